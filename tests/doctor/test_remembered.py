@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from ocitui.cache import PackerCache
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file
 from ocitui.doctor.acknowledged import acknowledge
+from ocitui.doctor.check.entry_checks import Remembered
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.check.remembered import Remembered
 from ocitui.doctor.findings import Depth, Finding, seen_text
 from ocitui.doctor.repair.plan import plan_repair
 from ocitui.doctor.repair.steps import RepairOptions

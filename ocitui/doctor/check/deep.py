@@ -28,9 +28,8 @@ from ocitui.threads import Stop
 from ..catalogue import CATALOGUE
 from ..findings import Depth, Finding
 from ..report import Reach
-from .entry_checks import PackedFile, unreadable
+from .entry_checks import PackedFile, damage_finding, unreadable
 from .pacing import Brake, Meter
-from .remembered import damage_finding
 
 # Room for names on one command line: execve(2) takes at least 128 KiB, and 2 MiB as a rule.
 _MOST_ARGUMENTS = 100_000

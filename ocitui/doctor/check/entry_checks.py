@@ -1,12 +1,12 @@
 """One digest's entries: their three files, what the documents say, and what the packed files' headers do; in few steps
-where nothing is wrong, else with care."""
+where nothing is wrong, else with care. And what deep checks left in the ledger of files that are still the same."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,9 @@ import msgspec
 
 from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, PackedFormat, Platform
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, manifest_name, read_bounded
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, OWN_NAME, identity_of, known_format, read_bounded
+from ocitui.cache.ledger import LEDGER_NAME, Damage, Damaged, Ledger, Sound
+from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain, part_of
 from ocitui.cache.packed_file import SOUND, check_packed_file
 
 from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
@@ -41,16 +42,17 @@ class DocumentChecks:
         self._at = where(carriers[0][1])
         if len({descriptor.format for _, descriptor in carriers}) > 1:
             self._at["format"] = ""
-        raw_manifest = self._raw(FileKind.MANIFEST, manifest_name(digest))
-        raw_config = self._raw(FileKind.CONFIG, config_name(digest))
+        raw_manifest = self._raw(FileKind.MANIFEST)
+        raw_config = self._raw(FileKind.CONFIG)
         manifest = None if raw_manifest is None else self._manifest(raw_manifest)
         expected = None if manifest is None else manifest.config.digest
         config = None if raw_config is None else self._config(raw_config, expected)
         if manifest is not None and config is not None:
             self._compare(manifest, config)
 
-    def _raw(self, kind: FileKind, name: str) -> bytes | None:
+    def _raw(self, kind: FileKind) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
+        name = f"{self._digest}.{kind}.json"
         found = standing(self._files, self._listing.get(name), name, kind, self._at)
         try:
             if found.size is not None and found.size <= MOST_DOCUMENT_BYTES:
@@ -396,3 +398,72 @@ def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where
         code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
     findings = [CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)] if code else []
     return HeaderLook(findings, unchecked=check.unchecked)
+
+
+def damage_finding(damage: Damage, file: PackedFile) -> Finding:
+    """The finding as the deep check made it, and when."""
+    fault = PACKED_UNREADABLE if damage.code == "read-error" else CATALOGUE[damage.code]
+    finding = fault.finding(damage.seen, kind=FileKind.PACKED, **file.at)
+    return msgspec.structs.replace(finding, found=damage.found)
+
+
+class Remembered:
+    """The packed files of one cache that deep checks found damaged, and when they found the others sound.
+
+    Nothing is read until `refresh`, which keeps it up to date.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.problem = ""
+        # Unlike that of a ledger that is there, and of none.
+        self._signature: object = ""
+        self._damaged: Damaged = {}
+        self._digests: frozenset[str] = frozenset()
+        # By a hash of name and identity: a ledger has a line for each of 100,000 files. Twice the time, and one more
+        # where there was no earlier hash to compare with.
+        self._checked: dict[int, int] = {}
+        # What was found here and could not be written down.
+        self._here: Damaged = {}
+
+    def refresh(self) -> set[str]:
+        """Read the ledger where it changed; gives the digests of which other damage is known now.
+
+        Where it cannot be read, what was known stays so, and ``problem`` says why.
+        """
+        signature = identity_of(self._directory / OWN_NAME / LEDGER_NAME)
+        if signature == self._signature:
+            return set()
+        ledger = Ledger.open(self._directory)
+        self._signature, self.problem = signature, ledger.problem
+        if ledger.problem:
+            return set()
+        return self._know(ledger.sound, {**ledger.damaged, **self._here})
+
+    def take(self, ledger: Ledger) -> set[str]:
+        """Know what a deep check of this program noted, whether it could be written down or not."""
+        self._here = dict(ledger.damaged) if ledger.unwritten else {}
+        return self._know(ledger.sound, ledger.damaged)
+
+    def _know(self, sound: Sound, damaged: Damaged) -> set[str]:
+        self._checked = {hash((name, one.identity)): one.checked << 1 | one.first_seen for name, one in sound.items()}
+        before, self._damaged = self._damaged, damaged
+        self._digests = frozenset(part[0] for name in damaged if (part := part_of(name)))
+        changed = [name for name in {*before, *damaged} if before.get(name) != damaged.get(name)]
+        return {part[0] for name in changed if (part := part_of(name))}
+
+    def knows(self, digest: str) -> bool:
+        """Whether there is damage of a digest's files, if they are still the same."""
+        return digest in self._digests
+
+    def findings(self, file: PackedFile, fact: Fact) -> Iterator[Finding]:
+        """What was found in a packed file, where it is still the same."""
+        known = self._damaged.get(file.name, ())
+        yield from [damage_finding(one, file) for one in known if one.identity == fact.identity][:1]
+
+    def checked(self, listing: Listing, place: int) -> tuple[int, bool] | None:
+        """When all bytes of the file at a place of the listing were last found sound, in seconds since the epoch, and
+        whether that was the first time that they were seen."""
+        fact = listing.fact(place) if self._checked else None
+        known = None if fact is None else self._checked.get(hash((listing.name_at(place), fact.identity)))
+        return None if known is None else (known >> 1, bool(known & 1))

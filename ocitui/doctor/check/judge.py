@@ -34,12 +34,12 @@ from .entry_checks import (
     Described,
     Expected,
     PackedFile,
+    Remembered,
     check_digest,
     first_of_formats,
     look_usually,
 )
 from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, check_index, read_index
-from .remembered import Remembered
 
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"

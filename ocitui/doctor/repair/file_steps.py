@@ -187,14 +187,10 @@ class FileMends(msgspec.Struct, frozen=True):
 
     def _drop(self, digest: str, findings: Sequence[Finding], lost: Sequence[WantedFile], outcome: Outcome) -> Outcome:
         """The entries that lack a file go; what could be restored for those that stay is restored."""
-        formats = {wanted.format for wanted in lost}
-        keys = {
-            descriptor.key
-            for descriptor in self.snapshot.carrying(digest)
-            if None in formats or known_format(descriptor.format) in formats
-        }
+        formats, carrying = {wanted.format for wanted in lost}, list(self.snapshot.carrying(digest))
+        keys = {one.key for one in carrying if None in formats or known_format(one.format) in formats}
         gone = tuple(f".{known}" for _, form in keys if (known := known_format(form)))
-        staying = [d for d in self.snapshot.carrying(digest) if d.key not in keys]
+        staying = any(one.key not in keys for one in carrying)
         # Of the files that a step restores, a packed one goes with its entry.
         kept = [step for step in outcome.steps if staying and not step.files[0].name.endswith(gone)]
         covered = {finding for step in kept for finding in step.findings}

@@ -121,12 +121,8 @@ def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
     """Whether a finding has one of these codes, digests (also the beginning of one) or fingerprints."""
     if finding.code in wanted or finding.fingerprint in wanted:
         return True
-    digest, short = finding.digest, finding.digest.partition(":")[2]
-    return bool(digest) and any(
-        len(one) >= SHORTEST_DIGEST and (digest.startswith(one) or short.startswith(one))
-        for one in wanted
-        if isinstance(one, str)
-    )
+    beginnings = tuple(one for one in wanted if isinstance(one, str) and len(one) >= SHORTEST_DIGEST)
+    return finding.digest.startswith(beginnings) or finding.digest.partition(":")[2].startswith(beginnings)
 
 
 async def _planned(

@@ -39,11 +39,8 @@ async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: P
     Raises NoSuchEntryError where no entry carries both, CorruptIndexError.
     """
     index, spelling = await cache.index(), str(name)
-    found = [
-        position
-        for position in index.positions(digest)
-        if index.names[position] == spelling and (format is None or index.formats[position] == format)
-    ]
+    named = (at for at in index.positions(digest) if index.names[at] == spelling)
+    found = [at for at in named if format is None or index.formats[at] == format]
     winner = index.by_name(spelling)
     if not found or winner is None:
         raise NoSuchEntryError(

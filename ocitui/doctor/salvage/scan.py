@@ -112,7 +112,6 @@ _DIGEST = b'"digest"'
 _KEYS = (_DIGEST, b'"mediaType"', b'"size"')
 # A list of millions of broken ones is no list of entries: after so many the strict reader is asked no more.
 _MOST_REFUSED = 200_000
-_NONE_KNOWN: Mapping[bytes, Descriptor] = {}
 
 
 class Salvaged(msgspec.Struct, frozen=True, gc=False):
@@ -133,10 +132,10 @@ class Scan:
     ``found`` are the descriptors, ``elsewhere`` the places of sound ones that stand where no entry does: start and end.
     """
 
-    def __init__(self, data: bytes, known: Mapping[bytes, Descriptor] = _NONE_KNOWN) -> None:
+    def __init__(self, data: bytes, known: Mapping[bytes, Descriptor] | None = None) -> None:
         self.found: list[Salvaged] = []
         self.elsewhere: list[tuple[int, int]] = []
-        self._data, self._known = data, known
+        self._data, self._known = data, known or {}
         # The braces that a walk took for the beginning of an object, and where values end that were taken out of
         # broken objects.
         self._passed, self._ends = bytearray(len(data)), dict[int, int]()
