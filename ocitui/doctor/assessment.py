@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from ocitui.cache import ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict, examine_index
-from ocitui.cache.backups import Backup, list_backups, read_backup
+from ocitui.cache import ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict
+from ocitui.cache.backups import Backup, list_backups
 from ocitui.cache.errors import CacheDirectoryError, CacheError
 from ocitui.cache.files import read_kernel_file
 from ocitui.cache.index_file import look, read_patiently
@@ -33,7 +32,7 @@ from ocitui.host.loop_devices import users_by_name
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
-from .check.history import known_history
+from .check.history import index_in, known_history
 from .check.index_checks import History
 
 if TYPE_CHECKING:
@@ -183,20 +182,15 @@ def _gone_at_start(
             put = one.swap.new_sha256
             between, held = between[:at], next((copy for copy in backups if put and put.startswith(copy.content)), None)
             break
-    with suppress(CacheError):
-        before, after = (examine_index(read_backup(directory, copy))[1] if copy else None for copy in (held, until))
-        if before is not None and after is not None and History(before.descriptors, between).gone_from(after):
-            return fullest
-    return None
+    before, after = index_in(directory, held), index_in(directory, until)
+    if before is None or after is None or not History(before.descriptors, between).gone_from(after):
+        return None
+    return fullest
 
 
 def _newest(directory: Path, backups: Sequence[Backup]) -> ImageIndex | None:
     """The newest backup that has entries and can be read."""
-    for backup in backups:
-        with suppress(CacheError):
-            if backup.entries:
-                return examine_index(read_backup(directory, backup))[1]
-    return None
+    return next((index for one in backups if (index := index_in(directory, one))), None)
 
 
 def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:

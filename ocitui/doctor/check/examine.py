@@ -15,7 +15,7 @@ from ocitui.cache.index import Key
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import CacheFiles
 from ocitui.contents.tools import ToolOptions, be_idle
-from ocitui.threads import Stop, in_thread
+from ocitui.threads import Stop, in_thread, on_loop
 
 from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report
@@ -71,16 +71,13 @@ async def examine(
     threads may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the
     directory is not there or cannot be listed, and for nothing else that the disk holds.
     """
-    loop = asyncio.get_running_loop()
-
-    def tell(call: Callable[[Progress], object] | Callable[[list[Finding]], object] | None) -> Callable[..., object]:
-        return (lambda what: None) if call is None else (lambda what: loop.call_soon_threadsafe(call, what))
+    tell_progress, tell_findings = on_loop(progress), on_loop(on_findings)
 
     def work(stop: Stop) -> Report:
         headers = options.depth is not Depth.QUICK
         with open_files(directory) as files:
             whose = judge or Judge(directory, open_files=open_files, headers=headers)
-            return Examination(files, whose, options, stop, tell(progress), tell(on_findings)).run()
+            return Examination(files, whose, options, stop, tell_progress, tell_findings).run()
 
     return await in_thread(work)
 

@@ -37,6 +37,13 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     return next((one for one in known if one.gone_from(index)), History(overwritten=overwritten, late=late))
 
 
+def index_in(directory: Path, backup: backups.Backup | None, today: ImageIndex | None = None) -> ImageIndex | None:
+    """The index that a backup holds, read quicker where it is much like today's; None where it tells nothing."""
+    with suppress(CacheError):
+        return examine_index(backups.read_backup(directory, backup), today)[1] if backup else None
+    return None
+
+
 def _late(directory: Path, undone: Repairs) -> dict[str, History]:
     found: dict[str, History] = {}
     with suppress(CacheError):
@@ -57,8 +64,7 @@ def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> It
         with suppress(CacheError):
             if index is not None and len(index) == backup.entries and index.sha256.startswith(backup.content):
                 continue  # nothing of it is gone
-            found = examine_index(backups.read_backup(directory, backup), index)[1]
-            if found:
+            if found := index_in(directory, backup, index):
                 yield History(list(found.descriptors), _since(directory, backup, undone), backup)
 
 

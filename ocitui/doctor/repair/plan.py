@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ocitui.cache import CacheError, ConflictError, Descriptor, ImageIndex, PackerCache, list_backups, read_backup
+from ocitui.cache import CacheError, ConflictError, Descriptor, ImageIndex, PackerCache, list_backups
 from ocitui.cache.changes import Change, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, new_index, see
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
@@ -21,7 +21,7 @@ from ocitui.threads import on_loop
 
 from ..assessment import Assessment
 from ..catalogue import FILE_FAULTS
-from ..check.history import known_history
+from ..check.history import index_in, known_history
 from ..check.index_checks import overwritten_finding
 from ..findings import Depth, Finding, Severity, Way
 from ..report import Report
@@ -60,8 +60,8 @@ def _all(directory: Path) -> Iterator[Descriptor]:
     """Those of the backups, the newest first, then what transactions took out."""
     with suppress(CacheError):
         for backup in list_backups(directory):
-            with suppress(CacheError):
-                yield from reversed(ImageIndex.parse(read_backup(directory, backup)).descriptors)
+            if index := index_in(directory, backup):
+                yield from reversed(index.descriptors)
     with suppress(OSError, CacheError), open_journal(directory) as journal:
         for transaction in journal.list() if journal is not None else ():
             with suppress(CacheError):
