@@ -10,11 +10,12 @@ was replaced by somebody.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from .check.judge import Judge
     from .report import Report
 
-T = TypeVar("T")
 _PROC = Path("/proc")
 
 
@@ -115,7 +115,11 @@ def gather(
     known = judge is not None and judge.reading.signature == look(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
     daemon = find_daemon(directory, proc) if daemon is None else daemon
-    backups, transactions = _known(list_backups, directory), _known(all_changes, directory)
+    backups, transactions = tuple[Backup, ...](), tuple[Transaction, ...]()
+    with suppress(CacheError):
+        backups = tuple(list_backups(directory))
+    with suppress(CacheError):
+        transactions = tuple(all_changes(directory))
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = judge.history if judge is not None and known else None
@@ -200,14 +204,6 @@ def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
     lines = read_kernel_file(proc / str(process) / "status").splitlines()
     letter = next((line.split()[1] for line in lines if line.startswith("State:") and len(line.split()) > 1), "")
     return ProcessState(letter, read_kernel_file(proc / str(process) / "wchan").strip())
-
-
-def _known(read: Callable[[Path], Iterable[T]], directory: Path) -> tuple[T, ...]:
-    """All that is read; none where it cannot be."""
-    try:
-        return tuple(read(directory))
-    except CacheError:
-        return ()
 
 
 # The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and

@@ -1,7 +1,7 @@
 """Every fault by its code: how bad it is, what the daemon does about it, what mends it and what that could lose.
 
-The daemon's answers were measured on its real code. ``daemon`` and ``mend`` are what holds for most cases of a fault; a
-check that knows better says so in its finding.
+The daemon's answers were measured on its real code. ``daemon`` and ``mend`` are what holds for most cases of a fault;
+the others have rows of their own at the end.
 """
 
 from __future__ import annotations

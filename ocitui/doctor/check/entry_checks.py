@@ -327,11 +327,15 @@ class FileLook(NamedTuple):
     missing: bool = False
 
 
+def missing_file(kind: FileKind, at: Where) -> Finding:
+    """A file that an entry has to have, and has not."""
+    return CATALOGUE["file-missing"].finding(f"the {kind} file is not there", kind=kind, **at)
+
+
 def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at: Where) -> FileLook:
     """Look at one file's fact, and through a link that stays in the cache."""
     if fact is None:
-        seen = f"the {kind} file is not there"
-        return FileLook(None, CATALOGUE["file-missing"].finding(seen, kind=kind, **at), missing=True)
+        return FileLook(None, missing_file(kind, at), missing=True)
     if fact.failed:
         return FileLook(None, unreadable(OSError(fact.failed, ""), kind, at))
     if fact.regular:

@@ -25,7 +25,6 @@ from ocitui.cache.ledger import LEDGER_NAME, Ledger
 from ocitui.cache.listing import FIRST_PACKED, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
-from ..catalogue import CATALOGUE
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
 from .cache_checks import check_host, check_own, collisions, inferred_formats, odd, oddities, orphans, strangers
 from .entry_checks import (
@@ -38,8 +37,9 @@ from .entry_checks import (
     check_digest,
     first_of_formats,
     look_usually,
+    missing_file,
 )
-from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, check_index, read_index
+from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, Where, check_index, read_index
 
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -395,13 +395,9 @@ class Judge:
         """The state of an entry of an index that is there no more, and what is wrong with it, by its files alone."""
         found, known = self.findings_of(digest, format), known_format(format)
         if known is not None and valid_digest(digest):
-            about = {one.file for one in found}
-            missing = CATALOGUE["file-missing"]
-            found += tuple(
-                missing.finding(f"the {kind} file is not there", digest=digest, format=format, kind=kind)
-                for kind, name in file_names(digest, known).items()
-                if name not in about and name not in self.listing
-            )
+            at, about = Where(digest=digest, format=format, name="", position=None), {one.file for one in found}
+            names = ((kind, name) for kind, name in file_names(digest, known).items() if name not in self.listing)
+            found += tuple(missing_file(kind, at) for kind, name in names if name not in about)
         found = self.accepted.mark(found)
         return self._state(digest, format, found), found
 

@@ -23,9 +23,9 @@ from ocitui.cache.packed_file import check_packed
 from ocitui.importing.sources.images import describe_image
 from ocitui.text import short_digest
 
-from ..catalogue import CATALOGUE, MISSES, NOTHING
+from ..catalogue import MISSES, NOTHING
 from ..check.deep import program_of
-from ..check.entry_checks import has_digest, read_document
+from ..check.entry_checks import has_digest, missing_file, read_document
 from ..check.index_checks import Where, emptied
 from ..findings import Finding, Severity, Way
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
@@ -208,9 +208,9 @@ class FileMends(msgspec.Struct, frozen=True):
             return
         files, change = self.snapshot.trashing([wanted.name])
         # What a check will find once the file went aside.
-        seen, like = f"the {wanted.kind} file is not there", findings[0]
-        entry = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
-        missing = CATALOGUE["file-missing"].finding(seen, file=wanted.name, kind=wanted.kind, **entry)
+        like = findings[0]
+        at = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
+        missing = missing_file(wanted.kind, at)
         step = RepairStep(
             StepKind.MOVE_ASIDE,
             f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
