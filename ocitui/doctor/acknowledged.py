@@ -80,21 +80,22 @@ def _decoded(data: bytes) -> dict[str, Acknowledgement]:
     return {one.fingerprint: one for one in found.acknowledged}
 
 
-def acknowledge(directory: Path, findings: Iterable[Finding], disk: Disk | None = None) -> None:
+def acknowledge(directory: Path, findings: Iterable[Finding]) -> None:
     """Accept these findings. Raises ReadOnlyError, StorageError, LockedError, ConflictError."""
     by, when = whoami(), time()
     accepted = {
         one.fingerprint: Acknowledgement(one.fingerprint, one.code, one.file, one.seen, by, when) for one in findings
     }
-    _change(directory, accepted, (), disk or Disk())
+    _change(directory, accepted, ())
 
 
-def withdraw(directory: Path, fingerprints: Collection[str], disk: Disk | None = None) -> None:
+def withdraw(directory: Path, fingerprints: Collection[str]) -> None:
     """Have these findings shown again. Raises ReadOnlyError, StorageError, LockedError, ConflictError."""
-    _change(directory, {}, fingerprints, disk or Disk())
+    _change(directory, {}, fingerprints)
 
 
-def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Collection[str], disk: Disk) -> None:
+def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Collection[str]) -> None:
+    disk = Disk()
     with (
         storage_errors("acknowledge findings"),
         open_own_folder(directory, making=disk) as own,

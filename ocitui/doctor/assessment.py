@@ -10,24 +10,18 @@ was replaced by somebody.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from ocitui.cache import (
-    CacheDirectoryError,
-    CacheError,
-    ImageIndex,
-    IndexOutcome,
-    PackedFormat,
-    Transaction,
-    Verdict,
-    examine_index,
-)
-from ocitui.cache.backups import Backup, list_backups, read_backup
+import msgspec
+
+from ocitui.cache import ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict
+from ocitui.cache.backups import Backup, list_backups
+from ocitui.cache.errors import CacheDirectoryError, CacheError
 from ocitui.cache.files import read_kernel_file
 from ocitui.cache.index_file import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
@@ -39,14 +33,13 @@ from ocitui.host.loop_devices import users_by_name
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
-from .check.history import known_history
-from .check.index_checks import History, shrunk
+from .check.history import index_in, known_history
+from .check.index_checks import History
 
 if TYPE_CHECKING:
     from .check.judge import Judge
     from .report import Report
 
-T = TypeVar("T")
 _PROC = Path("/proc")
 
 
@@ -122,7 +115,11 @@ def gather(
     known = judge is not None and judge.reading.signature == look(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
     daemon = find_daemon(directory, proc) if daemon is None else daemon
-    backups, transactions = _known(list_backups, directory), _known(all_changes, directory)
+    backups, transactions = tuple[Backup, ...](), tuple[Transaction, ...]()
+    with suppress(CacheError):
+        backups = tuple(list_backups(directory))
+    with suppress(CacheError):
+        transactions = tuple(all_changes(directory))
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = judge.history if judge is not None and known else None
@@ -139,7 +136,7 @@ def gather(
         transactions,
         listing.complete,
         None if room is None else room[1],
-        history.copy if shrunk(seen.index or ImageIndex.empty(), history) else None,
+        history.copy if history.gone_from(seen.index or ImageIndex.empty()) else None,
         _gone_at_start(directory, backups, transactions, daemon.since) if lost else None,
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
@@ -189,20 +186,15 @@ def _gone_at_start(
             put = one.swap.new_sha256
             between, held = between[:at], next((copy for copy in backups if put and put.startswith(copy.content)), None)
             break
-    with suppress(CacheError):
-        before, after = (examine_index(read_backup(directory, copy))[1] if copy else None for copy in (held, until))
-        if before is not None and after is not None and shrunk(after, History(before.descriptors, between)):
-            return fullest
-    return None
+    before, after = index_in(directory, held), index_in(directory, until)
+    if before is None or after is None or not History(before.descriptors, between).gone_from(after):
+        return None
+    return fullest
 
 
 def _newest(directory: Path, backups: Sequence[Backup]) -> ImageIndex | None:
     """The newest backup that has entries and can be read."""
-    for backup in backups:
-        with suppress(CacheError):
-            if backup.entries:
-                return examine_index(read_backup(directory, backup))[1]
-    return None
+    return next((index for one in backups if (index := index_in(directory, one))), None)
 
 
 def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
@@ -212,14 +204,6 @@ def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
     lines = read_kernel_file(proc / str(process) / "status").splitlines()
     letter = next((line.split()[1] for line in lines if line.startswith("State:") and len(line.split()) > 1), "")
     return ProcessState(letter, read_kernel_file(proc / str(process) / "wchan").strip())
-
-
-def _known(read: Callable[[Path], Iterable[T]], directory: Path) -> tuple[T, ...]:
-    """All that is read; none where it cannot be."""
-    try:
-        return tuple(read(directory))
-    except CacheError:
-        return ()
 
 
 # The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
@@ -246,8 +230,7 @@ class Confidence(StrEnum):
     UNSURE = "unsure"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One step: what to type, and what it is for. ``text`` is empty where it is not a command."""
 
     text: str
@@ -317,18 +300,15 @@ def _case(facts: TimelineFacts) -> Told:
     if not facts.verdict.sound or facts.missing:
         return _damaged(facts)
     if facts.fuller is not None or _is_emptied(facts):
-        return _shrunk(facts, facts.fuller)
-    return (
-        Case.IN_STEP,
-        Confidence.LIKELY,
-        [f"the index has {counted(facts.verdict.entries, 'entry')}, and nothing had more"],
-    )
+        return _shrunk(facts)
+    nothing_more = f"the index has {counted(facts.verdict.entries, 'entry')}, and nothing had more"
+    return Case.IN_STEP, Confidence.LIKELY, [nothing_more]
 
 
 def _stopped(facts: TimelineFacts) -> Told:
     reasons = ["no kratad runs, as far as this process sees", f"on this index {facts.verdict.consequence}"]
     if facts.fuller is not None:
-        reasons.append(_has_more(facts, facts.fuller))
+        reasons.append(_has_more(facts))
     if facts.daemon.ours:
         reasons.append("its socket is there: it was ended roughly, or it runs outside this container")
         return Case.STOPPED, Confidence.UNSURE, reasons
@@ -358,10 +338,10 @@ def _damaged(facts: TimelineFacts) -> Told:
     return Case.MEMORY_GOOD, Confidence.CERTAIN, reasons
 
 
-def _shrunk(facts: TimelineFacts, fuller: Backup | None) -> Told:
+def _shrunk(facts: TimelineFacts) -> Told:
     """The daemon runs, and entries are gone from a sound index."""
-    entries, since, modified = facts.verdict.entries, facts.daemon.since, facts.modified
-    reasons = [_has_more(facts, fuller)]
+    entries, since, modified, fuller = facts.verdict.entries, facts.daemon.since, facts.modified, facts.fuller
+    reasons = [_has_more(facts)]
     if since is None or modified is None:
         return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "when it started cannot be told"]
     if abs(modified - since) <= _START_SECONDS:
@@ -390,13 +370,13 @@ def _is_emptied(facts: TimelineFacts) -> bool:
     return facts.verdict.entries == 0 and facts.complete > 0 and not by_us
 
 
-def _has_more(facts: TimelineFacts, fuller: Backup | None) -> str:
+def _has_more(facts: TimelineFacts) -> str:
     entries = counted(facts.verdict.entries, "entry")
     now = f"the index has {entries}" if facts.verdict.sound else "the index cannot be read"
     now = "there is no index" if facts.missing else now
-    if fuller is None:
+    if facts.fuller is None:
         return f"{now}, and there are the files of {facts.complete}"
-    return f"{now}, the backup{_at(fuller.kept)} has {fuller.entries}, and no transaction took them out"
+    return f"{now}, the backup{_at(facts.fuller.kept)} has {facts.fuller.entries}, and no transaction took them out"
 
 
 def _at(moment: float | None) -> str:
@@ -428,39 +408,25 @@ def _memory_good(facts: TimelineFacts) -> Procedure:
 
 
 def _memory_emptied(facts: TimelineFacts) -> Procedure:
-    commands = [
-        Command("systemctl stop kratad", "so that it writes its memory over the index no more"),
-        *_mend(facts),
-        Command("systemctl start kratad", "it reads the mended index"),
-        Command(_ocitui(facts, "check"), "see that all is well"),
-    ]
-    return commands, [
+    stop = Command("systemctl stop kratad", "so that it writes its memory over the index no more")
+    return [stop, *_mended(facts, _START)], [
         "do not mend the index before kratad is stopped: its next store overwrites that",
         "do not pull or launch anything before: each store writes its memory over the index",
     ]
 
 
 def _hung(facts: TimelineFacts) -> Procedure:
-    commands = [
-        *_mend(facts),
-        Command("systemctl restart kratad", "it reads the mended index"),
-        Command(_ocitui(facts, "check"), "see that all is well"),
-    ]
+    commands = _mended(facts, Command("systemctl restart kratad", _START.purpose))
     return commands, ["do not restart kratad before the index is good: it starts from what is on disk"]
 
 
 def _start(facts: TimelineFacts) -> Procedure:
     if facts.verdict.outcome is IndexOutcome.LOADED and facts.fuller is None and not _is_emptied(facts):
         return [Command("systemctl start kratad", "the index is sound")], []
-    commands = [
-        Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile"),
-        *_mend(facts),
-        Command("systemctl start kratad", "it reads the mended index"),
-        Command(_ocitui(facts, "check"), "see that all is well"),
-    ]
-    if facts.verdict.outcome is IndexOutcome.ERROR:
-        reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
-        commands.insert(-2, reset)
+    stop = Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile")
+    reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
+    refused = facts.verdict.outcome is IndexOutcome.ERROR
+    commands = [stop, *_mended(facts, *([reset] if refused else []), _START)]
     # What a start on today's index would come to.
     left, loss = facts.verdict.entries, facts.verdict.consequence
     if facts.verdict.outcome is IndexOutcome.LOADED:
@@ -474,6 +440,13 @@ def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:
         Command(_ocitui(facts, "repair"), "see the plan"),
         Command(_ocitui(facts, "repair", "--apply"), f"{how}; `ocitui undo` takes it back"),
     ]
+
+
+_START = Command("systemctl start kratad", "it reads the mended index")
+
+
+def _mended(facts: TimelineFacts, *afterwards: Command) -> list[Command]:
+    return [*_mend(facts), *afterwards, Command(_ocitui(facts, "check"), "see that all is well")]
 
 
 def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:

@@ -100,7 +100,6 @@ class Entries:
         self.digests, self.formats, self.names = index.digests, index.formats, index.names
         self.references, self.platforms = index.references, index.platforms
         self.state = judge.state_at
-        self._nth: dict[int, int] | None = None
 
     @property
     def listing(self) -> Listing:
@@ -179,50 +178,38 @@ class Entries:
 
     def prepare(self) -> None:
         """Work out what the first key that is asked for needs, which takes a while where there are many."""
-        self._repeated()
+        _ = self._nth
 
     def key(self, position: int) -> EntryKey:
         """An entry's identity."""
         identity = self._identity(position)
-        return (*identity, self._repeated().get(position, 0))
+        return (*identity, self._nth.get(position, 0))
 
     def _identity(self, position: int) -> tuple[str, str, str]:
         return self.digests[position], self.formats[position] or "", self.names[position] or ""
 
-    def _repeated(self) -> dict[int, int]:
+    @cached_property
+    def _nth(self) -> dict[int, int]:
         """How many equal ones stand before each that has any."""
-        if self._nth is None:
-            seen, again = set[int](), list[int]()
-            for position, identity in enumerate(zip(*self._identities, strict=True)):
-                hashed = hash(identity)
-                if hashed in seen:
-                    again.append(position)
-                seen.add(hashed)
-            counts = Counter[tuple[str, str, str]]()
-            self._nth = {}
-            for position in again:
-                identity = self._identity(position)
-                counts[identity] += 1
-                self._nth[position] = counts[identity]
-        return self._nth
+        if len(set(map(hash, self.index.identities()))) == len(self):
+            return {}
+        counts, nth = Counter[tuple[str, str, str]](), dict[int, int]()
+        for position in range(len(self)):
+            identity = self._identity(position)
+            if before := counts[identity]:
+                nth[position] = before
+            counts[identity] = before + 1
+        return nth
 
     def positions(self, keys: Collection[EntryKey]) -> dict[EntryKey, int]:
         """Where the entries of these keys stand; those that are gone have no place."""
-        wanted, found = {key[:3] for key in keys}, dict[EntryKey, int]()
-        digests = {digest for digest, _, _ in wanted}
-        for position, digest in enumerate(self.digests):
-            if digest in digests and self._identity(position) in wanted:
-                key = self.key(position)
-                if key in keys:
-                    found[key] = position
-        return found
+        digests = {digest for digest, _, _, _ in keys}
+        stand = (position for digest in digests for position in self.index.positions(digest))
+        return {key: position for position in stand if (key := self.key(position)) in keys}
 
     def are_of(self, index: ImageIndex) -> bool:
         """Whether an index, perhaps read anew, has these very entries in this order."""
-        if index is self.index:
-            return True
-        columns = index.digests, index.formats, index.names
-        return all(mine == theirs for mine, theirs in zip(self._identities, columns, strict=True))
+        return index is self.index or self._identities == (index.digests, index.formats, index.names)
 
     def moves_from(self, other: Entries) -> Moves:
         """Where the entries of another index stand in this one."""

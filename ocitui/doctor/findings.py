@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
@@ -14,7 +13,14 @@ from ocitui.cache import FileKind
 from ocitui.text import short_digest, timestamp
 
 
-class Severity(StrEnum):
+class _Ranked(StrEnum):
+    @property
+    def rank(self) -> int:
+        """For comparing: strings would sort by their letters."""
+        return _RANKS[self]
+
+
+class Severity(_Ranked):
     """From what is only worth knowing to what loses every entry at the daemon's next start."""
 
     INFO = "info"
@@ -24,13 +30,8 @@ class Severity(StrEnum):
     HIGH = "high"
     CRITICAL = "critical"
 
-    @property
-    def rank(self) -> int:
-        """For comparing: strings would sort by their letters."""
-        return _RANKS[self]
 
-
-class Depth(StrEnum):
+class Depth(_Ranked):
     """How far an examination looks.
 
     QUICK: at names, sizes and documents; HEADER: at superblocks too; DEEP: at all bytes."""
@@ -39,9 +40,8 @@ class Depth(StrEnum):
     HEADER = "header"
     DEEP = "deep"
 
-    @property
-    def rank(self) -> int:
-        return tuple(Depth).index(self)
+
+_RANKS: dict[_Ranked, int] = {one: rank for kind in (Severity, Depth) for rank, one in enumerate(kind)}
 
 
 class Answer(StrEnum):
@@ -97,11 +97,9 @@ class Fault(msgspec.Struct, frozen=True, cache_hash=True):
         position: int | None = None,
         file: str = "",
         kind: FileKind | None = None,
-        **other: Any,
     ) -> Finding:
-        """The fault as it was met; ``other`` are fields of the fault that stand in place of the catalogue's."""
-        fault = msgspec.structs.replace(self, **other) if other else self
-        return Finding(fault, seen, digest, format, name, position, file, kind)
+        """The fault as it was met."""
+        return Finding(self, seen, digest, format, name, position, file, kind)
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
@@ -141,14 +139,6 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
         return self.fault.daemon
 
     @property
-    def mend(self) -> str:
-        return self.fault.mend
-
-    @property
-    def loses(self) -> str:
-        return self.fault.loses
-
-    @property
     def file(self) -> str:
         if self.path or self.kind is None:
             return self.path
@@ -166,11 +156,6 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
         return self.fault.severity is not Severity.INFO and not self.acknowledged
 
 
-def worst(findings: Iterable[Finding]) -> Severity | None:
-    """The highest severity among them; None where there are none."""
-    return max((finding.severity for finding in findings), key=lambda severity: severity.rank, default=None)
-
-
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The worst first, a full disk before all else of its severity, then by place in the index, by file and code."""
     return tuple(sorted(findings, key=_rank))
@@ -186,9 +171,6 @@ def _rank(finding: Finding) -> tuple[int, bool, bool, int, str, str]:
         finding.file if position is None else finding.kind or "",
         fault.code,
     )
-
-
-_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class EntryState(msgspec.Struct, frozen=True):
@@ -259,16 +241,12 @@ def state_of(
         problems.sort(key=lambda one: -one.severity.rank)
         return _state(_word(problems), problems[0].severity, depth, checked)
     if depth in (None, Depth.QUICK):
-        return NOT_LOOKED if depth is None else _state("-", None, depth, None)
+        return NOT_LOOKED if depth is None else _state("-", None, depth)
     return _state("ok", None, depth, checked, first_seen)
 
 
-@lru_cache(maxsize=4096)
-def _state(
-    word: str, severity: Severity | None, depth: Depth | None, checked: int | None, first_seen: bool = False
-) -> EntryState:
-    """One shared object for each, as there may be 100,000 entries."""
-    return EntryState(word, severity, depth, checked, first_seen)
+# One shared object for each, as there may be 100,000 entries.
+_state = lru_cache(maxsize=4096)(EntryState)
 
 
 def _word(problems: list[Finding]) -> str:
@@ -289,7 +267,6 @@ def _kinds(findings: Iterable[Finding], code: str) -> list[FileKind]:
 
 
 _FILES = {FileKind.MANIFEST: "its manifest", FileKind.CONFIG: "its config", FileKind.PACKED: "its packed file"}
-Kind = tuple[str, str, str, str, str]
 
 
 def entry_text(finding: Finding) -> str:
@@ -303,19 +280,12 @@ def entry_text(finding: Finding) -> str:
     return finding.file or (f"entry {finding.position + 1}" if finding.position is not None else "the cache")
 
 
-def file_text(finding: Finding) -> str:
-    """The file of a finding, in a few words; empty where the entry's text says it already."""
-    if not finding.file or finding.file == entry_text(finding):
-        return ""
-    return _FILES[finding.kind] if finding.kind and is_of_entry(finding) else finding.file
-
-
 def seen_text(finding: Finding) -> str:
     """What was seen, with the file it was seen at, and when, if that was before."""
-    file = file_text(finding)
+    kind, file, seen = finding.kind, finding.file, finding.seen
     # What is said of a file mostly names it already.
-    named = not file or (finding.kind is not None and str(finding.kind) in finding.seen)
-    seen = finding.seen if named else f"{file}: {finding.seen}"
+    if file and file != entry_text(finding) and (kind is None or kind not in seen):
+        seen = f"{_FILES[kind] if kind and is_of_entry(finding) else file}: {seen}"
     return seen if finding.found is None else f"{seen}; {found_text(finding.found)}"
 
 
@@ -335,17 +305,12 @@ def clean_text(depth: Depth) -> str:
     return f"the cache is clean, by a check to the depth {depth}"
 
 
-def kind_of(finding: Finding) -> Kind:
-    """What findings share that are shown together."""
-    return finding.severity, finding.code, finding.daemon, finding.mend, finding.loses
-
-
-def together(findings: Sequence[Finding]) -> list[Finding]:
-    """In the same order, but with all of one kind where the first of them stands."""
-    first: dict[Kind, int] = {}
-    for at, finding in enumerate(findings):
-        first.setdefault(kind_of(finding), at)
-    return sorted(findings, key=lambda finding: first[kind_of(finding)])
+def by_fault(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """In the same order, but with all of one fault together where the first of them stands."""
+    same: dict[Fault, list[Finding]] = {}
+    for finding in findings:
+        same.setdefault(finding.fault, []).append(finding)
+    return list(same.values())
 
 
 def is_of_entry(finding: Finding) -> bool:

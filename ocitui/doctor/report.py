@@ -1,19 +1,20 @@
-"""What an examination gives: findings, and how far it looked."""
+"""What an examination gives: findings, and how far it looked; and the same as metrics."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ocitui.cache import Verdict
+from ocitui.cache import IndexOutcome, Verdict
+from ocitui.cache.disk import write_outside
 from ocitui.text import counted
 
-from .findings import Depth, Finding, Severity, worst
+from .findings import Depth, Finding, Severity
 
 if TYPE_CHECKING:
     from .check.judge import Judge
@@ -29,22 +30,6 @@ class Reach(msgspec.Struct, frozen=True, cache_hash=True):
     read_through: bool = False
     first_seen: bool = False
     earlier: bool = False
-
-
-class Unchecked:
-    """What was left out, and of how many files; any thread may call."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, set[str]] = {}
-
-    def __call__(self, reason: str, file: str) -> None:
-        self._files.setdefault(reason, set()).add(file)
-
-    def lines(self) -> list[str]:
-        return [
-            f"{next(iter(files)) if len(files) == 1 else f'{len(files)} files'}: {reason}"
-            for reason, files in sorted(self._files.items())
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +48,21 @@ class Coverage:
     unchecked: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, reaches: Iterable[Reach], bytes_read: int, unchecked: Iterable[str]) -> Coverage:
-        """Counted up, one for each entry."""
+    def of(cls, reaches: Iterable[Reach], bytes_read: int, unchecked: Iterable[tuple[str, str]]) -> Coverage:
+        """Counted up, one for each entry; ``unchecked`` are the files that were left out, each with the reason."""
         counts = Counter(reaches)
         flags = ("hashed", "read_through", "first_seen", "earlier")
         met = {flag: sum(number for one, number in counts.items() if getattr(one, flag)) for flag in flags}
         for depth in Depth:
             met[depth.value] = sum(number for one, number in counts.items() if one.depth.rank >= depth.rank)
-        return cls(entries=counts.total(), bytes_read=bytes_read, unchecked=tuple(unchecked), **met)
+        files: dict[str, set[str]] = {}
+        for file, reason in unchecked:
+            files.setdefault(reason, set()).add(file)
+        lines = (
+            f"{next(iter(some)) if len(some) == 1 else f'{len(some)} files'}: {reason}"
+            for reason, some in sorted(files.items())
+        )
+        return cls(entries=counts.total(), bytes_read=bytes_read, unchecked=tuple(lines), **met)
 
     def __str__(self) -> str:
         """As ``12 entries: 12 header, 3 deep``."""
@@ -108,16 +100,13 @@ class Report:
 
     def shown(self, minimum: Severity = Severity.LOW, *, acknowledged: bool = False) -> list[Finding]:
         """The findings of at least a severity, those that were acknowledged only when asked for."""
-        return [
-            finding
-            for finding in self.findings
-            if finding.severity.rank >= minimum.rank and (acknowledged or not finding.acknowledged)
-        ]
+        enough = (one for one in self.findings if one.severity.rank >= minimum.rank)
+        return [one for one in enough if acknowledged or not one.acknowledged]
 
     @property
     def worst(self) -> Severity | None:
         """The highest severity among the findings that are not acknowledged; None where there are none."""
-        return worst(self.shown(Severity.INFO))
+        return next((one.severity for one in self.shown(Severity.INFO)), None)
 
     def fails(self, bound: Severity) -> bool:
         """Whether a finding that is not acknowledged is at least that bad; INFO never fails."""
@@ -140,3 +129,67 @@ class Report:
             for one in self.findings
         )
         return replace(self, findings=tuple(found))
+
+
+_PREFIX = "ocitui_cache"
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+Sample = tuple[Mapping[str, str], float]
+
+
+def prometheus(report: Report) -> str:
+    """All metrics of one examination, each with its cache as a label, in Prometheus' text format, for node_exporter's
+    textfile collector: https://prometheus.io/docs/instrumenting/exposition_formats/."""
+    return "".join(f"{line}\n" for line in _lines(report))
+
+
+def write_prometheus(report: Report, path: Path) -> None:
+    """Put the metrics in a file's place at once, so that the collector never reads half of them.
+
+    Raises ConflictError for a file of the cache itself, StorageError, ReadOnlyError.
+    """
+    write_outside(report.directory, path, prometheus(report), replace=True)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    cache = {"cache": str(report.directory)}
+    for name, help_, samples in _metrics(report):
+        yield f"# HELP {_PREFIX}_{name} {help_}"
+        yield f"# TYPE {_PREFIX}_{name} gauge"
+        for labels, value in samples:
+            yield f"{_PREFIX}_{name}{{{_labels({**cache, **labels})}}} {_number(value)}"
+
+
+def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
+    coverage, outcome = report.coverage, report.verdict.outcome
+    yield "findings", "Findings that are not acknowledged, by code and severity.", _by_code(report, acknowledged=False)
+    yield "findings_acknowledged", "Findings that are acknowledged.", _by_code(report, acknowledged=True)
+    counts = Counter(one.severity for one in report.findings if not one.acknowledged)
+    severities: list[Sample] = [({"severity": severity}, counts[severity]) for severity in Severity]
+    yield "findings_by_severity", "Findings that are not acknowledged, by severity.", severities
+    verdicts: list[Sample] = [({"verdict": one.value}, float(one is outcome)) for one in IndexOutcome]
+    yield "index_verdict", "What the daemon would do with the index: 1 for the one that holds.", verdicts
+    yield "entries", "Entries of the index.", [({}, report.entries)]
+    states: list[Sample] = [({"state": state}, count) for state, count in report.states().items()]
+    yield "entries_by_state", "Entries that are ok, bad, or not looked into as far as that tells.", states
+    yield "packed_bytes", "Bytes of all packed files.", [({}, report.packed_bytes)]
+    depths = {Depth.QUICK: coverage.quick, Depth.HEADER: coverage.header, Depth.DEEP: coverage.deep}
+    reached: list[Sample] = [({"depth": depth}, count) for depth, count in depths.items()]
+    yield "checked_entries", "Entries checked at least so deep.", reached
+    yield "unchecked", "What could not be checked.", [({}, len(coverage.unchecked))]
+    yield "check_bytes_read", "Bytes of packed files that the check read.", [({}, coverage.bytes_read)]
+    yield "check_timestamp_seconds", "When the check began.", [({}, report.started)]
+    yield "check_duration_seconds", "How long the check took.", [({}, report.seconds)]
+
+
+def _by_code(report: Report, *, acknowledged: bool) -> list[Sample]:
+    counts = Counter((one.code, one.severity) for one in report.findings if one.acknowledged is acknowledged)
+    return [({"code": code, "severity": severity}, number) for (code, severity), number in sorted(counts.items())]
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    texts = {name: value.encode("utf-8", "replace").decode().translate(_ESCAPES) for name, value in labels.items()}
+    return ",".join(f'{name}="{text}"' for name, text in texts.items())
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))

@@ -10,33 +10,21 @@ import asyncio
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import (
-    Descriptor,
-    Explanation,
-    FileKind,
-    ImageIndex,
-    ImageName,
-    IndexOutcome,
-    PackedFormat,
-    PackerCache,
-    Reason,
-    StorageError,
-    Verdict,
-)
+from ocitui.cache import Descriptor, FileKind, ImageIndex, IndexOutcome, PackerCache, StorageError, Verdict
 from ocitui.cache.files import file_names, usable_digest
 from ocitui.cache.index_file import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import part_of
-from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve
-from ocitui.cache.names import NamedEntry, find_entry, stem_of
+from ocitui.cache.lookup import LATEST, Explanation, Reason, explain_recall, explain_resolve
+from ocitui.cache.names import ImageName, NamedEntry, PackedFormat, find_entry, stem_of
 from ocitui.text import timestamp
 
+from .catalogue import DOCUMENT_FAULTS, MISSES
 from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
@@ -58,8 +46,7 @@ class LinkState(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """One step from a name to an answer; ``advice`` is what to do about it, empty where there is nothing to do."""
 
     title: str
@@ -73,9 +60,6 @@ def ok_or_bad(ok: bool) -> LinkState:
 
 
 _OF_FILE = frozenset({"file-missing", "file-not-regular", "read-error", "wrong-mode", "packed-empty"})
-_OF_DOCUMENT = frozenset(
-    f"{kind}-{fault}" for kind in (FileKind.MANIFEST, FileKind.CONFIG) for fault in ("unparsable", "digest")
-) | {"manifest-is-index", "config-no-history"}
 _OF_HEADER = frozenset({"packed-magic", "packed-truncated", "packed-damaged"})
 
 
@@ -119,10 +103,10 @@ class _FileLinks:
         return Link(title, LinkState.OK, f"{name}: a regular file of {fact.size} bytes")
 
     def _document(self, kind: FileKind) -> Link:
-        title, found = f"{kind}'s content", self._found(kind, _OF_DOCUMENT | {"read-error", "wrong-mode"})
+        title, found = f"{kind}'s content", self._found(kind, DOCUMENT_FAULTS | {"read-error", "wrong-mode"})
         if found is None:
             if has_digest(b"", self._digest) is None or (
-                kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, _OF_DOCUMENT | _OF_FILE)
+                kind is FileKind.CONFIG and self._found(FileKind.MANIFEST, DOCUMENT_FAULTS | _OF_FILE)
             ):
                 text = "the daemon reads it; whether it is what its digest says cannot be told"
                 return Link(title, LinkState.UNKNOWN, text)
@@ -162,14 +146,12 @@ class _FileLinks:
 
 
 _DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]*")
-_MISS = "a miss: a launch or a pull of the name pulls it again, and a stored zone, recalled by its digest, fails"
 _ERROR = "an error, at every lookup: no pull heals it"
 _SOME_NAME = ImageName.parse("image")
 _MOST_NAMES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class FormatChain:
+class FormatChain(msgspec.Struct, frozen=True):
     """The links of one format, and what the daemon answers in it; ``text`` says what follows from that."""
 
     format: PackedFormat
@@ -178,8 +160,7 @@ class FormatChain:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """``typed`` is what was asked for: a name, krata's spelling of which is ``name``, or the ``digest`` it stands for
     (empty: none). ``links`` lead to it, and the chain goes on in each format.
 
@@ -375,7 +356,7 @@ class _Asking:
             return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
         if found is not None and found.hit:
             return Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
-        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found and found.error else (Answer.MISS, _MISS)
+        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found and found.error else (Answer.MISS, MISSES)
 
     def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:
         outcome = self._verdict.outcome

@@ -146,14 +146,12 @@ class LiveCache:
     @property
     def coverage(self) -> Coverage:
         """How deep the states of the entries rest."""
-        from ocitui.doctor.report import Coverage, Reach, Unchecked
+        from ocitui.doctor.report import Coverage, Reach
 
         states = self._published.states if self._published is not None else []
-        depths, unchecked = Counter(state.depth for state in states), Unchecked()
-        for name, reason in self.judge.unchecked if self.judge is not None else ():
-            unchecked(reason, name)
+        depths, unchecked = Counter(state.depth for state in states), self.judge.unchecked if self.judge else ()
         reaches = (Reach(depth) for depth in depths.elements() if depth is not None)
-        return replace(Coverage.of(reaches, 0, unchecked.lines()), entries=len(states))
+        return replace(Coverage.of(reaches, 0, unchecked), entries=len(states))
 
     async def findings(self) -> Findings:
         """All that is known to be wrong, in order."""

@@ -28,8 +28,7 @@ def entry_problem_lines(findings: Sequence[Finding] | None) -> list[Line]:
         return [Line("no problem is known; p checks deeper", kind="good")]
     lines: list[Line] = []
     for finding in sorted(findings, key=lambda one: -one.severity.rank):
-        lines += [Line()] if lines else []
-        lines += [heading(title([finding])), Line(seen_text(finding), "seen", tone(finding)), *shared_lines(finding)]
+        lines += [*([Line()] if lines else []), heading(title([finding])), *_seen_lines(finding)]
     return lines
 
 
@@ -57,21 +56,21 @@ def text_of(finding: Finding) -> str:
 
 def shared_lines(finding: Finding) -> Iterator[Line]:
     """What all findings of its kind have in common: what the daemon does, what mends it, what that could lose."""
-    yield Line(finding.daemon, "daemon")
-    if finding.mend:
-        yield Line(finding.mend, "mend")
-    if finding.loses:
-        yield Line(finding.loses, "may lose", "bad")
+    fault = finding.fault
+    yield Line(fault.daemon, "daemon")
+    if fault.mend:
+        yield Line(fault.mend, "mend")
+    if fault.loses:
+        yield Line(fault.loses, "may lose", "bad")
+
+
+def _seen_lines(finding: Finding) -> list[Line]:
+    return [Line(seen_text(finding), "seen", tone(finding)), *shared_lines(finding)]
 
 
 def finding_lines(finding: Finding) -> list[Line]:
     """All there is to say of one."""
-    lines = [
-        heading(title([finding])),
-        Line(entry_text(finding), "about"),
-        Line(seen_text(finding), "seen", tone(finding)),
-        *shared_lines(finding),
-    ]
+    lines = [heading(title([finding])), Line(entry_text(finding), "about"), *_seen_lines(finding)]
     lines += [Line(finding.digest, "digest")] if finding.digest else []
     lines += [Line(finding.file, "file")] if finding.file else []
     return [*lines, Line(finding.fingerprint, "id", "muted")]

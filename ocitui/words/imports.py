@@ -64,14 +64,12 @@ def end_text(job: ImportJob) -> str:
 
 def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
     """What an interrupted import was to do, or why its record does not tell."""
+    begun = Line(timestamp(unfinished.started), "begun")
     if unfinished.problem:
-        return [
-            Line(f"its record cannot be read: {unfinished.problem}", "state", "bad"),
-            Line(timestamp(unfinished.started), "begun"),
-        ]
+        return [Line(f"its record cannot be read: {unfinished.problem}", "state", "bad"), begun]
     return [
         Line("interrupted: r goes on with it, f forgets it", "state", "bad"),
-        Line(timestamp(unfinished.started), "begun"),
+        begun,
         *_request_lines(unfinished.request),
         Line("what was downloaded is kept; D shows how much, and removes it", "download", "muted"),
     ]

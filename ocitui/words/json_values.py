@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, Verdict
     from ocitui.doctor.assessment import Assessment
@@ -34,8 +36,8 @@ def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[
         "seen": finding.seen,
         "answer": finding.answer.value,
         "daemon": finding.daemon,
-        "mend": finding.mend or None,
-        "loses": finding.loses or None,
+        "mend": finding.fault.mend or None,
+        "loses": finding.fault.loses or None,
         "fingerprint": finding.fingerprint,
         "acknowledged": finding.acknowledged if acknowledged is None else acknowledged,
         "found": finding.found,
@@ -74,13 +76,7 @@ def counts_json(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "outcome": verdict.outcome.value,
-        "entries": verdict.entries,
-        "message": verdict.message,
-        "line": verdict.line,
-        "column": verdict.column,
-    }
+    return msgspec.structs.asdict(verdict)
 
 
 def _entry_json(finding: Finding) -> dict[str, Any] | None:
@@ -142,7 +138,7 @@ def assessment_json(assessment: Assessment) -> dict[str, Any]:
         "confidence": assessment.confidence.value,
         "headline": assessment.headline or None,
         "reasons": list(assessment.reasons),
-        "commands": [dataclasses.asdict(command) for command in assessment.commands],
+        "commands": [msgspec.structs.asdict(command) for command in assessment.commands],
         "never": list(assessment.never),
     }
 

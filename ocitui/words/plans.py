@@ -271,14 +271,8 @@ def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str
     cells = ["yes" if source in entry.sources else "no" for source in sources]
     if entry.problems and IndexSource.FILES in entry.sources:
         cells[sources.index(IndexSource.FILES)] = "bad"
-    name, format_ = entry.name or "(lost)", entry.format or "none"
-    return [
-        name,
-        short_digest(entry.digest),
-        format_,
-        *cells,
-        str(entry.taken_from) if entry.taken_from else "left out",
-    ]
+    name, format_, taken_from = entry.name or "(lost)", entry.format or "none", str(entry.taken_from or "left out")
+    return [name, short_digest(entry.digest), format_, *cells, taken_from]
 
 
 def remarks(entry: JoinedEntry, ways: Ways) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from ocitui.cache import ConflictError, StorageError
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.prometheus import prometheus, write_prometheus
+from ocitui.doctor.report import prometheus, write_prometheus
 from tests.doctor.examine_support import Sample, found
 
 _SAMPLE = re.compile(r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)+)\} (-?[0-9.e+-]+)')

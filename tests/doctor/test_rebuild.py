@@ -14,7 +14,7 @@ from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedForma
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Statement, rebuild
-from ocitui.doctor.salvage.sources import join
+from ocitui.doctor.salvage.sources import JoinedEntries
 from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256
 
@@ -69,10 +69,10 @@ def test_a_sound_entry(sample: Sample) -> None:
     assert len(found) == 4
     assert all(entry.sound for entry in found)
     entry = by_format(found, sample.digest)[PackedFormat.EROFS]
-    assert entry.packed_size == sample.file("erofs").stat().st_size
     assert entry.modified == pytest.approx(sample.file("erofs").stat().st_mtime)
     assert entry.manifest_modified == pytest.approx(sample.file("manifest.json").stat().st_mtime)
-    assert entry.told.platform == "linux/arm64/v8"
+    assert entry.descriptor is not None
+    assert str(entry.descriptor.platform) == "linux/arm64/v8"
 
 
 def test_under_a_name_it_is_as_the_daemon_stores_it(sample: Sample) -> None:
@@ -91,7 +91,7 @@ def test_under_a_name_it_is_as_the_daemon_stores_it(sample: Sample) -> None:
 
 def test_the_oldest_manifest_comes_first(sample: Sample) -> None:
     os.utime(sample.other_file("manifest.json"), (1000, 1000))
-    assert join([], [], rebuilt(sample.directory))[0].digest == sample.other
+    assert JoinedEntries([], [], rebuilt(sample.directory))[0].digest == sample.other
 
 
 def damage_digest(sample: Sample) -> None:

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from ocitui.cache import PackerCache
 from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, hash_file
 from ocitui.doctor.acknowledged import acknowledge
+from ocitui.doctor.check.entry_checks import Remembered
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Finding, seen_text
-from ocitui.doctor.prometheus import prometheus
 from ocitui.doctor.repair.plan import plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
-from ocitui.doctor.report import Report
+from ocitui.doctor.report import Report, prometheus
 from ocitui.doctor.why import LinkState, why
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
 from tests.doctor.repair_support import bytes_in, repaired, undone
@@ -447,3 +447,19 @@ async def test_a_ledger_that_is_no_file(place: str, sample: Sample) -> None:
     report = await found(sample.directory)
     assert all_codes(report.findings) == (set() if place == "folder" else {"journal-damaged"})
     assert any("ledger cannot be read" in note for note in report.notes) is (place != "own folder is a file")
+
+
+def test_a_ledger_that_can_be_read_again_is_no_problem_any_more(tmp_path: Path) -> None:
+    own, aside = tmp_path / ".ocitui", tmp_path / "aside"
+    own.mkdir()
+    (own / "ledger").write_bytes(b"")
+    remembered = Remembered(tmp_path)
+    remembered.refresh()
+    own.rename(aside)
+    own.symlink_to(own.name)
+    remembered.refresh()
+    assert remembered.problem
+    own.unlink()
+    aside.rename(own)
+    remembered.refresh()
+    assert remembered.problem == ""

@@ -13,7 +13,7 @@ import pytest
 from ocitui.doctor.acknowledged import acknowledge, load_acknowledged, withdraw
 from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.check.cache_checks import check_host, locked
-from ocitui.doctor.findings import Severity, worst
+from ocitui.doctor.findings import Severity
 from tests.doctor.examine_support import Sample, codes, found
 
 
@@ -24,7 +24,7 @@ async def test_the_worst_comes_first(sample: Sample) -> None:
     report = await found(sample.directory)
     ranks = [one.severity.rank for one in report.findings]
     assert ranks == sorted(ranks, reverse=True)
-    assert report.worst is worst(report.findings) is Severity.HIGH
+    assert report.worst is report.findings[0].severity is Severity.HIGH
     assert [one.code for one in report.shown(Severity.MEDIUM)] == ["file-missing"]
     assert report.fails(Severity.HIGH)
     assert not report.fails(Severity.CRITICAL)

@@ -28,8 +28,8 @@ from ocitui.cache import (
 )
 from ocitui.cache.ledger import Ledger, hash_file, record_stored
 from ocitui.cache.packed_file import check_packed
+from ocitui.doctor.check.entry_checks import read_document
 from ocitui.doctor.findings import Depth, Way
-from ocitui.doctor.repair.copies import read_document
 from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.repair.steps import RepairProgress, StepKind
 from ocitui.host.loop_devices import LoopUse

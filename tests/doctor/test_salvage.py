@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cache import ImageIndex, examine_index
+from ocitui.cache import Descriptor, DocumentError, ImageIndex, examine_index
 from ocitui.doctor.salvage.salvage import Gap, Salvage, salvage
 from ocitui.doctor.salvage.scan import Salvaged
 from tests.cache.support import entry, index_bytes
@@ -20,7 +20,7 @@ from tests.tools import CONFORMANCE, recorded
 THREE = [entry(number) for number in range(3)]
 SOUND = index_bytes(THREE)
 RAWS = [descriptor.raw for descriptor in ImageIndex.parse(SOUND).descriptors]
-ELSEWHERE = "a descriptor that stands where no entry does"
+HEAD = SOUND[: SOUND.index(RAWS[0])].strip()
 
 PIECES = [b"{", b"}", b"[", b"]", b'"', b"\\", b",", b":", b'"digest"', b'"manifests"', b"1", b"\n", b"\0"]
 REPEATED = [
@@ -37,8 +37,15 @@ def names(found: Salvage) -> list[str | None]:
     return [descriptor.image_name for descriptor in found.descriptors]
 
 
-def whats(found: Salvage) -> list[str]:
-    return [gap.what for gap in found.gaps]
+def gaps(data: bytes, found: Salvage) -> list[bytes]:
+    return [data[gap.offset : gap.offset + gap.length] for gap in found.gaps]
+
+
+def is_whole(data: bytes, gap: Gap) -> bool:
+    try:
+        return bool(Descriptor.parse(data[gap.offset : gap.offset + gap.length]))
+    except DocumentError:
+        return False
 
 
 def extents(found: Iterable[Salvaged | Gap]) -> list[tuple[int, int]]:
@@ -55,7 +62,6 @@ def check_places(data: bytes, found: Salvage) -> None:
         at = offset + length
     assert at <= len(data)
     for item in found.items:
-        assert (item.descriptor is None) == bool(item.refusal)
         assert item.descriptor is None or item.descriptor.raw == item.raw
 
 
@@ -116,7 +122,7 @@ def test_a_mangled_index_keeps_or_names_what_was_not_touched(data: bytes, draw: 
     damaged = draw.draw(mangled(Damaged.of(data)))
     found = salvage(damaged.data)
     check_bytes(damaged.data, found)
-    told_apart = extents(found.items) + extents(gap for gap in found.gaps if gap.what == ELSEWHERE)
+    told_apart = extents(found.items) + extents(gap for gap in found.gaps if is_whole(damaged.data, gap))
     for start, end in places(data):
         place = damaged.place_of(start, end)
         if place is not None:
@@ -165,29 +171,25 @@ def utf16_units(data: bytes) -> int:
 
 BROKEN = {
     "empty": (b"", [], []),
-    "NULs in its place": (bytes(len(SOUND)), [], ["NUL bytes"]),
-    "trailing bytes": (SOUND + b"rest", RAWS, ["bytes after the end of the index"]),
-    "trailing NULs": (SOUND + bytes(100), RAWS, ["NUL bytes"]),
-    "a byte order mark": (b"\xef\xbb\xbf" + SOUND, RAWS, ["a byte order mark (UTF-8)"]),
-    "a comment": (
-        SOUND.replace(b"{", b"{ // by hand", 1),
-        RAWS,
-        ["the beginning of the index: key must be a string"],
-    ),
-    "a trailing comma": (SOUND.replace(b"}\n  ]", b"},\n  ]"), RAWS, ["a trailing comma"]),
+    "NULs in its place": (bytes(len(SOUND)), [], [bytes(len(SOUND))]),
+    "trailing bytes": (SOUND + b"rest", RAWS, [b"rest"]),
+    "trailing NULs": (SOUND + bytes(100), RAWS, [bytes(100)]),
+    "a byte order mark": (b"\xef\xbb\xbf" + SOUND, RAWS, [b"\xef\xbb\xbf" + HEAD]),
+    "a comment": (SOUND.replace(b"{", b"{ // by hand", 1), RAWS, [HEAD.replace(b"{", b"{ // by hand")]),
+    "a trailing comma": (SOUND.replace(b"}\n  ]", b"},\n  ]"), RAWS, [b"]\n}"]),
     "no schemaVersion": (
         SOUND.replace(b'"schemaVersion": 2,', b""),
         RAWS,
-        ["the beginning of the index: missing field `schemaVersion`"],
+        [HEAD.replace(b'"schemaVersion": 2,', b"")],
     ),
-    "schemaVersion a float": (
-        SOUND.replace(b": 2,", b": 2.0,", 1),
-        RAWS,
-        ["the beginning of the index: invalid type: floating point `2.0`, expected u32"],
-    ),
+    "schemaVersion a float": (SOUND.replace(b": 2,", b": 2.0,", 1), RAWS, [HEAD.replace(b": 2,", b": 2.0,")]),
     "a comma is missing": (SOUND.replace(b"},\n    {", b"}\n    {", 1), RAWS, []),
     "the beginning is gone": (SOUND[SOUND.index(RAWS[0]) :], RAWS, []),
-    "the beginning of a descriptor is gone": (SOUND[SOUND.index(RAWS[0]) + 9 :], RAWS[1:], ["part of a descriptor"]),
+    "the beginning of a descriptor is gone": (
+        SOUND[SOUND.index(RAWS[0]) + 9 :],
+        RAWS[1:],
+        [RAWS[0][9:]],
+    ),
     "manifests is an object": (b'{"manifests":{"a":' + RAWS[0] + b',"b":' + RAWS[1] + b"}}", RAWS[:2], None),
     "manifests is a descriptor": (b'{"manifests":' + RAWS[0] + b"}", RAWS[:1], None),
     "the name of the list is damaged": (SOUND.replace(b'"manifests"', b'"m\x00nifests"'), RAWS, None),
@@ -200,11 +202,11 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_is_broken(case: str) -> None:
-    data, whole, gaps = BROKEN[case]
+    data, whole, lost = BROKEN[case]
     found = salvage(data)
     assert raws(found) == whole
     assert found.refused == []
-    assert gaps is None or whats(found) == gaps
+    assert lost is None or gaps(data, found) == lost
 
 
 def test_a_hole_costs_what_it_touches_and_tells_what_can_still_be_read() -> None:
@@ -212,11 +214,8 @@ def test_a_hole_costs_what_it_touches_and_tells_what_can_still_be_read() -> None
     data = SOUND[:start] + bytes(20) + SOUND[start + 20 :]
     found = salvage(data)
     assert raws(found) == [RAWS[0], RAWS[2]]
-    assert [(gap.what, gap.digests, gap.names) for gap in found.gaps] == [
-        ("part of a descriptor", (THREE[1]["digest"],), ()),
-        ("NUL bytes", (), ()),
-        ("part of a descriptor", (), ("image1:1",)),
-    ]
+    told = [((THREE[1]["digest"],), ()), ((), ()), ((), ("image1:1",))]
+    assert [(gap.digests, gap.names) for gap in found.gaps] == told
     assert (found.gaps[1].offset, found.gaps[1].length) == (start, 20)
 
 
@@ -231,23 +230,23 @@ def test_a_hole_that_begins_and_ends_in_a_string_hides_no_other_entry(quote: byt
 
 
 @pytest.mark.parametrize(
-    ("change", "refusal"),
+    "change",
     [
-        ((b'"size": ', b'"size": NaN, "was": '), "expected value"),
-        ((b'"size": ', b'"size": "7", "was": '), 'invalid type: string "7", expected i64'),
-        ((b'"digest"', b'"digests"'), "missing field `digest`"),
-        ((b'"size"', b'"size": 1, "size"'), "duplicate field `size`"),
-        ((b"image1", b"image\\ud800"), "unexpected end of hex escape"),
-        ((b"image1", b"image\xff"), "it is not UTF-8"),
-        ((b"image1", b"image\x01"), "control character (\\u0000-\\u001F) found while parsing a string"),
-        ((b'"image1:1"', b"null"), "invalid type: null, expected a string"),
+        (b'"size": ', b'"size": NaN, "was": '),
+        (b'"size": ', b'"size": "7", "was": '),
+        (b'"digest"', b'"digests"'),
+        (b'"size"', b'"size": 1, "size"'),
+        (b"image1", b"image\\ud800"),
+        (b"image1", b"image\xff"),
+        (b"image1", b"image\x01"),
+        (b'"image1:1"', b"null"),
     ],
 )
-def test_one_bad_descriptor_among_good_ones_is_told_apart(change: tuple[bytes, bytes], refusal: str) -> None:
+def test_one_bad_descriptor_among_good_ones_is_told_apart(change: tuple[bytes, bytes]) -> None:
     bad = RAWS[1].replace(*change)
     found = salvage(SOUND.replace(RAWS[1], bad))
     assert raws(found) == [RAWS[0], bad, RAWS[2]]
-    assert [item.refusal for item in found.refused] == [refusal]
+    assert [item.raw for item in found.refused] == [bad]
     assert [descriptor.raw for descriptor in found.descriptors] == [RAWS[0], RAWS[2]]
     assert found.gaps == ()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
 from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Told
 from ocitui.doctor.salvage.salvage import salvage
-from ocitui.doctor.salvage.sources import IndexSource, JoinedEntry, join, merged
+from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, merged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.test_rebuild import rebuilt
 
@@ -34,7 +34,7 @@ def on_disk(number: int, modified: float = 0.0, **fields: Any) -> FoundEntry:
     made = entry(number)
     made["annotations"] = {"dev.krata.oci.packer.format": "squashfs"}
     one = Descriptor.from_dict({**made, **fields})
-    return FoundEntry(one.digest, PackedFormat.SQUASHFS, (), 1, modified, modified, lambda *_: Told(one))
+    return FoundEntry(one.digest, PackedFormat.SQUASHFS, (), modified, modified, lambda *_: Told(one))
 
 
 def names(entries: Iterable[JoinedEntry]) -> list[str | None]:
@@ -45,26 +45,26 @@ A, B, C, D = (descriptor(number) for number in range(4))
 
 
 def test_without_a_backup_and_files_the_index_stays_as_it_is() -> None:
-    joined = join([A, B], [], [])
+    joined = JoinedEntries([A, B], [], [])
     assert proposed(joined) == [A, B]
     assert [one.sources for one in joined] == [(INDEX,), (INDEX,)]
     assert [one.problems for one in joined] == [("there is no packed file",)] * 2
 
 
 def test_without_an_index_the_backup_is_the_order() -> None:
-    joined = join([], [C, A, B], [on_disk(0), on_disk(1)])
+    joined = JoinedEntries([], [C, A, B], [on_disk(0), on_disk(1)])
     assert proposed(joined) == [C, A, B]
     assert [one.taken_from for one in joined] == [BACKUP] * 3
     assert [one.sources for one in joined] == [(BACKUP,), (BACKUP, FILES), (BACKUP, FILES)]
 
 
 def test_what_a_hole_took_comes_back_where_it_was() -> None:
-    assert proposed(join([A, D], [A, B, C, D], [])) == [A, B, C, D]
+    assert proposed(JoinedEntries([A, D], [A, B, C, D], [])) == [A, B, C, D]
 
 
 def test_what_was_stored_since_the_backup_comes_after_what_was_there() -> None:
     new = descriptor(9, "image1:1")
-    joined = join([new], [A, B], [])
+    joined = JoinedEntries([new], [A, B], [])
     assert proposed(joined) == [A, B, new]
     winner = ImageIndex.parse(index_bytes(one.as_dict() for one in proposed(joined))).by_name("image1:1")
     assert winner is not None
@@ -73,18 +73,18 @@ def test_what_was_stored_since_the_backup_comes_after_what_was_there() -> None:
 
 def test_an_entry_that_was_stored_again_stays_behind_what_it_overtook() -> None:
     older, newer = descriptor(1, "app:1"), descriptor(2, "app:1")
-    assert proposed(join([C, older], [older, newer, C], [])) == [newer, C, older]
+    assert proposed(JoinedEntries([C, older], [older, newer, C], [])) == [newer, C, older]
 
 
 def test_what_only_the_files_tell_comes_last_by_the_times_of_the_manifests() -> None:
-    joined = join([A], [], [on_disk(3, 30.0), on_disk(2, 20.0), on_disk(0, 99.0)])
+    joined = JoinedEntries([A], [], [on_disk(3, 30.0), on_disk(2, 20.0), on_disk(0, 99.0)])
     assert [one.digest for one in joined] == [A.digest, C.digest, D.digest]
     assert [one.lost for one in joined] == [(), ("name",), ("name",)]
     assert names(joined) == ["image0:1", None, None]
 
 
 def test_the_operator_gives_a_name() -> None:
-    joined = join([], [], [on_disk(0)], {(A.digest, "squashfs"): ImageName.parse("alpine:3.19")})
+    joined = JoinedEntries([], [], [on_disk(0)], {(A.digest, "squashfs"): ImageName.parse("alpine:3.19")})
     assert names(joined) == ["alpine:3.19"]
     assert joined[0].lost == ()
     (made,) = proposed(joined)
@@ -93,16 +93,16 @@ def test_the_operator_gives_a_name() -> None:
 
 def test_what_the_files_do_not_tell_is_listed_and_not_proposed() -> None:
     found = on_disk(0)
-    broken = FoundEntry(found.digest, found.format, ("the manifest is missing",), 1, 1.0)
-    (one,) = join([], [], [broken])
+    broken = FoundEntry(found.digest, found.format, ("the manifest is missing",), 1.0)
+    (one,) = JoinedEntries([], [], [broken])
     assert proposed([one]) == []
     assert one.lost == ("name", "descriptor")
     assert one.problems == ("the manifest is missing",)
 
 
 def test_an_entry_without_its_files_is_kept_with_its_problem() -> None:
-    found = FoundEntry(A.digest, PackedFormat.SQUASHFS, ("the manifest is missing",), 1, 1.0)
-    joined = join([], [A, B], [found])
+    found = FoundEntry(A.digest, PackedFormat.SQUASHFS, ("the manifest is missing",), 1.0)
+    joined = JoinedEntries([], [A, B], [found])
     assert proposed(joined) == [A, B]
     assert [one.problems for one in joined] == [("the manifest is missing",), ("there is no packed file",)]
     assert joined[0].sources == (BACKUP, FILES)
@@ -110,7 +110,7 @@ def test_an_entry_without_its_files_is_kept_with_its_problem() -> None:
 
 def test_conflicts_are_told_with_their_sources() -> None:
     left, found = descriptor(0, size=5), on_disk(0, platform={"os": "linux", "architecture": "arm64"})
-    (one,) = join([left], [A], [found])
+    (one,) = JoinedEntries([left], [A], [found])
     assert one.descriptor == left
     assert [(fact.what, fact.told) for fact in one.conflicts] == [
         ("size", ((INDEX, "5"), (BACKUP, str(A.size)), (FILES, str(A.size))))
@@ -120,27 +120,27 @@ def test_conflicts_are_told_with_their_sources() -> None:
 
 def test_two_names_of_one_entry_are_both_proposed() -> None:
     renamed = descriptor(0, "other:2")
-    joined = join([renamed], [A], [])
+    joined = JoinedEntries([renamed], [A], [])
     assert names(joined) == ["image0:1", "other:2"]
     assert [fact.told for one in joined for fact in one.conflicts] == [((INDEX, "other:2"), (BACKUP, "image0:1"))] * 2
 
 
 def test_equal_entries_of_an_index_that_reads_are_all_kept() -> None:
-    assert proposed(join([A, A, B], [A, B], [])) == [A, A, B]
+    assert proposed(JoinedEntries([A, A, B], [A, B], [])) == [A, A, B]
 
 
 def test_an_index_that_was_written_twice_holds_each_entry_once() -> None:
     data = index_bytes([entry(0), entry(1), entry(2)])
-    assert proposed(join(salvage(data + data), [], [])) == proposed(join(salvage(data + b"x"), [], []))
+    assert proposed(JoinedEntries(salvage(data + data))) == proposed(JoinedEntries(salvage(data + b"x")))
     moved = index_bytes([entry(1), entry(0)])
-    assert names(join(salvage(data + moved), [], [])) == ["image2:1", "image1:1", "image0:1"]
+    assert names(JoinedEntries(salvage(data + moved))) == ["image2:1", "image1:1", "image0:1"]
 
 
 def test_a_name_that_can_be_read_beside_a_digest_is_a_hint() -> None:
     data = index_bytes([entry(0), entry(1), entry(2)])
     broken = data.replace(b'"size"', b'"size?', 1)
     refused = b'"size": "x", "was"'.join(broken.rsplit(b'"size"', 1))
-    joined = join(salvage(refused), [], [on_disk(0), on_disk(1), on_disk(2)])
+    joined = JoinedEntries(salvage(refused), [], [on_disk(0), on_disk(1), on_disk(2)])
     assert names(joined) == ["image1:1", None, None]
     hints = {one.digest: [hint.text for hint in one.hints] for one in joined}
     assert hints == {A.digest: ["image0:1"], B.digest: [], C.digest: ["image2:1"]}
@@ -150,10 +150,10 @@ def test_a_name_that_can_be_read_beside_a_digest_is_a_hint() -> None:
 def test_a_real_cache_whose_index_is_gone(krata_cache: Path) -> None:
     index = ImageIndex.parse((krata_cache / "index.json").read_bytes())
     found = rebuilt(krata_cache)
-    joined = join([], index.descriptors, found)
+    joined = JoinedEntries([], index.descriptors, found)
     assert proposed(joined) == list(index.descriptors)
     assert all(one.sources == (BACKUP, FILES) and not one.problems for one in joined)
-    made = join([], [], found)
+    made = JoinedEntries([], [], found)
     assert {one.lost for one in made} == {("name",)}
     assert judge_index(index_bytes(one.as_dict() for one in proposed(made))) == "loaded"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +144,7 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
     from ocitui.cache.disk import refuse_inside
     from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
-    from ocitui.doctor.prometheus import write_prometheus
+    from ocitui.doctor.report import write_prometheus
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
@@ -318,7 +317,7 @@ class MetricsOutput(CheckOutput):
     """Nothing but the metrics."""
 
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        from ocitui.doctor.prometheus import prometheus
+        from ocitui.doctor.report import prometheus
 
         say(*prometheus(report).splitlines())
 
@@ -353,11 +352,10 @@ class TextOutput(CheckOutput):
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
     """Findings that are in order, those of one kind together; unless they are wanted ``whole``, long lists are cut."""
-    from ocitui.doctor.findings import entry_text, kind_of, seen_text, together
+    from ocitui.doctor.findings import by_fault, entry_text, seen_text
     from ocitui.words.findings import SHORT_ID, shared_lines, title
 
-    for _, group in groupby(together(findings), key=kind_of):
-        same = list(group)
+    for same in by_fault(findings):
         yield title(same)
         shown = same if whole else same[:_MOST_OF_A_KIND]
         for finding in shown:

@@ -167,7 +167,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
         if repaired is None:
             break
         output.made(repaired)
-        if not looked.plan.brings_entries or not left:
+        if looked.plan.whole is None or not left:
             return repaired.report
         looked = look(settings, asked, repaired.report)
         if looked.plan.made:

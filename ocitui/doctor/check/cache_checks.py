@@ -19,8 +19,8 @@ from ocitui.cache.own_folder import LOCK_NAME, open_journal, open_own_folder
 from ocitui.host.daemon import find_daemon
 from ocitui.text import human_size, timestamp
 
-from ..catalogue import CATALOGUE
-from ..findings import Finding, Severity
+from ..catalogue import CATALOGUE, NEARLY_FULL
+from ..findings import Finding
 
 _OURS = frozenset((INDEX_NAME, OWN_NAME))
 _ALL_FORMATS = sum(1 << PLACES[format_] for format_ in PackedFormat)
@@ -209,15 +209,14 @@ def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator
         yield CATALOGUE["cache-read-only"].finding("its file system is mounted read-only")
     elif not os.access(directory, os.W_OK | os.X_OK):
         yield CATALOGUE["cache-read-only"].finding("this user may not write to it")
-    room, full = room_for_index(directory, index_size), CATALOGUE["disk-full"]
+    room = room_for_index(directory, index_size)
     used = found.f_blocks - found.f_bfree
     share = used / (used + found.f_bavail) if used + found.f_bavail else 0.0
     if room is not None and not room[0]:
         what = "no inode is free" if found.f_files and not found.f_ffree else f"{human_size(room[1])} are free"
-        yield full.finding(f"{what}, and the index has {human_size(index_size)}")
+        yield CATALOGUE["disk-full"].finding(f"{what}, and the index has {human_size(index_size)}")
     elif share >= _NEARLY_FULL or (found.f_files and found.f_ffree / found.f_files <= 1 - _NEARLY_FULL):
         seen = f"{share:.0%} of its file system are used, {human_size(found.f_bavail * found.f_frsize)} are free"
         if share < _NEARLY_FULL:
             seen = f"{found.f_ffree} of {found.f_files} inodes of its file system are free"
-        stores = "it stores as long as there is room; without, its store truncates index.json and cannot write it"
-        yield full.finding(seen, severity=Severity.MEDIUM, daemon=stores)
+        yield NEARLY_FULL.finding(seen)

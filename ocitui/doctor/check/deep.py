@@ -8,7 +8,6 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,9 +28,8 @@ from ocitui.threads import Stop
 from ..catalogue import CATALOGUE
 from ..findings import Depth, Finding
 from ..report import Reach
-from .entry_checks import PackedFile, unreadable
+from .entry_checks import PackedFile, damage_finding, unreadable
 from .pacing import Brake, Meter
-from .remembered import damage_finding
 
 # Room for names on one command line: execve(2) takes at least 128 KiB, and 2 MiB as a rule.
 _MOST_ARGUMENTS = 100_000
@@ -110,8 +108,7 @@ def _batches(names: list[bytes]) -> Iterator[list[bytes]]:
 _LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO})
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(msgspec.Struct):
     """One packed file's deep check so far. ``damage`` is what an earlier one found in the same file, ``good`` the
     sha256 that it was seen not to have, ``error`` what the system said of reading it."""
 

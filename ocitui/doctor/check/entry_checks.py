@@ -1,26 +1,28 @@
 """One digest's entries: their three files, what the documents say, and what the packed files' headers do; in few steps
-where nothing is wrong, else with care."""
+where nothing is wrong, else with care. And what deep checks left in the ledger of files that are still the same."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, PackedFormat, Platform
 from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, known_format, manifest_name
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, OWN_NAME, identity_of, known_format, read_bounded
+from ocitui.cache.ledger import LEDGER_NAME, Damage, Damaged, Ledger, Sound
+from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain, part_of
 from ocitui.cache.packed_file import SOUND, check_packed_file
 
-from ..catalogue import CATALOGUE, GUEST_FAILS
-from ..findings import Answer, Finding
+from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
+from ..findings import Finding
 from .index_checks import Where, where
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
@@ -40,39 +42,30 @@ class DocumentChecks:
         self._at = where(carriers[0][1])
         if len({descriptor.format for _, descriptor in carriers}) > 1:
             self._at["format"] = ""
-        raw_manifest = self._raw(FileKind.MANIFEST, manifest_name(digest))
-        raw_config = self._raw(FileKind.CONFIG, config_name(digest))
+        raw_manifest = self._raw(FileKind.MANIFEST)
+        raw_config = self._raw(FileKind.CONFIG)
         manifest = None if raw_manifest is None else self._manifest(raw_manifest)
         expected = None if manifest is None else manifest.config.digest
         config = None if raw_config is None else self._config(raw_config, expected)
         if manifest is not None and config is not None:
             self._compare(manifest, config)
 
-    def _raw(self, kind: FileKind, name: str) -> bytes | None:
+    def _raw(self, kind: FileKind) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
-        fact = self._listing.get(name)
-        if fact is not None and fact.plain and fact.size <= MOST_DOCUMENT_BYTES:
-            return self._read(kind, name, fact.size)
-        found = standing(self._files, fact, name, kind, self._at)
-        if found.size is None or found.size > MOST_DOCUMENT_BYTES:
-            self._refuse(found, kind)
-            return None
-        return self._read(kind, name, found.size)
-
-    def _read(self, kind: FileKind, name: str, size: int) -> bytes | None:
+        name = f"{self._digest}.{kind}.json"
+        found = standing(self._files, self._listing.get(name), name, kind, self._at)
         try:
-            return self._files.read(name, size)
+            if found.size is not None and found.size <= MOST_DOCUMENT_BYTES:
+                return self._files.read(name, found.size)
         except FileNotFoundError:
-            self._refuse(standing(self._files, None, name, kind, self._at), kind)
+            found = standing(self._files, None, name, kind, self._at)
         except OSError as error:
-            self.findings.append(unreadable(error, kind, self._at))
-        return None
-
-    def _refuse(self, found: FileLook, kind: FileKind) -> None:
+            found = FileLook(None, unreadable(error, kind, self._at))
         if found.finding is not None:
             (self.missing if found.missing else self.findings).append(found.finding)
         else:
             self._say(f"{kind}-unparsable", f"it has {found.size} bytes, which no document has: it was not read", kind)
+        return None
 
     def _say(self, code: str, seen: str, kind: FileKind) -> None:
         self.findings.append(CATALOGUE[code].finding(seen, kind=kind, **self._at))
@@ -104,9 +97,8 @@ class DocumentChecks:
             self._say(code, _unparsable(error, matches), FileKind.CONFIG)
             return None
         if matches is False:
-            self._say(
-                "config-digest", f"its content is not that of {expected}, which the manifest names", FileKind.CONFIG
-            )
+            seen = f"its content is not that of {expected}, which the manifest names"
+            self._say("config-digest", seen, FileKind.CONFIG)
             return None
         return value
 
@@ -128,6 +120,11 @@ def has_digest(data: bytes, digest: str) -> bool | None:
     algorithm, _, hexadecimal = digest.partition(":")
     hashing = _ALGORITHMS.get(algorithm)
     return None if hashing is None else hashing(data).hexdigest() == hexadecimal.lower()
+
+
+def read_document(path: Path | str) -> bytes:
+    """A small regular file's bytes, never through a link. Raises OSError."""
+    return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
 
 
 def _unparsable(error: DocumentError, matches: bool | None) -> str:
@@ -208,10 +205,11 @@ class PackedFile(NamedTuple):
 
 
 class DigestCheck(NamedTuple):
-    """What is wrong with the files of a digest, into which of its packed files was looked, and why not into others."""
+    """What is wrong with the files of a digest, how far was looked, a bit for each place of the listing, and of which
+    packed files that does not tell whether they are whole."""
 
     findings: tuple[Finding, ...]
-    looked_into: tuple[PackedFormat, ...]
+    looked: int
     unchecked: tuple[tuple[str, str], ...]
 
 
@@ -282,7 +280,7 @@ def check_digest(
     """Check every file of a digest; reads its two documents, and looks into the packed files where ``headers``."""
     documents = DocumentChecks(files, listing, digest, carriers)
     findings, missing = list(documents.findings), documents.missing
-    looked, unchecked = list[PackedFormat](), list[tuple[str, str]]()
+    looked, unchecked = DOCUMENTS_LOOKED, list[tuple[str, str]]()
     there = lonely = 0
     for format_, (_, descriptor) in first_of_formats(carriers):
         name, at = f"{digest}.{format_}", where(descriptor)
@@ -303,10 +301,10 @@ def check_digest(
             look = look_at_header(files, name, format_, at)
             findings += look.findings
             unchecked += [(name, look.unchecked)] if look.unchecked else []
-            looked += [format_] if look.read and not look.unchecked else []
+            looked |= 1 << PLACES[format_] if look.read and not look.unchecked else 0
     if not lonely or there:
         findings += missing
-    return DigestCheck(tuple(findings), tuple(looked), tuple(unchecked))
+    return DigestCheck(tuple(findings), looked, tuple(unchecked))
 
 
 def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:
@@ -329,11 +327,15 @@ class FileLook(NamedTuple):
     missing: bool = False
 
 
+def missing_file(kind: FileKind, at: Where) -> Finding:
+    """A file that an entry has to have, and has not."""
+    return CATALOGUE["file-missing"].finding(f"the {kind} file is not there", kind=kind, **at)
+
+
 def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at: Where) -> FileLook:
     """Look at one file's fact, and through a link that stays in the cache."""
     if fact is None:
-        seen = f"the {kind} file is not there"
-        return FileLook(None, CATALOGUE["file-missing"].finding(seen, kind=kind, **at), missing=True)
+        return FileLook(None, missing_file(kind, at), missing=True)
     if fact.failed:
         return FileLook(None, unreadable(OSError(fact.failed, ""), kind, at))
     if fact.regular:
@@ -344,14 +346,13 @@ def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at
 
 
 def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> FileLook:
-    fault, target = CATALOGUE["file-not-regular"], files.target(name)
+    target = files.target(name)
     if target is not None and target.regular:
         return FileLook(target.size)
     if target is None and (files.directory / name).exists():
-        seen, followed = "it is a link out of the cache", "it follows the link out of the cache"
-        return FileLook(None, fault.finding(seen, kind=kind, answer=Answer.HIT, daemon=followed, **at))
+        return FileLook(None, LINK_OUTSIDE.finding("it is a link out of the cache", kind=kind, **at))
     seen = f"it is a link to {'nothing' if target is None else target.word}"
-    return FileLook(None, fault.finding(seen, kind=kind, **at))
+    return FileLook(None, CATALOGUE["file-not-regular"].finding(seen, kind=kind, **at))
 
 
 def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
@@ -359,11 +360,8 @@ def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
     reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
     if error.errno in _DENIED:
         return CATALOGUE["wrong-mode"].finding(f"this user may not read it: {reason}", kind=kind, **at)
-    seen = f"it cannot be read: {reason}"
-    fault = CATALOGUE["read-error"]
-    if kind is FileKind.PACKED:
-        return fault.finding(seen, kind=kind, answer=Answer.HIT, daemon=GUEST_FAILS, **at)
-    return fault.finding(seen, kind=kind, **at)
+    fault = PACKED_UNREADABLE if kind is FileKind.PACKED else CATALOGUE["read-error"]
+    return fault.finding(f"it cannot be read: {reason}", kind=kind, **at)
 
 
 # No file of the format is smaller, so what is, was cut.
@@ -404,3 +402,72 @@ def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where
         code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
     findings = [CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)] if code else []
     return HeaderLook(findings, unchecked=check.unchecked)
+
+
+def damage_finding(damage: Damage, file: PackedFile) -> Finding:
+    """The finding as the deep check made it, and when."""
+    fault = PACKED_UNREADABLE if damage.code == "read-error" else CATALOGUE[damage.code]
+    finding = fault.finding(damage.seen, kind=FileKind.PACKED, **file.at)
+    return msgspec.structs.replace(finding, found=damage.found)
+
+
+class Remembered:
+    """The packed files of one cache that deep checks found damaged, and when they found the others sound.
+
+    Nothing is read until `refresh`, which keeps it up to date.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.problem = ""
+        # Unlike that of a ledger that is there, and of none.
+        self._signature: object = ""
+        self._damaged: Damaged = {}
+        self._digests: frozenset[str] = frozenset()
+        # By a hash of name and identity: a ledger has a line for each of 100,000 files. Twice the time, and one more
+        # where there was no earlier hash to compare with.
+        self._checked: dict[int, int] = {}
+        # What was found here and could not be written down.
+        self._here: Damaged = {}
+
+    def refresh(self) -> set[str]:
+        """Read the ledger where it changed; gives the digests of which other damage is known now.
+
+        Where it cannot be read, what was known stays so, and ``problem`` says why.
+        """
+        signature = identity_of(self._directory / OWN_NAME / LEDGER_NAME)
+        if signature == self._signature:
+            return set()
+        ledger = Ledger.open(self._directory)
+        self._signature, self.problem = signature, ledger.problem
+        if ledger.problem:
+            return set()
+        return self._know(ledger.sound, {**ledger.damaged, **self._here})
+
+    def take(self, ledger: Ledger) -> set[str]:
+        """Know what a deep check of this program noted, whether it could be written down or not."""
+        self._here = dict(ledger.damaged) if ledger.unwritten else {}
+        return self._know(ledger.sound, ledger.damaged)
+
+    def _know(self, sound: Sound, damaged: Damaged) -> set[str]:
+        self._checked = {hash((name, one.identity)): one.checked << 1 | one.first_seen for name, one in sound.items()}
+        before, self._damaged = self._damaged, damaged
+        self._digests = frozenset(part[0] for name in damaged if (part := part_of(name)))
+        changed = [name for name in {*before, *damaged} if before.get(name) != damaged.get(name)]
+        return {part[0] for name in changed if (part := part_of(name))}
+
+    def knows(self, digest: str) -> bool:
+        """Whether there is damage of a digest's files, if they are still the same."""
+        return digest in self._digests
+
+    def findings(self, file: PackedFile, fact: Fact) -> Iterator[Finding]:
+        """What was found in a packed file, where it is still the same."""
+        known = self._damaged.get(file.name, ())
+        yield from [damage_finding(one, file) for one in known if one.identity == fact.identity][:1]
+
+    def checked(self, listing: Listing, place: int) -> tuple[int, bool] | None:
+        """When all bytes of the file at a place of the listing were last found sound, in seconds since the epoch, and
+        whether that was the first time that they were seen."""
+        fact = listing.fact(place) if self._checked else None
+        known = None if fact is None else self._checked.get(hash((listing.name_at(place), fact.identity)))
+        return None if known is None else (known >> 1, bool(known & 1))

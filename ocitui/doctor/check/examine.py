@@ -15,10 +15,10 @@ from ocitui.cache.index import Key
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import CacheFiles
 from ocitui.contents.tools import ToolOptions, be_idle
-from ocitui.threads import Stop, in_thread
+from ocitui.threads import Stop, in_thread, on_loop
 
 from ..findings import Depth, Finding, in_order
-from ..report import Coverage, Reach, Report, Unchecked
+from ..report import Coverage, Reach, Report
 from .deep import DeepChecks
 from .entry_checks import PackedFile
 from .index_checks import NO_HISTORY, History, check_index, read_index, same_index
@@ -71,16 +71,13 @@ async def examine(
     threads may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the
     directory is not there or cannot be listed, and for nothing else that the disk holds.
     """
-    loop = asyncio.get_running_loop()
-
-    def tell(call: Callable[[Progress], object] | Callable[[list[Finding]], object] | None) -> Callable[..., object]:
-        return (lambda what: None) if call is None else (lambda what: loop.call_soon_threadsafe(call, what))
+    tell_progress, tell_findings = on_loop(progress), on_loop(on_findings)
 
     def work(stop: Stop) -> Report:
         headers = options.depth is not Depth.QUICK
         with open_files(directory) as files:
             whose = judge or Judge(directory, open_files=open_files, headers=headers)
-            return Examination(files, whose, options, stop, tell(progress), tell(on_findings)).run()
+            return Examination(files, whose, options, stop, tell_progress, tell_findings).run()
 
     return await in_thread(work)
 
@@ -121,7 +118,7 @@ class Examination:
         self._files, self._judge, self._options, self._stop = files, judge, options, stop
         self._meter = Meter(progress)
         self._on_findings = on_findings
-        self._unchecked = Unchecked()
+        self._unchecked: list[tuple[str, str]] = []
         self._notes: list[str] = []
         self._lock = threading.Lock()
         self._reaches: dict[tuple[str, str], Reach] = {}
@@ -133,8 +130,7 @@ class Examination:
     def run(self) -> Report:
         began, judge, keys = time.monotonic(), self._judge, self._options.keys
         self._look()
-        for name, reason in judge.unchecked:
-            self._unchecked(reason, name)
+        self._unchecked += judge.unchecked
         packed, forgotten = list[PackedFile](), frozenset[str]()
         if self._options.depth is Depth.DEEP:
             packed = [file for file in judge.packed_files(keys) if self._is_whole(file)]
@@ -147,7 +143,7 @@ class Examination:
             judge.directory,
             self._options.depth,
             in_order(judge.accepted.mark(findings)),
-            Coverage.of(self._reached(), self._meter.bytes_read, self._unchecked.lines()),
+            Coverage.of(self._reached(), self._meter.bytes_read, self._unchecked),
             judge.reading.verdict,
             judge.entries,
             judge.listing.packed_bytes,
@@ -206,8 +202,12 @@ class Examination:
         if ledger.problem:
             self._notes.append(ledger.problem)
         written, brake = _damage_of(ledger), Brake(options.max_rate, self._stop)
+
+        def note(reason: str, file: str) -> None:
+            self._unchecked.append((file, reason))
+
         checks = DeepChecks(
-            self._files, ledger, self._stop, self._meter, brake, self._unchecked, options.tools, options.older_than
+            self._files, ledger, self._stop, self._meter, brake, note, options.tools, options.older_than
         )
         self._meter.enter("deep", len(packed), sum(file.size for file in packed))
         groups: dict[str, list[PackedFile]] = {}

@@ -8,29 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import (
-    Backup,
-    CacheError,
-    ImageIndex,
-    Transaction,
-    TransactionState,
-    examine_index,
-    keep_backup,
-    keep_corrupt,
-    late_updates,
-    list_backups,
-    next_number,
-    read_backup,
-    transactions_since,
-)
-from ocitui.cache.backups import BACKUPS_NAME
+from ocitui.cache import CacheError, ImageIndex, Transaction, TransactionState, backups, examine_index
 from ocitui.cache.files import INDEX_NAME, OWN_NAME
 from ocitui.cache.ledger import hash_file
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.own_folder import open_journal
 from ocitui.cache.undoing import Overwritten, find_overwritten, taken_back
 
-from .index_checks import NO_HISTORY, History, read_index, shrunk
+from .index_checks import NO_HISTORY, History, read_index
 
 Repairs = list[list[Transaction]]
 
@@ -49,38 +34,44 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     with suppress(CacheError):
         overwritten = find_overwritten(directory, index)
     known = (msgspec.structs.replace(history, overwritten=overwritten, late=late) for history in histories)
-    return next((one for one in known if shrunk(index, one)), History(overwritten=overwritten, late=late))
+    return next((one for one in known if one.gone_from(index)), History(overwritten=overwritten, late=late))
+
+
+def index_in(directory: Path, backup: backups.Backup | None, today: ImageIndex | None = None) -> ImageIndex | None:
+    """The index that a backup holds, read quicker where it is much like today's; None where it tells nothing."""
+    with suppress(CacheError):
+        return examine_index(backups.read_backup(directory, backup), today)[1] if backup else None
+    return None
 
 
 def _late(directory: Path, undone: Repairs) -> dict[str, History]:
     found: dict[str, History] = {}
     with suppress(CacheError):
-        for backup, index in late_updates(directory):
+        for backup, index in backups.late_updates(directory):
             if index is not None:
-                file = f"{OWN_NAME}/{BACKUPS_NAME}/{backup.name}"
+                file = f"{OWN_NAME}/{backups.BACKUPS_NAME}/{backup.name}"
                 found[file] = History(list(index.descriptors), _since(directory, backup, undone))
     return found
 
 
 def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> Iterator[History]:
     try:
-        backups = [b for b in list_backups(directory) if not any(_is_of(b, *chain) for chain in undone)]
+        kept = [b for b in backups.list_backups(directory) if not any(_is_of(b, *chain) for chain in undone)]
     except CacheError:
         return
-    newest = backups[:1]
-    for backup in [*newest, *(one for one in backups[1:] if one.before_shrink)][:2]:
+    newest = kept[:1]
+    for backup in [*newest, *(one for one in kept[1:] if one.before_shrink)][:2]:
         with suppress(CacheError):
             if index is not None and len(index) == backup.entries and index.sha256.startswith(backup.content):
                 continue  # nothing of it is gone
-            found = examine_index(read_backup(directory, backup), index)[1]
-            if found:
+            if found := index_in(directory, backup, index):
                 yield History(list(found.descriptors), _since(directory, backup, undone), backup)
 
 
-def _since(directory: Path, backup: Backup, undone: Repairs) -> list[Transaction]:
+def _since(directory: Path, backup: backups.Backup, undone: Repairs) -> list[Transaction]:
     """What was done since a backup, less the repairs that were undone, and their undos: these explain nothing."""
     passed = {one.id for chain in undone for one in chain}
-    return [one for one in transactions_since(directory, backup) if one.id not in passed]
+    return [one for one in backups.transactions_since(directory, backup) if one.id not in passed]
 
 
 def _undone_repairs(directory: Path) -> Repairs:
@@ -90,7 +81,7 @@ def _undone_repairs(directory: Path) -> Repairs:
     return []
 
 
-def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
+def _is_of(backup: backups.Backup, undo: Transaction, *others: Transaction) -> bool:
     """Whether a backup is of the index as a repair made it, that was undone: it has what was adopted, or lacks what was
     given up. A pinned one was made before, and may have a later place as the repair made the same of the index."""
     repair = others[-1]
@@ -105,7 +96,7 @@ def keep_index(directory: Path) -> str:
     """
     try:
         # Asked before the index is read: a transaction under way may be in it or not.
-        number = next_number(directory)
+        number = backups.next_number(directory)
         with CacheFiles(directory) as files:
             if _is_kept(files):
                 return ""
@@ -114,11 +105,11 @@ def keep_index(directory: Path) -> str:
         return ""
     if reading.index is not None:
         if reading.fact is not None:
-            keep_backup(directory, reading.index, number)
+            backups.keep_backup(directory, reading.index, number)
         return ""
     if reading.data is None:
         return ""
-    copy = keep_corrupt(directory, reading.data, examined=True)
+    copy = backups.keep_corrupt(directory, reading.data, examined=True)
     kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
     return f"the bytes of index.json {kept}"
 
@@ -126,6 +117,6 @@ def keep_index(directory: Path) -> str:
 def _is_kept(files: CacheFiles) -> bool:
     """Whether the newest backup is of the very bytes that index.json has; told without reading it as an index."""
     with suppress(OSError), files.open(INDEX_NAME) as file:
-        newest = next(iter(list_backups(files.directory)), None)
+        newest = next(iter(backups.list_backups(files.directory)), None)
         return newest is not None and hash_file(file, lambda _: None).startswith(newest.content)
     return False

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
-from ocitui.cache import (
-    CacheDirectoryError,
-    Descriptor,
-    DocumentError,
-    ImageIndex,
-    ImageName,
-    IndexOutcome,
-    InvalidNameError,
-    Transaction,
-    Verdict,
-)
+from ocitui.cache import Descriptor, ImageIndex, ImageName, IndexOutcome, Transaction, Verdict
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
-from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, known_format, usable_digest, usual_digest, valid_digest
+from ocitui.cache.errors import CacheDirectoryError, DocumentError, InvalidNameError
+from ocitui.cache.files import INDEX_NAME, known_format, usable_digest, usual_digest, valid_digest
 from ocitui.cache.index import Key
 from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
@@ -34,8 +23,8 @@ from ocitui.cache.records import Identity, some_of
 from ocitui.cache.strict_json import Scanner, Value, next_element
 from ocitui.text import counted
 
-from ..catalogue import CATALOGUE, REFUSES, WIPES
-from ..findings import Answer, Finding, Severity
+from ..catalogue import CATALOGUE, DIGEST_OUTSIDE, INDEX_DEAD_LINK, INDEX_LINK, INDEX_PIPE, INDEX_UNREADABLE, NEW_CACHE
+from ..findings import Finding
 
 if TYPE_CHECKING:
     from ocitui.cache import Backup
@@ -58,6 +47,34 @@ class History(msgspec.Struct, frozen=True):
     def kept(self) -> float:
         """When the backup was made, in seconds since the epoch; 0 where there is none."""
         return self.copy.kept if self.copy is not None else 0.0
+
+    @property
+    def came_back(self) -> dict[str, frozenset[str]]:
+        """The formats, by digest, of the entries that were deleted and are in the index again."""
+        found: dict[str, frozenset[str]] = {}
+        for one in (one for lost in self.overwritten for one in lost.returned):
+            found[one.digest] = found.get(one.digest, frozenset()) | {one.format or ""}
+        return found
+
+    def gone_from(self, today: ImageIndex) -> list[Descriptor]:
+        """The entries of the backup that are gone by digest and format, and that no transaction of ours took out; none
+        where all of them are explained as edits of ours that were undone."""
+        if not self.backup:
+            return []
+        there = set(zip(today.digests, today.formats, strict=True))
+        for transaction in self.since:
+            there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
+        gone = [descriptor for descriptor in self.backup if descriptor.key not in there]
+        return gone if gone and {descriptor.key for descriptor in gone} - self._undone else []
+
+    @property
+    def _undone(self) -> set[Key]:
+        """The entries that an edit of ours put in, and that are gone with it."""
+        return {one.key for lost in self.overwritten for one in lost.missing}
+
+    def explained(self, today: ImageIndex) -> set[Key]:
+        """The entries that are gone by a finding of their own, so that their files are no orphans."""
+        return self._undone | {one.key for one in self.gone_from(today)}
 
 
 NO_HISTORY = History()
@@ -104,45 +121,25 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
     """Read it, again for a second while it does not read. Raises CacheDirectoryError where the directory is gone."""
     fact = files.fact(INDEX_NAME)
     if fact is not None and not fact.link and not fact.regular and not fact.failed:
-        return IndexReading(
-            fact, Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}"), signature=look(files.directory)
-        )
+        verdict = Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}")
+        return IndexReading(fact, verdict, signature=look(files.directory))
     try:
-        _try_open(files, fact)
-        seen = read_patiently(files.directory, previous)
-    except CacheDirectoryError as error:
-        cause = error.__cause__
+        if fact is not None and fact.regular:
+            with suppress(FileNotFoundError):
+                files.open(INDEX_NAME).close()
+        return IndexReading.of(files, read_patiently(files.directory, previous))
+    except (OSError, CacheDirectoryError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError) or fact is None:
             raise
-        return _unread(fact, cause)
-    except OSError as error:
-        return _unread(fact or Fact(0), error)
-    return IndexReading.of(files, seen)
+    reason = cause.strerror or str(cause)
+    verdict = Verdict(IndexOutcome.ERROR, message=reason)
+    return IndexReading(fact, verdict, failure=reason, code=cause.errno or errno.EIO)
 
 
 def same_index(files: CacheFiles, reading: IndexReading) -> bool:
     """Whether index.json is the file it was when it was read."""
     return look(files.directory) == reading.signature
-
-
-def _unread(fact: Fact, error: OSError) -> IndexReading:
-    reason = error.strerror or str(error)
-    verdict = Verdict(IndexOutcome.ERROR, message=reason)
-    return IndexReading(fact, verdict, failure=reason, code=error.errno or errno.EIO)
-
-
-def _try_open(files: CacheFiles, fact: Fact | None) -> None:
-    """Raises OSError where it cannot be read at all, or is too large to be an index."""
-    if fact is None:
-        return
-    try:
-        found = os.stat(INDEX_NAME, dir_fd=files.fd)
-    except FileNotFoundError:
-        return
-    if stat.S_ISREG(found.st_mode):
-        files.open(INDEX_NAME).close()
-        if found.st_size > MOST_INDEX_BYTES:
-            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, which no index has")
 
 
 # What serde says where JSON is whole but of another type; all else it says is about the text itself.
@@ -155,7 +152,8 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
     if reading.fact is None:
         return [_missing(complete, files, history)]
     if reading.failure:
-        return [_unreadable(reading)]
+        seen = f"index.json cannot be read: {reading.failure}"
+        return [_UNREADABLE.get(reading.code, INDEX_UNREADABLE).finding(seen, file=INDEX_NAME)]
     findings = _kind_findings(reading)
     if reading.index is not None:
         return findings + _contents_findings(reading, complete, history)
@@ -165,55 +163,40 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
 
 
 def _missing(complete: int, files: int, history: History) -> Finding:
-    fault = CATALOGUE["index-missing"]
     if files or history.backup:
-        return fault.finding(
-            f"there is no index.json, beside {counted(complete, 'entry')} complete on disk", file=INDEX_NAME
-        )
-    return fault.finding(
-        "there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME, severity=Severity.INFO
-    )
+        seen = f"there is no index.json, beside {counted(complete, 'entry')} complete on disk"
+        return CATALOGUE["index-missing"].finding(seen, file=INDEX_NAME)
+    return NEW_CACHE.finding("there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME)
 
 
-def _unreadable(reading: IndexReading) -> Finding:
-    seen = f"index.json cannot be read: {reading.failure}"
-    if reading.code in (errno.EACCES, errno.EPERM):
-        return CATALOGUE["wrong-mode"].finding(seen, file=INDEX_NAME)
-    if reading.code == errno.EFBIG:
-        return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME)
-    return CATALOGUE["read-error"].finding(
-        seen,
-        file=INDEX_NAME,
-        severity=Severity.CRITICAL,
-        answer=Answer.NO_START,
-        daemon=REFUSES,
-        mend="move it aside, then join the newest backup with what the files themselves tell",
-        loses="names that no backup holds",
-    )
+_UNREADABLE = {
+    errno.EACCES: CATALOGUE["wrong-mode"],
+    errno.EPERM: CATALOGUE["wrong-mode"],
+    errno.EFBIG: CATALOGUE["index-unparsable"],
+}
 
 
 def _kind_findings(reading: IndexReading) -> list[Finding]:
-    fault, fact = CATALOGUE["index-not-a-file"], reading.fact
+    fact = reading.fact
     assert fact is not None
     if fact.regular:
         return []
-    seen, other = f"index.json is {fact.word}", dict[str, Any]()
-    if fact.link:
-        other = {"answer": Answer.HIT, "daemon": "it follows the link"}
-        if reading.verdict.outcome is IndexOutcome.CREATED:
-            seen += " to nothing"
-            other["daemon"] += ", and writes an empty index where it leads"
+    fault, seen = CATALOGUE["index-not-a-file"], f"index.json is {fact.word}"
+    if fact.link and reading.verdict.outcome is IndexOutcome.CREATED:
+        fault, seen = INDEX_DEAD_LINK, f"{seen} to nothing"
+    elif fact.link:
+        fault = INDEX_LINK
     elif fact.word != "a directory":
-        other = {"answer": Answer.HANGS, "daemon": "it waits for the other end for ever, and never comes up"}
-    return [fault.finding(seen, file=INDEX_NAME, **other)]
+        fault = INDEX_PIPE
+    return [fault.finding(seen, file=INDEX_NAME)]
 
 
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
     assert reading.index is not None
-    gone = shrunk(reading.index, history)
+    gone = history.gone_from(reading.index)
     findings = [overwritten_finding(lost) for lost in told_alone(reading.index, history, gone, complete)]
     for file, late in history.late.items():
-        if missing := shrunk(reading.index, late):
+        if missing := late.gone_from(reading.index):
             verb = "is" if len(missing) == 1 else "are"
             seen = "a program wrote it after it had been displaced, and "
             seen += f"{counted(len(missing), 'entry')} of it {verb} not in index.json: {_names(missing)}"
@@ -256,36 +239,6 @@ def overwritten_finding(lost: Overwritten) -> Finding:
         return fault.finding(seen, file=INDEX_NAME)
     (one,) = entries
     return fault.finding(seen, digest=one.digest, format=one.format or "", name=one.image_name or "", file=INDEX_NAME)
-
-
-def explained_keys(today: ImageIndex, history: History) -> list[Key]:
-    """The entries that are gone by a finding of their own, so that their files are no orphans."""
-    return [
-        *(one.key for one in shrunk(today, history)),
-        *(one.key for lost in history.overwritten for one in lost.missing),
-    ]
-
-
-def came_back(history: History) -> dict[str, frozenset[str]]:
-    """The formats, by digest, of the entries that were deleted and are in the index again."""
-    found: dict[str, frozenset[str]] = {}
-    for lost in history.overwritten:
-        for one in lost.returned:
-            found[one.digest] = found.get(one.digest, frozenset()) | {one.format or ""}
-    return found
-
-
-def shrunk(today: ImageIndex, history: History) -> list[Descriptor]:
-    """The entries of the backup that are gone by digest and format, and that no transaction of ours took out; none
-    where all of them are explained as edits of ours that were undone."""
-    if not history.backup:
-        return []
-    there = set(zip(today.digests, today.formats, strict=True))
-    for transaction in history.since:
-        there.update((digest, format_) for digest, format_, _ in transaction.taken_out)
-    gone = [descriptor for descriptor in history.backup if descriptor.key not in there]
-    explained = {one.key for lost in history.overwritten for one in lost.missing} if gone else set()
-    return gone if any(descriptor.key not in explained for descriptor in gone) else []
 
 
 class _Elements(msgspec.Struct):
@@ -337,7 +290,7 @@ def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
 
 
 def _unparsable(seen: str, position: int | None = None) -> Finding:
-    return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position, daemon=WIPES)
+    return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position)
 
 
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -402,14 +355,11 @@ class DescriptorChecks:
     def _single(self, at: Where, format: str | None, name: str | None, inferred: dict[str, str]) -> Iterator[Finding]:
         digest = at["digest"]
         if not valid_digest(digest):
-            fault = CATALOGUE["digest-invalid"]
             if not usable_digest(digest) and ".." in digest:
-                outside = "it looks outside the cache, and a file there is a hit"
-                seen = f"the digest {digest!r} leads out of the cache"
-                yield fault.finding(seen, answer=Answer.HIT, daemon=outside, **at)
+                yield DIGEST_OUTSIDE.finding(f"the digest {digest!r} leads out of the cache", **at)
             else:
                 seen = f"{digest!r} is not an algorithm, a colon and as many hexadecimal digits as that has"
-                yield fault.finding(seen, **at)
+                yield CATALOGUE["digest-invalid"].finding(seen, **at)
             return
         if known_format(format) is None:
             seen = "it has no format" if format is None else f"the format {format!r} is none there is"
@@ -442,10 +392,10 @@ def _repeated(index: ImageIndex, winners: dict[str | None, str]) -> Iterator[Fin
     last: dict[Identity, int] = {identity: position for position, identity in enumerate(identities)}
     for position, (digest, format_, name) in enumerate(identities):
         if last[digest, format_, name] != position:
-            seen = "a later entry has the same digest, format and name"
-            at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
-            yield CATALOGUE["entry-duplicate"].finding(seen, **at)
+            code, seen = "entry-duplicate", "a later entry has the same digest, format and name"
         elif name is not None and winners[name] != digest:
-            seen = f"the name resolves to the later entry {winners[name]}"
-            at = Where(digest=digest, format=format_ or "", name=name, position=position)
-            yield CATALOGUE["name-duplicate"].finding(seen, **at)
+            code, seen = "name-duplicate", f"the name resolves to the later entry {winners[name]}"
+        else:
+            continue
+        at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
+        yield CATALOGUE[code].finding(seen, **at)

@@ -25,39 +25,21 @@ from ocitui.cache.ledger import LEDGER_NAME, Ledger
 from ocitui.cache.listing import FIRST_PACKED, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
-from ..catalogue import CATALOGUE
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
-from .cache_checks import (
-    check_host,
-    check_own,
-    collisions,
-    inferred_formats,
-    odd,
-    oddities,
-    orphans,
-    strangers,
-)
+from .cache_checks import check_host, check_own, collisions, inferred_formats, odd, oddities, orphans, strangers
 from .entry_checks import (
     DOCUMENTS_LOOKED,
     Carriers,
     Described,
     Expected,
     PackedFile,
+    Remembered,
     check_digest,
     first_of_formats,
     look_usually,
+    missing_file,
 )
-from .index_checks import (
-    NO_HISTORY,
-    DescriptorChecks,
-    History,
-    IndexReading,
-    came_back,
-    check_index,
-    explained_keys,
-    read_index,
-)
-from .remembered import Remembered
+from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, Where, check_index, read_index
 
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -318,10 +300,7 @@ class Judge:
             return
         check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
         findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
-        looked = DOCUMENTS_LOOKED
-        for format_ in check.looked_into:
-            looked |= 1 << PLACES[format_]
-        self._looked[row] = looked
+        self._looked[row] = check.looked
         _keep(self._of_files, digest, findings)
         _keep(self._unchecked, digest, check.unchecked)
 
@@ -361,11 +340,11 @@ class Judge:
             self.history = None if history is NO_HISTORY else history
             complete, files = (0, 0) if reading.index else (listing.complete, listing.files)
             found = check_index(reading, complete, files, history)
-            self._came_back = came_back(history)
+            self._came_back = history.came_back
             if self.named and reading.index is not None:
                 # Where the index does not tell, no file is an orphan.
                 keys = zip(reading.index.digests, reading.index.formats, strict=True)
-                found += orphans(listing, chain(keys, explained_keys(reading.index, history)))
+                found += orphans(listing, chain(keys, history.explained(reading.index)))
             index_file = listing.get(INDEX_NAME)
             found += [*odd(index_file, file=INDEX_NAME), *strangers(listing), *collisions(listing)]
         found += check_own(self.directory)
@@ -416,13 +395,9 @@ class Judge:
         """The state of an entry of an index that is there no more, and what is wrong with it, by its files alone."""
         found, known = self.findings_of(digest, format), known_format(format)
         if known is not None and valid_digest(digest):
-            about = {one.file for one in found}
-            missing = CATALOGUE["file-missing"]
-            found += tuple(
-                missing.finding(f"the {kind} file is not there", digest=digest, format=format, kind=kind)
-                for kind, name in file_names(digest, known).items()
-                if name not in about and name not in self.listing
-            )
+            at, about = Where(digest=digest, format=format, name="", position=None), {one.file for one in found}
+            names = ((kind, name) for kind, name in file_names(digest, known).items() if name not in self.listing)
+            found += tuple(missing_file(kind, at) for kind, name in names if name not in about)
         found = self.accepted.mark(found)
         return self._state(digest, format, found), found
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import FileKind, ImageIndex, PackerCache, ReadOnlyError, Transaction, TransactionKind
 from ocitui.cache.disk import Disk, storage_errors
@@ -27,7 +28,7 @@ from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import Finding, Severity
 from ..report import Report
-from .copies import Copy, Hearer, OtherFormats, WantedFile, good_packed
+from .copies import Copy, OtherFormats, Restorer, WantedFile, good_packed
 from .plan import RepairPlan
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, StepKind
 
@@ -41,8 +42,7 @@ Brought = dict[str, tuple[Path, str]]
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Fetcher:
+class Fetcher(msgspec.Struct, frozen=True):
     """Brings files for the cache in ``directory`` into ``folder``."""
 
     directory: Path
@@ -60,21 +60,45 @@ class Fetcher:
         if fetch.kind is FetchKind.IMPORT:
             await self._pack(fetch, output)
             return output, await in_thread(lambda stop: require_good(self.directory, fetch, output, stop))
-        # Read through when the plan was made: it is the same by its sha256.
-        await self._copy(fetch, output)
-        return output, fetch.sha256
-
-    async def _copy(self, fetch: Fetch, output: Path) -> None:
         told = on_loop(self.report)
-
-        def work(stop: Stop) -> None:
-            if fetch.kind is FetchKind.DEVICE:
-                return read_device(self.directory, fetch, output, self.disk, stop)
-            return copy_checked(fetch, output, self.disk, lambda done: told(fetch.name, done, fetch.size), stop)
-
         with storage_errors(f"copy {fetch.origin}"):
             check_room(self.directory, fetch.size)
-            await in_thread(work)
+            await in_thread(lambda stop: self._copy(fetch, output, told, stop))
+        # Read through when the plan was made: it is the same by its sha256.
+        return output, fetch.sha256
+
+    def _copy(self, fetch: Fetch, output: Path, told: FetchProgress, stop: Stop) -> None:
+        """Raises SourceError where these are not the bytes of the plan, StorageError, OSError."""
+        hashed, done = hashlib.sha256(), 0
+        with self.disk.writing(output) as write:
+
+            def take(chunk: bytes) -> None:
+                nonlocal done
+                stop.check()
+                hashed.update(chunk)
+                write(chunk)
+                done += len(chunk)
+                told(fetch.name, done, fetch.size)
+
+            self._read(fetch, take)
+        if hashed.hexdigest() != fetch.sha256:
+            raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
+
+    def _read(self, fetch: Fetch, take: Callable[[bytes], object]) -> None:
+        if fetch.kind is FetchKind.DEVICE:
+            uses = users_of(self.directory).get(fetch.name, ())
+            use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
+            if use is None:
+                raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
+            read_back(use, take, fetch.size)
+            return
+        left = fetch.size
+        with open_bounded(fetch.origin) as original:
+            while left and (chunk := original.read(min(_CHUNK, left))):
+                take(chunk)
+                left -= len(chunk)
+        if left:
+            raise SourceError(f"{fetch.origin} ends {left} bytes too early")
 
     async def _pack(self, fetch: Fetch, output: Path) -> None:
         def downloaded(_: str, done: int, total: int) -> None:
@@ -102,53 +126,14 @@ def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str
     another format of the image holds."""
     others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
-    refused: list[str] = []
-    good = good_packed(output, wanted, Copy(fetch.origin, 0), Hearer(refused.append), stop)
+    told = Restorer()
+    good = good_packed(output, wanted, Copy(fetch.origin, 0), told, stop)
     if good is None:
-        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(refused)}")
+        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(told.notes)}")
     return good.sha256
 
 
-def read_device(directory: Path, fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> None:
-    """Read a deleted file back from the loop device that holds it. Raises SourceError, StorageError, OSError."""
-    uses = users_of(directory).get(fetch.name, ())
-    use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
-    if use is None:
-        raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
-    with _checked(fetch, output, disk, stop) as write:
-        read_back(use, write, fetch.size)
-
-
-def copy_checked(fetch: Fetch, output: Path, disk: Disk, done: Callable[[int], None], stop: Stop) -> None:
-    """Copy as many bytes as the file has, and see that they are the right ones. Raises SourceError, OSError."""
-    left = fetch.size
-    with open_bounded(fetch.origin) as original, _checked(fetch, output, disk, stop) as write:
-        while left and (chunk := original.read(min(_CHUNK, left))):
-            write(chunk)
-            left -= len(chunk)
-            done(fetch.size - left)
-        if left:
-            raise SourceError(f"{fetch.origin} ends {left} bytes too early")
-
-
-@contextmanager
-def _checked(fetch: Fetch, output: Path, disk: Disk, stop: Stop) -> Iterator[Callable[[bytes], object]]:
-    """What is called with all bytes that are written. Raises SourceError where they are not those of the plan."""
-    hashed = hashlib.sha256()
-    with disk.writing(output) as write:
-
-        def take(chunk: bytes) -> None:
-            stop.check()
-            hashed.update(chunk)
-            write(chunk)
-
-        yield take
-    if hashed.hexdigest() != fetch.sha256:
-        raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
-
-
-@dataclass(frozen=True, slots=True)
-class Repaired:
+class Repaired(msgspec.Struct, frozen=True):
     """``report`` is the second check, ``remaining`` its findings that are not only worth knowing."""
 
     transactions: tuple[Transaction, ...]

@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
+
+import msgspec
 
 from ocitui.cache import CacheError, Descriptor, FileKind, ImageName, InvalidNameError, PackedFormat, Place, Seen
-from ocitui.cache.files import (
-    INDEX_NAME,
-    MOST_DOCUMENT_BYTES,
-    OWN_NAME,
-    config_name,
-    manifest_name,
-    packed_name,
-    read_bounded,
-)
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, config_name, manifest_name
 from ocitui.cache.ledger import Ledger, hash_file
 from ocitui.cache.packed_file import check_packed_file
 from ocitui.cache.trash import list_trash
@@ -42,13 +37,12 @@ from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough, incomplete, sound_trees
-from ..check.entry_checks import has_digest
+from ..check.entry_checks import has_digest, read_document
 from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, Snapshot, StepChange
 
 
-@dataclass(slots=True)
-class OtherFormats:
+class OtherFormats(msgspec.Struct):
     """The packed files that a cache has of an image, but that of ``format``; ``ledger`` is the cache's."""
 
     directory: Path
@@ -112,45 +106,34 @@ class Copy:
         return StepChange(fetch=(Fetch(wanted.name, there, *fetch),))
 
 
-class Hearer(NamedTuple):
-    """Who is told, from any thread: ``refuse`` what was found in a copy's place and is not good, and why; ``progress``
-    how much of a copy was read."""
-
-    refuse: Callable[[str], object]
-    progress: ProgressCall = lambda now: None
-
-
 class Copies(Protocol):
     """One place where copies may be."""
 
-    @property
-    def label(self) -> str:
-        """The place in words, as in "not found in LABEL"."""
+    label: str
+    """The place in words, as in "not found in LABEL"."""
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         """A copy that is good: one of a packed file was read through, whatever the depth of the check. Nothing is
-        written.
+        written. ``told`` may hear of it from any thread.
 
         Raises CacheError where the place cannot be looked at."""
 
 
-@dataclass(slots=True)
-class Restorer:
+class Restorer(msgspec.Struct):
     """The places in the order in which they are asked; ``notes`` are what could not be looked at, and the copies that
     were refused, each with the reason."""
 
-    places: Sequence[Copies]
-    notes: list[str] = field(default_factory=list)
+    places: Sequence[Copies] = ()
+    notes: list[str] = []
     progress: ProgressCall = lambda now: None
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         """The first good copy. Never raises for what a place holds."""
-        told = Hearer(self._note, self.progress)
         for place in self.places:
             try:
-                copy = await place.find(wanted, told)
+                copy = await place.find(wanted, self)
             except CacheError as error:
-                self._note(f"{place.label}: {error.message}")
+                self.note(f"{place.label}: {error.message}")
                 continue
             if copy is not None:
                 return copy
@@ -162,7 +145,8 @@ class Restorer:
         *first, last = [place.label for place in self.places] or ["no place"]
         return f"{', '.join(first)} or {last}" if first else last
 
-    def _note(self, note: str) -> None:
+    def note(self, note: str) -> None:
+        """What was found in a place and is not good, and why."""
         if note not in self.notes:
             self.notes.append(note)
 
@@ -179,12 +163,12 @@ class DeviceCopies:
     def __init__(self, users: Users) -> None:
         self._users = users
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if wanted.name not in self._users:
             return None
         return await in_thread(lambda stop: self._find(wanted, told, stop))
 
-    def _find(self, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
         for use in self._users.get(wanted.name, ()):
             if not use.deleted or use.partial or wanted.format is None or not use.readable_size:
                 continue
@@ -205,7 +189,7 @@ class TrashCopies:
         self._ledger = Ledger(directory)
         self._names: dict[str, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if self._names is None:
             self._names = {}  # It is listed once, though it may fail.
             self._names = await asyncio.to_thread(self._listed)
@@ -214,13 +198,18 @@ class TrashCopies:
         # A thread for each of 100,000 files that nobody trashed would take minutes.
         return await in_thread(lambda stop: self._find(wanted, names, told, stop)) if names else None
 
-    def _find(self, wanted: WantedFile, names: list[str], told: Hearer, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, names: list[str], told: Restorer, stop: Stop) -> Copy | None:
         for name in names:
             path = self._directory / OWN_NAME / TRASH_NAME / name
             with suppress(OSError):
-                # A document's bytes are copied, so that what took it to the trash can be undone all the same.
-                packed = wanted.format is not None
-                copy = self._packed(path, wanted, told, stop) if packed else document_at(path, wanted, self.label)
+                if wanted.format is None:
+                    # Its bytes are copied, so that what took it to the trash can be undone all the same.
+                    copy = document_at(path, wanted, self.label)
+                elif stat.S_ISREG((found := os.lstat(path)).st_mode):
+                    offered = Copy(self.label, 0, trash=name, source=Seen.of(found))
+                    copy = good_packed(path, wanted, offered, told, stop, self._ledger)
+                else:
+                    continue
                 if copy is not None:
                     return copy
         return None
@@ -232,13 +221,6 @@ class TrashCopies:
             names.setdefault(file.name, []).append(file.trash)
         return names
 
-    def _packed(self, path: Path, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
-        found = os.lstat(path)
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        offered = Copy(self.label, 0, trash=path.name, source=Seen.of(found))
-        return good_packed(path, wanted, offered, told, stop, self._ledger)
-
 
 class SiblingCopies:
     """The same config beside another manifest of the cache: images of one build may share it."""
@@ -249,7 +231,7 @@ class SiblingCopies:
         self._snapshot = snapshot
         self._by_size: dict[int, list[str]] | None = None
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if wanted.kind is not FileKind.CONFIG:
             return None
         if self._by_size is None:
@@ -272,23 +254,18 @@ class SiblingCopies:
         return names
 
 
-def read_document(path: Path | str) -> bytes:
-    """A small regular file's bytes, never through a link. Raises OSError."""
-    return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
-
-
-def right_document(path: Path, digest: str, told: Hearer | None = None) -> bytes | None:
+def right_document(path: Path, digest: str, told: Restorer | None = None) -> bytes | None:
     """The bytes of a document that has this digest; None where it has not, of which ``told`` hears, or is not there."""
     with suppress(OSError):
         raw = read_document(path)
         if has_digest(raw, digest):
             return raw
         if told is not None:
-            told.refuse(f"{path} is refused: its bytes have not the digest {digest}")
+            told.note(f"{path} is refused: its bytes have not the digest {digest}")
     return None
 
 
-def document_at(path: Path, wanted: WantedFile, where: str, told: Hearer | None = None) -> Copy | None:
+def document_at(path: Path, wanted: WantedFile, where: str, told: Restorer | None = None) -> Copy | None:
     """A document that is wanted, where it is the right one."""
     raw = right_document(path, wanted.content, told)
     return None if raw is None else Copy(where, len(raw), data=raw)
@@ -299,7 +276,7 @@ class NotGoodError(Exception):
 
 
 def good_packed(
-    path: Path, wanted: WantedFile, offered: Copy, told: Hearer, stop: Stop, ledger: Ledger | None = None
+    path: Path, wanted: WantedFile, offered: Copy, told: Restorer, stop: Stop, ledger: Ledger | None = None
 ) -> Copy | None:
     """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused, or there
     is none.
@@ -313,12 +290,12 @@ def good_packed(
         return None
     except (NotGoodError, OSError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        told.refuse(f"{path} is refused: {reason}")
+        told.note(f"{path} is refused: {reason}")
         return None
 
 
 def _looked_through(
-    opened: BinaryIO, offered: Copy, wanted: WantedFile, told: Hearer, stop: Stop, ledger: Ledger | None
+    opened: BinaryIO, offered: Copy, wanted: WantedFile, told: Restorer, stop: Stop, ledger: Ledger | None
 ) -> Copy:
     """Raises NotGoodError, OSError, AbandonedError."""
     found = os.fstat(opened.fileno())
@@ -374,27 +351,24 @@ def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: Other
     return f"not read through: {through.unchecked}" if through.unchecked else ""
 
 
-FilesOf = Callable[[str, PackedFormat | None], PackedFiles]
-"""The files of an image, by its digest and a format, where that matters."""
-
-
 class FilesCopies:
-    """Files as a cache has them; what they are is told by their bytes, not by their names."""
+    """Files as a cache has them, in another cache's directory or of a single image; what they are is told by their
+    bytes, not by their names."""
 
-    def __init__(self, text: str, files: FilesOf, ledger: Ledger | None = None) -> None:
+    def __init__(self, text: str, files: Path | PackedFiles, ledger: Ledger | None = None) -> None:
         self.label, self._files, self._ledger = text, files, ledger
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         return await in_thread(lambda stop: self._find(wanted, told, stop))
 
-    def _find(self, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
-        files = self._files(wanted.digest, wanted.format)
-        if wanted.format is not None:
-            return self._packed(files, wanted, told, stop)
-        path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
-        return document_at(path, wanted, self.label, told)
-
-    def _packed(self, files: PackedFiles, wanted: WantedFile, told: Hearer, stop: Stop) -> Copy | None:
+    def _find(self, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
+        files = self._files
+        if isinstance(files, Path):
+            documents = files / manifest_name(wanted.digest), files / config_name(wanted.digest)
+            files = PackedFiles(files / wanted.name, *documents, wanted.format)
+        if wanted.format is None:
+            path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
+            return document_at(path, wanted, self.label, told)
         # A file of that name is this image only where the manifest beside it has the digest.
         if right_document(files.manifest, wanted.digest) is None or files.format not in (None, wanted.format):
             return None
@@ -402,21 +376,11 @@ class FilesCopies:
         return good_packed(files.packed, wanted, offered, told, stop, self._ledger)
 
 
-def _files_in(directory: Path) -> FilesOf:
-    """The files of another cache's directory."""
-
-    def files(digest: str, format: PackedFormat | None) -> PackedFiles:
-        packed = directory / packed_name(digest, format or PackedFormat.SQUASHFS)
-        return PackedFiles(packed, directory / manifest_name(digest), directory / config_name(digest), format)
-
-    return files
-
-
 def copies_named(text: str, access: SourceOptions) -> Copies:
     """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
     path = home_path(text)
     if os.path.exists(path / INDEX_NAME) and not os.path.exists(path / "oci-layout"):
-        return FilesCopies(text, _files_in(path), Ledger.open(path))
+        return FilesCopies(text, path, Ledger.open(path))
     kind = recognise(text).kind
     if kind is SourceKind.REGISTRY:
         raise UnsupportedSourceError(
@@ -427,60 +391,29 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
         files = find_packed_files(text)
         if not os.path.isfile(files.packed):
             raise UnreadableSourceError(f"{files.packed} does not exist")
-        return FilesCopies(text, lambda *_: files)
-    return LayerCopies(text, access)
+        return FilesCopies(text, files)
+    return LayerCopies(text, partial(_origins_in, text, access), access, text)
 
 
 class LayerCopies:
-    """A layout or an archive: its images, read when one is first asked for."""
+    """Images with their layers, each read when it is first asked for. ``origins`` tells the sources that may hold that
+    of a file; a copy comes from ``where``, as an operator calls it (empty: from the origin)."""
 
-    def __init__(self, text: str, access: SourceOptions) -> None:
-        self.label = text
-        self._access = access
-        self._images: dict[str, tuple[str, SourceImage | None]] = {}
-
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
-        if not is_digest(wanted.digest):
-            return None
-        if wanted.digest not in self._images:
-            self._images[wanted.digest] = await self._image(wanted.digest)
-        origin, image = self._images[wanted.digest]
-        return copy_of(image, wanted, self.label, origin) if image is not None else None
-
-    async def _image(self, digest: str) -> tuple[str, SourceImage | None]:
-        for origin in await self._origins(digest):
-            image = await resolved(origin, digest, self._access)
-            if image is not None:
-                return origin, image
-        return "", None
-
-    async def _origins(self, digest: str) -> list[str]:
-        found = await asyncio.to_thread(recognise, self.label)
-        path = found.path.absolute()
-        source = await open_source(self.label, self._access)
-        try:
-            kind = source.kind
-            listed = (await source.listing()).images if kind is SourceKind.DOCKER_ARCHIVE else ()
-        finally:
-            await source.close()
-        if kind is not SourceKind.DOCKER_ARCHIVE:
-            return [f"{kind}:{path}@{digest}"]
-        return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == digest]
-
-
-class RegistryCopies:
-    """The registry of an entry's name, which is asked for the digest and for nothing else."""
-
-    label = "the registry of its name"
-
-    def __init__(self, access: SourceOptions) -> None:
-        self._access = access
+    def __init__(
+        self, label: str, origins: Callable[[WantedFile], Awaitable[list[str]]], access: SourceOptions, where: str = ""
+    ) -> None:
+        self.label, self._find_origins, self._access, self._where = label, origins, access, where
+        self._origins: dict[str, list[str]] = {}
         self._images: dict[str, SourceImage | None] = {}
 
-    async def find(self, wanted: WantedFile, told: Hearer) -> Copy | None:
-        """Every registry is asked before the failure of one is raised."""
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
+        """Every origin is asked before the failure of one is raised."""
+        if not is_digest(wanted.digest):
+            return None
+        if wanted.digest not in self._origins:
+            self._origins[wanted.digest] = await self._find_origins(wanted)
         failure: CacheError | None = None
-        for origin in registry_origins(wanted):
+        for origin in self._origins[wanted.digest]:
             try:
                 if origin not in self._images:
                     self._images[origin] = await resolved(origin, wanted.digest, self._access)
@@ -488,19 +421,38 @@ class RegistryCopies:
                 failure = error
                 continue
             image = self._images[origin]
-            if image is not None and (copy := copy_of(image, wanted, origin, origin)) is not None:
+            if image is not None and (copy := copy_of(image, wanted, self._where or origin, origin)) is not None:
                 return copy
         if failure is not None:
             raise failure
         return None
 
 
-def registry_origins(wanted: WantedFile) -> list[str]:
+async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
+    """An image of a layout or an archive by its digest; where that names none in it, by its place."""
+    path = (await asyncio.to_thread(recognise, text)).path.absolute()
+    source = await open_source(text, access)
+    try:
+        kind = source.kind
+        listed = (await source.listing()).images if kind is SourceKind.DOCKER_ARCHIVE else ()
+    finally:
+        await source.close()
+    if kind is not SourceKind.DOCKER_ARCHIVE:
+        return [f"{kind}:{path}@{wanted.digest}"]
+    return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == wanted.digest]
+
+
+def registry_copies(access: SourceOptions) -> LayerCopies:
+    """What the registries of an entry's names have by its digest; they are asked for nothing else."""
+    return LayerCopies("the registry of its name", _registry_origins, access)
+
+
+async def _registry_origins(wanted: WantedFile) -> list[str]:
     """NAME@DIGEST for each name that the digest has in the index, without its tag."""
     origins: dict[str, None] = {}
     for descriptor in wanted.carriers:
         with suppress(SourceError, InvalidNameError):
-            if descriptor.image_name and is_digest(wanted.digest):
+            if descriptor.image_name:
                 # Read by the distribution grammar: krata takes localhost:5000/foo for a name with a tag.
                 reference = Reference.parse(str(ImageName.parse(descriptor.image_name)))
                 origins[f"docker://{reference.domain}/{reference.path}@{wanted.digest}"] = None

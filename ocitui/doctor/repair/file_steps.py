@@ -1,28 +1,39 @@
-"""Files of entries: a good copy is put in their place; else a bad one goes aside, or the entry goes, if asked for."""
+"""Files of entries: a good copy is put in their place; else a bad one goes aside, or the entry goes, if asked for.
+Files that no descriptor names, what interrupted writers left, and modes."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from ocitui.cache import Document, DocumentError, FileKind
+import msgspec
+
+from ocitui.cache import CacheError, ChangeMode, Document, DocumentError, FileKind, ImageName, Insert
 from ocitui.cache.deleting import discardable
+from ocitui.cache.descriptors import ANNOTATION_PACKED_FORMAT, Descriptor
 from ocitui.cache.disk import Folder
-from ocitui.cache.files import config_name, known_format, manifest_name
+from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
 from ocitui.cache.index import Key
 from ocitui.cache.ledger import Ledger
+from ocitui.cache.packed_file import check_packed
+from ocitui.importing.sources.images import describe_image
+from ocitui.text import short_digest
 
-from ..catalogue import CATALOGUE
+from ..catalogue import MISSES, NOTHING
 from ..check.deep import program_of
-from ..check.index_checks import Where
-from ..findings import Finding, Way
+from ..check.entry_checks import has_digest, missing_file, read_document
+from ..check.index_checks import Where, emptied
+from ..findings import Finding, Severity, Way
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
-from .steps import HIT, MISS, REVERSIBLE, Fate, Left, Outcome, RepairStep, Snapshot, StepFile, StepKind, entry_of
+from .index_steps import name_annotations
+from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, entry_of
 
 T = TypeVar("T")
+_REVERSIBLE = "undo brings it back"
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
 Holders = Mapping[str, tuple[str, ...]]
 """The loop devices that hold packed files, by the file's name."""
@@ -56,8 +67,8 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         f"Drop {entry_of(going[0].digest, '', next(iter(names), ''))} in {formats}",
         findings,
         files,
-        then=MISS,
-        loses=f"the name {', '.join(gone)}; {REVERSIBLE}" if gone else "",
+        then=MISSES,
+        loses=f"the name {', '.join(gone)}; {_REVERSIBLE}" if gone else "",
         used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(descriptor.packed_file, ()))),
         change=replace(change, remove=positions),
     )
@@ -67,8 +78,7 @@ _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 """What is no worse for being left where it is, while nothing better is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileMends:
+class FileMends(msgspec.Struct, frozen=True):
     """Mends for the files of one digest after the other. ``ledger`` is the cache's; ``drop``: entries may go whose
     files are gone or bad."""
 
@@ -167,7 +177,7 @@ class FileMends:
             findings,
             (StepFile(wanted.name, Fate.REPLACED if there else Fate.PLACED, there.size if there else copy.size),),
             copy.size,
-            then=HIT,
+            then="a hit, as far as this file goes",
             source=copy.where,
             # What somebody may have written on purpose is replaced only when it is chosen.
             default=not any(finding.code == "packed-changed" for finding in findings),
@@ -177,14 +187,10 @@ class FileMends:
 
     def _drop(self, digest: str, findings: Sequence[Finding], lost: Sequence[WantedFile], outcome: Outcome) -> Outcome:
         """The entries that lack a file go; what could be restored for those that stay is restored."""
-        formats = {wanted.format for wanted in lost}
-        keys = {
-            descriptor.key
-            for descriptor in self.snapshot.carrying(digest)
-            if None in formats or known_format(descriptor.format) in formats
-        }
+        formats, carrying = {wanted.format for wanted in lost}, list(self.snapshot.carrying(digest))
+        keys = {one.key for one in carrying if None in formats or known_format(one.format) in formats}
         gone = tuple(f".{known}" for _, form in keys if (known := known_format(form)))
-        staying = [d for d in self.snapshot.carrying(digest) if d.key not in keys]
+        staying = any(one.key not in keys for one in carrying)
         # Of the files that a step restores, a packed one goes with its entry.
         kept = [step for step in outcome.steps if staying and not step.files[0].name.endswith(gone)]
         covered = {finding for step in kept for finding in step.findings}
@@ -202,21 +208,20 @@ class FileMends:
             return
         files, change = self.snapshot.trashing([wanted.name])
         # What a check will find once the file went aside.
-        seen, like = f"the {wanted.kind} file is not there", findings[0]
-        entry = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
-        missing = CATALOGUE["file-missing"].finding(seen, file=wanted.name, kind=wanted.kind, **entry)
-        outcome.steps.append(
-            RepairStep(
-                StepKind.MOVE_ASIDE,
-                f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
-                findings,
-                files,
-                then=MISS,
-                used_by=self.holders.get(wanted.name, ()),
-                leaves=(Left(missing, why, would),),
-                change=change,
-            )
+        like = findings[0]
+        at = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
+        missing = missing_file(wanted.kind, at)
+        step = RepairStep(
+            StepKind.MOVE_ASIDE,
+            f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
+            findings,
+            files,
+            then=MISSES,
+            used_by=self.holders.get(wanted.name, ()),
+            leaves=(Left(missing, why, would),),
+            change=change,
         )
+        outcome.steps.append(step)
 
 
 def _may_stay(findings: Sequence[Finding]) -> bool:
@@ -234,6 +239,173 @@ def _would(wanted: WantedFile) -> str:
     registry = f", or {Way.REGISTRY} for {name} by its digest" if name else ""
     again = f"; import {name} again" if name else ""
     what = "an image with the same digest" if wanted.kind is FileKind.PACKED else "the document with its digest"
-    return (
-        f"{Way.FROM} a layout, an archive or another cache that holds {what}{registry}{again}; or {Way.DROP} the entry"
-    )
+    sources = f"{Way.FROM} a layout, an archive or another cache that holds {what}"
+    return f"{sources}{registry}{again}; or {Way.DROP} the entry"
+
+
+Known = Mapping[tuple[str, str], Descriptor]
+"""Descriptors with a name that the index once had, by digest and format."""
+
+
+class Adoption(msgspec.Struct, frozen=True):
+    """``names`` are what the operator gives, by digest; ``known`` descriptors are taken where ``take_known``."""
+
+    snapshot: Snapshot
+    names: Mapping[str, str]
+    known: Known
+    take_known: bool = False
+
+    def wants(self, finding: Finding) -> bool:
+        """Whether an orphan is to be adopted."""
+        return finding.digest in self.names or (self.take_known and _key(finding) in self.known)
+
+    def plan(self, finding: Finding, outcome: Outcome) -> None:
+        """The step that adopts an orphan, or why it cannot be done."""
+        try:
+            descriptor = self._descriptor(finding)
+        except (CacheError, OSError) as error:
+            reason = error.message if isinstance(error, CacheError) else error.strerror or str(error)
+            outcome.leave([finding], f"it cannot be adopted: {reason}", f"move it to the trash: {Way.TRASH_ORPHANS}")
+            return
+        assert self.snapshot.index is not None
+        name = descriptor.image_name or ""
+        winner = self.snapshot.index.by_name(name)
+        place, then = None, f"a hit, and {name} resolves to it"
+        if winner is not None and winner.digest != descriptor.digest:
+            # First in the index, it takes no name from an entry that has it now.
+            place = 0
+            then = f"recall by digest hits; {name} stays with {short_digest(winner.digest)}, by `point` it would win"
+        title = f"Adopt {entry_of(finding.digest, finding.format)} as {name}"
+        source = "its manifest and config" if finding.digest in self.names else "the index as it once was"
+        change = StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), place),))
+        step = RepairStep(StepKind.ADOPT, title, (finding,), then=then, source=source, change=change)
+        outcome.steps.append(step)
+
+    def _descriptor(self, finding: Finding) -> Descriptor:
+        """Raises CacheError and OSError where the files are not what they have to be."""
+        directory, digest, form = self.snapshot.directory, finding.digest, known_format(finding.format)
+        if form is None:
+            raise CacheError(f"{finding.format!r} is no format")
+        raw_manifest = read_document(directory / manifest_name(digest))
+        raw_config = read_document(directory / config_name(digest))
+        manifest, config = Document.manifest(raw_manifest), Document.config(raw_config)
+        if not has_digest(raw_manifest, digest):
+            raise CacheError("its manifest is not the one of its digest")
+        if not has_digest(raw_config, manifest.value.config.digest):
+            raise CacheError("its config is not the one that its manifest names")
+        check = check_packed(directory / packed_name(digest, form))
+        if check.problem or check.found is not form:
+            raise CacheError(f"its packed file is no whole {form}")
+        if digest not in self.names:
+            return self.known[_key(finding)]
+        name = name_annotations(ImageName.parse(self.names[digest]))
+        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **dict(name)}
+        return describe_image(digest, manifest, config.value, annotations)
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.digest, finding.format
+
+
+LISTING_CODES = frozenset({"orphan-entry", "orphan-file", "leftover-temporary", "transaction-pending", "wrong-mode"})
+_ORPHANS = ("orphan-entry", "orphan-file")
+
+
+def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adoption, *, trash: bool) -> Outcome:
+    """The steps for files without a descriptor: neither adopted nor moved to the trash unless that is asked for."""
+    outcome = Outcome()
+    orphans = [finding for finding in findings if finding.code in _ORPHANS]
+    if snapshot.replaced:
+        outcome.leave_for_now(orphans)
+        return outcome
+    going: dict[str, list[Finding]] = {}
+    for finding in orphans:
+        if finding.code == "orphan-entry" and adoption.wants(finding):
+            adoption.plan(finding, outcome)
+        elif trash:
+            going.setdefault(finding.digest, []).append(finding)
+        elif finding.code == "orphan-entry":
+            once = adoption.known.get(_key(finding))
+            known = f"{Way.ADOPT_KNOWN}, as {once.image_name}, or " if once is not None else ""
+            would = f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
+            outcome.leave([finding], "adopting it or not is for you to say", would)
+        else:
+            would = f"{Way.TRASH_ORPHANS} moves it to the trash"
+            outcome.leave([finding], "removing it or not is for you to say", would)
+    adopted = {finding.digest for step in outcome.steps for finding in step.findings}
+    outcome.steps += [_trash(snapshot, digest, found, adopted) for digest, found in going.items()]
+    return outcome
+
+
+def once_emptied(left: Sequence[Left]) -> list[Left]:
+    """What stays once the last entry left the index: beside none, complete files are no orphans but entries lost."""
+    complete = sum(one.finding.code == "orphan-entry" for one in left)
+    if not complete:
+        return list(left)
+    lost = Left(emptied(complete), "the last entry leaves the index", "repair again: these files make entries then")
+    return [lost, *(one for one in left if one.finding.code not in _ORPHANS)]
+
+
+def plan_rest(snapshot: Snapshot, findings: Sequence[Finding], *, change_modes: bool) -> Outcome:
+    """The steps for temporary files, interrupted transactions and modes."""
+    outcome = Outcome()
+    inside = tuple(finding for finding in findings if "/" in finding.file and finding.code != "wrong-mode")
+    if inside:
+        outcome.steps.append(_clean_up(inside))
+    for finding in findings:
+        if finding.code == "leftover-temporary" and "/" not in finding.file:
+            files, change = snapshot.trashing([finding.file])
+            title = f"Move the temporary file {finding.file} to the trash"
+            outcome.steps.append(RepairStep(StepKind.CLEAN_UP, title, (finding,), files, then=NOTHING, change=change))
+        elif finding.code == "wrong-mode":
+            _change_mode(snapshot, finding, outcome, allowed=change_modes)
+    return outcome
+
+
+def finish_first(findings: Sequence[Finding]) -> Outcome:
+    """The only step while an interrupted transaction waits: a writer finishes it, or rolls it back, before all else."""
+    inside = tuple(finding for finding in findings if finding.code == "transaction-pending")
+    outcome = Outcome([_clean_up(inside)])
+    others = [finding for finding in findings if finding not in inside and finding.severity is not Severity.INFO]
+    outcome.leave(others, "an interrupted transaction comes first", "make a new plan once it is finished")
+    return outcome
+
+
+def _trash(snapshot: Snapshot, digest: str, findings: Sequence[Finding], adopted: set[str]) -> RepairStep:
+    assert snapshot.index is not None
+    names = [finding.file for finding in findings]
+    keys = {(digest, finding.format or None) for finding in findings if finding.code == "orphan-entry"}
+    if keys and digest not in adopted:
+        with Folder.open(snapshot.directory) as root:
+            names += discardable(root, snapshot.index, keys)[0]
+    files, change = snapshot.trashing(names)
+    title = f"Move the files of {short_digest(digest)}, which no descriptor names, to the trash"
+    then = f"{NOTHING}; {_REVERSIBLE}"
+    return RepairStep(StepKind.TRASH_ORPHAN, title, tuple(findings), files, then=then, change=change)
+
+
+def _clean_up(findings: tuple[Finding, ...]) -> RepairStep:
+    """Any writer does this first, so there is nothing to change for it."""
+    files = tuple(StepFile(finding.file, Fate.REMOVED, 0) for finding in findings if "leftover" in finding.code)
+    title = "Finish or roll back what an interrupted writer left in ocitui's own folder"
+    return RepairStep(StepKind.CLEAN_UP, title, findings, files, then=NOTHING)
+
+
+def _change_mode(snapshot: Snapshot, finding: Finding, outcome: Outcome, *, allowed: bool) -> None:
+    fact = snapshot.listing.get(finding.file)
+    old = stat.S_IMODE(fact.mode) if fact is not None else 0
+    new = old | stat.S_IRUSR
+    if fact is None or not fact.regular or old == new:
+        why, would = "its mode is not what keeps it from being read", "start ocitui as its owner or as root"
+    elif finding.file == INDEX_NAME:
+        why, would = "the mode of index.json is the daemon's", f"chmod u+r {snapshot.directory / INDEX_NAME}"
+    elif not allowed:
+        why, would = "a mode is changed only when asked for", Way.CHANGE_MODES
+    else:
+        title = f"Let the owner read {finding.file}: mode {old:04o} becomes {new:04o}"
+        files, change = (StepFile(finding.file, Fate.MODE, fact.size),), ChangeMode(finding.file, old, new)
+        then = "as root it reads the file all the same"
+        step = RepairStep(StepKind.CHANGE_MODE, title, (finding,), files, then=then, change=StepChange(modes=(change,)))
+        outcome.steps.append(step)
+        return
+    outcome.leave([finding], why, would)

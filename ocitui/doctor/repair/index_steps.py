@@ -8,19 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ocitui.cache import (
-    ANNOTATION_IMAGE_NAME,
-    ANNOTATION_PACKED_FORMAT,
-    ANNOTATION_REFERENCE,
-    Descriptor,
-    DocumentError,
-    ImageIndex,
-    ImageName,
-    IndexReplacement,
-    InvalidNameError,
-    PackedFormat,
-)
+from ocitui.cache import DocumentError, ImageIndex, ImageName, IndexReplacement, InvalidNameError, PackedFormat
 from ocitui.cache.changes import index_of
+from ocitui.cache.descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from ocitui.cache.files import INDEX_NAME, packed_name, valid_digest
 from ocitui.cache.listing import CacheFiles
 from ocitui.cache.records import some_of
@@ -31,21 +21,7 @@ from ..check.entry_checks import check_digest
 from ..check.index_checks import DescriptorChecks
 from ..findings import Finding, Severity, Way
 from ..salvage.sources import IndexSource, JoinedEntries
-from .steps import (
-    MEND_INDEX_FIRST,
-    UNLOADED,
-    Annotations,
-    Fate,
-    Left,
-    Outcome,
-    RepairStep,
-    Snapshot,
-    StepChange,
-    StepFile,
-    StepKind,
-    WholeIndex,
-    entry_of,
-)
+from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, WholeIndex, entry_of
 
 REPLACED = frozenset(
     {"index-missing", "index-unparsable", "index-not-utf8", "index-schema", "descriptor-invalid", "index-not-a-file"}
@@ -178,7 +154,7 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
     """The steps for findings about single descriptors; ``names`` are what the operator gives, by digest."""
     outcome = Outcome()
     if snapshot.replaced:
-        outcome.leave(findings, UNLOADED, MEND_INDEX_FIRST)
+        outcome.leave_for_now(findings)
         return outcome
     count, name_it = len(snapshot.descriptors), f"give it one: {Way.NAME}"
     for finding in findings:
@@ -211,15 +187,10 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
     if any((other.format, other.image_name) == (form, descriptor.image_name) for other in same_digest):
         outcome.leave([finding], f"another entry stands for it as {form} already", "delete this entry")
         return
-    outcome.steps.append(
-        RepairStep(
-            StepKind.EDIT_DESCRIPTOR,
-            f"Write the format {form} into {entry_of(descriptor.digest, '', descriptor.image_name or '')}",
-            (finding,),
-            then="a hit, if the entry's files are good",
-            change=StepChange(annotate=((position, ((ANNOTATION_PACKED_FORMAT, form.value),)),)),
-        )
-    )
+    title = f"Write the format {form} into {entry_of(descriptor.digest, '', descriptor.image_name or '')}"
+    then, annotation = "a hit, if the entry's files are good", (ANNOTATION_PACKED_FORMAT, form.value)
+    change = StepChange(annotate=((position, (annotation,)),))
+    outcome.steps.append(RepairStep(StepKind.EDIT_DESCRIPTOR, title, (finding,), then=then, change=change))
 
 
 def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mapping[str, str], outcome: Outcome) -> None:
@@ -233,21 +204,20 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
     winner, then = snapshot.index.by_name(str(name)) if snapshot.index is not None else None, f"{name} resolves to it"
     if winner is not None and winner.digest != descriptor.digest:
         then = f"{name} is carried by {short_digest(winner.digest)} too: the last of them in the index wins"
-    outcome.steps.append(
-        RepairStep(
-            StepKind.EDIT_DESCRIPTOR,
-            f"Name {entry_of(descriptor.digest, descriptor.format or '')} {name}",
-            (finding,),
-            then=then,
-            loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
-            # Without a word from the operator it is only offered.
-            default=given is not None,
-            change=StepChange(annotate=((position, name_annotations(name)),)),
-        )
+    step = RepairStep(
+        StepKind.EDIT_DESCRIPTOR,
+        f"Name {entry_of(descriptor.digest, descriptor.format or '')} {name}",
+        (finding,),
+        then=then,
+        loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
+        # Without a word from the operator it is only offered.
+        default=given is not None,
+        change=StepChange(annotate=((position, name_annotations(name)),)),
     )
+    outcome.steps.append(step)
 
 
-def name_annotations(name: ImageName) -> Annotations:
+def name_annotations(name: ImageName) -> tuple[tuple[str, str], ...]:
     """The annotations by which the daemon stores a name."""
     spelled = ((ANNOTATION_IMAGE_NAME, str(name)),)
     return spelled if name.reference is None else (*spelled, (ANNOTATION_REFERENCE, name.reference))
@@ -262,13 +232,7 @@ def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:
         same = tuple(group)
         positions = tuple(finding.position for finding in same if finding.position is not None)
         count = "an entry that repeats" if len(same) == 1 else f"{len(same)} entries that repeat"
-        steps.append(
-            RepairStep(
-                StepKind.DROP_ENTRY,
-                f"Take out {count} {entry_of(digest, form, name)}; the last one stays",
-                same,
-                then=f"the same answers as before; {_KEPT}",
-                change=StepChange(remove=positions),
-            )
-        )
+        title = f"Take out {count} {entry_of(digest, form, name)}; the last one stays"
+        then, change = f"the same answers as before; {_KEPT}", StepChange(remove=positions)
+        steps.append(RepairStep(StepKind.DROP_ENTRY, title, same, then=then, change=change))
     return steps

@@ -9,29 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ocitui.cache import (
-    CacheError,
-    Change,
-    ConflictError,
-    Descriptor,
-    ImageIndex,
-    IndexEdit,
-    IndexReplacement,
-    IndexSeen,
-    Insert,
-    PackerCache,
-    Place,
-    Remove,
-    TransactionKind,
-    TransactionState,
-    list_backups,
-    new_index,
-    read_backup,
-    see,
-)
+from ocitui.cache import CacheError, ConflictError, Descriptor, ImageIndex, PackerCache, list_backups
+from ocitui.cache.changes import Change, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, new_index, see
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.own_folder import open_journal
-from ocitui.cache.records import Identity
+from ocitui.cache.records import Identity, TransactionKind, TransactionState
 from ocitui.cache.undoing import Overwritten, edit_again, find_overwritten
 from ocitui.host.loop_devices import users_of
 from ocitui.importing.sources.opening import SourceOptions
@@ -39,17 +21,15 @@ from ocitui.threads import on_loop
 
 from ..assessment import Assessment
 from ..catalogue import FILE_FAULTS
-from ..check.history import known_history
+from ..check.history import index_in, known_history
 from ..check.index_checks import overwritten_finding
 from ..findings import Depth, Finding, Severity, Way
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
-from . import file_steps, index_steps, orphan_steps
-from .copies import Copies, DeviceCopies, RegistryCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named
-from .file_steps import FileMends, Holders
-from .orphan_steps import Adoption, Known, once_emptied
+from . import file_steps, index_steps
+from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named, registry_copies
+from .file_steps import Adoption, FileMends, Holders, Known, once_emptied
 from .steps import (
-    DONE_AGAIN,
     Fetch,
     Left,
     Outcome,
@@ -65,14 +45,13 @@ from .steps import (
 )
 
 
-def remembered(directory: Path, wanted: Collection[tuple[str, str]]) -> Known:
+def remembered(directory: Path, wanted: set[tuple[str, str]]) -> Known:
     """The newest descriptor that is known of each of these digests and formats; what cannot be read tells nothing."""
-    found, left = dict[tuple[str, str], Descriptor](), set(wanted)
-    for descriptor in _all(directory) if left else ():
-        if (key := (descriptor.digest, descriptor.format or "")) in left and descriptor.image_name:
-            found[key] = descriptor
-            left.remove(key)
-            if not left:
+    found: dict[tuple[str, str], Descriptor] = {}
+    for descriptor in _all(directory) if wanted else ():
+        if (key := (descriptor.digest, descriptor.format or "")) in wanted and descriptor.image_name:
+            found.setdefault(key, descriptor)
+            if len(found) == len(wanted):
                 break
     return found
 
@@ -81,12 +60,17 @@ def _all(directory: Path) -> Iterator[Descriptor]:
     """Those of the backups, the newest first, then what transactions took out."""
     with suppress(CacheError):
         for backup in list_backups(directory):
-            with suppress(CacheError):
-                yield from reversed(ImageIndex.parse(read_backup(directory, backup)).descriptors)
+            if index := index_in(directory, backup):
+                yield from reversed(index.descriptors)
     with suppress(OSError, CacheError), open_journal(directory) as journal:
         for transaction in journal.list() if journal is not None else ():
             with suppress(CacheError):
                 yield from [one.descriptor for one in transaction.removed]
+
+
+_DONE_AGAIN = (
+    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
+)
 
 
 def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
@@ -114,10 +98,10 @@ def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwri
     title = f"Make the {transaction.kind} of transaction {transaction.id} once more: {_what(lost)}"
     if transaction.kind == TransactionKind.DELETE:
         step = file_steps.drop_step(snapshot, {one.key for one in lost.returned}, (finding,), holders)
-        return replace(step, kind=StepKind.REDO, title=title, then=DONE_AGAIN, loses="")
+        return replace(step, kind=StepKind.REDO, title=title, then=_DONE_AGAIN, loses="")
     edit = edit_again(snapshot.directory, index, lost)
     change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)
-    return RepairStep(StepKind.REDO, title, (finding,), then=DONE_AGAIN, change=change)
+    return RepairStep(StepKind.REDO, title, (finding,), then=_DONE_AGAIN, change=change)
 
 
 def _what(lost: Overwritten) -> str:
@@ -137,12 +121,8 @@ def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
     """Whether a finding has one of these codes, digests (also the beginning of one) or fingerprints."""
     if finding.code in wanted or finding.fingerprint in wanted:
         return True
-    digest, short = finding.digest, finding.digest.partition(":")[2]
-    return bool(digest) and any(
-        len(one) >= SHORTEST_DIGEST and (digest.startswith(one) or short.startswith(one))
-        for one in wanted
-        if isinstance(one, str)
-    )
+    beginnings = tuple(one for one in wanted if isinstance(one, str) and len(one) >= SHORTEST_DIGEST)
+    return finding.digest.startswith(beginnings) or finding.digest.partition(":")[2].startswith(beginnings)
 
 
 async def _planned(
@@ -151,7 +131,7 @@ async def _planned(
     """The steps, and the sources of an index that is given entries back. Raises CacheDirectoryError, SourceError."""
     findings = [finding for finding in snapshot.findings if _is_wanted(finding, options)]
     if await asyncio.to_thread(_is_pending, snapshot.directory):
-        return orphan_steps.finish_first(findings), JoinedEntries()
+        return file_steps.finish_first(findings), JoinedEntries()
     users = await asyncio.to_thread(users_of, snapshot.directory)
     restorer = Restorer(await asyncio.to_thread(_places, snapshot, options, users), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
@@ -177,9 +157,9 @@ async def _planned(
     outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
     of_files = [one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)]
     outcome += await mends.plan(of_files)
-    rest = _of(findings, orphan_steps.CODES)
-    outcome += await asyncio.to_thread(orphan_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
-    outcome += orphan_steps.plan_rest(later, rest, change_modes=options.change_modes)
+    rest = _of(findings, file_steps.LISTING_CODES)
+    outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
+    outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
     undone = _of(findings, {"index-overwritten"})
     outcome += await asyncio.to_thread(plan_redo, later, undone, holders)
     if later is not snapshot:
@@ -222,7 +202,7 @@ def _places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Co
     """Where copies are looked for, in order. Raises SourceError for a source that is none."""
     places: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
     places += [copies_named(text, options.access) for text in options.sources]
-    return [*places, RegistryCopies(options.access)] if options.registry else places
+    return [*places, registry_copies(options.access)] if options.registry else places
 
 
 def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
@@ -231,7 +211,7 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
     covered |= outcome.left.keys()
     for finding in findings:
         if finding not in covered and finding.severity is not Severity.INFO:
-            outcome.leave([finding], "there is no safe mend for it", finding.mend)
+            outcome.leave([finding], "there is no safe mend for it", finding.fault.mend)
 
 
 def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
@@ -242,14 +222,10 @@ def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) 
 def _index_change(
     index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[StepChange]
 ) -> IndexEdit | IndexReplacement | None:
-    bringing = [change for change in changes if change.whole is not None]
+    bringing = next((change for change in changes if change.whole is not None), None)
     changes = [change for change in changes if change.whole is None and change.edits_index]
-    if len(bringing) > 1:
-        raise ConflictError("two steps bring entries back", hint="choose one of them")
-    if bringing:
-        whole, replacement = bringing[0].whole, bringing[0].replacement
-        assert whole is not None
-        rows = _edited(whole, changes)
+    if bringing is not None and bringing.whole is not None:
+        rows, replacement = _edited(bringing.whole, changes), bringing.replacement
         if replacement is None:
             assert index is not None
             return _difference(index, seen, rows)
@@ -328,11 +304,16 @@ class RepairPlan:
     access: SourceOptions = field(default_factory=SourceOptions, repr=False, compare=False)
 
     @property
+    def whole(self) -> WholeIndex | None:
+        """The index once entries have come back; None where that is not chosen."""
+        chosen = (step.change.whole for step in self.steps if step.number in self.chosen)
+        return next((whole for whole in chosen if whole is not None), None)
+
+    @property
     def made(self) -> tuple[RepairStep, ...]:
         """The steps that will be made."""
-        chosen = [step for step in self.steps if step.number in self.chosen]
-        brought = any(step.change.whole is not None for step in chosen)
-        return tuple(step for step in chosen if brought or not step.after)
+        brought = self.whole is not None
+        return tuple(step for step in self.steps if step.number in self.chosen and (brought or not step.after))
 
     @property
     def left(self) -> tuple[Left, ...]:
@@ -355,18 +336,12 @@ class RepairPlan:
         return len(gone) == len(self.index)
 
     @property
-    def brings_entries(self) -> bool:
-        """Whether there will be entries that could not be mended before."""
-        return any(step.change.whole is not None for step in self.made)
-
-    @property
     def given_up(self) -> list[Identity]:
         """The entries that could come back, and are dropped in the same plan."""
-        changes = [step.change for step in self.made]
-        whole = next((change.whole for change in changes if change.whole is not None), None)
+        whole = self.whole
         if whole is None:
             return []
-        gone = {at for change in changes for at in change.remove}
+        gone = {at for step in self.made for at in step.change.remove}
         identities = list(whole.index.identities())
         kept = {one for at, one in enumerate(identities) if at not in gone}
         return [one for at in sorted(gone) if whole.origins[at] is None and (one := identities[at]) not in kept]

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
-from ocitui.cache import (
-    Change,
-    ConflictError,
-    Descriptor,
-    ImageName,
-    IndexEdit,
-    Insert,
-    NoSuchEntryError,
-    PackedFormat,
-    PackerCache,
-    Remove,
-    Transaction,
-    TransactionKind,
-)
+from ocitui.cache import Descriptor, ImageName, PackedFormat, PackerCache, Transaction, TransactionKind
+from ocitui.cache.changes import Change, IndexEdit, Insert, Remove
+from ocitui.cache.errors import ConflictError, NoSuchEntryError
 from ocitui.cache.files import known_format
 
 
-@dataclass(frozen=True, slots=True)
-class PointPlan:
+class PointPlan(msgspec.Struct, frozen=True):
     """``entry`` stands at ``position`` now and goes to the end; ``winner`` is what the name stands for until then.
     ``trouble`` is why the daemon would not have the image all the same, empty where it would."""
 
@@ -51,11 +39,8 @@ async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: P
     Raises NoSuchEntryError where no entry carries both, CorruptIndexError.
     """
     index, spelling = await cache.index(), str(name)
-    found = [
-        position
-        for position in index.positions(digest)
-        if index.names[position] == spelling and (format is None or index.formats[position] == format)
-    ]
+    named = (at for at in index.positions(digest) if index.names[at] == spelling)
+    found = [at for at in named if format is None or index.formats[at] == format]
     winner = index.by_name(spelling)
     if not found or winner is None:
         raise NoSuchEntryError(

@@ -11,19 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import (
-    ChangeMode,
-    Descriptor,
-    Discard,
-    ImageIndex,
-    IndexReplacement,
-    IndexSeen,
-    Insert,
-    PackedFormat,
-    Place,
-    Seen,
-    see_index,
-)
+from ocitui.cache import ChangeMode, Descriptor, ImageIndex, PackedFormat
+from ocitui.cache.changes import Discard, IndexReplacement, IndexSeen, Insert, Place, Seen, see_index
 from ocitui.cache.files import INDEX_NAME
 from ocitui.cache.index_file import look
 from ocitui.cache.listing import Listing
@@ -77,8 +66,7 @@ class Fate(StrEnum):
     REMOVED = "is removed"
 
 
-@dataclass(frozen=True, slots=True)
-class StepFile:
+class StepFile(msgspec.Struct, frozen=True):
     """A file that a step touches; ``size`` in bytes is that of what goes, or of what comes where nothing goes."""
 
     name: str
@@ -94,8 +82,7 @@ class FetchKind(StrEnum):
     IMPORT = "import"
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(msgspec.Struct, frozen=True):
     """A packed file that is brought into the staging folder before it is placed under ``name``.
 
     ``origin`` is a device, a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is
@@ -112,11 +99,7 @@ class Fetch:
     sha256: str = ""
 
 
-Annotations = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WholeIndex:
+class WholeIndex(msgspec.Struct, frozen=True):
     """The index that there is once entries have come back: what stands at each position of it, with the position that
     this has now (None: it comes in)."""
 
@@ -133,7 +116,7 @@ class StepChange:
     """
 
     remove: tuple[int, ...] = ()
-    annotate: tuple[tuple[int, Annotations], ...] = ()
+    annotate: tuple[tuple[int, tuple[tuple[str, str], ...]], ...] = ()
     insert: tuple[Insert, ...] = ()
     replacement: IndexReplacement | None = None
     whole: WholeIndex | None = field(default=None, repr=False, compare=False)
@@ -147,8 +130,7 @@ class StepChange:
         return bool(self.remove or self.annotate or self.insert or self.replacement or self.whole)
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """A finding that will be there afterwards: why, and what would mend it."""
 
     finding: Finding
@@ -210,21 +192,11 @@ class RepairOptions:
     access: SourceOptions = field(default_factory=SourceOptions)
 
 
-HIT = "a hit, as far as this file goes"
-MISS = "a miss: a launch or a pull by name pulls it again, but a stored zone, which is made anew by digest alone, fails"
-NOTHING = "nothing: it never saw this"
-REVERSIBLE = "undo brings it back"
-DONE_AGAIN = (
-    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
-)
-
-
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """Steps have no number yet; ``left`` has each finding once, as it was left first."""
 
-    steps: list[RepairStep] = field(default_factory=list)
-    left: dict[Finding, Left] = field(default_factory=dict)
+    steps: list[RepairStep] = []
+    left: dict[Finding, Left] = {}
 
     def leave(self, findings: Iterable[Finding], why: str, would: str = "") -> None:
         """They stay: why, and what would mend them."""
@@ -232,15 +204,16 @@ class Outcome:
             if finding not in self.left:
                 self.left[finding] = Left(finding, why, would)
 
+    def leave_for_now(self, findings: Iterable[Finding]) -> None:
+        """They stay until index.json is replaced."""
+        why = "the daemon would not load index.json as it is"
+        self.leave(findings, why, "mend index.json first, then make a new plan")
+
     def __iadd__(self, other: Outcome) -> Outcome:
         self.steps += other.steps
         for finding, left in other.left.items():
             self.left.setdefault(finding, left)
         return self
-
-
-UNLOADED = "the daemon would not load index.json as it is"
-MEND_INDEX_FIRST = "mend index.json first, then make a new plan"
 
 
 @dataclass(frozen=True)

@@ -7,34 +7,22 @@ and the daemon never looks at it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from ocitui.cache import (
-    ANNOTATION_IMAGE_NAME,
-    ANNOTATION_PACKED_FORMAT,
-    ANNOTATION_REFERENCE,
-    CacheError,
-    Descriptor,
-    Document,
-    ImageConfiguration,
-    ImageManifest,
-    ImageName,
-    PackedFormat,
-)
+from ocitui.cache import CacheError, Document, ImageConfiguration, ImageManifest, ImageName, PackedFormat
+from ocitui.cache.descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from ocitui.cache.files import config_name, manifest_name
 from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
 from ocitui.importing.sources.images import describe, describe_image, manifest_type
 
-from ..check.entry_checks import Described, has_digest
+from ..check.entry_checks import Described, has_digest, read_document
 from ..check.index_checks import IndexReading
 from ..check.judge import Judge
 from ..findings import Severity, seen_text
-from ..repair.copies import read_document
 
 T = TypeVar("T")
 _TITLE = "org.opencontainers.image.title"
@@ -42,23 +30,18 @@ _TITLE = "org.opencontainers.image.title"
 _HINTS = (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, _TITLE)
 
 
-@dataclass(frozen=True, slots=True)
-class NameHint:
+class NameHint(msgspec.Struct, frozen=True):
     """What the image may have been called; ``source`` is where that stands."""
 
     text: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What the documents of an entry tell. ``descriptor`` is the one that the daemon would have written, without a
-    name; None where they do not tell. ``created`` is what the config says, ``platform`` is as ``linux/amd64``; these
-    two are empty where nothing tells."""
+    name; None where they do not tell."""
 
     descriptor: Descriptor | None = None
-    created: str = ""
-    platform: str = ""
     hints: tuple[NameHint, ...] = ()
 
 
@@ -86,7 +69,7 @@ def _texts(described: Described) -> tuple[str, str]:
 class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
 
-    ``packed_size`` and ``manifest_size`` are in bytes, ``modified`` and ``manifest_modified`` the files' mtimes in
+    ``manifest_size`` is in bytes, ``modified`` and ``manifest_modified`` the files' mtimes in
     seconds since the epoch (None: there is no manifest), ``changed_ns`` is when the packed file came to its place, in
     nanoseconds. The documents are read by ``read`` when somebody asks what they tell beside what the judge
     ``described``.
@@ -95,7 +78,6 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     digest: str
     format: PackedFormat
     problems: tuple[str, ...]
-    packed_size: int
     modified: float
     manifest_modified: float | None = None
     read: Callable[[str, PackedFormat], Told] | None = None
@@ -171,7 +153,6 @@ def _entries(judge: Judge, digests: Iterable[str]) -> Iterator[FoundEntry]:
                 digest,
                 format_,
                 _problems(judge, digest, format_),
-                listing.sizes[place],
                 listing.modified[place] / 1e9,
                 listing.modified[manifest] / 1e9 if listing.has(manifest) else None,
                 read,
@@ -194,11 +175,10 @@ def read_told(directory: Path, digest: str, format_: PackedFormat) -> Told:
     manifest = _read(f"{directory}/{manifest_name(digest)}", digest, Document.manifest)
     expected = manifest.value.config.digest if manifest is not None else ""
     config = _read(f"{directory}/{config_name(digest)}", expected, Document.config) if manifest is not None else None
-    if manifest is None or config is None:
-        return Told(hints=_hints_of(manifest, config))
-    annotations = {ANNOTATION_PACKED_FORMAT: format_.value}
-    descriptor = describe_image(digest, manifest, config.value, annotations)
-    return Told(descriptor, config.value.created or "", str(config.value.platform), _hints_of(manifest, config))
+    descriptor = None
+    if manifest is not None and config is not None:
+        descriptor = describe_image(digest, manifest, config.value, {ANNOTATION_PACKED_FORMAT: format_.value})
+    return Told(descriptor, _hints_of(manifest, config))
 
 
 def _read(path: str, digest: str, parse: Callable[[bytes], Document[T]]) -> Document[T] | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -24,17 +23,13 @@ from ocitui.cache import ANNOTATION_IMAGE_NAME, Descriptor, IndexOutcome, examin
 
 from .scan import Salvaged, Scan
 
-_SPACE = b" \t\r\n"
-_SEPARATOR = _SPACE + b","
+_SEPARATOR = b" \t\r\n,"
 _NULS = re.compile(rb"\x00{16,}+")
-_MARKS = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16, little-endian"), (b"\xfe\xff", "UTF-16, big-endian"))
 _STRING = rb'[ \t\r\n]*+:[ \t\r\n]*+("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")'
 _DIGESTS = re.compile(rb'"digest"' + _STRING)
 _NAMES = re.compile(b'"' + re.escape(ANNOTATION_IMAGE_NAME.encode()) + b'"' + _STRING)
 _FRAME_BEGINNING = b'{"schemaVersion":2,"manifests":['
 _FRAME_END = re.compile(rb"[ \t\r\n]*+\][ \t\r\n]*+\}[ \t\r\n]*+")
-_FRAME_KEYS = re.compile(rb'"(?:schemaVersion|manifests)"')
-_NOTHING = "bytes that are no descriptor"
 _LONGEST_FRAME = 1 << 16
 _MOST_HINTS = 1000
 
@@ -43,12 +38,11 @@ Part = tuple[int, int]
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Bytes that were not salvaged, and what they are. ``digests`` and ``names`` can be read in them, in order: hints,
-    as nothing says that they belong together. Offset and length in bytes."""
+    """Bytes that were not salvaged. ``digests`` and ``names`` can be read in them, in order: hints, as nothing says
+    that they belong together. Offset and length in bytes."""
 
     offset: int
     length: int
-    what: str
     digests: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
@@ -70,18 +64,18 @@ def between(size: int, taken: Iterable[Part]) -> list[Part]:
 
 def find_gaps(data: bytes, left: list[Part]) -> list[Gap]:
     """The gaps in what is left of a text, as `between` gives it."""
-    first, *middle = left
-    last = middle.pop() if middle else (len(data), len(data))
-    if _fits(_piece(data, first) + _piece(data, last)):
-        framed: list[Gap] = []
-    else:
-        framed = [*_head_gaps(data, *first), *_tail_gaps(data, *last)]
-    odd = [(start, end) for start, end in middle if data[start:end].strip(_SEPARATOR)]
-    return sorted([*framed, *(gap for part in odd for gap in _plain_gaps(data, *part))], key=by_offset)
-
-
-def by_offset(gap: Gap | Salvaged) -> int:
-    return gap.offset
+    first, *parts = left
+    last = parts.pop() if parts else (len(data), len(data))
+    head, tail = _piece(data, first), _piece(data, last)
+    if not _fits(head + tail):
+        if not _fits(head) and not _fits(head + b"]}"):
+            parts.insert(0, first)
+        if not _fits(_FRAME_BEGINNING + tail):
+            closing = _FRAME_END.match(data, *last)
+            parts.append((closing.end(), last[1]) if closing else last)
+    # What stands between descriptors anyway is none.
+    odd = (part for part in parts if data[slice(*part)].strip(_SEPARATOR))
+    return [gap for part in odd for gap in _gaps_in(data, *part)]
 
 
 def _piece(data: bytes, part: Part) -> bytes:
@@ -94,59 +88,20 @@ def _fits(frame: bytes) -> bool:
     return examine_index(frame)[0].outcome is IndexOutcome.LOADED
 
 
-def _head_gaps(data: bytes, start: int, end: int) -> list[Gap]:
-    for mark, name in _MARKS:
-        if data.startswith(mark, start):
-            return [Gap(start, len(mark), f"a byte order mark ({name})"), *_head_gaps(data, start + len(mark), end)]
-    head = _piece(data, (start, end))
-    if _fits(head) or _fits(head + b"]}"):
-        return []
-    gaps = list(_plain_gaps(data, start, end))
-    if len(gaps) != 1 or gaps[0].digests or gaps[0].names or _FRAME_KEYS.search(head) is None:
-        return gaps
-    reason = examine_index(head + b"]}")[0].message
-    return [msgspec.structs.replace(gaps[0], what=f"the beginning of the index: {reason}")]
-
-
-def _tail_gaps(data: bytes, start: int, end: int) -> list[Gap]:
-    tail = _piece(data, (start, end))
-    if _fits(_FRAME_BEGINNING + tail):
-        return []
-    if _fits(_FRAME_BEGINNING + tail.lstrip(_SEPARATOR)):
-        return [Gap(data.index(b",", start), 1, "a trailing comma")]
-    closing = _FRAME_END.match(data, start, end)
-    gaps = list(_plain_gaps(data, closing.end() if closing else start, end))
-    if closing:
-        return [_named(gap, "bytes after the end of the index") for gap in gaps]
-    if len(gaps) != 1 or not tail.lstrip(_SEPARATOR).startswith(b"]"):
-        return gaps
-    return [_named(gaps[0], f"the end of the index: {examine_index(_FRAME_BEGINNING + tail)[0].message}")]
-
-
-def _named(gap: Gap, what: str) -> Gap:
-    """The gap under a better name, unless a part of a descriptor is in it, or only NULs."""
-    return msgspec.structs.replace(gap, what=what) if gap.what == _NOTHING else gap
-
-
-def _plain_gaps(data: bytes, start: int, end: int) -> Iterator[Gap]:
+def _gaps_in(data: bytes, start: int, end: int) -> Iterator[Gap]:
     """The gaps in a part, runs of NUL apart from what stands around them."""
     at = start
     for nuls in _NULS.finditer(data, start, end):
         yield from _stripped(data, at, nuls.start())
-        yield Gap(nuls.start(), nuls.end() - nuls.start(), "NUL bytes")
+        yield Gap(nuls.start(), nuls.end() - nuls.start())
         at = nuls.end()
     yield from _stripped(data, at, end)
 
 
 def _stripped(data: bytes, start: int, end: int) -> Iterator[Gap]:
-    """One gap, without the commas and white space that would stand between descriptors anyway."""
-    piece = data[start:end].strip(_SEPARATOR)
-    if piece:
-        at = data.index(piece[:1], start)
-        digests, names = readable(piece)
-        part = bool(digests or names) or b'"mediaType"' in piece
-        what = "part of a descriptor" if part else _NOTHING
-        yield Gap(at, len(piece), what, digests, names)
+    """One gap, without the commas and white space around it."""
+    if piece := data[start:end].strip(_SEPARATOR):
+        yield Gap(data.index(piece[:1], start), len(piece), *readable(piece))
 
 
 _decode_text = msgspec.json.Decoder(str).decode
@@ -167,13 +122,12 @@ _SHARE = 0.3
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
-@dataclass(frozen=True, slots=True)
-class Utf16Text:
-    """A part of the broken bytes that holds UTF-16: ``data`` is the same text in UTF-8, a lone surrogate as itself."""
+class Utf16Text(msgspec.Struct, frozen=True):
+    """A part of the broken bytes that holds UTF-16 from ``start`` on: ``data`` is the same text in UTF-8, a lone
+    surrogate as itself."""
 
     data: bytes
-    encoding: str
-    _start: int
+    start: int
 
     @classmethod
     def find(cls, data: bytes, start: int, end: int) -> Utf16Text | None:
@@ -192,21 +146,18 @@ class Utf16Text:
             encoding = "utf-16-le"
         end -= (end - start) % 2
         text = data[start:end].decode(encoding, "surrogatepass")
-        return cls(text.encode("utf-8", "surrogatepass"), encoding, start)
+        return cls(text.encode("utf-8", "surrogatepass"), start)
 
     def originals(self, offsets: Iterable[int]) -> dict[int, int]:
         """Where in the broken bytes the characters at these offsets of ``data`` stand."""
         places: dict[int, int] = {}
-        seen, place = 0, self._start
+        seen, place = 0, self.start
         for offset in sorted(offsets):
             text = self.data[seen:offset].decode("utf-8", "surrogatepass")
             place += 2 * (len(text) + sum(character > "\uffff" for character in text))
             places[offset] = place
             seen = offset
         return places
-
-
-_ELSEWHERE = "a descriptor that stands where no entry does"
 
 
 class Salvage(msgspec.Struct, frozen=True):
@@ -253,12 +204,11 @@ def salvage(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
             left[at] = (part[0], part[0])
             _add_utf16(text, result)
     result.gaps += find_gaps(data, left)
-    items, gaps = sorted(result.items, key=by_offset), sorted(result.gaps, key=by_offset)
+    items, gaps = sorted(result.items, key=_offset), sorted(result.gaps, key=_offset)
     return Salvage(len(data), tuple(items), tuple(gaps))
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(msgspec.Struct):
     """What was found in a text, and the parts of it that are left."""
 
     items: list[Salvaged]
@@ -271,7 +221,7 @@ def _search(data: bytes, found: Scan) -> _Search:
     for start, end in found.elsewhere:
         one = Descriptor.parse(data[start:end])
         names = (one.image_name,) if one.image_name else ()
-        gaps.append(Gap(start, end - start, _ELSEWHERE, (one.digest,), names))
+        gaps.append(Gap(start, end - start, (one.digest,), names))
     taken = sorted([*((item.offset, item.offset + item.length) for item in found.found), *found.elsewhere])
     return _Search(found.found, gaps, between(len(data), taken))
 
@@ -284,6 +234,10 @@ def _add_utf16(text: Utf16Text, result: _Search) -> None:
     places = text.originals({edge for offset, length in parts for edge in (offset, offset + length)})
     result.gaps += [_moved(gap, places) for gap in gaps]
     result.items += [_moved(item, places) for item in inner.items]
+
+
+def _offset(piece: Salvaged | Gap) -> int:
+    return piece.offset
 
 
 def _moved(piece: Piece, places: dict[int, int]) -> Piece:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import SequenceMatcher
 from enum import Enum
 
@@ -111,18 +112,16 @@ _DIGEST = b'"digest"'
 _KEYS = (_DIGEST, b'"mediaType"', b'"size"')
 # A list of millions of broken ones is no list of entries: after so many the strict reader is asked no more.
 _MOST_REFUSED = 200_000
-_NONE_KNOWN: Mapping[bytes, Descriptor] = {}
 
 
 class Salvaged(msgspec.Struct, frozen=True, gc=False):
     """A whole descriptor at ``offset``, ``length`` bytes long there. ``descriptor`` is None where the daemon refuses
-    it, and ``refusal`` says why. ``raw`` are its bytes, re-encoded in UTF-8 where they were in UTF-16."""
+    it. ``raw`` are its bytes, re-encoded in UTF-8 where they were in UTF-16."""
 
     offset: int
     length: int
     raw: bytes
     descriptor: Descriptor | None
-    refusal: str = ""
     stale: bool = False
 
 
@@ -133,10 +132,10 @@ class Scan:
     ``found`` are the descriptors, ``elsewhere`` the places of sound ones that stand where no entry does: start and end.
     """
 
-    def __init__(self, data: bytes, known: Mapping[bytes, Descriptor] = _NONE_KNOWN) -> None:
+    def __init__(self, data: bytes, known: Mapping[bytes, Descriptor] | None = None) -> None:
         self.found: list[Salvaged] = []
         self.elsewhere: list[tuple[int, int]] = []
-        self._data, self._known = data, known
+        self._data, self._known = data, known or {}
         # The braces that a walk took for the beginning of an object, and where values end that were taken out of
         # broken objects.
         self._passed, self._ends = bytearray(len(data)), dict[int, int]()
@@ -203,17 +202,15 @@ class Scan:
         self._take(one, elsewhere=not listed)
 
     def _take(self, one: Whole, *, elsewhere: bool = False) -> None:
-        descriptor, refusal = one.descriptor, ""
-        raw = descriptor.raw if descriptor is not None else self._data[one.start : one.end]
-        if descriptor is None:
-            descriptor, refusal = _judge(raw, strictly=self._refused < _MOST_REFUSED)
+        raw = one.descriptor.raw if one.descriptor is not None else self._data[one.start : one.end]
+        descriptor = one.descriptor or _accepted(raw, strictly=self._refused < _MOST_REFUSED)
         if elsewhere:
             if descriptor is not None:
                 self.elsewhere.append((one.start, one.end))
             return
         self._refused += descriptor is None
         if descriptor is not None or self._refused <= _MOST_REFUSED:
-            self.found.append(Salvaged(one.start, len(raw), raw, descriptor, refusal, self._after_index))
+            self.found.append(Salvaged(one.start, len(raw), raw, descriptor, self._after_index))
 
     def _shortcut(self, start: int) -> Descriptor | None:
         """The descriptor that begins here, if it is a sound one of the usual kind."""
@@ -251,13 +248,9 @@ def _last_key(data: bytes) -> int:
     return len(data) if b"\\u" in data else max(data.rfind(key) for key in _KEYS)
 
 
-def _judge(raw: bytes, *, strictly: bool) -> tuple[Descriptor | None, str]:
-    """The descriptor, or why the daemon refuses it."""
-    if not is_utf8(raw):
-        return None, "it is not UTF-8"
-    if not strictly:
-        return sound_descriptor(raw), ""
-    try:
-        return Descriptor.parse(raw), ""
-    except DocumentError as error:
-        return None, error.message
+def _accepted(raw: bytes, *, strictly: bool) -> Descriptor | None:
+    """The descriptor, where the daemon accepts it."""
+    with suppress(DocumentError):
+        if is_utf8(raw):
+            return Descriptor.parse(raw) if strictly else sound_descriptor(raw)
+    return None

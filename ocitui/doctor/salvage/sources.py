@@ -28,16 +28,8 @@ from itertools import chain
 
 import msgspec
 
-from ocitui.cache import (
-    ANNOTATION_IMAGE_NAME,
-    CacheError,
-    Descriptor,
-    EntryKey,
-    ImageName,
-    InvalidNameError,
-    Transaction,
-)
-from ocitui.cache.index import entry_keys
+from ocitui.cache import ANNOTATION_IMAGE_NAME, CacheError, Descriptor, ImageName, InvalidNameError, Transaction
+from ocitui.cache.index import EntryKey, entry_keys
 from ocitui.cache.records import Identity
 from ocitui.cache.undoing import ExpectedEntries, expect_entries
 
@@ -64,8 +56,7 @@ def sources_shown(entries: JoinedEntries) -> list[IndexSource]:
     return [source for source in IndexSource if source is not IndexSource.JOURNAL or entries.counts[source]]
 
 
-@dataclass(frozen=True, slots=True)
-class ToldFact:
+class ToldFact(msgspec.Struct, frozen=True):
     """One fact of an entry as each source tells it, in the order of the sources; those that tell nothing are left
     out."""
 
@@ -138,73 +129,55 @@ class JoinedEntry:
         return ("name",) if self.name is None and self.left is None else ()
 
 
-def join(
-    salvaged: Salvage | Sequence[Descriptor],
-    backup: Sequence[Descriptor],
-    files: Iterable[FoundEntry],
-    names: Mapping[FileKey, ImageName] | None = None,
-    expected: ExpectedEntries | None = None,
-) -> JoinedEntries:
-    """Join the sources, in the order of the new index.
-
-    ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
-    are what the operator gives to entries that have none, by digest and format. ``expected`` is what the journal makes
-    of the backup.
-    """
-    names, expected = names or {}, expected or ExpectedEntries(tuple(backup))
-    removed = {one: by for one, by in expected.removed.items() if (one[0], one[1] or "") not in names}
-    there = {found.key: found for found in files}
-    if isinstance(salvaged, Salvage):
-        # What was taken out on purpose, and another program's memory wrote back without its files, is out again.
-        left = [
-            one
-            for one in _once(salvaged.descriptors)
-            if not removed or one.identity not in removed or (one.digest, one.format) in there
-        ]
-        return JoinedEntries(left, backup, there, names, replace(expected, removed=removed), _hints_of(salvaged))
-    return JoinedEntries(salvaged, backup, there, names, replace(expected, removed=removed))
-
-
 class JoinedEntries:
     """The entries in the order of the new index, those that no descriptor can be made for included.
 
-    There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is told without.
+    ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
+    are what the operator gives to entries that have none, by digest and format. ``expected`` is what the journal makes
+    of the backup. There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is
+    told without.
     """
 
     def __init__(
         self,
-        left: Sequence[Descriptor] = (),
+        salvaged: Salvage | Sequence[Descriptor] = (),
         backup: Sequence[Descriptor] = (),
-        files: Mapping[FileKey, FoundEntry] | None = None,
-        given: Mapping[FileKey, ImageName] | None = None,
+        files: Iterable[FoundEntry] = (),
+        names: Mapping[FileKey, ImageName] | None = None,
         expected: ExpectedEntries | None = None,
-        hints: Mapping[str, Sequence[NameHint]] | None = None,
     ) -> None:
-        expected = expected or ExpectedEntries()
-        self._files, self._given, self._hints = files or {}, given or {}, hints or {}
+        expected = expected or ExpectedEntries(tuple(backup))
+        self._given, self._files = names or {}, {found.key: found for found in files}
+        removed = {one: by for one, by in expected.removed.items() if (one[0], one[1] or "") not in self._given}
+        left, self._hints = salvaged, dict[str, list[NameHint]]()
+        if isinstance(left, Salvage):
+            self._hints = _hints_of(left)
+            # What was taken out on purpose, and another program's memory wrote back without its files, is out again.
+            left = [
+                one
+                for one in _once(left.descriptors)
+                if not removed or one.identity not in removed or (one.digest, one.format) in self._files
+            ]
         self._noted = expected.noted
-        self._index = dict(zip(entry_keys(left), left, strict=True))
-        self._expected = dict(zip(entry_keys(expected.descriptors), expected.descriptors, strict=True))
+        index, told = (dict(zip(entry_keys(some), some, strict=True)) for some in (left, expected.descriptors))
         same = tuple(backup) == expected.descriptors
-        self._backup = self._expected if same else dict(zip(entry_keys(backup), backup, strict=True))
+        backed = told if same else dict(zip(entry_keys(backup), backup, strict=True))
+        journal = {} if same else {key: one for key, one in told.items() if key not in backed}
+        # What index, backup and journal alone tell, by the keys of the entries.
+        self._tables = index, backed, journal
         # Of those that have a name: the keys in order, what is proposed, and where that is taken from.
-        self._keys = merged(list(self._index), list(self._expected))
-        self._descriptors = [self._index.get(key) or self._expected[key] for key in self._keys]
-        self._origins = [
-            IndexSource.INDEX
-            if key in self._index
-            else IndexSource.BACKUP
-            if key in self._backup
-            else IndexSource.JOURNAL
-            for key in self._keys
-        ]
+        self._keys = merged(list(index), list(told))
+        self._descriptors = [index.get(key) or told[key] for key in self._keys]
+        by_worth = reversed([*zip(IndexSource, self._tables, strict=False)])
+        origins = {key: source for source, keys in by_worth for key in keys}
+        self._origins = [origins[key] for key in self._keys]
         named = {(digest, format_) for digest, format_, _, _ in self._keys}
         self._single = len(named) == len(self._keys)
         nameless = [found for key, found in self._files.items() if key not in named]
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
         left_out = (
             self._left_out(identity, by)
-            for identity, by in expected.removed.items()
+            for identity, by in removed.items()
             if (key := (identity[0], identity[1] or "")) not in named and key not in self._files
         )
         self._others = [*map(self._nameless, nameless), *left_out]
@@ -241,7 +214,7 @@ class JoinedEntries:
         lost = [
             one.digest
             for key, one in zip(self._keys, self._descriptors, strict=True)
-            if one.image_name is None and key not in self._index
+            if one.image_name is None and key not in self._tables[0]
         ]
         return list(dict.fromkeys([*lost, *(one.digest for one in self._others if one.descriptor and one.lost)]))
 
@@ -254,12 +227,10 @@ class JoinedEntries:
     @cached_property
     def counts(self) -> Counter[IndexSource]:
         """How many entries each source tells of."""
-        index, backup, files = self._index, self._backup, self._files
         counts = Counter(source for entry in self._others for source in entry.sources)
-        counts[IndexSource.INDEX] += len(index)
-        counts[IndexSource.BACKUP] += sum(key in backup for key in self._keys)
-        counts[IndexSource.JOURNAL] += sum(key in self._expected and key not in backup for key in self._keys)
-        counts[IndexSource.FILES] += sum((digest, format_) in files for digest, format_, _, _ in self._keys)
+        for source, keys in zip(IndexSource, self._tables, strict=False):
+            counts[source] += sum(key in keys for key in self._keys)
+        counts[IndexSource.FILES] += sum((digest, format_) in self._files for digest, format_, _, _ in self._keys)
         return counts
 
     def bad(self, *, or_odd: bool = False) -> Iterator[int]:
@@ -277,7 +248,7 @@ class JoinedEntries:
     def _differs(self, at: int, found: FoundEntry) -> bool:
         """Whether the sources tell different things of an entry."""
         key, one = self._keys[at], self._descriptors[at]
-        others = self._expected.get(key, one), self._backup.get(key, one)
+        others = (table.get(key, one) for table in self._tables)
         if not self._single or any(other is not one and other != one for other in others):
             return bool(self._named(at).conflicts)
         if (said := found.said) is None:
@@ -289,16 +260,15 @@ class JoinedEntries:
     def _names_of(self, key: EntryKey) -> tuple[tuple[IndexSource, str], ...]:
         """The names that each source has for an entry's digest and format."""
         if self._single:
-            known = (self._index, self._backup, {} if key in self._backup else self._expected)
-            return tuple((source, key[2]) for source, keys in zip(IndexSource, known, strict=False) if key in keys)
+            told = zip(IndexSource, self._tables, strict=False)
+            return tuple((source, key[2]) for source, keys in told if key in keys)
         return tuple((source, names[key[:2]]) for source, names in self._names.items() if key[:2] in names)
 
     @cached_property
     def _names(self) -> dict[IndexSource, dict[FileKey, str]]:
         """The names of each digest and format by source, where some have several."""
-        journal = [key for key in self._expected if key not in self._backup]
         names: dict[IndexSource, dict[FileKey, str]] = {}
-        for source, keys in zip(IndexSource, (self._index, self._backup, journal), strict=False):
+        for source, keys in zip(IndexSource, self._tables, strict=False):
             of_source = names[source] = {}
             for digest, format_, name, _ in keys:
                 before = of_source.get((digest, format_))
@@ -310,7 +280,7 @@ class JoinedEntries:
     def _named(self, at: int) -> JoinedEntry:
         """An entry of the index, of the backup, of the journal, or of several."""
         key, descriptor = self._keys[at], self._descriptors[at]
-        backed, found = self._backup.get(key), self._files.get(key[:2])
+        found, (left, backed, noted) = self._files.get(key[:2]), (table.get(key) for table in self._tables)
         return JoinedEntry(
             descriptor.digest,
             descriptor.format,
@@ -318,9 +288,9 @@ class JoinedEntries:
             descriptor,
             self._origins[at],
             found.problems if found else ("there is no packed file",),
-            self._index.get(key),
+            left,
             backed,
-            self._expected.get(key) if backed is None else None,
+            noted,
             found,
             self._names_of(key),
             tuple(self._hints.get(key[0], ())),
@@ -422,7 +392,7 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
     named = {one.key for descriptors in (expected.descriptors, whole) for one in descriptors}
     files = _told_by_files(snapshot, named, history.kept, names, expected)
-    return join(left, backup, files, _by_key(files, given) if given else {}, expected)
+    return JoinedEntries(left, backup, files, _by_key(files, given) if given else {}, expected)
 
 
 def _told_by_files(

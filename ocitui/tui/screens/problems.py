@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import ClassVar
 
 import msgspec
@@ -18,7 +17,7 @@ from textual.widget import Widget
 from ocitui.cache import CacheError, Condition
 from ocitui.cache.undoing import expect_entries
 from ocitui.doctor.acknowledged import acknowledge, withdraw
-from ocitui.doctor.findings import Depth, Finding, entry_text, kind_of, state_of, tally, together
+from ocitui.doctor.findings import Depth, Finding, by_fault, entry_text, state_of, tally
 from ocitui.text import counted
 from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
 from ocitui.words.lines import capital, short_lines
@@ -79,11 +78,11 @@ def problem_rows(findings: Sequence[Finding], names: Mapping[str, str]) -> list[
     """The rows for findings that are in order: a heading for each kind, and below it what was found; ``names`` are
     those of digests that findings have no name for."""
     seen: Counter[str] = Counter()
-    return [row for _, group in groupby(together(findings), kind_of) for row in _rows(tuple(group), seen, names)]
+    return [row for same in by_fault(findings) for row in _rows(tuple(same), seen, names)]
 
 
 def _rows(same: tuple[Finding, ...], seen: Counter[str], names: Mapping[str, str]) -> Iterator[ProblemRow]:
-    first, kind = same[0], "\0".join(kind_of(same[0]))
+    first, kind = same[0], "\0".join(msgspec.structs.astuple(same[0].fault))
     many = counted(len(same), "finding")
     title = f"{SEVERITIES[first.severity][0]} {first.severity.upper()}  {first.code}"
     yield ProblemRow(kind, title, many, tone(first), findings=same, heading=True, names=names)
@@ -195,7 +194,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         live = self.session.live
         if live.assessment is not None and live.assessment.headline:
             yield [("   ✖ ", "bad"), (capital(live.assessment.headline), "strong")]
-        mends = [one for one in self._findings or () if one.is_problem and one.mend]
+        mends = [one for one in self._findings or () if one.is_problem and one.fault.mend]
         if mends:
             yield [" ", ("M", "key"), f" plans what mends {tally(mends)}; nothing is changed before y"]
         deep = live.coverage.deep
