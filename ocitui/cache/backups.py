@@ -14,11 +14,12 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
@@ -28,6 +29,7 @@ from .journal import RefusedFile
 from .own_folder import open_journal, open_own_folder
 from .records import Order, Transaction
 
+R = TypeVar("R")
 BACKUPS_NAME, CORRUPT_NAME = "backups", "corrupt"
 MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
 MOST_CORRUPT, MOST_CORRUPT_BYTES = 20, 64 << 20
@@ -35,8 +37,8 @@ MOST_UNCOMPRESSED, MOST_UNCOMPRESSED_BYTES = 8, 128 << 20
 """With more of them a write compresses them once it has let go of the lock."""
 BACKUP_VERSION = 2
 """2 since they have a number, and may be as they were, uncompressed; names without a version are of 1."""
-# Left free for the daemon, whose next store else truncates its own index and cannot write it.
-_LEFT_FREE = 1 << 20
+LEFT_FREE = 1 << 20
+"""Bytes that are left free for the daemon, whose next store else truncates its own index and cannot write it."""
 _STALE_SECONDS = 3600.0
 _LATEST = 1 << 33  # seconds since the epoch
 _PART = ".part"
@@ -115,15 +117,15 @@ def _parsed(name: str, size: int) -> Backup | None:
 
 
 class Backups:
-    """An open folder that holds at most ``most`` copies of at most ``most_bytes`` in all; as backups where not said."""
+    """An open folder of copies: the backups, or what is corrupt, of which there is room for less."""
 
-    def __init__(
-        self, folder: Folder, disk: Disk | None = None, most: int | None = None, most_bytes: int | None = None
-    ) -> None:
+    def __init__(self, folder: Folder, disk: Disk | None = None) -> None:
         self.folder = folder
         self._disk = disk or Disk()
-        self._most = MOST_BACKUPS if most is None else most
-        self._most_bytes = MOST_BACKUP_BYTES if most_bytes is None else most_bytes
+        corrupt = folder.path.name == CORRUPT_NAME
+        self._most, self._most_bytes = (
+            (MOST_CORRUPT, MOST_CORRUPT_BYTES) if corrupt else (MOST_BACKUPS, MOST_BACKUP_BYTES)
+        )
         self._known: list[Backup] | None = None
 
     def all(self) -> list[Backup]:
@@ -168,7 +170,7 @@ class Backups:
             data = _unpacked(data) if backup.compressed else data
         except (OSError, zlib.error, ValueError) as error:
             raise StorageError(f"the backup {backup.name} cannot be read: {error}", hint="take an older one") from error
-        if hashlib.sha256(data).hexdigest()[:32] != backup.content:
+        if _content_of(data) != backup.content:
             raise StorageError(f"the backup {backup.name} is damaged", hint="take another one")
         return data
 
@@ -188,7 +190,7 @@ class Backups:
         Raises OSError.
         """
         packed = _compressed(data)
-        if self.folder.free() < len(packed) + len(data) + _LEFT_FREE:
+        if self.folder.free() < len(packed) + len(data) + LEFT_FREE:
             return None
         backup = replace(backup.renamed(compressed=True), size=len(packed))
         part = f"{os.urandom(8).hex()}{_PART}"
@@ -203,6 +205,13 @@ class Backups:
                 self._disk.unlink(self.folder, part)
             raise
         return backup
+
+    def keep(self, backup: Backup, data: bytes, directory: Path) -> Backup | None:
+        """The same, with the mode of the index in a directory; the oldest copies give way."""
+        kept = self.put(backup, data, regular_file(directory / INDEX_NAME))
+        if kept is not None:
+            self.prune()
+        return kept
 
     def take(self, backup: Backup, source: Folder, name: str) -> None:
         """Make a file that lies elsewhere the copy. Raises OSError."""
@@ -269,6 +278,11 @@ class Backups:
         return made
 
 
+def _content_of(data: bytes) -> str:
+    """What the name of a copy says of its bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def _compressed(data: bytes) -> bytes:
     """Quickly, as a gzip file: 40 MB of an index in a tenth of a second, to a ninth of its size."""
     # Loaded only where something is written.
@@ -303,11 +317,7 @@ def keep_backup(
             return None
         content = found.sha256[:32]
         there = keep_again(directory, copies, found, content, number, by_entries=True)
-        like = regular_file(directory / INDEX_NAME)
-        kept = there or copies.put(copies.new(number, len(found), content), found.data, like)
-        if kept is not there:
-            copies.prune()
-        return kept
+        return there or copies.keep(copies.new(number, len(found), content), found.data, directory)
     return None
 
 
@@ -316,15 +326,11 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None, *, exam
     sound one, unless they are ``examined`` already."""
     if not examined and examine_index(data)[1] is not None:
         return None
-    content = hashlib.sha256(data).hexdigest()[:32]
+    content = _content_of(data)
     with suppress(OSError, CacheError), open_own_folder(directory, CORRUPT_NAME, making=disk or Disk()) as folder:
-        copies = Backups(folder, disk, MOST_CORRUPT, MOST_CORRUPT_BYTES)
+        copies = Backups(folder, disk)
         there = next((copy for copy in copies.all() if copy.content == content), None)
-        like = regular_file(directory / INDEX_NAME)
-        kept = there or copies.put(copies.new(max(1, next_number(directory)), 0, content), data, like)
-        if kept is not there:
-            copies.prune()
-        return kept
+        return there or copies.keep(copies.new(max(1, next_number(directory)), 0, content), data, directory)
     return None
 
 
@@ -345,7 +351,7 @@ def next_number(directory: Path) -> int:
 
 def list_backups(directory: Path, *, corrupt: bool = False) -> list[Backup]:
     """Every backup, or every ``corrupt`` index that was copied aside, newest first. Raises StorageError."""
-    return [backup for backup in _list(directory, corrupt) if not backup.stalled]
+    return _look(directory, lambda copies: (one for one in copies.all() if not one.stalled), corrupt)
 
 
 def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> bytes:
@@ -364,14 +370,16 @@ def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> by
 def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
     """What other programs wrote to an index that they still had open when it was displaced, newest first: as what it
     was kept, and what it holds by now, None where that does not read as an index (yet). Raises StorageError."""
-    found: list[tuple[Backup, ImageIndex | None]] = []
-    for backup in _list(directory):
-        if backup.stalled:
-            with suppress(OSError), _opened(directory) as copies:
-                data = copies.folder.read(backup.name)
-                if hashlib.sha256(data).hexdigest()[:32] != backup.content:
-                    found.append((backup, examine_index(data)[1]))
-    return found
+
+    def read(copies: Backups) -> Iterator[tuple[Backup, ImageIndex | None]]:
+        for backup in copies.all():
+            if backup.stalled:
+                with suppress(OSError):
+                    data = copies.folder.read(backup.name)
+                    if _content_of(data) != backup.content:
+                        yield backup, examine_index(data)[1]
+
+    return _look(directory, read)
 
 
 def compress_backups(directory: Path, disk: Disk | None = None) -> int:
@@ -431,10 +439,10 @@ def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
     return []
 
 
-def _list(directory: Path, corrupt: bool = False) -> list[Backup]:
+def _look(directory: Path, find: Callable[[Backups], Iterator[R]], corrupt: bool = False) -> list[R]:
     try:
         with _opened(directory, corrupt) as copies:
-            return copies.all()
+            return list(find(copies))
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -23,11 +23,15 @@ from .descriptors import Descriptor
 from .errors import CacheDirectoryError
 from .files import (
     MOST_DOCUMENT_BYTES,
+    READ_FLAGS,
     USUAL_DIGEST,
+    FileIdentity,
     FileKind,
+    bounded,
     check_directory,
     config_name,
     manifest_name,
+    too_large,
     usual_digest,
     valid_digest,
 )
@@ -47,7 +51,6 @@ _USUAL = re.compile(rf"({USUAL_DIGEST})\.({_ENDINGS})").fullmatch
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
 _USUAL_LENGTH, _MORE_ROWS = 71, 256
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _TOLD_EVERY = 4096
 _FILES_OF_ONE = 3
 
@@ -82,8 +85,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
-    def identity(self) -> tuple[int, int, int, int]:
-        """By which a file is known to be the same: see `ledger`."""
+    def identity(self) -> FileIdentity:
+        """By which a file is known to be the same."""
         return self.device, self.inode, self.size, self.modified_ns
 
     @property
@@ -168,20 +171,12 @@ class CacheFiles:
             return None
         return Fact(found.st_mode, found.st_size)
 
-    def open_fd(self, name: str, flags: int = _READ) -> int:
-        return os.open(name, flags, dir_fd=self.fd)
+    def open_fd(self, name: str) -> int:
+        return os.open(name, READ_FLAGS, dir_fd=self.fd)
 
     def open(self, name: str) -> BinaryIO:
         """A regular file for reading, never waited for; what is none raises OSError."""
-        fd = self.open_fd(name)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file", name)
-        return os.fdopen(fd, "rb", buffering=0)
-
-    @staticmethod
-    def size(file: BinaryIO) -> int:
-        return os.fstat(file.fileno()).st_size
+        return bounded(self.open_fd(name), name)
 
     def read(self, name: str, size: int) -> bytes:
         """A document whole; ``size`` is what it is thought to have. EFBIG for more than `MOST_DOCUMENT_BYTES`."""
@@ -193,7 +188,7 @@ class CacheFiles:
             while (left := MOST_DOCUMENT_BYTES - len(data)) >= 0 and (more := os.read(fd, left + 1)):
                 data += more
             if left < 0:
-                raise OSError(errno.EFBIG, f"it has more than {MOST_DOCUMENT_BYTES} bytes", name)
+                raise too_large(MOST_DOCUMENT_BYTES)
             return data
         finally:
             os.close(fd)

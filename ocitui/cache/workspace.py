@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .backups import BACKUPS_NAME, CORRUPT_NAME, Backups
+from .backups import BACKUPS_NAME, CORRUPT_NAME, LEFT_FREE, Backups
 from .disk import NO_ROOM, Disk, Folder, is_trusted, storage_errors
 from .errors import ConflictError
 from .files import OWN_NAME, check_directory, identity_of
@@ -28,8 +28,6 @@ _IMPORTS = "imports"
 _LARGEST_RECORD = 1 << 24
 _LOOKED_INTO = 1 << 22
 _KEPT_OF_NAME = 60  # signs, of four bytes at the most
-# Left to the daemon, whose next store else truncates its own index and cannot write it.
-_LEFT_FREE = 1 << 20
 # The first version's, which may be an index of somebody else and is not written any more.
 _OLD_RESERVE = "reserve-"
 
@@ -71,7 +69,7 @@ class Reserve:
             missing = size - self._room(name)
             # As the index grows the reserve follows from time to time, not at each store.
             if missing > min(_SLACK, size) // 2:
-                whole &= self._allocate(name, size, missing + _LEFT_FREE + index_size)
+                whole &= self._allocate(name, size, missing + LEFT_FREE + index_size)
         return whole
 
     def _room(self, name: str) -> int:
