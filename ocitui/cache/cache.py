@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,7 @@ class PackerCache:
         self._writing = threading.Lock()
         # One thread of its own: queued writers never keep a lookup waiting.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ocitui-writer")
+        self._compressing: Future[int] | None = None
 
     @classmethod
     async def open(
@@ -143,11 +144,9 @@ class PackerCache:
 
         It may be used again."""
         await asyncio.get_running_loop().run_in_executor(self._writer, lambda: None)
-
-    def wait_for_transaction(self) -> None:
-        """Return once no transaction of this object is under way; for a program that has to leave."""
-        with self.between_transactions():
-            return
+        compressing, self._compressing = self._compressing, None
+        if compressing is not None:
+            await asyncio.wrap_future(compressing)
 
     @contextmanager
     def between_transactions(self) -> Iterator[None]:
@@ -415,7 +414,7 @@ class PackerCache:
                 space.reserve.refill(found.size if found else 0)
                 crowded = space.backups.crowded
         if crowded:
-            self._writer.submit(compress_backups, self.directory, self.disk)
+            self._compressing = self._writer.submit(compress_backups, self.directory, self.disk)
         return result
 
     def _current(self) -> IndexFile:

@@ -68,6 +68,18 @@ class Folder:
     def names(self) -> list[str]:
         return os.listdir(self.fd)
 
+    def size(self, name: str, deepest: int = 50) -> int:
+        """The bytes of a file, or of all files in a directory; of what cannot be read, or lies too deep, nothing."""
+        total = 0
+        with suppress(OSError):
+            found = self.lstat(name)
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                return found.st_size if found else 0
+            with self.open_folder(name) as inner:
+                for inside in inner.names() if deepest else ():
+                    total += inner.size(inside, deepest - 1)
+        return total
+
     def free(self) -> int:
         """The bytes that may still be written to its file system."""
         found = os.fstatvfs(self.fd)

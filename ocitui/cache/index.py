@@ -199,10 +199,6 @@ class ImageIndex:
         at = self.position_of_name(name)
         return None if at is None else self.descriptors[at]
 
-    def to_bytes(self) -> bytes:
-        """Its very bytes."""
-        return self.data
-
     @cached_property
     def sha256(self) -> str:
         """That of its bytes, in hexadecimal digits; an edit of the end has only the end hashed again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -203,9 +202,9 @@ def _make_reserve(own: Folder, disk: Disk) -> bool:
 
 def what_frees(directory: Path) -> str:
     """What to remove first where the disk is full: the most of what is ocitui's that may go, and how."""
-    own = directory / OWN_NAME
-    sizes = {folder: _bytes_in(own / folder) for folder in (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)}
-    sizes[_IMPORTS] = sum(_bytes_in(own / folder) for folder in ("import", "blobs"))
+    own, kept = directory / OWN_NAME, (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)
+    sizes = {name: size_in_own_folder(directory, name) for name in kept}
+    sizes[_IMPORTS] = sum(size_in_own_folder(directory, name) for name in ("import", "blobs"))
     name, size = max(sizes.items(), key=lambda one: one[1])
     if size < _SLACK:
         return f"remove something else from this file system: what ocitui keeps there are {size} bytes at the most"
@@ -222,17 +221,14 @@ def trash_identity(directory: Path) -> object:
 
 def trash_size(directory: Path) -> int:
     """The bytes of all that lies in the trash."""
-    return _bytes_in(directory / OWN_NAME / TRASH_NAME)
+    return size_in_own_folder(directory, TRASH_NAME)
 
 
-def _bytes_in(folder: Path) -> int:
-    """The bytes of all files below a folder, no link followed; of what cannot be read, nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size
-    return total
+def size_in_own_folder(directory: Path, name: str) -> int:
+    """The bytes of all files below a folder in `.ocitui`; of what cannot be read, nothing."""
+    with suppress(OSError, ConflictError), open_own_folder(directory) as own:
+        return own.size(name)
+    return 0
 
 
 def refused_files(directory: Path) -> list[RefusedFile]:

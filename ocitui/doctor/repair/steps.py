@@ -316,7 +316,7 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
             findings.append(one)
         else:
             gone.append(one)
-    data = reading.data if reading.index is None else reading.index.to_bytes()
+    data = reading.data if reading.index is None else reading.index.data
     found = listing.get(INDEX_NAME)
     try:
         in_place = found is not None and found.regular and data is not None
