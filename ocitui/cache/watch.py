@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
 from .files import INDEX_NAME
-from .index import EntryKey, ImageIndex
+from .index import EntryKey, ImageIndex, IndexDifference
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
 from .verdict import Condition, Health
 
@@ -163,37 +163,34 @@ class Difference:
     @property
     def descriptors(self) -> list[Descriptor]:
         """All that were last read, in order."""
-        return [*self.index.descriptors] if self.index is not None else []
-
-    @cached_property
-    def keys(self) -> list[EntryKey]:
-        """The keys of the descriptors, in order."""
-        return self.index.keys() if self.index is not None else []
+        return [*_contents(self.file).descriptors]
 
     @property
     def added(self) -> dict[EntryKey, Descriptor]:
-        return {key: one for key, one in self._now.items() if key not in self._before}
+        return _at(self.file, self._between.added)
 
     @property
     def removed(self) -> dict[EntryKey, Descriptor]:
-        return {key: one for key, one in self._before.items() if key not in self._now}
+        return _at(self._previous, self._between.removed)
 
     @property
     def changed(self) -> dict[EntryKey, Descriptor]:
         """Those that are listed as before, but are other descriptors."""
-        before = self._before
-        return {key: one for key, one in self._now.items() if key in before and before[key] != one}
+        return _at(self.file, self._between.changed)
 
     @cached_property
-    def _now(self) -> dict[EntryKey, Descriptor]:
-        return dict(zip(self.keys, self.descriptors, strict=True))
+    def _between(self) -> IndexDifference:
+        return _contents(self.file).difference(_contents(self._previous))
 
-    @cached_property
-    def _before(self) -> dict[EntryKey, Descriptor]:
-        if self._previous is self.file:
-            return self._now
-        index = None if self._previous is None else self._previous.index
-        return dict(zip(index.keys(), index.descriptors, strict=True)) if index is not None else {}
+
+def _contents(file: IndexFile | None) -> ImageIndex:
+    return ImageIndex.empty() if file is None else file.contents
+
+
+def _at(file: IndexFile | None, positions: Sequence[int]) -> dict[EntryKey, Descriptor]:
+    index = _contents(file)
+    keys = index.keys()
+    return {keys[at]: index.descriptors[at] for at in positions}
 
 
 class IndexWatch:
