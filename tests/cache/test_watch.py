@@ -144,7 +144,8 @@ async def test_every_way_of_writing(write: Callable[[Path, bytes], None], direct
         now = await stream.has(1, 2)
         assert ([d.key for d in now.removed.values()], now.added) == ([key(0)], {})
         assert [d.size for d in now.changed.values()] == [5]
-        assert now.index is not None and now.index.keys() == [*now.changed, *grown.added]
+        assert now.index is not None
+        assert now.index.keys() == [*now.changed, *grown.added]
         assert stream.conditions == [SOUND]
 
 
