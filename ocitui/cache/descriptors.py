@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, chain, islice, pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 
@@ -215,8 +215,8 @@ class Unchanged(NamedTuple):
     start: int
 
 
-class Columns:
-    """The descriptors of an index field by field, one value each, in order; equal values are shared.
+class Columns(Sequence[Descriptor]):
+    """The descriptors of an index in order, each made when it is asked for; held field by field, equal values shared.
 
     ``data`` is the text of the whole index, of which ``first`` and ``last`` are the offsets just inside the brackets of
     their array. ``blocks`` are the positions of those at which a block of it begins, and ``offsets`` where that is.
@@ -237,6 +237,30 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    @overload
+    def __getitem__(self, at: int) -> Descriptor: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Descriptor]: ...
+
+    def __getitem__(self, at: int | slice) -> Descriptor | list[Descriptor]:
+        if isinstance(at, int):
+            position = range(len(self))[at]
+            return next(self.made(position, position + 1))
+        start, stop, step = at.indices(len(self))
+        return list(self.made(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
+
+    def __iter__(self) -> Iterator[Descriptor]:
+        return self.made(0, len(self))
+
+    def at(self, positions: Sequence[int]) -> Iterator[Descriptor]:
+        """Those at some positions, which ascend: each run of them is made at once."""
+        start = 0
+        for end in range(1, len(positions) + 1):
+            if end == len(positions) or positions[end] != positions[end - 1] + 1:
+                yield from self.made(positions[start], positions[end - 1] + 1)
+                start = end
 
     def lists(self) -> tuple[list[Any] | array[int], ...]:
         """The columns in the order of a descriptor's fields."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice, pairwise
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import msgspec
 
@@ -73,14 +73,14 @@ class _Splice(NamedTuple):
 class ImageIndex:
     """An index the daemon would load: its bytes, and its descriptors in order, as columns.
 
-    ``data`` are its very bytes. Each of the columns has one value a descriptor: ``digests``, ``sizes`` in bytes,
-    ``media_types``; ``names``, ``formats`` and ``references``, which are annotations, and ``platforms``, with None
-    where absent. Lookup tables are built at the first lookup, and where each descriptor's bytes are is worked out by
-    the block, when one is asked for.
+    ``data`` are its very bytes. Each of ``descriptors`` is made when it is asked for; loops over many use the columns,
+    which have one value a descriptor: ``digests``, ``sizes`` in bytes, ``media_types``; ``names``, ``formats`` and
+    ``references``, which are annotations, and ``platforms``, with None where absent. Lookup tables are built at the
+    first lookup, and where each descriptor's bytes are is worked out by the block, when one is asked for.
     """
 
     def __init__(self, columns: Columns) -> None:
-        self.columns, self.data = columns, columns.data
+        self.descriptors, self.data = columns, columns.data
         self.digests: Sequence[str] = columns.digests
         self.sizes: Sequence[int] = columns.sizes
         self.media_types: Sequence[str] = columns.media_types
@@ -107,7 +107,7 @@ class ImageIndex:
         if previous is not None and previous.data == data:
             return previous
         _check_utf8(data)
-        array, scanner = DescriptorArray(previous.columns if previous else None), Scanner(data)
+        array, scanner = DescriptorArray(previous.descriptors if previous else None), Scanner(data)
         msgspec.structs.replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
         scanner.end()
         return cls(array.columns)
@@ -120,20 +120,13 @@ class ImageIndex:
     def __len__(self) -> int:
         return len(self.digests)
 
-    @property
-    def descriptors(self) -> Descriptors:
-        """The descriptors in order, each made when it is asked for; loops over many use the columns."""
-        return Descriptors(self.columns)
-
     def identities(self) -> Iterator[tuple[str, str | None, str | None]]:
         """The identity of each descriptor, in order."""
         return zip(self.digests, self.formats, self.names, strict=True)
 
     def keys(self, start: int = 0, stop: int | None = None) -> list[EntryKey]:
         """The identities of the descriptors from ``start`` to ``stop``, told apart among themselves."""
-        return identity_keys(
-            zip(self.digests[start:stop], self.formats[start:stop], self.names[start:stop], strict=True)
-        )
+        return identity_keys(islice(self.identities(), start, stop))
 
     def position(self, digest: str, format: str | None) -> int | None:
         """Where the entry stands that the daemon recalls: the first of that digest and format."""
@@ -203,7 +196,7 @@ class ImageIndex:
     def sha256(self) -> str:
         """That of its bytes, in hexadecimal digits; an edit of the end has only the end hashed again."""
         (known, beginning), view = self._hashed, memoryview(self.data)
-        hashing, end = beginning.copy(), self.end(len(self) - 1) if self else self.columns.first
+        hashing, end = beginning.copy(), self.end(len(self) - 1) if self else self.descriptors.first
         hashing.update(view[known:end])
         self._hashed = end, hashing.copy()
         hashing.update(view[end:])
@@ -215,7 +208,7 @@ class ImageIndex:
             return IndexDifference(len(self))
         beginning = end = 0
         if self and previous:
-            same = previous.columns.unchanged(self.data, self.start(0), self.columns.last)
+            same = previous.descriptors.unchanged(self.data, self.start(0), self.descriptors.last)
             beginning, end = same.beginning, len(previous) - same.end
         least = min(len(self), len(previous)) - end
         while beginning < least and self.raw(beginning) == previous.raw(beginning):
@@ -238,15 +231,15 @@ class ImageIndex:
 
     def raw(self, position: int) -> bytes:
         """A descriptor's bytes as they stand in the file."""
-        return self.columns.located(position)[1]
+        return self.descriptors.located(position)[1]
 
     def start(self, position: int) -> int:
         """The offset at which a descriptor begins."""
-        return self.columns.located(position)[0]
+        return self.descriptors.located(position)[0]
 
     def end(self, position: int) -> int:
         """The offset at which a descriptor ends."""
-        start, raw = self.columns.located(position)
+        start, raw = self.descriptors.located(position)
         return start + len(raw)
 
     def gap(self, position: int) -> bytes | None:
@@ -258,7 +251,7 @@ class ImageIndex:
     @cached_property
     def brackets(self) -> tuple[bytes, bytes]:
         """The white space just inside the brackets."""
-        first, last = self.columns.first, self.columns.last
+        first, last = self.descriptors.first, self.descriptors.last
         start, end = (self.start(0), self.end(len(self) - 1)) if self else (first, first)
         return self.data[first:start], self.data[end:last]
 
@@ -275,7 +268,7 @@ class ImageIndex:
         if not doomed:
             return self
         if len(doomed) == count:
-            return self._spliced([_Splice(0, count, self.columns.first, self.columns.last)])
+            return self._spliced([_Splice(0, count, self.descriptors.first, self.descriptors.last)])
         if len(doomed) == count - 1:
             self._common_gap()
         splices: list[_Splice] = []
@@ -313,7 +306,7 @@ class ImageIndex:
             else:
                 gaps = [gap or later or common for gap, later in pairwise(wanted)]
                 opening, after = self._brackets()
-                before, start, end = [opening, *gaps], self.columns.first, self.columns.last
+                before, start, end = [opening, *gaps], self.descriptors.first, self.descriptors.last
             used.update(gaps)
             inserted = [(text, descriptor) for text, (_, descriptor, _) in zip(before, group, strict=True)]
             splices.append(_Splice(position, 0, start, end, inserted, after))
@@ -322,10 +315,12 @@ class ImageIndex:
     def with_gaps(self, opening: bytes, closing: bytes) -> ImageIndex:
         """The same index with this white space inside its brackets."""
         if not self:
-            return self._spliced([_Splice(0, 0, self.columns.first, self.columns.last, after=opening + closing)])
+            return self._spliced(
+                [_Splice(0, 0, self.descriptors.first, self.descriptors.last, after=opening + closing)]
+            )
         count = len(self)
-        beginning = _Splice(0, 0, self.columns.first, self.start(0), after=opening)
-        return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.columns.last, after=closing)])
+        beginning = _Splice(0, 0, self.descriptors.first, self.start(0), after=opening)
+        return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.descriptors.last, after=closing)])
 
     def laid_out(self, raw: bytes) -> bytes:
         """A descriptor's JSON, white space alone changed, as the others of this index are written; as it is where it
@@ -341,7 +336,7 @@ class ImageIndex:
         """The white space inside the brackets; where they are empty, what the head's indentation asks for."""
         if self:
             return self.brackets
-        indent = _INDENT.search(self.data[: self.columns.first])
+        indent = _INDENT.search(self.data[: self.descriptors.first])
         return (b"\n" + indent[1] * 2, b"\n" + indent[1]) if indent else (b"", b"")
 
     def _common_gap(self) -> bytes:
@@ -358,7 +353,7 @@ class ImageIndex:
         start = self.start(0) + len(self.raw(0)[:-1].rstrip(SPACES))
         seam = self.data[start : self.start(1) + 2]
         # As often there as gaps are, it stands in each of them: a text holds no line break, and hardly ever a seam.
-        if self.data.count(seam, self.columns.first, self.columns.last) >= len(self) - 1:
+        if self.data.count(seam, self.descriptors.first, self.descriptors.last) >= len(self) - 1:
             return gap, True
         gaps = Counter(self.gap(at) for at in range(len(self) - 1))
         return gaps.most_common(1)[0][0] or b",", len(gaps) == 1
@@ -376,7 +371,7 @@ class ImageIndex:
             pieces.append(data[at : splice.start])
             length += splice.start - at
             if splice.inserted or splice.start == len(data):
-                columns.extend(self.columns, *ranges)
+                columns.extend(self.descriptors, *ranges)
                 ranges.clear()
             for before, descriptor in splice.inserted:
                 columns.append(descriptor, length + len(before))
@@ -385,8 +380,8 @@ class ImageIndex:
             pieces.append(splice.after)
             length += len(splice.after)
             at, kept = splice.end, splice.position + splice.removed
-        columns.data, columns.first = b"".join(pieces), self.columns.first
-        columns.last = length - (len(data) - self.columns.last)
+        columns.data, columns.first = b"".join(pieces), self.descriptors.first
+        columns.last = length - (len(data) - self.descriptors.last)
         new = ImageIndex(columns)
         if self._even and even and columns:
             new._gap, new._even = self._gap, True
@@ -395,43 +390,9 @@ class ImageIndex:
         return new
 
 
-class Descriptors(Sequence[Descriptor]):
-    """The descriptors of an index in order, each made of the columns and its bytes when it is asked for."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    @overload
-    def __getitem__(self, at: int) -> Descriptor: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[Descriptor]: ...
-
-    def __getitem__(self, at: int | slice) -> Descriptor | list[Descriptor]:
-        if isinstance(at, int):
-            position = range(len(self))[at]
-            return next(self._columns.made(position, position + 1))
-        start, stop, step = at.indices(len(self))
-        return list(self._columns.made(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
-
-    def __iter__(self) -> Iterator[Descriptor]:
-        return self._columns.made(0, len(self))
-
-    def at(self, positions: Sequence[int]) -> Iterator[Descriptor]:
-        """Those at some positions, which ascend: each run of them is made at once."""
-        start = 0
-        for end in range(1, len(positions) + 1):
-            if end == len(positions) or positions[end] != positions[end - 1] + 1:
-                yield from self._columns.made(positions[start], positions[end - 1] + 1)
-                start = end
-
-
 def entry_keys(descriptors: Iterable[Descriptor]) -> list[EntryKey]:
     """The key of each descriptor, in order."""
-    return identity_keys((one.digest, one.format, one.image_name) for one in descriptors)
+    return identity_keys(one.identity for one in descriptors)
 
 
 def identity_keys(identities: Iterable[tuple[str, str | None, str | None]]) -> list[EntryKey]:

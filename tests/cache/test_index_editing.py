@@ -219,7 +219,7 @@ def test_the_last_entry_that_stays_remembers_the_gap_between_the_others(gap: byt
 
 def around(index: ImageIndex) -> tuple[bytes, bytes]:
     """What stands outside the array's brackets."""
-    return index.data[: index.columns.first], index.data[index.columns.last :]
+    return index.data[: index.descriptors.first], index.data[index.descriptors.last :]
 
 
 @given(indexes(), st.integers(0, 6))

@@ -161,7 +161,7 @@ def test_what_is_alike_is_read_together(more: bytes, read_alone: list[int]) -> N
     index = ImageIndex.parse(b'{"schemaVersion":2,"manifests":[' + b",".join(raws) + b"]}")
     assert read_alone == []
     for values in (index.media_types, index.formats, index.references, index.platforms):
-        assert len({id(value) for value in values}) <= len(index.columns.blocks)
+        assert len({id(value) for value in values}) <= len(index.descriptors.blocks)
 
 
 @pytest.mark.parametrize("window", [4, 5, 7])
