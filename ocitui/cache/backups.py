@@ -401,12 +401,11 @@ def keep_again(
     see that where their number does not tell: too dear for each write. Raises OSError.
     """
     known = [copy for copy in copies.all() if not copy.stalled]
-    newest = known[0] if known else None
-    if newest is not None and newest.content == content:
-        return newest
-    unpinned = newest is not None and not newest.before_shrink
-    if newest is not None and unpinned and _is_before_shrink(directory, copies, newest, index, by_entries=by_entries):
-        copies.rename(newest, before_shrink=True)
+    if known and known[0].content == content:
+        return known[0]
+    pinned = not known or known[0].before_shrink
+    if not pinned and _is_before_shrink(directory, copies, known[0], index, by_entries=by_entries):
+        copies.rename(known[0], before_shrink=True)
     there = next((copy for copy in known if copy.content == content), None)
     return copies.rename(there, **copies.place_of(number)) if there is not None else None
 
@@ -416,12 +415,9 @@ def _is_before_shrink(directory: Path, copies: Backups, newest: Backup, index: I
     if len(index) < newest.entries:
         since = transactions_since(directory, newest)
         return len(index) < newest.entries + sum(len(one.added) - len(one.taken_out) for one in since)
-    if not by_entries:
-        return False
-    try:
-        before = examine_index(copies.read(newest), index)[1]
-    except StorageError:
-        return False
+    before: ImageIndex | None = None
+    with suppress(StorageError):
+        before = examine_index(copies.read(newest), index)[1] if by_entries else None
     if before is None:
         return False
     gone: set[Key] = {*zip(before.digests, before.formats, strict=True)}

@@ -84,7 +84,7 @@ SPACES = b" \t\r\n"
 _CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"')
 
 
-class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
+class Descriptor(msgspec.Struct, frozen=True, gc=False):
     """One descriptor of the index: what lookups need, and its bytes as they stand in the file.
 
     ``image_name``, ``format`` and ``reference`` are its three annotations, None where absent, as is ``platform``.
@@ -153,14 +153,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
         first = {key: value for key, value in fields.items() if key in _BEFORE_ANNOTATIONS}
         return self.from_dict({**first, "annotations": annotations, **fields})
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Descriptor) and self.raw == other.raw
-
-    def __ne__(self, other: object) -> bool:
-        # The base class has one of its own, by identity.
-        return not self == other
-
     def __hash__(self) -> int:
+        # A platform may have lists, which have none.
         return hash(self.raw)
 
 

@@ -275,12 +275,8 @@ class Listing:
 
     def digests_changed(self, before: Listing) -> Iterator[str]:
         """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
-        for row, digest in enumerate(self.digests):
-            theirs = before.rows.get(digest)
-            if self._holds(row) if theirs is None else self._row(row) != before._row(theirs):
-                yield digest
-        for row, digest in enumerate(before.digests):
-            if digest not in self.rows and before._holds(row):
+        for digest in dict.fromkeys((*self.held(), *before.held())):
+            if self._row(digest) != before._row(digest):
                 yield digest
 
     def get(self, name: str) -> Fact | None:
@@ -359,10 +355,6 @@ class Listing:
         there = self.there()
         return (digest for row, digest in enumerate(self.digests) if 1 in there[row * WIDTH : row * WIDTH + WIDTH])
 
-    def _holds(self, row: int) -> bool:
-        at = row * WIDTH
-        return any(self.modes[at : at + WIDTH]) or any(place in self.odd for place in range(at, at + WIDTH))
-
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
         if (row := self.rows.get(digest)) is None:
@@ -388,8 +380,11 @@ class Listing:
     def _columns(self) -> tuple[array[int], ...]:
         return self.modes, self.sizes, self.inodes, self.modified, self.changed
 
-    def _row(self, row: int) -> tuple[object, ...]:
-        """All that is known of a row's files."""
+    def _row(self, digest: str) -> tuple[object, ...]:
+        """All that is known of a digest's files."""
+        row = self.rows.get(digest)
+        if row is None:
+            return ()
         places = slice(row * WIDTH, row * WIDTH + WIDTH)
         odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
         return *(column[places] for column in self._columns), odd, self._device

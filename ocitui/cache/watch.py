@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
-from .files import INDEX_NAME
+from .files import INDEX_NAME, FileIdentity, identity_of
 from .index import EntryKey, ImageIndex, IndexDifference
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
 from .verdict import Condition, Health
@@ -73,11 +73,8 @@ class DirectoryEvents:
             await self._task
 
     def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._directory)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+        found = identity_of(self._directory)
+        return found and found[:2]
 
     async def _follow(self) -> None:
         """Watch, and again after every end; with a growing pause while it fails."""
@@ -209,7 +206,7 @@ class IndexWatch:
         self._good: IndexFile | None = None
         self._doubt: _Doubt | None = None
         self._health: Health | None = None
-        self._folder: tuple[int, int] | None = None
+        self._folder: FileIdentity | None = None
         self._forced = False
 
     def __aiter__(self) -> IndexWatch:
@@ -304,14 +301,8 @@ class IndexWatch:
 
     def _folder_changed(self) -> bool:
         """Whether a name came or went in the directory since the last look, whatever the events say."""
-        try:
-            found = os.stat(self._directory)
-        except OSError:
-            now = None
-        else:
-            now = (found.st_ino, found.st_mtime_ns)
-        changed, self._folder = now != self._folder, now
-        return changed
+        before, self._folder = self._folder, identity_of(self._directory)
+        return before != self._folder
 
     def _doubtful(self, seen: IndexFile, polling: str) -> Health | None:
         """What is said of an index that does not read, or is gone, once that has lasted; None before there was any."""
