@@ -52,15 +52,14 @@ _LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A copy of an index: its file's name, when it was made in seconds since the epoch, how many entries it has (0 for
-    a corrupt one), its size as it is stored, in bytes, and whether it is the last one before a shrink that no
-    transaction explains. ``content`` is the beginning of its sha256, 32 hex digits.
+    """A copy of an index: when it was made in seconds since the epoch, how many entries it has (0 for a corrupt one),
+    its size as it is stored, in bytes, and whether it is the last one before a shrink that no transaction explains.
+    ``content`` is the beginning of its sha256, 32 hex digits; its file's ``name`` says all but the size.
 
     ``number`` is that of the first transaction that is not in it (0 in the first version), ``ordinal`` its place among
     equals. ``stalled`` is one that a program still had open to write when it was displaced.
     """
 
-    name: str
     kept: float
     entries: int
     size: int
@@ -69,10 +68,13 @@ class Backup:
     number: int = 0
     ordinal: int = 0
     stalled: bool = False
+    compressed: bool = False
 
     @property
-    def compressed(self) -> bool:
-        return self.name.endswith(".gz")
+    def name(self) -> str:
+        flags = ".shrunk" * self.before_shrink + ".stalled" * self.stalled
+        place, version = (f"{self.number:06d}-{self.ordinal}-", f".v{BACKUP_VERSION}") if self.number else ("", "")
+        return f"{place}{self._moment}-{self.entries}-{self.content}{flags}{version}.json{'.gz' * self.compressed}"
 
     @property
     def order(self) -> Order:
@@ -83,19 +85,10 @@ class Backup:
     def _moment(self) -> str:
         return datetime.fromtimestamp(self.kept, UTC).strftime(_MOMENT)
 
-    def renamed(self, *, compressed: bool | None = None, **changes: object) -> Backup:
-        """The same with another name, as it says."""
-        new = replace(self, **changes)  # type: ignore[arg-type]
-        packed = self.compressed if compressed is None else compressed
-        flags = ".shrunk" * new.before_shrink + ".stalled" * new.stalled
-        place, version = (f"{new.number:06d}-{new.ordinal}-", f".v{BACKUP_VERSION}") if new.number else ("", "")
-        name = f"{place}{new._moment}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}"
-        return replace(new, name=name)
-
 
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
-    if match is None or bool(match["number"]) != bool(match["version"]):
+    if match is None:
         return None
     try:
         kept = datetime.fromisoformat(f"{match['moment'][:-6]}.{match['moment'][-6:]}+00:00").timestamp()
@@ -103,8 +96,7 @@ def _parsed(name: str, size: int) -> Backup | None:
         return None
     if not 0 <= kept < _LATEST:
         return None
-    return Backup(
-        name,
+    found = Backup(
         kept,
         int(match["entries"]),
         size,
@@ -113,7 +105,9 @@ def _parsed(name: str, size: int) -> Backup | None:
         int(match["number"] or 0),
         int(match["ordinal"] or 0),
         bool(match["stalled"]),
+        bool(match["packed"]),
     )
+    return found if found.name == name else None
 
 
 class Backups:
@@ -174,15 +168,14 @@ class Backups:
             raise StorageError(f"the backup {backup.name} is damaged", hint="take another one")
         return data
 
-    def place_of(self, number: int) -> dict[str, object]:
-        """Where a copy goes that is kept now: behind its equals."""
+    def placed(self, copy: Backup, number: int) -> Backup:
+        """A copy as it is kept now: behind its equals."""
         ordinal = max((one.ordinal for one in self.all() if one.number == number), default=0) + 1
-        return {"number": number, "ordinal": ordinal, "kept": round(time.time(), 6)}
+        return replace(copy, number=number, ordinal=ordinal, kept=round(time.time(), 6))
 
     def new(self, number: int, entries: int, content: str, *, stalled: bool = False) -> Backup:
         """The place of a copy that is made now; it has no file yet."""
-        nothing = Backup("", 0.0, entries, 0, False, content, stalled=stalled)
-        return nothing.renamed(compressed=False, **self.place_of(number))
+        return self.placed(Backup(0.0, entries, 0, False, content, stalled=stalled), number)
 
     def put(self, backup: Backup, data: bytes, like: os.stat_result | None) -> Backup | None:
         """Make a compressed copy durable, with the mode of ``like``; None where that leaves too little room.
@@ -192,7 +185,7 @@ class Backups:
         packed = _compressed(data)
         if self.folder.free() < len(packed) + len(data) + LEFT_FREE:
             return None
-        backup = replace(backup.renamed(compressed=True), size=len(packed))
+        backup = replace(backup, compressed=True, size=len(packed))
         part = f"{os.urandom(8).hex()}{_PART}"
         try:
             mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o666 | stat.S_IRUSR
@@ -219,9 +212,9 @@ class Backups:
         self._disk.rename(source, name, self.folder, backup.name)
         self._disk.sync_folder(self.folder)
 
-    def rename(self, backup: Backup, **changes: object) -> Backup | None:
+    def rename(self, backup: Backup, new: Backup) -> Backup | None:
         """Give a copy another place or pin; None where another program has removed or renamed it. Raises OSError."""
-        new, self._known = backup.renamed(**changes), None  # type: ignore[arg-type]
+        self._known = None
         try:
             self._disk.replace(self.folder, backup.name, self.folder, new.name)
         except FileNotFoundError:
@@ -269,7 +262,7 @@ class Backups:
                 # Where it is an index all the same, somebody wrote to it after it was displaced: see `late_updates`.
                 with suppress(OSError):
                     if examine_index(self.folder.read(backup.name))[1] is not None:
-                        self.rename(backup, stalled=True)
+                        self.rename(backup, replace(backup, stalled=True))
                 continue
             if self.put(backup, data, self.folder.lstat(backup.name)) is None:
                 break
@@ -405,9 +398,9 @@ def keep_again(
         return known[0]
     pinned = not known or known[0].before_shrink
     if not pinned and _is_before_shrink(directory, copies, known[0], index, by_entries=by_entries):
-        copies.rename(known[0], before_shrink=True)
+        copies.rename(known[0], replace(known[0], before_shrink=True))
     there = next((copy for copy in known if copy.content == content), None)
-    return copies.rename(there, **copies.place_of(number)) if there is not None else None
+    return copies.rename(there, copies.placed(there, number)) if there is not None else None
 
 
 def _is_before_shrink(directory: Path, copies: Backups, newest: Backup, index: ImageIndex, *, by_entries: bool) -> bool:

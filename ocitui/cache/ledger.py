@@ -188,10 +188,6 @@ class Ledger:
         """Whether something noted is not written down."""
         return bool(self._waiting)
 
-    def look(self, name: str) -> Recorded | None:
-        """What is known of the packed file of that name."""
-        return self.sound.get(name)
-
     def damage(self, name: str, found: os.stat_result) -> Damage | None:
         """What a deep check found wrong with the packed file of that name, where it is still the same file."""
         return next((one for one in self.damaged.get(name, ()) if one.same_file(found)), None)

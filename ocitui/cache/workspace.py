@@ -219,11 +219,6 @@ def trash_identity(directory: Path) -> object:
     return tuple(identity_of(directory / OWN_NAME / name) for name in (TRASH_NAME, JOURNAL_NAME))
 
 
-def trash_size(directory: Path) -> int:
-    """The bytes of all that lies in the trash."""
-    return size_in_own_folder(directory, TRASH_NAME)
-
-
 def size_in_own_folder(directory: Path, name: str) -> int:
     """The bytes of all files below a folder in `.ocitui`; of what cannot be read, nothing."""
     with suppress(OSError, ConflictError), open_own_folder(directory) as own:

@@ -149,7 +149,7 @@ class _FileLinks:
         if damage is not None and damage.found is not None:
             text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
             return Link("content", LinkState.BAD, text, _REPLACE)
-        recorded = None if self._ledger is None else self._ledger.look(self._names[FileKind.PACKED])
+        recorded = None if self._ledger is None else self._ledger.sound.get(self._names[FileKind.PACKED])
         if recorded is None:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")

@@ -56,7 +56,7 @@ GONE = Verdict(IndexOutcome.CREATED)
 
 
 def backup(kept: float, entries: int) -> Backup:
-    return Backup("name", kept, entries, 100, False, "0" * 32)
+    return Backup(kept, entries, 100, False, "0" * 32)
 
 
 def facts(verdict: Verdict, daemon: DaemonState = RUNS, **more: Any) -> TimelineFacts:
