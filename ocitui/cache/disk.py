@@ -42,19 +42,19 @@ _GROUP_WRITES = 0o020
 class Folder:
     """An open directory; ``path`` is for messages. In one that is ``guarded`` files of other users are not read."""
 
-    def __init__(self, fd: int, path: Path, *, guarded: bool = False) -> None:
-        self.fd = fd
-        self.path = path
-        self.guarded = guarded
+    guarded = False
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd, self.path = fd, path
 
     @classmethod
     def open(cls, path: Path) -> Folder:
         return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
 
-    def open_folder(self, name: str, *, guarded: bool = False) -> Folder:
+    def open_folder(self, name: str) -> Folder:
         """A directory in this one, never through a link."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return Folder(os.open(name, flags, dir_fd=self.fd), self.path / name, guarded=guarded)
+        return Folder(os.open(name, flags, dir_fd=self.fd), self.path / name)
 
     def stat(self) -> os.stat_result:
         return os.fstat(self.fd)
