@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
@@ -23,9 +22,6 @@ from .files import INDEX_NAME, FileIdentity, identity_of
 from .index import EntryKey, ImageIndex, IndexDifference
 from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
 from .verdict import Condition, Health
-
-if TYPE_CHECKING:
-    from watchfiles import Change
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
 _STEP_MS, _DEBOUNCE_MS = 100, 100
@@ -100,24 +96,16 @@ class DirectoryEvents:
 
         # What happened before the watch began is looked for once more.
         self.wake()
-        own, inside = str(self._directory), f"{self._directory}{os.sep}"
-
-        def concerns_us(_: Change, path: str) -> bool:
-            return path == own or (path.startswith(inside) and os.sep not in path[len(inside) :])
-
-        paths = dict.fromkeys([self._directory, self._directory.parent])
+        paths, own = dict.fromkeys([self._directory, self._directory.parent]), str(self._directory)
         async for changes in awatch(
-            *paths,
-            watch_filter=concerns_us,
-            recursive=False,
-            step=_STEP_MS,
-            debounce=_DEBOUNCE_MS,
-            stop_event=self._stop,
+            *paths, watch_filter=None, recursive=False, step=_STEP_MS, debounce=_DEBOUNCE_MS, stop_event=self._stop
         ):
             self.trouble = ""
+            names = {os.path.basename(path) for _, path in changes if os.path.dirname(path) == own}
             if self._names is not None:
-                self._names.update(path[len(inside) :] for _, path in changes if path != own)
-            self._wake.set()
+                self._names |= names
+            if names or any(path == own for _, path in changes):
+                self._wake.set()
 
 
 def _cause(error: BaseException) -> str:
