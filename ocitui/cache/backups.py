@@ -94,8 +94,6 @@ def _parsed(name: str, size: int) -> Backup | None:
         kept = datetime.fromisoformat(f"{match['moment'][:-6]}.{match['moment'][-6:]}+00:00").timestamp()
     except ValueError:
         return None
-    if not 0 <= kept < _LATEST:
-        return None
     found = Backup(
         kept,
         int(match["entries"]),
@@ -107,7 +105,7 @@ def _parsed(name: str, size: int) -> Backup | None:
         bool(match["stalled"]),
         bool(match["packed"]),
     )
-    return found if found.name == name else None
+    return found if 0 <= kept < _LATEST and found.name == name else None
 
 
 class Backups:

@@ -455,12 +455,11 @@ def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like
                 draft.replace(path)
             else:
                 _rename_noreplace(OUTSIDE.fd, str(draft), OUTSIDE.fd, str(path))
-        except BaseException as error:
+        except FileExistsError as error:
+            raise FileTakenError(f"{path} is there already") from error
+        finally:
             with suppress(OSError):
                 draft.unlink()
-            if isinstance(error, FileExistsError):
-                raise FileTakenError(f"{path} is there already") from error
-            raise
 
 
 @contextmanager

@@ -124,10 +124,8 @@ class Workspace:
             # The journal may have been lost; names in the trash begin with the ids of their transactions.
             trashed = (order_of(name.partition("~")[0].partition(".")[0])[0] for name in self.trash.names())
             newest = max(trashed, default=0)
-        aside = self.own.lstat(ASIDE_NAME)
-        if aside is not None and stat.S_ISDIR(aside.st_mode):
-            with enter(self.own, ASIDE_NAME) as folder:
-                newest = max([newest, *(order_of(name.partition(".")[0])[0] for name in folder.names())])
+        with suppress(FileNotFoundError, ConflictError), enter(self.own, ASIDE_NAME) as folder:
+            newest = max([newest, *(order_of(name.partition(".")[0])[0] for name in folder.names())])
         kept = max((backup.number for backup in self.backups.all()), default=0)
         following = max(newest + 1, kept)
         if following > LARGEST_SEQUENCE:
