@@ -22,8 +22,7 @@ from .edits import Edit
 from .errors import ConflictError
 from .file_steps import source_of
 from .files import INDEX_NAME, file_identity, read_kernel_file
-from .index import ImageIndex, examine_index
-from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
+from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, look, read_patiently, refuse_link
 from .journal import PUBLISHED, PUBLISHING
 from .records import Moved, Placed, Swap, Transaction, order_of
 from .verdict import IndexOutcome, Verdict

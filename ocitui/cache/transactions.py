@@ -32,8 +32,7 @@ from .disk import OUTSIDE
 from .edits import Edit, arrivals, needed, removals
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .files import INDEX_NAME, usable_name
-from .index import ImageIndex, examine_index
-from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
+from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, read_patiently, refuse_link
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, new_id, reason_of
 from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import ChangeMode, Identity, Moved, Placed, RecordedDescriptor, Swap, Transaction, TransactionKind

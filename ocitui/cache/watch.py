@@ -19,8 +19,7 @@ from pathlib import Path
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
 from .files import INDEX_NAME, FileIdentity, identity_of
-from .index import EntryKey, ImageIndex, IndexDifference
-from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
+from .index import PATIENCE_SECONDS, EntryKey, ImageIndex, IndexDifference, IndexFile, look, read_once
 from .verdict import Condition, Health
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.

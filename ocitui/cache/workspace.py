@@ -13,7 +13,7 @@ from .backups import BACKUPS_NAME, CORRUPT_NAME, LEFT_FREE, Backups
 from .disk import NO_ROOM, Disk, Folder, is_trusted, storage_errors
 from .errors import ConflictError
 from .files import OWN_NAME, check_directory, identity_of
-from .index_file import IndexFile
+from .index import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
 from .own_folder import ASIDE_NAME, LOCK_NAME, enter, hold_lock, open_own_folder
 from .records import LARGEST_SEQUENCE, Transaction, order_of

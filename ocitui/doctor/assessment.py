@@ -29,7 +29,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.backups import Backup, list_backups, read_backup
 from ocitui.cache.files import read_kernel_file
-from ocitui.cache.index_file import look, read_patiently
+from ocitui.cache.index import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.undoing import all_changes, taken_back

@@ -30,7 +30,7 @@ from ocitui.cache import (
     Verdict,
 )
 from ocitui.cache.files import file_names, usable_digest
-from ocitui.cache.index_file import IndexFile, read_patiently
+from ocitui.cache.index import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import part_of
 from ocitui.cache.lookup import LATEST, explain_recall, explain_resolve

@@ -211,7 +211,7 @@ MEMORY = """
 import gc, sys, tracemalloc
 from pathlib import Path
 from ocitui.cache import ImageIndex
-from ocitui.cache.index_file import read_once
+from ocitui.cache.index import read_once
 
 def resident(of):
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith(of))

@@ -50,7 +50,7 @@ FAILURES += [(case, errno.EROFS, True) for case in ("store", "corrupt-with-files
 @pytest.fixture(autouse=True)
 def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.02)
 
 
 class Trial:

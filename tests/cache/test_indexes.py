@@ -62,7 +62,7 @@ def facts(directory: Path) -> list[tuple[str, int, int]]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is being written here, so there is nothing to wait for."""
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
 
 
 @pytest.fixture(params=RECORDS, ids=lambda record: record["case"])

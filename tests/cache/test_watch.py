@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from ocitui.cache import Condition, Difference, PackerCache
-from ocitui.cache.index_file import Signature, look
+from ocitui.cache.index import Signature, look
 from ocitui.cache.watch import to_the_second
 from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, stored, until, write_cache

@@ -25,7 +25,7 @@ from ocitui.cache import (
     see_index,
 )
 from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.index_file import look
+from ocitui.cache.index import look
 from ocitui.cache.listing import Listing
 from ocitui.importing.sources.opening import SourceOptions
 from ocitui.text import short_digest
