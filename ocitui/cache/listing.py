@@ -275,7 +275,7 @@ class Listing:
 
     def digests_changed(self, before: Listing) -> Iterator[str]:
         """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
-        for digest in dict.fromkeys((*self.held(), *before.held())):
+        for digest in dict.fromkeys((*self.digests, *before.digests)):
             if self._row(digest) != before._row(digest):
                 yield digest
 
@@ -381,13 +381,14 @@ class Listing:
         return self.modes, self.sizes, self.inodes, self.modified, self.changed
 
     def _row(self, digest: str) -> tuple[object, ...]:
-        """All that is known of a digest's files."""
+        """All that is known of a digest's files; empty where it has none."""
         row = self.rows.get(digest)
         if row is None:
             return ()
         places = slice(row * WIDTH, row * WIDTH + WIDTH)
         odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
-        return *(column[places] for column in self._columns), odd, self._device
+        columns = [column[places] for column in self._columns]
+        return (*columns, odd, self._device) if any(columns[0]) or any(odd) else ()
 
     def _place_of(self, name: str) -> int | None:
         row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
