@@ -410,7 +410,7 @@ def recover(space: Workspace) -> list[Transaction]:
                 left_alone.add(record.id)
             else:
                 unsure = True
-                space.put_aside(space.journal.folder, RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause)))
+                space.put_aside(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause)))
             continue
         if not left.marked and index is None:
             seen = read_patiently(space.directory)

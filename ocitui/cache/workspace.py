@@ -135,17 +135,17 @@ class Workspace:
             )
         return following
 
-    def put_aside(self, folder: Folder, refused: RefusedFile) -> None:
+    def put_aside(self, refused: RefusedFile) -> None:
         """Move what may not be acted on out of a folder of ours; it is told once."""
-        _put_aside(self.own, self.disk, folder, refused)
+        _put_aside(self.own, self.disk, refused)
         self.set_aside.append(refused)
 
 
-def _put_aside(own: Folder, disk: Disk, folder: Folder, refused: RefusedFile) -> None:
+def _put_aside(own: Folder, disk: Disk, refused: RefusedFile) -> None:
     if disk.make_folder(own, ASIDE_NAME):
         disk.sync_folder(own)
-    name = refused.path.rpartition("/")[2]
-    with enter(own, ASIDE_NAME) as aside:
+    place, _, name = refused.path.rpartition("/")
+    with enter(own, ASIDE_NAME) as aside, enter(own, place or ".") as folder:
         try:
             disk.rename(folder, name, aside, name)
         except FileExistsError:
@@ -172,7 +172,7 @@ def open_workspace(directory: Path, disk: Disk, doing: str, read_index: Callable
             names = (JOURNAL_NAME, TRASH_NAME, STAGING_NAME, BACKUPS_NAME)
             in_the_way = [one for one in _irregular(own) if one.path in (*names, RESERVE_NAME) and not one.stays]
             for refused in in_the_way:
-                _put_aside(own, disk, own, refused)
+                _put_aside(own, disk, refused)
             if sum([*(disk.make_folder(own, name) for name in names), _make_reserve(own, disk)]):
                 disk.sync_folder(own)
             journal, trash, staging, backups = (stack.enter_context(enter(own, name)) for name in names)
@@ -269,15 +269,8 @@ def set_aside_refused(space: Workspace) -> list[RefusedFile]:
 
     Large records are looked into when they are needed.
     """
-    left_alone: list[RefusedFile] = []
-    for folder, found in (
-        (space.own, list(_irregular(space.own))),
-        (space.journal.folder, space.journal.refused(_LOOKED_INTO)),
-        (space.backups.folder, list(space.backups.refused())),
-    ):
-        for refused in found:
-            if refused.stays:
-                left_alone.append(refused)
-            else:
-                space.put_aside(folder, refused)
-    return left_alone
+    found = [*_irregular(space.own), *space.journal.refused(_LOOKED_INTO), *space.backups.refused()]
+    for refused in found:
+        if not refused.stays:
+            space.put_aside(refused)
+    return [refused for refused in found if refused.stays]
