@@ -203,10 +203,8 @@ class Listing:
 
     def __init__(self, digests: Iterable[str] = ()) -> None:
         """``digests`` are given the first rows, as they stand, so that their text is held once."""
-        self.rows: dict[str, int] = {}
-        for digest in digests:
-            self.rows.setdefault(digest, len(self.rows))
-        self.digests: list[str] = list(self.rows)
+        self.digests = list(dict.fromkeys(digests))
+        self.rows = {digest: row for row, digest in enumerate(self.digests)}
         self.others: dict[str, Fact] = {}
         # One value for each place of each row, and of some rows to come; a mode of 0 is a name that is not there.
         self.modes, self.sizes, self.inodes = array("H"), array("q"), array("Q")
