@@ -290,11 +290,9 @@ class PackerCache:
 
     async def undo_target(self, transaction_id: str | None = None) -> Transaction:
         """The transaction that `undo` would reverse. Raises NoSuchTransactionError, ConflictError, StorageError."""
-        from .undoing import find_target, latest_undoable
+        from .undoing import find_target
 
-        return await self._read_journal(
-            lambda journal: find_target(journal, transaction_id) if journal else latest_undoable(())
-        )
+        return await self._read_journal(lambda journal: find_target(journal, transaction_id))
 
     async def redo(self, transaction_id: str) -> Transaction:
         """Do again what another program's rewrite of the index undid of a transaction: see `undoing.find_overwritten`.
