@@ -13,9 +13,9 @@ The house, for who comes new. Each room may import from those below it, and none
     cache       one directory, one index, the daemon's rules; every change. A library of its own
     text, threads, directory, last_resort: the ground
 
-How an index is read and shown: `cache.watch` notices the rename, `cache.index_file` reads, `cache.index` knows where
-each descriptor stands and decodes it when it is asked for; `tui.live` has the judge look at what changed, and tells the
-screen which rows to draw.
+How an index is read and shown: `cache.watch` notices the rename, `cache.index` reads, knows where each descriptor
+stands and decodes it when it is asked for; `tui.live` has the judge look at what changed, and tells the screen which
+rows to draw.
 
 How a deletion is made: `cli.commands.delete`, or the screen's plan, asks `cache.PackerCache` for a plan and, once that
 is confirmed, to carry it out; `cache.deleting` makes a `Change` of it; `cache.transactions` records it, moves the files

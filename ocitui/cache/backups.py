@@ -14,11 +14,12 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
@@ -28,6 +29,7 @@ from .journal import RefusedFile
 from .own_folder import open_journal, open_own_folder
 from .records import Order, Transaction
 
+R = TypeVar("R")
 BACKUPS_NAME, CORRUPT_NAME = "backups", "corrupt"
 MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
 MOST_CORRUPT, MOST_CORRUPT_BYTES = 20, 64 << 20
@@ -35,8 +37,8 @@ MOST_UNCOMPRESSED, MOST_UNCOMPRESSED_BYTES = 8, 128 << 20
 """With more of them a write compresses them once it has let go of the lock."""
 BACKUP_VERSION = 2
 """2 since they have a number, and may be as they were, uncompressed; names without a version are of 1."""
-# Left free for the daemon, whose next store else truncates its own index and cannot write it.
-_LEFT_FREE = 1 << 20
+LEFT_FREE = 1 << 20
+"""Bytes that are left free for the daemon, whose next store else truncates its own index and cannot write it."""
 _STALE_SECONDS = 3600.0
 _LATEST = 1 << 33  # seconds since the epoch
 _PART = ".part"
@@ -50,15 +52,14 @@ _LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A copy of an index: its file's name, when it was made in seconds since the epoch, how many entries it has (0 for
-    a corrupt one), its size as it is stored, in bytes, and whether it is the last one before a shrink that no
-    transaction explains. ``content`` is the beginning of its sha256, 32 hex digits.
+    """A copy of an index: when it was made in seconds since the epoch, how many entries it has (0 for a corrupt one),
+    its size as it is stored, in bytes, and whether it is the last one before a shrink that no transaction explains.
+    ``content`` is the beginning of its sha256, 32 hex digits; its file's ``name`` says all but the size.
 
     ``number`` is that of the first transaction that is not in it (0 in the first version), ``ordinal`` its place among
     equals. ``stalled`` is one that a program still had open to write when it was displaced.
     """
 
-    name: str
     kept: float
     entries: int
     size: int
@@ -67,10 +68,13 @@ class Backup:
     number: int = 0
     ordinal: int = 0
     stalled: bool = False
+    compressed: bool = False
 
     @property
-    def compressed(self) -> bool:
-        return self.name.endswith(".gz")
+    def name(self) -> str:
+        flags = ".shrunk" * self.before_shrink + ".stalled" * self.stalled
+        place, version = (f"{self.number:06d}-{self.ordinal}-", f".v{BACKUP_VERSION}") if self.number else ("", "")
+        return f"{place}{self._moment}-{self.entries}-{self.content}{flags}{version}.json{'.gz' * self.compressed}"
 
     @property
     def order(self) -> Order:
@@ -81,28 +85,16 @@ class Backup:
     def _moment(self) -> str:
         return datetime.fromtimestamp(self.kept, UTC).strftime(_MOMENT)
 
-    def renamed(self, *, compressed: bool | None = None, **changes: object) -> Backup:
-        """The same with another name, as it says."""
-        new = replace(self, **changes)  # type: ignore[arg-type]
-        packed = self.compressed if compressed is None else compressed
-        flags = ".shrunk" * new.before_shrink + ".stalled" * new.stalled
-        place, version = (f"{new.number:06d}-{new.ordinal}-", f".v{BACKUP_VERSION}") if new.number else ("", "")
-        name = f"{place}{new._moment}-{new.entries}-{new.content}{flags}{version}.json{'.gz' * packed}"
-        return replace(new, name=name)
-
 
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
-    if match is None or bool(match["number"]) != bool(match["version"]):
+    if match is None:
         return None
     try:
         kept = datetime.fromisoformat(f"{match['moment'][:-6]}.{match['moment'][-6:]}+00:00").timestamp()
     except ValueError:
         return None
-    if not 0 <= kept < _LATEST:
-        return None
-    return Backup(
-        name,
+    found = Backup(
         kept,
         int(match["entries"]),
         size,
@@ -111,19 +103,21 @@ def _parsed(name: str, size: int) -> Backup | None:
         int(match["number"] or 0),
         int(match["ordinal"] or 0),
         bool(match["stalled"]),
+        bool(match["packed"]),
     )
+    return found if 0 <= kept < _LATEST and found.name == name else None
 
 
 class Backups:
-    """An open folder that holds at most ``most`` copies of at most ``most_bytes`` in all; as backups where not said."""
+    """An open folder of copies: the backups, or what is corrupt, of which there is room for less."""
 
-    def __init__(
-        self, folder: Folder, disk: Disk | None = None, most: int | None = None, most_bytes: int | None = None
-    ) -> None:
+    def __init__(self, folder: Folder, disk: Disk | None = None) -> None:
         self.folder = folder
         self._disk = disk or Disk()
-        self._most = MOST_BACKUPS if most is None else most
-        self._most_bytes = MOST_BACKUP_BYTES if most_bytes is None else most_bytes
+        corrupt = folder.path.name == CORRUPT_NAME
+        self._most, self._most_bytes = (
+            (MOST_CORRUPT, MOST_CORRUPT_BYTES) if corrupt else (MOST_BACKUPS, MOST_BACKUP_BYTES)
+        )
         self._known: list[Backup] | None = None
 
     def all(self) -> list[Backup]:
@@ -168,19 +162,18 @@ class Backups:
             data = _unpacked(data) if backup.compressed else data
         except (OSError, zlib.error, ValueError) as error:
             raise StorageError(f"the backup {backup.name} cannot be read: {error}", hint="take an older one") from error
-        if hashlib.sha256(data).hexdigest()[:32] != backup.content:
+        if _content_of(data) != backup.content:
             raise StorageError(f"the backup {backup.name} is damaged", hint="take another one")
         return data
 
-    def place_of(self, number: int) -> dict[str, object]:
-        """Where a copy goes that is kept now: behind its equals."""
+    def placed(self, copy: Backup, number: int) -> Backup:
+        """A copy as it is kept now: behind its equals."""
         ordinal = max((one.ordinal for one in self.all() if one.number == number), default=0) + 1
-        return {"number": number, "ordinal": ordinal, "kept": round(time.time(), 6)}
+        return replace(copy, number=number, ordinal=ordinal, kept=round(time.time(), 6))
 
     def new(self, number: int, entries: int, content: str, *, stalled: bool = False) -> Backup:
         """The place of a copy that is made now; it has no file yet."""
-        nothing = Backup("", 0.0, entries, 0, False, content, stalled=stalled)
-        return nothing.renamed(compressed=False, **self.place_of(number))
+        return self.placed(Backup(0.0, entries, 0, False, content, stalled=stalled), number)
 
     def put(self, backup: Backup, data: bytes, like: os.stat_result | None) -> Backup | None:
         """Make a compressed copy durable, with the mode of ``like``; None where that leaves too little room.
@@ -188,9 +181,9 @@ class Backups:
         Raises OSError.
         """
         packed = _compressed(data)
-        if self.folder.free() < len(packed) + len(data) + _LEFT_FREE:
+        if self.folder.free() < len(packed) + len(data) + LEFT_FREE:
             return None
-        backup = replace(backup.renamed(compressed=True), size=len(packed))
+        backup = replace(backup, compressed=True, size=len(packed))
         part = f"{os.urandom(8).hex()}{_PART}"
         try:
             mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o666 | stat.S_IRUSR
@@ -204,15 +197,22 @@ class Backups:
             raise
         return backup
 
+    def keep(self, backup: Backup, data: bytes, directory: Path) -> Backup | None:
+        """The same, with the mode of the index in a directory; the oldest copies give way."""
+        kept = self.put(backup, data, regular_file(directory / INDEX_NAME))
+        if kept is not None:
+            self.prune()
+        return kept
+
     def take(self, backup: Backup, source: Folder, name: str) -> None:
         """Make a file that lies elsewhere the copy. Raises OSError."""
         self._known = None
         self._disk.rename(source, name, self.folder, backup.name)
         self._disk.sync_folder(self.folder)
 
-    def rename(self, backup: Backup, **changes: object) -> Backup | None:
+    def rename(self, backup: Backup, new: Backup) -> Backup | None:
         """Give a copy another place or pin; None where another program has removed or renamed it. Raises OSError."""
-        new, self._known = backup.renamed(**changes), None  # type: ignore[arg-type]
+        self._known = None
         try:
             self._disk.replace(self.folder, backup.name, self.folder, new.name)
         except FileNotFoundError:
@@ -260,13 +260,18 @@ class Backups:
                 # Where it is an index all the same, somebody wrote to it after it was displaced: see `late_updates`.
                 with suppress(OSError):
                     if examine_index(self.folder.read(backup.name))[1] is not None:
-                        self.rename(backup, stalled=True)
+                        self.rename(backup, replace(backup, stalled=True))
                 continue
             if self.put(backup, data, self.folder.lstat(backup.name)) is None:
                 break
             self.remove(backup)
             made += 1
         return made
+
+
+def _content_of(data: bytes) -> str:
+    """What the name of a copy says of its bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _compressed(data: bytes) -> bytes:
@@ -303,11 +308,7 @@ def keep_backup(
             return None
         content = found.sha256[:32]
         there = keep_again(directory, copies, found, content, number, by_entries=True)
-        like = regular_file(directory / INDEX_NAME)
-        kept = there or copies.put(copies.new(number, len(found), content), found.data, like)
-        if kept is not there:
-            copies.prune()
-        return kept
+        return there or copies.keep(copies.new(number, len(found), content), found.data, directory)
     return None
 
 
@@ -316,15 +317,11 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None, *, exam
     sound one, unless they are ``examined`` already."""
     if not examined and examine_index(data)[1] is not None:
         return None
-    content = hashlib.sha256(data).hexdigest()[:32]
+    content = _content_of(data)
     with suppress(OSError, CacheError), open_own_folder(directory, CORRUPT_NAME, making=disk or Disk()) as folder:
-        copies = Backups(folder, disk, MOST_CORRUPT, MOST_CORRUPT_BYTES)
+        copies = Backups(folder, disk)
         there = next((copy for copy in copies.all() if copy.content == content), None)
-        like = regular_file(directory / INDEX_NAME)
-        kept = there or copies.put(copies.new(max(1, next_number(directory)), 0, content), data, like)
-        if kept is not there:
-            copies.prune()
-        return kept
+        return there or copies.keep(copies.new(max(1, next_number(directory)), 0, content), data, directory)
     return None
 
 
@@ -345,7 +342,7 @@ def next_number(directory: Path) -> int:
 
 def list_backups(directory: Path, *, corrupt: bool = False) -> list[Backup]:
     """Every backup, or every ``corrupt`` index that was copied aside, newest first. Raises StorageError."""
-    return [backup for backup in _list(directory, corrupt) if not backup.stalled]
+    return _look(directory, lambda copies: (one for one in copies.all() if not one.stalled), corrupt)
 
 
 def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> bytes:
@@ -364,14 +361,16 @@ def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> by
 def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
     """What other programs wrote to an index that they still had open when it was displaced, newest first: as what it
     was kept, and what it holds by now, None where that does not read as an index (yet). Raises StorageError."""
-    found: list[tuple[Backup, ImageIndex | None]] = []
-    for backup in _list(directory):
-        if backup.stalled:
-            with suppress(OSError), _opened(directory) as copies:
-                data = copies.folder.read(backup.name)
-                if hashlib.sha256(data).hexdigest()[:32] != backup.content:
-                    found.append((backup, examine_index(data)[1]))
-    return found
+
+    def read(copies: Backups) -> Iterator[tuple[Backup, ImageIndex | None]]:
+        for backup in copies.all():
+            if backup.stalled:
+                with suppress(OSError):
+                    data = copies.folder.read(backup.name)
+                    if _content_of(data) != backup.content:
+                        yield backup, examine_index(data)[1]
+
+    return _look(directory, read)
 
 
 def compress_backups(directory: Path, disk: Disk | None = None) -> int:
@@ -393,14 +392,13 @@ def keep_again(
     see that where their number does not tell: too dear for each write. Raises OSError.
     """
     known = [copy for copy in copies.all() if not copy.stalled]
-    newest = known[0] if known else None
-    if newest is not None and newest.content == content:
-        return newest
-    unpinned = newest is not None and not newest.before_shrink
-    if newest is not None and unpinned and _is_before_shrink(directory, copies, newest, index, by_entries=by_entries):
-        copies.rename(newest, before_shrink=True)
+    if known and known[0].content == content:
+        return known[0]
+    pinned = not known or known[0].before_shrink
+    if not pinned and _is_before_shrink(directory, copies, known[0], index, by_entries=by_entries):
+        copies.rename(known[0], replace(known[0], before_shrink=True))
     there = next((copy for copy in known if copy.content == content), None)
-    return copies.rename(there, **copies.place_of(number)) if there is not None else None
+    return copies.rename(there, copies.placed(there, number)) if there is not None else None
 
 
 def _is_before_shrink(directory: Path, copies: Backups, newest: Backup, index: ImageIndex, *, by_entries: bool) -> bool:
@@ -408,12 +406,9 @@ def _is_before_shrink(directory: Path, copies: Backups, newest: Backup, index: I
     if len(index) < newest.entries:
         since = transactions_since(directory, newest)
         return len(index) < newest.entries + sum(len(one.added) - len(one.taken_out) for one in since)
-    if not by_entries:
-        return False
-    try:
-        before = examine_index(copies.read(newest), index)[1]
-    except StorageError:
-        return False
+    before: ImageIndex | None = None
+    with suppress(StorageError):
+        before = examine_index(copies.read(newest), index)[1] if by_entries else None
     if before is None:
         return False
     gone: set[Key] = {*zip(before.digests, before.formats, strict=True)}
@@ -431,10 +426,10 @@ def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
     return []
 
 
-def _list(directory: Path, corrupt: bool = False) -> list[Backup]:
+def _look(directory: Path, find: Callable[[Backups], Iterator[R]], corrupt: bool = False) -> list[R]:
     try:
         with _opened(directory, corrupt) as copies:
-            return copies.all()
+            return list(find(copies))
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,7 @@ from .descriptors import Descriptor
 from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import config_name, manifest_name, read_regular, regular_file, usable_digest
-from .index import EMPTY_INDEX, ImageIndex, Key
-from .index_file import IndexFile, look, read_once, read_patiently, refuse_link
+from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, look, read_once, read_patiently, refuse_link
 from .listing import CacheFiles, Entry, Listing, list_entries
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName, PackedFormat
@@ -92,6 +91,7 @@ class PackerCache:
         self._writing = threading.Lock()
         # One thread of its own: queued writers never keep a lookup waiting.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ocitui-writer")
+        self._compressing: Future[int] | None = None
 
     @classmethod
     async def open(
@@ -143,11 +143,9 @@ class PackerCache:
 
         It may be used again."""
         await asyncio.get_running_loop().run_in_executor(self._writer, lambda: None)
-
-    def wait_for_transaction(self) -> None:
-        """Return once no transaction of this object is under way; for a program that has to leave."""
-        with self.between_transactions():
-            return
+        compressing, self._compressing = self._compressing, None
+        if compressing is not None:
+            await asyncio.wrap_future(compressing)
 
     @contextmanager
     def between_transactions(self) -> Iterator[None]:
@@ -292,11 +290,9 @@ class PackerCache:
 
     async def undo_target(self, transaction_id: str | None = None) -> Transaction:
         """The transaction that `undo` would reverse. Raises NoSuchTransactionError, ConflictError, StorageError."""
-        from .undoing import find_target, latest_undoable
+        from .undoing import find_target
 
-        return await self._read_journal(
-            lambda journal: find_target(journal, transaction_id) if journal else latest_undoable(())
-        )
+        return await self._read_journal(lambda journal: find_target(journal, transaction_id))
 
     async def redo(self, transaction_id: str) -> Transaction:
         """Do again what another program's rewrite of the index undid of a transaction: see `undoing.find_overwritten`.
@@ -415,7 +411,7 @@ class PackerCache:
                 space.reserve.refill(found.size if found else 0)
                 crowded = space.backups.crowded
         if crowded:
-            self._writer.submit(compress_backups, self.directory, self.disk)
+            self._compressing = self._writer.submit(compress_backups, self.directory, self.disk)
         return result
 
     def _current(self) -> IndexFile:

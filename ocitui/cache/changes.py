@@ -178,7 +178,7 @@ class Change:
 
 def new_index(raws: Iterable[bytes]) -> bytes:
     """The bytes of `index_of` these descriptors. Raises DocumentError."""
-    return index_of(raws).to_bytes()
+    return index_of(raws).data
 
 
 def index_of(raws: Iterable[bytes]) -> ImageIndex:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, chain, islice, pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 
@@ -84,7 +84,7 @@ SPACES = b" \t\r\n"
 _CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"')
 
 
-class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
+class Descriptor(msgspec.Struct, frozen=True, gc=False):
     """One descriptor of the index: what lookups need, and its bytes as they stand in the file.
 
     ``image_name``, ``format`` and ``reference`` are its three annotations, None where absent, as is ``platform``.
@@ -153,14 +153,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False, eq=False):
         first = {key: value for key, value in fields.items() if key in _BEFORE_ANNOTATIONS}
         return self.from_dict({**first, "annotations": annotations, **fields})
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Descriptor) and self.raw == other.raw
-
-    def __ne__(self, other: object) -> bool:
-        # The base class has one of its own, by identity.
-        return not self == other
-
     def __hash__(self) -> int:
+        # A platform may have lists, which have none.
         return hash(self.raw)
 
 
@@ -215,8 +209,8 @@ class Unchanged(NamedTuple):
     start: int
 
 
-class Columns:
-    """The descriptors of an index field by field, one value each, in order; equal values are shared.
+class Columns(Sequence[Descriptor]):
+    """The descriptors of an index in order, each made when it is asked for; held field by field, equal values shared.
 
     ``data`` is the text of the whole index, of which ``first`` and ``last`` are the offsets just inside the brackets of
     their array. ``blocks`` are the positions of those at which a block of it begins, and ``offsets`` where that is.
@@ -237,6 +231,30 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    @overload
+    def __getitem__(self, at: int) -> Descriptor: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Descriptor]: ...
+
+    def __getitem__(self, at: int | slice) -> Descriptor | list[Descriptor]:
+        if isinstance(at, int):
+            position = range(len(self))[at]
+            return next(self.made(position, position + 1))
+        start, stop, step = at.indices(len(self))
+        return list(self.made(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
+
+    def __iter__(self) -> Iterator[Descriptor]:
+        return self.made(0, len(self))
+
+    def at(self, positions: Sequence[int]) -> Iterator[Descriptor]:
+        """Those at some positions, which ascend: each run of them is made at once."""
+        start = 0
+        for end in range(1, len(positions) + 1):
+            if end == len(positions) or positions[end] != positions[end - 1] + 1:
+                yield from self.made(positions[start], positions[end - 1] + 1)
+                start = end
 
     def lists(self) -> tuple[list[Any] | array[int], ...]:
         """The columns in the order of a descriptor's fields."""

@@ -42,19 +42,19 @@ _GROUP_WRITES = 0o020
 class Folder:
     """An open directory; ``path`` is for messages. In one that is ``guarded`` files of other users are not read."""
 
-    def __init__(self, fd: int, path: Path, *, guarded: bool = False) -> None:
-        self.fd = fd
-        self.path = path
-        self.guarded = guarded
+    guarded = False
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd, self.path = fd, path
 
     @classmethod
     def open(cls, path: Path) -> Folder:
         return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path)
 
-    def open_folder(self, name: str, *, guarded: bool = False) -> Folder:
+    def open_folder(self, name: str) -> Folder:
         """A directory in this one, never through a link."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return Folder(os.open(name, flags, dir_fd=self.fd), self.path / name, guarded=guarded)
+        return Folder(os.open(name, flags, dir_fd=self.fd), self.path / name)
 
     def stat(self) -> os.stat_result:
         return os.fstat(self.fd)
@@ -67,6 +67,18 @@ class Folder:
 
     def names(self) -> list[str]:
         return os.listdir(self.fd)
+
+    def size(self, name: str, deepest: int = 50) -> int:
+        """The bytes of a file, or of all files in a directory; of what cannot be read, or lies too deep, nothing."""
+        total = 0
+        with suppress(OSError):
+            found = self.lstat(name)
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                return found.st_size if found else 0
+            with self.open_folder(name) as inner:
+                for inside in inner.names() if deepest else ():
+                    total += inner.size(inside, deepest - 1)
+        return total
 
     def free(self) -> int:
         """The bytes that may still be written to its file system."""
@@ -443,12 +455,11 @@ def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like
                 draft.replace(path)
             else:
                 _rename_noreplace(OUTSIDE.fd, str(draft), OUTSIDE.fd, str(path))
-        except BaseException as error:
+        except FileExistsError as error:
+            raise FileTakenError(f"{path} is there already") from error
+        finally:
             with suppress(OSError):
                 draft.unlink()
-            if isinstance(error, FileExistsError):
-                raise FileTakenError(f"{path} is there already") from error
-            raise
 
 
 @contextmanager

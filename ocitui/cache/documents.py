@@ -11,6 +11,7 @@ import functools
 import re
 import types
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
@@ -170,14 +171,12 @@ _decode_config = msgspec.json.Decoder(ImageConfiguration).decode
 _decode_anything, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
 
 
+@dataclass(frozen=True, slots=True)
 class Document(Generic[T]):
-    """A document's ``raw`` bytes, bit for bit, beside its typed ``value``."""
+    """A document's ``raw`` bytes, bit for bit, beside its typed ``value``; equal where the bytes are."""
 
-    __slots__ = ("raw", "value")
-
-    def __init__(self, raw: bytes, value: T) -> None:
-        self.raw = raw
-        self.value = value
+    raw: bytes = field(repr=False)
+    value: T = field(compare=False)
 
     @staticmethod
     def manifest(raw: bytes) -> "Document[ImageManifest]":
@@ -188,15 +187,6 @@ class Document(Generic[T]):
     def config(raw: bytes) -> "Document[ImageConfiguration]":
         """Read a config; raises DocumentError where the daemon would."""
         return Document(raw, read_config(raw))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Document) and self.raw == other.raw
-
-    def __hash__(self) -> int:
-        return hash(self.raw)
-
-    def __repr__(self) -> str:
-        return f"Document({len(self.raw)} bytes, {self.value!r})"
 
 
 def read_manifest(raw: bytes) -> ImageManifest:

@@ -76,10 +76,9 @@ class DocumentError(CacheError):
     code = "document"
     default_hint = "the daemon fails on this document at every lookup; it heals only when the file is moved aside"
 
-    def __init__(self, message: str, *, line: int = 0, column: int = 0, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.line = line
-        self.column = column
+    def __init__(self, message: str, *, line: int = 0, column: int = 0) -> None:
+        super().__init__(message)
+        self.line, self.column = line, column
 
     @property
     def placed(self) -> str:

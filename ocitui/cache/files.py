@@ -28,6 +28,7 @@ MOST_INDEX_BYTES = 1 << 30
 """The largest index that is read: of two million entries."""
 ANY_SIZE = 1 << 62
 """For what is only read piece by piece."""
+READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MOST_KERNEL_BYTES = 16 << 20
 _CHUNK = 1 << 20
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -105,13 +106,21 @@ def regular_file(path: Path) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def identity_of(path: Path) -> tuple[int, int, int, int] | None:
-    """What tells a file from any other, and from itself once it was written to; None where there is none."""
+FileIdentity = tuple[int, int, int, int]
+"""Device, inode, size in bytes and mtime in nanoseconds: what tells a file from any other, and from itself once it was
+written to."""
+
+
+def file_identity(found: os.stat_result) -> FileIdentity:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def identity_of(path: Path) -> FileIdentity | None:
+    """That of the file at a path; None where there is none."""
     try:
-        found = os.stat(path)
+        return file_identity(os.stat(path))
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def usable_name(name: str) -> bool:
@@ -130,8 +139,11 @@ def open_bounded(path: Path | str, limit: int = ANY_SIZE, *, dir_fd: int | None 
     ``path`` is relative to the directory of ``dir_fd``; unless ``follow``, a link in its place is an error. Raises
     OSError: EISDIR or EINVAL for what is no regular file, EFBIG for a larger one.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    fd = os.open(path, flags, dir_fd=dir_fd)
+    return bounded(os.open(path, READ_FLAGS | (0 if follow else os.O_NOFOLLOW), dir_fd=dir_fd), path, limit)
+
+
+def bounded(fd: int, path: Path | str, limit: int = ANY_SIZE) -> FileIO:
+    """What `open_bounded` gives, of a file descriptor, which is closed where it is none of such a file."""
     try:
         found = os.fstat(fd)
         if stat.S_ISDIR(found.st_mode):
@@ -139,7 +151,7 @@ def open_bounded(path: Path | str, limit: int = ANY_SIZE, *, dir_fd: int | None 
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         if found.st_size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return open(fd, "rb", buffering=0)
     except BaseException:
         os.close(fd)
@@ -165,17 +177,17 @@ def read_to_end(file: BinaryIO, limit: int) -> bytes:
     """What is left of an open file. Raises OSError with EFBIG where that is more than ``limit`` bytes."""
     size = os.fstat(file.fileno()).st_size
     if size > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     # One byte more than it has tells the end without another look.
     data: bytes = file.read(size + 1)
     while len(data) <= limit and (more := file.read(_CHUNK)):
         data += more
     if len(data) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return data
 
 
-def _too_large(limit: int) -> OSError:
+def too_large(limit: int) -> OSError:
     return OSError(errno.EFBIG, f"it has more than {limit} bytes")
 
 

@@ -1,25 +1,31 @@
 """index.json: read by the daemon's rules, held as its own bytes and as columns, edited by splicing.
 
-An index that is read and written unchanged is byte-identical, whatever wrote it, and unknown fields survive.
+An index that is read and written unchanged is byte-identical, whatever wrote it, and unknown fields survive. On disk
+it is looked at cheaply, read patiently, and judged.
 """
 
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
+import os
 import re
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice, pairwise
-from typing import NamedTuple, overload
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from .descriptors import SPACES, Columns, Descriptor, DescriptorArray
 from .documents import IMAGE_INDEX, Platform
-from .errors import DocumentError
+from .errors import CacheDirectoryError, ConflictError, CorruptIndexError, DocumentError
+from .files import INDEX_NAME, MOST_INDEX_BYTES, check_directory, open_bounded, read_to_end
 from .strict_json import Scanner
 from .verdict import IndexOutcome, Verdict
 
@@ -33,6 +39,11 @@ EntryKey = tuple[str, str, str, int]
 Placement = tuple[int, Descriptor, bytes | None]
 """Where an entry goes, and its gap: what stands before it, or after it among those at the very beginning."""
 
+PATIENCE_SECONDS = 1.0
+"""How long a file that does not read is taken for one being written."""
+# File times advance with the kernel's tick, 10 ms at the coarsest.
+_CLOCK_GRAIN_NS = 20_000_000
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
 _UTF8_WINDOW = 1 << 20
 _MANY_LOOKUPS = 8
 _INDENT = re.compile(rb"\n([ \t]*)[^\n]*\[\Z")
@@ -73,14 +84,14 @@ class _Splice(NamedTuple):
 class ImageIndex:
     """An index the daemon would load: its bytes, and its descriptors in order, as columns.
 
-    ``data`` are its very bytes. Each of the columns has one value a descriptor: ``digests``, ``sizes`` in bytes,
-    ``media_types``; ``names``, ``formats`` and ``references``, which are annotations, and ``platforms``, with None
-    where absent. Lookup tables are built at the first lookup, and where each descriptor's bytes are is worked out by
-    the block, when one is asked for.
+    ``data`` are its very bytes. Each of ``descriptors`` is made when it is asked for; loops over many use the columns,
+    which have one value a descriptor: ``digests``, ``sizes`` in bytes, ``media_types``; ``names``, ``formats`` and
+    ``references``, which are annotations, and ``platforms``, with None where absent. Lookup tables are built at the
+    first lookup, and where each descriptor's bytes are is worked out by the block, when one is asked for.
     """
 
     def __init__(self, columns: Columns) -> None:
-        self.columns, self.data = columns, columns.data
+        self.descriptors, self.data = columns, columns.data
         self.digests: Sequence[str] = columns.digests
         self.sizes: Sequence[int] = columns.sizes
         self.media_types: Sequence[str] = columns.media_types
@@ -107,7 +118,7 @@ class ImageIndex:
         if previous is not None and previous.data == data:
             return previous
         _check_utf8(data)
-        array, scanner = DescriptorArray(previous.columns if previous else None), Scanner(data)
+        array, scanner = DescriptorArray(previous.descriptors if previous else None), Scanner(data)
         msgspec.structs.replace(IMAGE_INDEX, fields={**IMAGE_INDEX.fields, "manifests": array}).read(scanner)
         scanner.end()
         return cls(array.columns)
@@ -120,20 +131,13 @@ class ImageIndex:
     def __len__(self) -> int:
         return len(self.digests)
 
-    @property
-    def descriptors(self) -> Descriptors:
-        """The descriptors in order, each made when it is asked for; loops over many use the columns."""
-        return Descriptors(self.columns)
-
     def identities(self) -> Iterator[tuple[str, str | None, str | None]]:
         """The identity of each descriptor, in order."""
         return zip(self.digests, self.formats, self.names, strict=True)
 
     def keys(self, start: int = 0, stop: int | None = None) -> list[EntryKey]:
         """The identities of the descriptors from ``start`` to ``stop``, told apart among themselves."""
-        return identity_keys(
-            zip(self.digests[start:stop], self.formats[start:stop], self.names[start:stop], strict=True)
-        )
+        return identity_keys(islice(self.identities(), start, stop))
 
     def position(self, digest: str, format: str | None) -> int | None:
         """Where the entry stands that the daemon recalls: the first of that digest and format."""
@@ -199,15 +203,11 @@ class ImageIndex:
         at = self.position_of_name(name)
         return None if at is None else self.descriptors[at]
 
-    def to_bytes(self) -> bytes:
-        """Its very bytes."""
-        return self.data
-
     @cached_property
     def sha256(self) -> str:
         """That of its bytes, in hexadecimal digits; an edit of the end has only the end hashed again."""
         (known, beginning), view = self._hashed, memoryview(self.data)
-        hashing, end = beginning.copy(), self.end(len(self) - 1) if self else self.columns.first
+        hashing, end = beginning.copy(), self.end(len(self) - 1) if self else self.descriptors.first
         hashing.update(view[known:end])
         self._hashed = end, hashing.copy()
         hashing.update(view[end:])
@@ -219,7 +219,7 @@ class ImageIndex:
             return IndexDifference(len(self))
         beginning = end = 0
         if self and previous:
-            same = previous.columns.unchanged(self.data, self.start(0), self.columns.last)
+            same = previous.descriptors.unchanged(self.data, self.start(0), self.descriptors.last)
             beginning, end = same.beginning, len(previous) - same.end
         least = min(len(self), len(previous)) - end
         while beginning < least and self.raw(beginning) == previous.raw(beginning):
@@ -242,15 +242,15 @@ class ImageIndex:
 
     def raw(self, position: int) -> bytes:
         """A descriptor's bytes as they stand in the file."""
-        return self.columns.located(position)[1]
+        return self.descriptors.located(position)[1]
 
     def start(self, position: int) -> int:
         """The offset at which a descriptor begins."""
-        return self.columns.located(position)[0]
+        return self.descriptors.located(position)[0]
 
     def end(self, position: int) -> int:
         """The offset at which a descriptor ends."""
-        start, raw = self.columns.located(position)
+        start, raw = self.descriptors.located(position)
         return start + len(raw)
 
     def gap(self, position: int) -> bytes | None:
@@ -262,7 +262,7 @@ class ImageIndex:
     @cached_property
     def brackets(self) -> tuple[bytes, bytes]:
         """The white space just inside the brackets."""
-        first, last = self.columns.first, self.columns.last
+        first, last = self.descriptors.first, self.descriptors.last
         start, end = (self.start(0), self.end(len(self) - 1)) if self else (first, first)
         return self.data[first:start], self.data[end:last]
 
@@ -279,7 +279,7 @@ class ImageIndex:
         if not doomed:
             return self
         if len(doomed) == count:
-            return self._spliced([_Splice(0, count, self.columns.first, self.columns.last)])
+            return self._spliced([_Splice(0, count, self.descriptors.first, self.descriptors.last)])
         if len(doomed) == count - 1:
             self._common_gap()
         splices: list[_Splice] = []
@@ -317,7 +317,7 @@ class ImageIndex:
             else:
                 gaps = [gap or later or common for gap, later in pairwise(wanted)]
                 opening, after = self._brackets()
-                before, start, end = [opening, *gaps], self.columns.first, self.columns.last
+                before, start, end = [opening, *gaps], self.descriptors.first, self.descriptors.last
             used.update(gaps)
             inserted = [(text, descriptor) for text, (_, descriptor, _) in zip(before, group, strict=True)]
             splices.append(_Splice(position, 0, start, end, inserted, after))
@@ -326,10 +326,12 @@ class ImageIndex:
     def with_gaps(self, opening: bytes, closing: bytes) -> ImageIndex:
         """The same index with this white space inside its brackets."""
         if not self:
-            return self._spliced([_Splice(0, 0, self.columns.first, self.columns.last, after=opening + closing)])
+            return self._spliced(
+                [_Splice(0, 0, self.descriptors.first, self.descriptors.last, after=opening + closing)]
+            )
         count = len(self)
-        beginning = _Splice(0, 0, self.columns.first, self.start(0), after=opening)
-        return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.columns.last, after=closing)])
+        beginning = _Splice(0, 0, self.descriptors.first, self.start(0), after=opening)
+        return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.descriptors.last, after=closing)])
 
     def laid_out(self, raw: bytes) -> bytes:
         """A descriptor's JSON, white space alone changed, as the others of this index are written; as it is where it
@@ -345,7 +347,7 @@ class ImageIndex:
         """The white space inside the brackets; where they are empty, what the head's indentation asks for."""
         if self:
             return self.brackets
-        indent = _INDENT.search(self.data[: self.columns.first])
+        indent = _INDENT.search(self.data[: self.descriptors.first])
         return (b"\n" + indent[1] * 2, b"\n" + indent[1]) if indent else (b"", b"")
 
     def _common_gap(self) -> bytes:
@@ -362,7 +364,7 @@ class ImageIndex:
         start = self.start(0) + len(self.raw(0)[:-1].rstrip(SPACES))
         seam = self.data[start : self.start(1) + 2]
         # As often there as gaps are, it stands in each of them: a text holds no line break, and hardly ever a seam.
-        if self.data.count(seam, self.columns.first, self.columns.last) >= len(self) - 1:
+        if self.data.count(seam, self.descriptors.first, self.descriptors.last) >= len(self) - 1:
             return gap, True
         gaps = Counter(self.gap(at) for at in range(len(self) - 1))
         return gaps.most_common(1)[0][0] or b",", len(gaps) == 1
@@ -380,7 +382,7 @@ class ImageIndex:
             pieces.append(data[at : splice.start])
             length += splice.start - at
             if splice.inserted or splice.start == len(data):
-                columns.extend(self.columns, *ranges)
+                columns.extend(self.descriptors, *ranges)
                 ranges.clear()
             for before, descriptor in splice.inserted:
                 columns.append(descriptor, length + len(before))
@@ -389,8 +391,8 @@ class ImageIndex:
             pieces.append(splice.after)
             length += len(splice.after)
             at, kept = splice.end, splice.position + splice.removed
-        columns.data, columns.first = b"".join(pieces), self.columns.first
-        columns.last = length - (len(data) - self.columns.last)
+        columns.data, columns.first = b"".join(pieces), self.descriptors.first
+        columns.last = length - (len(data) - self.descriptors.last)
         new = ImageIndex(columns)
         if self._even and even and columns:
             new._gap, new._even = self._gap, True
@@ -399,43 +401,9 @@ class ImageIndex:
         return new
 
 
-class Descriptors(Sequence[Descriptor]):
-    """The descriptors of an index in order, each made of the columns and its bytes when it is asked for."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    @overload
-    def __getitem__(self, at: int) -> Descriptor: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[Descriptor]: ...
-
-    def __getitem__(self, at: int | slice) -> Descriptor | list[Descriptor]:
-        if isinstance(at, int):
-            position = range(len(self))[at]
-            return next(self._columns.made(position, position + 1))
-        start, stop, step = at.indices(len(self))
-        return list(self._columns.made(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
-
-    def __iter__(self) -> Iterator[Descriptor]:
-        return self._columns.made(0, len(self))
-
-    def at(self, positions: Sequence[int]) -> Iterator[Descriptor]:
-        """Those at some positions, which ascend: each run of them is made at once."""
-        start = 0
-        for end in range(1, len(positions) + 1):
-            if end == len(positions) or positions[end] != positions[end - 1] + 1:
-                yield from self._columns.made(positions[start], positions[end - 1] + 1)
-                start = end
-
-
 def entry_keys(descriptors: Iterable[Descriptor]) -> list[EntryKey]:
     """The key of each descriptor, in order."""
-    return identity_keys((one.digest, one.format, one.image_name) for one in descriptors)
+    return identity_keys(one.identity for one in descriptors)
 
 
 def identity_keys(identities: Iterable[tuple[str, str | None, str | None]]) -> list[EntryKey]:
@@ -491,3 +459,99 @@ def examine_index(data: bytes | None, previous: ImageIndex | None = None) -> tup
         outcome = IndexOutcome.ERROR if isinstance(error, NotUtf8Error) else IndexOutcome.RESET
         return Verdict(outcome, 0, error.message, error.line, error.column), None
     return Verdict(IndexOutcome.LOADED, len(index)), index
+
+
+class Signature(NamedTuple):
+    """What changes whenever a file does."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+class IndexFile(msgspec.Struct, frozen=True):
+    """One reading of index.json. ``data`` is kept only where it is not sound; ``index`` only where it is."""
+
+    signature: Signature | None
+    verdict: Verdict
+    index: ImageIndex | None
+    data: bytes | None = None
+    settled: bool = True
+    """False where the file had changed so shortly before that another change may not show in the signature."""
+
+    @property
+    def exists(self) -> bool:
+        return self.signature is not None
+
+    @property
+    def contents(self) -> ImageIndex:
+        """The index; an empty one where there is no file."""
+        return ImageIndex.empty() if self.index is None else self.index
+
+    def require_sound(self, directory: Path) -> None:
+        """Raises CorruptIndexError where the daemon would reset or refuse."""
+        if not self.verdict.sound:
+            path = directory / INDEX_NAME
+            raise CorruptIndexError(
+                f"{path} is corrupt: {self.verdict.place}; {self.verdict.consequence}", verdict=self.verdict
+            )
+
+
+def look(directory: Path) -> Signature | None:
+    """The signature of index.json, links followed as the daemon does; None where there is none."""
+    try:
+        # A path made of parts costs more than the look.
+        found = os.stat(f"{directory}/{INDEX_NAME}")
+    except OSError:
+        return None
+    return _signature(found)
+
+
+def refuse_link(directory: Path) -> None:
+    """Raises ConflictError where index.json is a link: what it leads to is not ours to write."""
+    if os.path.islink(f"{directory}/{INDEX_NAME}"):
+        raise ConflictError("index.json is a link and is not written", hint="replace the link with the file itself")
+
+
+def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
+    """Read index.json as it is now, quicker where it is much like ``previous``.
+
+    Raises CacheDirectoryError where the directory or the file cannot be read.
+    """
+    try:
+        with open_bounded(directory / INDEX_NAME, MOST_INDEX_BYTES) as file:
+            found, data = os.fstat(file.fileno()), read_to_end(file, MOST_INDEX_BYTES)
+    except FileNotFoundError:
+        check_directory(directory)
+        return IndexFile(None, Verdict(IndexOutcome.CREATED), None)
+    except OSError as error:
+        check_directory(directory)
+        if error.errno in (errno.EISDIR, errno.EINVAL):
+            kind = "a directory" if error.errno == errno.EISDIR else "not a regular file"
+            return IndexFile(look(directory), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
+        denied = isinstance(error, PermissionError)
+        raise CacheDirectoryError(
+            f"{directory / INDEX_NAME} cannot be read: {error.strerror}",
+            hint="start ocitui as a user who may read it" if denied else "look at the disk's health",
+        ) from error
+    settled = abs(time.time_ns() - found.st_mtime_ns) > _CLOCK_GRAIN_NS
+    verdict, index = examine_index(data, previous)
+    return IndexFile(_signature(found), verdict, index, data if index is None else None, settled)
+
+
+def read_patiently(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
+    """Read index.json, and again for PATIENCE_SECONDS while it does not read: it may be being written."""
+    seen = read_once(directory, previous)
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, _FIRST_PAUSE
+    while not seen.verdict.sound and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+        if look(directory) != seen.signature:
+            seen = read_once(directory, previous)
+    return seen
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -24,7 +24,7 @@ import msgspec
 
 from .disk import Disk, Folder, shared_mode, storage_errors
 from .errors import CacheError, ConflictError
-from .files import open_bounded
+from .files import FileIdentity, file_identity, open_bounded
 from .own_folder import open_own_folder, taking_turns
 
 LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
@@ -39,24 +39,12 @@ _PLAIN = ":+"
 _MOST_DAMAGES = 8
 
 
-def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 class _OfFile(msgspec.Struct, frozen=True, gc=False):
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-    @property
-    def identity(self) -> tuple[int, int, int, int]:
-        """By which the file is known to be the same."""
-        return self.device, self.inode, self.size, self.modified_ns
+    identity: FileIdentity
 
     def same_file(self, found: os.stat_result) -> bool:
         """Whether the file was not written since, as far as its stat tells."""
-        return self.identity == _identity(found)
+        return self.identity == file_identity(found)
 
 
 class Recorded(_OfFile, frozen=True, gc=False):
@@ -107,15 +95,14 @@ def read_lines(data: bytes, sound: Sound, damaged: Damaged) -> int:
     """Take in every line that is whole, in order; gives how many lines there are."""
     for text in _whole_lines(data):
         if found := _LINE.fullmatch(text):
-            kind, *numbers, sha256, at, word, file, seen = found.groups()
-            device, inode, size, modified = map(int, numbers)
+            kind, device, inode, size, modified, sha256, at, word, file, seen = found.groups()
+            identity = int(device), int(inode), int(size), int(modified)
             name, good, code = _text(file), sha256.decode().removeprefix("-"), word.decode()
             if kind == b"1" and good and seen is None:
-                known = "r" in code, "w" in code, "f" in code
-                sound[name] = Recorded(device, inode, size, modified, good, int(at), *known)
-                no_longer_damaged(damaged, name, sound[name])
+                sound[name] = Recorded(identity, good, int(at), "r" in code, "w" in code, "f" in code)
+                _no_longer_damaged(damaged, name, identity)
             elif kind == b"2" and seen is not None and code in LASTING_CODES:
-                add_damage(damaged, name, Damage(device, inode, size, modified, good, int(at), code, _text(seen)))
+                _add_damage(damaged, name, Damage(identity, good, int(at), code, _text(seen)))
     return data.count(b"\n")
 
 
@@ -127,19 +114,17 @@ def _whole_lines(data: bytes) -> Iterator[bytes]:
             yield text
 
 
-def add_damage(damaged: Damaged, name: str, damage: Damage) -> None:
+def _add_damage(damaged: Damaged, name: str, damage: Damage) -> None:
     """Note it as the newest of its name, in place of what was known of the same file."""
     others = [one for one in damaged.get(name, ()) if one.identity != damage.identity]
     damaged[name] = (*others[1 - _MOST_DAMAGES :], damage)
 
 
-def no_longer_damaged(damaged: Damaged, name: str, record: Recorded) -> None:
-    """Forget the damage of a file that was found sound."""
-    if name in damaged:
-        kept = tuple(one for one in damaged[name] if one.identity != record.identity)
-        damaged.update({name: kept} if kept else {})
-        if not kept:
-            del damaged[name]
+def _no_longer_damaged(damaged: Damaged, name: str, identity: FileIdentity) -> None:
+    if others := tuple(one for one in damaged.get(name, ()) if one.identity != identity):
+        damaged[name] = others
+    else:
+        damaged.pop(name, None)
 
 
 def _line(data: bytes) -> bytes:
@@ -147,7 +132,7 @@ def _line(data: bytes) -> bytes:
 
 
 def _stat(one: _OfFile) -> str:
-    return f"{one.device} {one.inode} {one.size} {one.modified_ns}"
+    return " ".join(map(str, one.identity))
 
 
 def _word(text: str) -> str:
@@ -203,10 +188,6 @@ class Ledger:
         """Whether something noted is not written down."""
         return bool(self._waiting)
 
-    def look(self, name: str) -> Recorded | None:
-        """What is known of the packed file of that name."""
-        return self.sound.get(name)
-
     def damage(self, name: str, found: os.stat_result) -> Damage | None:
         """What a deep check found wrong with the packed file of that name, where it is still the same file."""
         return next((one for one in self.damaged.get(name, ()) if one.same_file(found)), None)
@@ -224,10 +205,10 @@ class Ledger:
     ) -> Recorded:
         """Note a sound file; `flush` writes it down."""
         at = int(time.time() if checked is None else checked)
-        record = Recorded(*_identity(found), sha256, at, read_through, whole, first_seen)
+        record = Recorded(file_identity(found), sha256, at, read_through, whole, first_seen)
         with self._lock:
             self.sound[name] = record
-            no_longer_damaged(self.damaged, name, record)
+            _no_longer_damaged(self.damaged, name, record.identity)
             self._waiting.append(sound_line(name, record))
         return record
 
@@ -237,9 +218,9 @@ class Ledger:
         """Note a damaged file by its finding, and the ``sha256`` that it ought to have, if that is what told; `flush`
         writes it down."""
         at = int(time.time() if when is None else when)
-        damage = Damage(*_identity(found), sha256, at, code, seen)
+        damage = Damage(file_identity(found), sha256, at, code, seen)
         with self._lock:
-            add_damage(self.damaged, name, damage)
+            _add_damage(self.damaged, name, damage)
             self._waiting.append(damaged_line(name, damage))
         return damage
 

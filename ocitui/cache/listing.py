@@ -23,11 +23,15 @@ from .descriptors import Descriptor
 from .errors import CacheDirectoryError
 from .files import (
     MOST_DOCUMENT_BYTES,
+    READ_FLAGS,
     USUAL_DIGEST,
+    FileIdentity,
     FileKind,
+    bounded,
     check_directory,
     config_name,
     manifest_name,
+    too_large,
     usual_digest,
     valid_digest,
 )
@@ -47,7 +51,6 @@ _USUAL = re.compile(rf"({USUAL_DIGEST})\.({_ENDINGS})").fullmatch
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
 _USUAL_LENGTH, _MORE_ROWS = 71, 256
 _PLAIN_MASK, _PLAIN = 0o170000 | stat.S_IRUSR, stat.S_IFREG | stat.S_IRUSR
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _TOLD_EVERY = 4096
 _FILES_OF_ONE = 3
 
@@ -82,8 +85,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
-    def identity(self) -> tuple[int, int, int, int]:
-        """By which a file is known to be the same: see `ledger`."""
+    def identity(self) -> FileIdentity:
+        """By which a file is known to be the same."""
         return self.device, self.inode, self.size, self.modified_ns
 
     @property
@@ -168,20 +171,12 @@ class CacheFiles:
             return None
         return Fact(found.st_mode, found.st_size)
 
-    def open_fd(self, name: str, flags: int = _READ) -> int:
-        return os.open(name, flags, dir_fd=self.fd)
+    def open_fd(self, name: str) -> int:
+        return os.open(name, READ_FLAGS, dir_fd=self.fd)
 
     def open(self, name: str) -> BinaryIO:
         """A regular file for reading, never waited for; what is none raises OSError."""
-        fd = self.open_fd(name)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file", name)
-        return os.fdopen(fd, "rb", buffering=0)
-
-    @staticmethod
-    def size(file: BinaryIO) -> int:
-        return os.fstat(file.fileno()).st_size
+        return bounded(self.open_fd(name), name)
 
     def read(self, name: str, size: int) -> bytes:
         """A document whole; ``size`` is what it is thought to have. EFBIG for more than `MOST_DOCUMENT_BYTES`."""
@@ -193,7 +188,7 @@ class CacheFiles:
             while (left := MOST_DOCUMENT_BYTES - len(data)) >= 0 and (more := os.read(fd, left + 1)):
                 data += more
             if left < 0:
-                raise OSError(errno.EFBIG, f"it has more than {MOST_DOCUMENT_BYTES} bytes", name)
+                raise too_large(MOST_DOCUMENT_BYTES)
             return data
         finally:
             os.close(fd)
@@ -208,10 +203,8 @@ class Listing:
 
     def __init__(self, digests: Iterable[str] = ()) -> None:
         """``digests`` are given the first rows, as they stand, so that their text is held once."""
-        self.rows: dict[str, int] = {}
-        for digest in digests:
-            self.rows.setdefault(digest, len(self.rows))
-        self.digests: list[str] = list(self.rows)
+        self.digests = list(dict.fromkeys(digests))
+        self.rows = {digest: row for row, digest in enumerate(self.digests)}
         self.others: dict[str, Fact] = {}
         # One value for each place of each row, and of some rows to come; a mode of 0 is a name that is not there.
         self.modes, self.sizes, self.inodes = array("H"), array("q"), array("Q")
@@ -280,12 +273,8 @@ class Listing:
 
     def digests_changed(self, before: Listing) -> Iterator[str]:
         """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
-        for row, digest in enumerate(self.digests):
-            theirs = before.rows.get(digest)
-            if self._holds(row) if theirs is None else self._row(row) != before._row(theirs):
-                yield digest
-        for row, digest in enumerate(before.digests):
-            if digest not in self.rows and before._holds(row):
+        for digest in dict.fromkeys((*self.digests, *before.digests)):
+            if self._row(digest) != before._row(digest):
                 yield digest
 
     def get(self, name: str) -> Fact | None:
@@ -364,10 +353,6 @@ class Listing:
         there = self.there()
         return (digest for row, digest in enumerate(self.digests) if 1 in there[row * WIDTH : row * WIDTH + WIDTH])
 
-    def _holds(self, row: int) -> bool:
-        at = row * WIDTH
-        return any(self.modes[at : at + WIDTH]) or any(place in self.odd for place in range(at, at + WIDTH))
-
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
         if (row := self.rows.get(digest)) is None:
@@ -393,11 +378,15 @@ class Listing:
     def _columns(self) -> tuple[array[int], ...]:
         return self.modes, self.sizes, self.inodes, self.modified, self.changed
 
-    def _row(self, row: int) -> tuple[object, ...]:
-        """All that is known of a row's files."""
+    def _row(self, digest: str) -> tuple[object, ...]:
+        """All that is known of a digest's files; empty where it has none."""
+        row = self.rows.get(digest)
+        if row is None:
+            return ()
         places = slice(row * WIDTH, row * WIDTH + WIDTH)
         odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
-        return *(column[places] for column in self._columns), odd, self._device
+        columns = [column[places] for column in self._columns]
+        return (*columns, odd, self._device) if any(columns[0]) or any(odd) else ()
 
     def _place_of(self, name: str) -> int | None:
         row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])

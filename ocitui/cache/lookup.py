@@ -46,12 +46,8 @@ LATEST = "latest"
 
 def resolve(directory: Path, index: ImageIndex, name: ImageName, format: PackedFormat) -> ResolvedImage | None:
     """What the daemon's resolve answers: the last entry of the name, recalled. Raises DocumentError, StorageError."""
-    if name.reference == LATEST:
-        return None
-    winner = index.by_name(str(name))
-    if winner is None:
-        return None
-    image = recall(directory, index, name, winner.digest, format)
+    winner = None if name.reference == LATEST else index.by_name(str(name))
+    image = recall(directory, index, name, winner.digest, format) if winner is not None else None
     if image is None:
         return None
     return ResolvedImage(name=image.name, digest=image.digest, descriptor=image.descriptor, manifest=image.manifest)

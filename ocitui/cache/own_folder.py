@@ -70,7 +70,7 @@ def open_journal(directory: Path) -> Iterator[Journal | None]:
 def enter(parent: Folder, name: str) -> Folder:
     """Open a folder of ours, in which files of other users are not read. Raises OSError, ConflictError."""
     try:
-        folder = parent.open_folder(name, guarded=True)
+        folder = parent.open_folder(name)
     except NotADirectoryError:
         raise ConflictError(
             f"{parent.path / name} is not a directory of its own",
@@ -81,6 +81,7 @@ def enter(parent: Folder, name: str) -> Folder:
     except ForeignFileError:
         folder.close()
         raise
+    folder.guarded = True
     return folder
 
 
@@ -114,7 +115,7 @@ def _lock(own: Folder, disk: Disk, stack: ExitStack) -> int:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _read_holder(fd)
+            holder = os.pread(fd, _RECORD_SIZE, 0).decode(errors="replace").strip() or "another program"
             raise LockedError(f"the cache is locked by {holder}", holder=holder) from None
         there = own.lstat(LOCK_NAME)
         if there is not None and os.path.samestat(there, os.fstat(fd)):
@@ -154,10 +155,6 @@ def wait_for_turn(fd: int, name: str) -> None:
                     f"another program holds {name} for too long", hint="see with fuser what it is"
                 ) from None
         time.sleep(_PAUSE)
-
-
-def _read_holder(fd: int) -> str:
-    return os.pread(fd, _RECORD_SIZE, 0).decode(errors="replace").strip() or "another program"
 
 
 def _write_holder(fd: int, holder: str) -> None:

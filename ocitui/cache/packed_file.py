@@ -114,8 +114,7 @@ _SQUASHFS = struct.Struct("<4s8xI4x2xH4x2H8x7Q")
 _ABSENT = 2**64 - 1
 _TAR_RECORD = 10_240
 _EROFS_AT = 1024
-_EROFS_MAGIC = 0xE0F5E1E2
-_EROFS_MAGIC_BYTES = _EROFS_MAGIC.to_bytes(4, "little")
+_EROFS_MAGIC = 0xE0F5E1E2.to_bytes(4, "little")
 _EROFS = struct.Struct("<3IB23xI40xI")
 _EROFS_HAS_CHECKSUM = 1
 EROFS_READ_FEATURES = 0x7F
@@ -162,7 +161,7 @@ def check_packed_file(fd: int, size: int) -> PackedCheck:
         return _check_squashfs(head, size)
     if len(head) >= BLOCK and _header_problem(head[:BLOCK]) is None:
         return _checked(PackedFormat.TAR, tar_problem(fd, size))
-    if head[_EROFS_AT : _EROFS_AT + 4] == _EROFS_MAGIC_BYTES:
+    if head[_EROFS_AT : _EROFS_AT + 4] == _EROFS_MAGIC:
         return _check_erofs(fd, head, size)
     if size <= _TAR_RECORD and not any(head):
         return _checked(PackedFormat.TAR, tar_problem(fd, size))  # an archive of nothing

@@ -21,9 +21,8 @@ from .disk import Folder
 from .edits import Edit
 from .errors import ConflictError
 from .file_steps import source_of
-from .files import INDEX_NAME, read_kernel_file
-from .index import ImageIndex, examine_index
-from .index_file import PATIENCE_SECONDS, IndexFile, look, read_patiently, refuse_link
+from .files import INDEX_NAME, file_identity, read_kernel_file
+from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, look, read_patiently, refuse_link
 from .journal import PUBLISHED, PUBLISHING
 from .records import Moved, Placed, Swap, Transaction, order_of
 from .verdict import IndexOutcome, Verdict
@@ -178,9 +177,7 @@ def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft
     found: ImageIndex | None = base.index
     there, was = space.staging.lstat(draft), base.signature
     # That it is the file which was read, all that a rename leaves as it is may tell; that it is not, the bytes alone.
-    if not (
-        there and was and base.settled and was[:4] == (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns)
-    ):
+    if not (there and was and base.settled and was[:4] == file_identity(there)):
         data = _read_displaced(space, base.index, draft)
         if data != base.index.data:
             found = examine_index(data)[1]

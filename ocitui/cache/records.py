@@ -320,12 +320,12 @@ def decode_record(data: bytes, transaction_id: str) -> Transaction:
     Raises ValueError where it may not, or does not read; NewerRecordError where a later ocitui wrote it.
     """
     try:
-        found = _decode(data)
+        version = _decode_version(data).version
+        found = _decode(data) if version <= RECORD_VERSION else None
     except (ValueError, RecursionError) as error:
-        _refuse_newer(data)
         raise ValueError(str(error) or "it is nested too deep") from error
-    if found.version > RECORD_VERSION:
-        raise NewerRecordError(f"it is of version {found.version}; this ocitui knows {RECORD_VERSION}")
+    if found is None:
+        raise NewerRecordError(f"it is of version {version}; this ocitui knows {RECORD_VERSION}")
     if found.id != transaction_id:
         raise ValueError(f"it is of another transaction: {found.id[:80]!r}")
 
@@ -338,26 +338,14 @@ def decode_record(data: bytes, transaction_id: str) -> Transaction:
     return found
 
 
-def _refuse_newer(data: bytes) -> None:
-    try:
-        version = _decode_version(data).version
-    except (ValueError, RecursionError):
-        return
-    if version > RECORD_VERSION:
-        raise NewerRecordError(f"it is of version {version}; this ocitui knows {RECORD_VERSION}")
-
-
 def trash_name(transaction_id: str, name: str) -> str:
     """What a file is called in the trash; the end of a long name gives way to a hash of it."""
     long = f"{transaction_id}~{name}"
     if usable_name(long):
         return long
     data = name.encode(errors="surrogateescape")
-    short = data[:_SHORTENED].decode(errors="ignore")
+    short = data[:180].decode(errors="ignore")
     return f"{transaction_id}~{short}~{blake2b(data, digest_size=8).hexdigest()}"
-
-
-_SHORTENED = 180
 
 
 def _with_moves(found: Transaction, change: Callable[[Moved], Moved]) -> Transaction:

@@ -32,8 +32,7 @@ from .disk import OUTSIDE
 from .edits import Edit, arrivals, needed, removals
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .files import INDEX_NAME, usable_name
-from .index import ImageIndex, examine_index
-from .index_file import PATIENCE_SECONDS, IndexFile, read_patiently, refuse_link
+from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, read_patiently, refuse_link
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, new_id, reason_of
 from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import ChangeMode, Identity, Moved, Placed, RecordedDescriptor, Swap, Transaction, TransactionKind
@@ -411,7 +410,7 @@ def recover(space: Workspace) -> list[Transaction]:
                 left_alone.add(record.id)
             else:
                 unsure = True
-                space.put_aside(space.journal.folder, RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause)))
+                space.put_aside(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause)))
             continue
         if not left.marked and index is None:
             seen = read_patiently(space.directory)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from .transactions import About, make
 from .undoing import can_be_undone
 from .workspace import TRASH_NAME, Workspace
 
-_DEEPEST = 50
 _KINDS = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory", stat.S_IFIFO: "fifo"}
 
 
@@ -77,7 +74,7 @@ def trashed_files(trash: Folder, transactions: Iterable[Transaction]) -> list[Tr
                 name=name or _name_in(file),
                 transaction=by,
                 kind=_KINDS.get(stat.S_IFMT(there.st_mode), "other"),
-                size=_size(trash, file, there),
+                size=trash.size(file),
                 when=transaction.started if transaction else there.st_ctime,
                 undoable=transaction is not None and can_be_undone(transaction),
                 recorded=bool(name),
@@ -172,16 +169,3 @@ def _name_in(file: str) -> str:
     """The name in the cache that a name in the trash tells, where no record does."""
     parts = file.split("~")
     return parts[1] if len(parts) == 2 and _id_in(file) and "." not in parts[0] else ""
-
-
-def _size(folder: Folder, name: str, there: os.stat_result, depth: int = _DEEPEST) -> int:
-    """The bytes of a file, or of all files in a directory; of what cannot be read, or lies too deep, nothing."""
-    if not stat.S_ISDIR(there.st_mode):
-        return there.st_size
-    total = 0
-    with suppress(PermissionError, FileNotFoundError), folder.open_folder(name) as inner:
-        for inside in inner.names() if depth else ():
-            found = inner.lstat(inside)
-            if found is not None:
-                total += _size(inner, inside, found, depth - 1)
-    return total

@@ -34,24 +34,20 @@ _REVERSIBLE = frozenset(TransactionKind) - {TransactionKind.UNDO, TransactionKin
 _MENDS = frozenset({TransactionKind.REPAIR, TransactionKind.REDO})
 
 
-def latest_undoable(transactions: Iterable[Transaction]) -> Transaction:
-    """The newest of transactions, newest first, that can be undone, undo itself apart.
+def find_target(journal: Journal | None, transaction_id: str | None) -> Transaction:
+    """The transaction of an id, or the newest that can be undone, undo itself apart; there may be no journal yet.
 
-    Raises NoSuchTransactionError.
+    Raises NoSuchTransactionError, and ConflictError where the record of that id may not be acted on.
     """
+    if transaction_id is not None and journal is not None:
+        return journal.read(transaction_id)
     undone = False
-    for transaction in transactions:
-        if transaction.state is TransactionState.DONE:
-            if transaction.kind in _REVERSIBLE:
-                return transaction
-            undone = True
+    for transaction in journal.list([TransactionState.DONE]) if journal is not None else ():
+        if transaction.kind in _REVERSIBLE:
+            return transaction
+        undone = True
     hint = "an undo is undone by its ID; ocitui log shows every transaction" if undone else ""
     raise NoSuchTransactionError("there is nothing to undo", hint=hint)
-
-
-def find_target(journal: Journal, transaction_id: str | None) -> Transaction:
-    """The transaction of an id, or the newest that can be undone. Raises NoSuchTransactionError."""
-    return latest_undoable(journal.list()) if transaction_id is None else journal.read(transaction_id)
 
 
 def can_be_undone(transaction: Transaction) -> bool:

@@ -10,22 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
-from .files import INDEX_NAME
-from .index import EntryKey, ImageIndex
-from .index_file import PATIENCE_SECONDS, IndexFile, look, read_once
+from .files import INDEX_NAME, FileIdentity, identity_of
+from .index import PATIENCE_SECONDS, EntryKey, ImageIndex, IndexDifference, IndexFile, look, read_once
 from .verdict import Condition, Health
-
-if TYPE_CHECKING:
-    from watchfiles import Change
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
 _STEP_MS, _DEBOUNCE_MS = 100, 100
@@ -73,11 +68,8 @@ class DirectoryEvents:
             await self._task
 
     def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._directory)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+        found = identity_of(self._directory)
+        return found and found[:2]
 
     async def _follow(self) -> None:
         """Watch, and again after every end; with a growing pause while it fails."""
@@ -103,24 +95,16 @@ class DirectoryEvents:
 
         # What happened before the watch began is looked for once more.
         self.wake()
-        own, inside = str(self._directory), f"{self._directory}{os.sep}"
-
-        def concerns_us(_: Change, path: str) -> bool:
-            return path == own or (path.startswith(inside) and os.sep not in path[len(inside) :])
-
-        paths = dict.fromkeys([self._directory, self._directory.parent])
+        paths, own = dict.fromkeys([self._directory, self._directory.parent]), str(self._directory)
         async for changes in awatch(
-            *paths,
-            watch_filter=concerns_us,
-            recursive=False,
-            step=_STEP_MS,
-            debounce=_DEBOUNCE_MS,
-            stop_event=self._stop,
+            *paths, watch_filter=None, recursive=False, step=_STEP_MS, debounce=_DEBOUNCE_MS, stop_event=self._stop
         ):
             self.trouble = ""
+            names = {os.path.basename(path) for _, path in changes if os.path.dirname(path) == own}
             if self._names is not None:
-                self._names.update(path[len(inside) :] for _, path in changes if path != own)
-            self._wake.set()
+                self._names |= names
+            if names or any(path == own for _, path in changes):
+                self._wake.set()
 
 
 def _cause(error: BaseException) -> str:
@@ -163,37 +147,34 @@ class Difference:
     @property
     def descriptors(self) -> list[Descriptor]:
         """All that were last read, in order."""
-        return [*self.index.descriptors] if self.index is not None else []
-
-    @cached_property
-    def keys(self) -> list[EntryKey]:
-        """The keys of the descriptors, in order."""
-        return self.index.keys() if self.index is not None else []
+        return [*_contents(self.file).descriptors]
 
     @property
     def added(self) -> dict[EntryKey, Descriptor]:
-        return {key: one for key, one in self._now.items() if key not in self._before}
+        return _at(self.file, self._between.added)
 
     @property
     def removed(self) -> dict[EntryKey, Descriptor]:
-        return {key: one for key, one in self._before.items() if key not in self._now}
+        return _at(self._previous, self._between.removed)
 
     @property
     def changed(self) -> dict[EntryKey, Descriptor]:
         """Those that are listed as before, but are other descriptors."""
-        before = self._before
-        return {key: one for key, one in self._now.items() if key in before and before[key] != one}
+        return _at(self.file, self._between.changed)
 
     @cached_property
-    def _now(self) -> dict[EntryKey, Descriptor]:
-        return dict(zip(self.keys, self.descriptors, strict=True))
+    def _between(self) -> IndexDifference:
+        return _contents(self.file).difference(_contents(self._previous))
 
-    @cached_property
-    def _before(self) -> dict[EntryKey, Descriptor]:
-        if self._previous is self.file:
-            return self._now
-        index = None if self._previous is None else self._previous.index
-        return dict(zip(index.keys(), index.descriptors, strict=True)) if index is not None else {}
+
+def _contents(file: IndexFile | None) -> ImageIndex:
+    return ImageIndex.empty() if file is None else file.contents
+
+
+def _at(file: IndexFile | None, positions: Sequence[int]) -> dict[EntryKey, Descriptor]:
+    index = _contents(file)
+    keys = index.keys()
+    return {keys[at]: index.descriptors[at] for at in positions}
 
 
 class IndexWatch:
@@ -212,7 +193,7 @@ class IndexWatch:
         self._good: IndexFile | None = None
         self._doubt: _Doubt | None = None
         self._health: Health | None = None
-        self._folder: tuple[int, int] | None = None
+        self._folder: FileIdentity | None = None
         self._forced = False
 
     def __aiter__(self) -> IndexWatch:
@@ -307,14 +288,8 @@ class IndexWatch:
 
     def _folder_changed(self) -> bool:
         """Whether a name came or went in the directory since the last look, whatever the events say."""
-        try:
-            found = os.stat(self._directory)
-        except OSError:
-            now = None
-        else:
-            now = (found.st_ino, found.st_mtime_ns)
-        changed, self._folder = now != self._folder, now
-        return changed
+        before, self._folder = self._folder, identity_of(self._directory)
+        return before != self._folder
 
     def _doubtful(self, seen: IndexFile, polling: str) -> Health | None:
         """What is said of an index that does not read, or is gone, once that has lasted; None before there was any."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -10,11 +9,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .backups import BACKUPS_NAME, CORRUPT_NAME, Backups
+from .backups import BACKUPS_NAME, CORRUPT_NAME, LEFT_FREE, Backups
 from .disk import NO_ROOM, Disk, Folder, is_trusted, storage_errors
 from .errors import ConflictError
 from .files import OWN_NAME, check_directory, identity_of
-from .index_file import IndexFile
+from .index import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
 from .own_folder import ASIDE_NAME, LOCK_NAME, enter, hold_lock, open_own_folder
 from .records import LARGEST_SEQUENCE, Transaction, order_of
@@ -28,8 +27,6 @@ _IMPORTS = "imports"
 _LARGEST_RECORD = 1 << 24
 _LOOKED_INTO = 1 << 22
 _KEPT_OF_NAME = 60  # signs, of four bytes at the most
-# Left to the daemon, whose next store else truncates its own index and cannot write it.
-_LEFT_FREE = 1 << 20
 # The first version's, which may be an index of somebody else and is not written any more.
 _OLD_RESERVE = "reserve-"
 
@@ -71,7 +68,7 @@ class Reserve:
             missing = size - self._room(name)
             # As the index grows the reserve follows from time to time, not at each store.
             if missing > min(_SLACK, size) // 2:
-                whole &= self._allocate(name, size, missing + _LEFT_FREE + index_size)
+                whole &= self._allocate(name, size, missing + LEFT_FREE + index_size)
         return whole
 
     def _room(self, name: str) -> int:
@@ -127,10 +124,8 @@ class Workspace:
             # The journal may have been lost; names in the trash begin with the ids of their transactions.
             trashed = (order_of(name.partition("~")[0].partition(".")[0])[0] for name in self.trash.names())
             newest = max(trashed, default=0)
-        aside = self.own.lstat(ASIDE_NAME)
-        if aside is not None and stat.S_ISDIR(aside.st_mode):
-            with enter(self.own, ASIDE_NAME) as folder:
-                newest = max([newest, *(order_of(name.partition(".")[0])[0] for name in folder.names())])
+        with suppress(FileNotFoundError, ConflictError), enter(self.own, ASIDE_NAME) as folder:
+            newest = max([newest, *(order_of(name.partition(".")[0])[0] for name in folder.names())])
         kept = max((backup.number for backup in self.backups.all()), default=0)
         following = max(newest + 1, kept)
         if following > LARGEST_SEQUENCE:
@@ -140,17 +135,17 @@ class Workspace:
             )
         return following
 
-    def put_aside(self, folder: Folder, refused: RefusedFile) -> None:
+    def put_aside(self, refused: RefusedFile) -> None:
         """Move what may not be acted on out of a folder of ours; it is told once."""
-        _put_aside(self.own, self.disk, folder, refused)
+        _put_aside(self.own, self.disk, refused)
         self.set_aside.append(refused)
 
 
-def _put_aside(own: Folder, disk: Disk, folder: Folder, refused: RefusedFile) -> None:
+def _put_aside(own: Folder, disk: Disk, refused: RefusedFile) -> None:
     if disk.make_folder(own, ASIDE_NAME):
         disk.sync_folder(own)
-    name = refused.path.rpartition("/")[2]
-    with enter(own, ASIDE_NAME) as aside:
+    place, _, name = refused.path.rpartition("/")
+    with enter(own, ASIDE_NAME) as aside, enter(own, place or ".") as folder:
         try:
             disk.rename(folder, name, aside, name)
         except FileExistsError:
@@ -177,7 +172,7 @@ def open_workspace(directory: Path, disk: Disk, doing: str, read_index: Callable
             names = (JOURNAL_NAME, TRASH_NAME, STAGING_NAME, BACKUPS_NAME)
             in_the_way = [one for one in _irregular(own) if one.path in (*names, RESERVE_NAME) and not one.stays]
             for refused in in_the_way:
-                _put_aside(own, disk, own, refused)
+                _put_aside(own, disk, refused)
             if sum([*(disk.make_folder(own, name) for name in names), _make_reserve(own, disk)]):
                 disk.sync_folder(own)
             journal, trash, staging, backups = (stack.enter_context(enter(own, name)) for name in names)
@@ -205,9 +200,9 @@ def _make_reserve(own: Folder, disk: Disk) -> bool:
 
 def what_frees(directory: Path) -> str:
     """What to remove first where the disk is full: the most of what is ocitui's that may go, and how."""
-    own = directory / OWN_NAME
-    sizes = {folder: _bytes_in(own / folder) for folder in (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)}
-    sizes[_IMPORTS] = sum(_bytes_in(own / folder) for folder in ("import", "blobs"))
+    own, kept = directory / OWN_NAME, (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)
+    sizes = {name: size_in_own_folder(directory, name) for name in kept}
+    sizes[_IMPORTS] = sum(size_in_own_folder(directory, name) for name in ("import", "blobs"))
     name, size = max(sizes.items(), key=lambda one: one[1])
     if size < _SLACK:
         return f"remove something else from this file system: what ocitui keeps there are {size} bytes at the most"
@@ -222,19 +217,11 @@ def trash_identity(directory: Path) -> object:
     return tuple(identity_of(directory / OWN_NAME / name) for name in (TRASH_NAME, JOURNAL_NAME))
 
 
-def trash_size(directory: Path) -> int:
-    """The bytes of all that lies in the trash."""
-    return _bytes_in(directory / OWN_NAME / TRASH_NAME)
-
-
-def _bytes_in(folder: Path) -> int:
-    """The bytes of all files below a folder, no link followed; of what cannot be read, nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size
-    return total
+def size_in_own_folder(directory: Path, name: str) -> int:
+    """The bytes of all files below a folder in `.ocitui`; of what cannot be read, nothing."""
+    with suppress(OSError, ConflictError), open_own_folder(directory) as own:
+        return own.size(name)
+    return 0
 
 
 def refused_files(directory: Path) -> list[RefusedFile]:
@@ -282,15 +269,8 @@ def set_aside_refused(space: Workspace) -> list[RefusedFile]:
 
     Large records are looked into when they are needed.
     """
-    left_alone: list[RefusedFile] = []
-    for folder, found in (
-        (space.own, list(_irregular(space.own))),
-        (space.journal.folder, space.journal.refused(_LOOKED_INTO)),
-        (space.backups.folder, list(space.backups.refused())),
-    ):
-        for refused in found:
-            if refused.stays:
-                left_alone.append(refused)
-            else:
-                space.put_aside(folder, refused)
-    return left_alone
+    found = [*_irregular(space.own), *space.journal.refused(_LOOKED_INTO), *space.backups.refused()]
+    for refused in found:
+        if not refused.stays:
+            space.put_aside(refused)
+    return [refused for refused in found if refused.stays]

@@ -23,7 +23,7 @@ from ocitui.cache import ImageIndex, IndexOutcome, PackedFormat, Transaction, Ve
 from ocitui.cache.backups import Backup, list_backups
 from ocitui.cache.errors import CacheDirectoryError, CacheError
 from ocitui.cache.files import read_kernel_file
-from ocitui.cache.index_file import look, read_patiently
+from ocitui.cache.index import look, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.undoing import all_changes, taken_back

@@ -17,7 +17,7 @@ import msgspec
 
 from ocitui.cache import Descriptor, FileKind, ImageIndex, IndexOutcome, PackerCache, StorageError, Verdict
 from ocitui.cache.files import file_names, usable_digest
-from ocitui.cache.index_file import IndexFile, read_patiently
+from ocitui.cache.index import IndexFile, read_patiently
 from ocitui.cache.ledger import Ledger
 from ocitui.cache.listing import part_of
 from ocitui.cache.lookup import LATEST, Explanation, Reason, explain_recall, explain_resolve
@@ -133,7 +133,7 @@ class _FileLinks:
         if damage is not None and damage.found is not None:
             text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
             return Link("content", LinkState.BAD, text, _REPLACE)
-        recorded = None if self._ledger is None else self._ledger.look(self._names[FileKind.PACKED])
+        recorded = None if self._ledger is None else self._ledger.sound.get(self._names[FileKind.PACKED])
         if recorded is None:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")

@@ -62,7 +62,7 @@ class LiveHost:
         return self.disk is None, human_size(free), round(100 * free / (total or 1)), human_size(self.trash)
 
     def _look_at_room(self) -> None:
-        from ocitui.cache.workspace import trash_identity, trash_size
+        from ocitui.cache.workspace import TRASH_NAME, size_in_own_folder, trash_identity
 
         try:
             found = os.statvfs(self._directory)
@@ -71,4 +71,4 @@ class LiveHost:
             return
         self.disk = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize, found.f_bavail * found.f_frsize
         if (trash := trash_identity(self._directory)) != self._trash_seen:
-            self._trash_seen, self.trash = trash, trash_size(self._directory)
+            self._trash_seen, self.trash = trash, size_in_own_folder(self._directory, TRASH_NAME)

@@ -164,7 +164,8 @@ class Session:
         if self.has_imports:
             self.imports.queue.close()
         if self.has_cache:
-            self.cache.wait_for_transaction()
+            with self.cache.between_transactions():
+                return
 
 
 class SessionApp(App[int], inherit_bindings=False):

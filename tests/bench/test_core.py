@@ -96,7 +96,7 @@ def measure_reading(data: bytes, count: int, rounds: int) -> Times:
     """What reading an index costs, in units of `json.loads` of it."""
     index = ImageIndex.parse(data)
     middle = index.descriptors[count // 2]
-    changed = index.without_at({count // 3}).to_bytes()
+    changed = index.without_at({count // 3}).data
 
     def look_up() -> None:
         fresh = ImageIndex.parse(data)
@@ -211,7 +211,7 @@ MEMORY = """
 import gc, sys, tracemalloc
 from pathlib import Path
 from ocitui.cache import ImageIndex
-from ocitui.cache.index_file import read_once
+from ocitui.cache.index import read_once
 
 def resident(of):
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith(of))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache.disk import Disk
-from ocitui.cache.index_file import read_once
+from ocitui.cache.index import read_once
 from ocitui.cache.workspace import Workspace, open_workspace
 from tests.cache.meddling import BEFORE, Clock
 
@@ -38,7 +38,7 @@ def space(memory_path: Path) -> Iterator[Workspace]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("ocitui.cache.publish.time", made)
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
     return made
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ocitui.cache import Descriptor, list_backups, read_backup
 from ocitui.cache.disk import Disk, Folder
 from ocitui.cache.edits import Edit
-from ocitui.cache.index_file import read_once
+from ocitui.cache.index import read_once
 from ocitui.cache.publish import Marks, publish_edit
 from ocitui.cache.records import Transaction, trash_name
 from ocitui.cache.workspace import Workspace
@@ -90,7 +90,7 @@ def published(space: Workspace, edit: Edit | None = None, *, marked: bool = Fals
     says it wrote."""
     edit = edit or Edit(keys=frozenset([key(9)]), appended=Descriptor.from_dict(entry(9)))
     marks = begun(space, marked=marked)
-    return publish_edit(space, read_once(space.directory), edit, DRAFT, marks).to_bytes()
+    return publish_edit(space, read_once(space.directory), edit, DRAFT, marks).data
 
 
 def written(path: Path, data: bytes) -> Act:

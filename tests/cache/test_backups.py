@@ -155,7 +155,7 @@ def test_where_nothing_may_be_written(tmp_path: Path) -> None:
 
 
 def test_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.cache.backups._LEFT_FREE", 1 << 62)
+    monkeypatch.setattr("ocitui.cache.backups.LEFT_FREE", 1 << 62)
     assert keep_backup(tmp_path, index_of(range(2))) is None
     assert list_backups(tmp_path) == []
 

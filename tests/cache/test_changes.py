@@ -134,7 +134,7 @@ async def test_a_new_index_is_kept_as_a_backup_as_well(memory_path: Path) -> Non
     await act(PackerCache(scene.directory), scene)
     (done, *_), (newest, *_) = await PackerCache(scene.directory).transactions(), list_backups(scene.directory)
     assert (newest.number, newest.entries) == (done.sequence + 1, 2)
-    assert read_backup(scene.directory, newest) == scene.index().to_bytes()
+    assert read_backup(scene.directory, newest) == scene.index().data
 
 
 INSERTS: dict[str, tuple[tuple[int, ...], int | None, list[int]]] = {

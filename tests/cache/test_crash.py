@@ -50,7 +50,7 @@ FAILURES += [(case, errno.EROFS, True) for case in ("store", "corrupt-with-files
 @pytest.fixture(autouse=True)
 def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.02)
 
 
 class Trial:
@@ -317,7 +317,7 @@ async def died_in(scene: Scene, act: Act, folder: Path, reached: Callable[[Scene
 
 async def test_files_come_back_where_the_daemon_wrote_its_memory_over_an_unfinished_deletion(memory_path: Path) -> None:
     template, act = await scene_of("delete-many", memory_path / "template")
-    before, index = template.states(), template.index().to_bytes()
+    before, index = template.states(), template.index().data
     gone = f"{key(1)[0]}.manifest.json"
     scene = await died_in(template, act, memory_path / "run", lambda run: not (run.directory / gone).exists())
     (scene.directory / "index.json").write_bytes(index)
@@ -329,7 +329,7 @@ async def test_files_come_back_where_the_daemon_wrote_its_memory_over_an_unfinis
 @pytest.mark.parametrize("case", ["delete-many", "point"])
 async def test_what_an_edit_displaced_becomes_a_backup_though_the_program_died(case: str, memory_path: Path) -> None:
     template, act = await scene_of(case, memory_path / "template")
-    index = template.index().to_bytes()
+    index = template.index().data
     scene = await died_in(
         template, act, memory_path / "run", lambda run: (run.directory / "index.json").read_bytes() != index
     )
@@ -364,7 +364,7 @@ async def test_what_gave_way_stays_until_the_index_decides(memory_path: Path) ->
     (scene.directory / "index.json").write_bytes(b"corrupt")
     for _ in range(2):
         assert (await PackerCache(scene.directory).prepare()).recovered == ()
-    (scene.directory / "index.json").write_bytes(template.index().to_bytes())
+    (scene.directory / "index.json").write_bytes(template.index().data)
     (recovered,) = (await PackerCache(scene.directory).prepare()).recovered
     assert recovered.state is TransactionState.VOID
     assert scene.states() == before
@@ -376,7 +376,7 @@ async def test_an_undo_is_finished_though_nobody_can_read_what_it_reverses(
     spoil: Callable[[Path], object], memory_path: Path
 ) -> None:
     template, act = await scene_of("undo-delete-many", memory_path / "template")
-    index = template.index().to_bytes()
+    index = template.index().data
     scene = await died_in(
         template, act, memory_path / "run", lambda run: (run.directory / "index.json").read_bytes() != index
     )
@@ -393,10 +393,10 @@ async def test_an_index_that_came_since_stays_where_one_had_been_taken_away(memo
     )
     for path in (scene.directory / OWN / "trash").glob("*~index.json"):
         path.unlink()
-    (scene.directory / "index.json").write_bytes(template.index().to_bytes())
+    (scene.directory / "index.json").write_bytes(template.index().data)
     (recovered,) = (await PackerCache(scene.directory).prepare()).recovered
     assert recovered.state is TransactionState.DONE
-    assert (scene.directory / "index.json").read_bytes() == template.index().to_bytes()
+    assert (scene.directory / "index.json").read_bytes() == template.index().data
 
 
 async def test_of_an_index_that_was_taken_away_the_name_a_disk_forgot_to_take_goes(memory_path: Path) -> None:
@@ -413,7 +413,7 @@ async def test_of_an_index_that_was_taken_away_the_name_a_disk_forgot_to_take_go
 
 async def test_what_is_left_to_decide_where_the_index_is_gone_by_then(memory_path: Path) -> None:
     template, act = await scene_of("point", memory_path / "template")
-    index = template.index().to_bytes()
+    index = template.index().data
     scene = await died_in(
         template, act, memory_path / "run", lambda run: (run.directory / "index.json").read_bytes() != index
     )

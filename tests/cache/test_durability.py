@@ -258,7 +258,7 @@ async def cut_everywhere(trial: Trial, every: int = 1) -> None:
 @pytest.fixture(autouse=True)
 def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.02)
     monkeypatch.setattr("ocitui.cache.publish.PATIENCE_SECONDS", 0.02)
 
 

@@ -74,9 +74,9 @@ def digests(index: ImageIndex) -> list[str]:
 
 def read_back(index: ImageIndex) -> ImageIndex:
     """The index as another program would find it; the same as it is held."""
-    data = index.to_bytes()
+    data = index.data
     again = ImageIndex.parse(data)
-    assert again.to_bytes() == data
+    assert again.data == data
     assert [d.raw for d in again.descriptors] == [d.raw for d in index.descriptors]
     assert [d["digest"] for d in json.loads(data)["manifests"]] == digests(index)
     for descriptor in index.descriptors:
@@ -89,9 +89,9 @@ def read_back(index: ImageIndex) -> ImageIndex:
 @given(indexes())
 def test_read_and_written_unchanged(drawn: Drawn) -> None:
     index = ImageIndex.parse(drawn.data)
-    assert index.to_bytes() == drawn.data
+    assert index.data == drawn.data
     assert [d.raw for d in index.descriptors] == drawn.raws
-    assert ImageIndex.parse(drawn.data, index).to_bytes() == drawn.data
+    assert ImageIndex.parse(drawn.data, index).data == drawn.data
 
 
 @given(indexes(), indexes())
@@ -190,8 +190,8 @@ def test_an_edited_index_goes_on_as_one_that_was_read(
     index = ImageIndex.parse(drawn.data).inserted([(at, new, gap) for at, gap in placed])
     for edited in (index, index.without_at({1, 3}), index.appended(new).without_at({0})):
         if len(edited) > 1:
-            read = ImageIndex.parse(edited.to_bytes())
-            assert edited.appended(new).to_bytes() == read.appended(new).to_bytes()
+            read = ImageIndex.parse(edited.data)
+            assert edited.appended(new).data == read.appended(new).data
             gaps = [gap for at in range(len(read)) if (gap := read.gap(at)) is not None]
             added = read.appended(new).gap(len(read) - 1)
             assert added is not None
@@ -205,9 +205,9 @@ def test_the_hash_is_that_of_the_bytes_whatever_was_hashed_before(
     index, new = ImageIndex.parse(drawn.data), Descriptor.from_dict(entry(9))
     for at, is_appended, is_hashed in [(0, True, True), *edits, (8, False, True)]:
         if is_hashed:
-            assert index.sha256 == hashlib.sha256(index.to_bytes()).hexdigest()
+            assert index.sha256 == hashlib.sha256(index.data).hexdigest()
         index = index.appended(new) if is_appended else index.without_at({at}).inserted([(at, new, None)])
-    assert index.sha256 == hashlib.sha256(index.to_bytes()).hexdigest()
+    assert index.sha256 == hashlib.sha256(index.data).hexdigest()
 
 
 @pytest.mark.parametrize("gap", [b" , ", b",\n  "])
@@ -219,7 +219,7 @@ def test_the_last_entry_that_stays_remembers_the_gap_between_the_others(gap: byt
 
 def around(index: ImageIndex) -> tuple[bytes, bytes]:
     """What stands outside the array's brackets."""
-    return index.data[: index.columns.first], index.data[index.columns.last :]
+    return index.data[: index.descriptors.first], index.data[index.descriptors.last :]
 
 
 @given(indexes(), st.integers(0, 6))
@@ -231,7 +231,7 @@ def test_an_entry_is_appended(drawn: Drawn, number: int) -> None:
     assert again.descriptors[-1].as_dict() == entry(number)
     assert around(again) == around(index)
     if drawn.raws:
-        assert new.to_bytes().startswith(drawn.data[: drawn.data.rindex(drawn.raws[-1]) + len(drawn.raws[-1])])
+        assert new.data.startswith(drawn.data[: drawn.data.rindex(drawn.raws[-1]) + len(drawn.raws[-1])])
 
 
 @given(indexes(), st.sets(st.integers(0, 6)))
@@ -288,7 +288,7 @@ def test_what_is_appended_looks_as_the_daemon_writes_it(count: int) -> None:
     index = ImageIndex.parse(index_bytes(entry(number) for number in range(count)))
     for number in range(count, count + 3):
         index = index.appended(Descriptor.from_dict(entry(number)))
-    assert index.to_bytes() == index_bytes(entry(number) for number in range(count + 3))
+    assert index.data == index_bytes(entry(number) for number in range(count + 3))
 
 
 async def test_a_first_store_writes_what_the_daemon_would(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def facts(directory: Path) -> list[tuple[str, int, int]]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is being written here, so there is nothing to wait for."""
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
 
 
 @pytest.fixture(params=RECORDS, ids=lambda record: record["case"])
@@ -82,8 +82,8 @@ def test_a_sound_index_is_kept_byte_for_byte(record: Record) -> None:
     data = data_of(record)
     if record["outcome"] == "loaded" and data is not None:
         index = ImageIndex.parse(data)
-        assert index.to_bytes() == data
-        assert ImageIndex.parse(data, index).to_bytes() == data
+        assert index.data == data
+        assert ImageIndex.parse(data, index).data == data
 
 
 def test_the_columns_are_what_the_daemon_lists(record: Record) -> None:
@@ -161,7 +161,7 @@ def test_what_is_alike_is_read_together(more: bytes, read_alone: list[int]) -> N
     index = ImageIndex.parse(b'{"schemaVersion":2,"manifests":[' + b",".join(raws) + b"]}")
     assert read_alone == []
     for values in (index.media_types, index.formats, index.references, index.platforms):
-        assert len({id(value) for value in values}) <= len(index.columns.blocks)
+        assert len({id(value) for value in values}) <= len(index.descriptors.blocks)
 
 
 @pytest.mark.parametrize("window", [4, 5, 7])

@@ -140,6 +140,20 @@ async def test_closing_waits_for_the_backups_that_are_compressed(
     await cache.close()
 
 
+async def test_closing_tells_what_went_wrong_with_the_backups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compress(directory: Path, disk: Disk) -> None:
+        raise ArithmeticError("a mistake of ours")
+
+    monkeypatch.setattr("ocitui.cache.backups.MOST_UNCOMPRESSED", 0)
+    monkeypatch.setattr("ocitui.cache.backups.compress_backups", compress)
+    write_cache(tmp_path, range(2))
+    cache = PackerCache(tmp_path)
+    await cache.delete([key(0)])
+    with pytest.raises(ArithmeticError):
+        await cache.close()
+    await cache.close()
+
+
 class GatedDisk(Disk):
     """Waits in its first rename until it is let go on."""
 

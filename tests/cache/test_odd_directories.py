@@ -164,7 +164,7 @@ async def test_an_index_that_vanishes(directory: Path, tmp_path: Path) -> None:
 
 
 async def test_an_index_that_turns_corrupt(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.05)
     cache = await PackerCache.open(directory)
     await cache.delete([key(0)])
     (directory / "index.json").write_bytes(b'{"schemaVersion":2}')

@@ -14,7 +14,7 @@ from ocitui.cache import ConflictError, CorruptIndexError, Descriptor, ImageInde
 from ocitui.cache.backups import Backups
 from ocitui.cache.disk import Folder
 from ocitui.cache.edits import Edit, removals
-from ocitui.cache.index_file import look, read_once
+from ocitui.cache.index import look, read_once
 from ocitui.cache.publish import COMPARED_ONLY, keep_displaced
 from ocitui.cache.workspace import Workspace
 from tests.cache.meddling import (
@@ -56,7 +56,7 @@ def test_what_was_displaced_is_a_backup_and_what_was_published_is_known(index: P
     assert folder(space, "staging") == folder(space, "trash") == {}
     assert space.published is not None
     assert space.published.signature == look(space.directory)
-    assert space.published.contents.to_bytes() == AFTER
+    assert space.published.contents.data == AFTER
     assert space.published.verdict == read_once(space.directory).verdict
     assert space.index_changed
     assert space.notes == []
@@ -186,7 +186,7 @@ def test_an_update_that_was_displaced_comes_into_the_index_again(index: Path, sp
     theirs = THEIRS.replace(b"  ", b"    ")
     space.disk = MeddledDisk("exchange index.json", renamed_over(index, theirs))
     expected = ImageIndex.parse(theirs).appended(Descriptor.from_dict(entry(9)))
-    assert published(space) == index.read_bytes() == expected.to_bytes()
+    assert published(space) == index.read_bytes() == expected.data
     assert kept(space) == [theirs]
     assert folder(space, "staging") == folder(space, "trash") == {}
 
@@ -238,7 +238,7 @@ def test_an_update_within_the_grain_of_the_clock_is_seen_by_its_bytes(
     index: Path, space: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the same length, in the same file, with the same time: one that was read so shortly after may be such."""
-    monkeypatch.setattr("ocitui.cache.index_file._CLOCK_GRAIN_NS", 1 << 62)
+    monkeypatch.setattr("ocitui.cache.index._CLOCK_GRAIN_NS", 1 << 62)
     theirs = of(0, 5)
     assert len(theirs) == len(BEFORE)
 

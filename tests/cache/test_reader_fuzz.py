@@ -240,7 +240,7 @@ def by_the_index(data: bytes, previous: ImageIndex | None = None) -> Rows:
         index.digests, index.sizes, index.media_types, index.names, index.formats, index.references, index.platforms,
     )  # fmt: skip
     rows: Rows = list(zip(*columns, strict=True))
-    assert index.to_bytes() == data
+    assert index.data == data
     for position, descriptor in enumerate(index.descriptors):
         assert data[index.start(position) : index.end(position)] == descriptor.raw == index.raw(position)
         assert values_of(read_strictly(descriptor.raw, schema.DESCRIPTOR)) == rows[position]

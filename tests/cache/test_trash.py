@@ -23,6 +23,7 @@ from ocitui.cache import (
     see,
     see_index,
 )
+from ocitui.cache.workspace import TRASH_NAME, size_in_own_folder
 from tests.cache.scenes import InterruptedDisk, Stop, StoppingDisk, interrupted, key
 from tests.cache.support import EROFS, OWN, SQUASHFS, trash, tree, write_cache
 
@@ -36,6 +37,29 @@ def directory(tmp_path: Path) -> Path:
 
 def packed(number: int) -> str:
     return f"{key(number)[0]}.squashfs"
+
+
+def test_its_size_however_deep_a_directory_in_it_is(tmp_path: Path) -> None:
+    (tmp_path / OWN / "trash").mkdir(parents=True)
+    (tmp_path / OWN / "trash" / "file").write_bytes(bytes(12))
+    here = os.open(tmp_path / OWN / "trash", os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=here)
+        here = entered(here, "d")
+    try:
+        assert size_in_own_folder(tmp_path, TRASH_NAME) == 12
+    finally:
+        # What removes the scratch of tests goes no deeper than the interpreter does.
+        for _ in range(1100):
+            here = entered(here, "..")
+            os.rmdir("d", dir_fd=here)
+        os.close(here)
+
+
+def entered(folder: int, name: str) -> int:
+    there = os.open(name, os.O_RDONLY, dir_fd=folder)
+    os.close(folder)
+    return there
 
 
 async def test_it_is_listed(directory: Path) -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from ocitui.cache import Condition, Difference, PackerCache
-from ocitui.cache.index_file import Signature, look
+from ocitui.cache.index import Signature, look
 from ocitui.cache.watch import to_the_second
 from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, stored, until, write_cache
@@ -144,7 +144,8 @@ async def test_every_way_of_writing(write: Callable[[Path, bytes], None], direct
         now = await stream.has(1, 2)
         assert ([d.key for d in now.removed.values()], now.added) == ([key(0)], {})
         assert [d.size for d in now.changed.values()] == [5]
-        assert now.keys == [*now.changed, *grown.added]
+        assert now.index is not None
+        assert now.index.keys() == [*now.changed, *grown.added]
         assert stream.conditions == [SOUND]
 
 

@@ -169,6 +169,6 @@ def test_a_writer_that_stalls_in_it_is_told(index: Path, space: Workspace, clock
         late.write_bytes(THEIRS)
         ((_, holds),) = late_updates(space.directory)
         assert holds is not None
-        assert holds.to_bytes() == THEIRS
+        assert holds.data == THEIRS
         late.unlink()
         space.backups._known = None

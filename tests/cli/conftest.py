@@ -51,7 +51,7 @@ def demo(tmp_path: Path, pristine_demo: Path) -> Path:
 @pytest.fixture
 def ocitui(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ocitui:
     """Runs a command line. A torn index is not waited for."""
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
 
     def call(*words: str | Path) -> Outcome:
         status = run([str(word) for word in words])

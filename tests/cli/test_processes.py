@@ -244,7 +244,7 @@ def test_another_signal_ends_it_whatever_it_waits_for(number: signal.Signals, de
 
 JUDGING = """
 import signal, sys, threading
-from ocitui.cache import index_file
+from ocitui.cache import index
 from ocitui.cli import selectors
 from ocitui.cli.main import run
 def passing(judge, entries, filter_text):
@@ -255,7 +255,7 @@ def counted(*given):
     global read
     read += 1
     return read_once(*given)
-read, read_once, index_file.read_once = 0, index_file.read_once, counted
+read, read_once, index.read_once = 0, index.read_once, counted
 selectors.passing = lambda *given: list(passing(*given))
 # The tests themselves may run under nohup, which ignores one of them.
 signal.signal(int(sys.argv[1]), signal.SIG_DFL)

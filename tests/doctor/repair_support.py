@@ -68,7 +68,7 @@ def contents(directory: Path) -> Counter[str]:
 
 def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nothing waits for another program to end its write."""
-    for module in ("index_file", "transactions", "publish"):
+    for module in ("index", "transactions", "publish"):
         monkeypatch.setattr(f"ocitui.cache.{module}.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
 

@@ -127,7 +127,7 @@ async def test_damage_is_not_recorded_as_sound(sample: Sample) -> None:
     path.write_bytes(original[: inodes + 20] + bytes(16) + original[inodes + 36 :])
     report = await found(sample.directory, Depth.DEEP)
     assert codes(report.findings) == {"packed-damaged"}
-    assert Ledger.open(sample.directory).look(path.name) is None
+    assert Ledger.open(sample.directory).sound.get(path.name) is None
     assert report.coverage.first_seen == 3
 
 

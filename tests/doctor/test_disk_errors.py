@@ -38,9 +38,9 @@ class BadDisk(CacheFiles):
     def lstat_item(self, item: os.DirEntry[str]) -> os.stat_result:  # type: ignore[override]
         return self.lstat(item.name)
 
-    def open_fd(self, name: str, flags: int = os.O_RDONLY | os.O_NONBLOCK) -> int:
+    def open_fd(self, name: str) -> int:
         self._fail(name)
-        return super().open_fd(name, flags)
+        return super().open_fd(name)
 
 
 def bad_disk(ending: str, code: int = errno.EIO, *, at_stat: bool = False) -> Callable[[Path], CacheFiles]:

@@ -148,7 +148,7 @@ async def test_a_read_only_file_system(mounted: Path) -> None:
 async def test_every_index_the_daemon_would_not_load_has_a_finding(
     case: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
     if case["input"]:
         (tmp_path / "index.json").write_bytes((CONFORMANCE / case["input"]).read_bytes())
     report = await found(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import index_file
+from ocitui.cache import index
 from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.findings import Depth, Severity
 from tests.doctor.examine_support import Sample, all_codes, codes, found
@@ -16,7 +16,7 @@ from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody writes these files meanwhile."""
-    monkeypatch.setattr(index_file, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(index, "PATIENCE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("depth", list(Depth))

@@ -50,7 +50,7 @@ def place(made_sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Samp
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
 
 
 @st.composite

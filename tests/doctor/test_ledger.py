@@ -36,7 +36,7 @@ def test_what_was_recorded_is_known_to_the_next(tmp_path: Path) -> None:
     packed.write_bytes(b"packed")
     written = ledger.record(NAME, os.stat(packed), HASH, checked=12.9, read_through=True)
     ledger.flush()
-    found = Ledger.open(tmp_path).look(NAME)
+    found = Ledger.open(tmp_path).sound.get(NAME)
     assert found == written
     assert found is not None
     assert (found.sha256, found.checked, found.read_through, found.whole) == (HASH, 12, True, False)
@@ -53,7 +53,7 @@ def test_nothing_is_written_before_the_flush(tmp_path: Path) -> None:
 def test_the_last_record_of_a_name_counts(tmp_path: Path) -> None:
     record(tmp_path, NAME)
     record(tmp_path, NAME, sha256="c" * 64)
-    found = Ledger.open(tmp_path).look(NAME)
+    found = Ledger.open(tmp_path).sound.get(NAME)
     assert found is not None
     assert found.sha256 == "c" * 64
 
@@ -61,17 +61,17 @@ def test_the_last_record_of_a_name_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["with space.tar", "ü.erofs", "a%20b.tar", "\udcff.squashfs", "line\nbreak.tar"])
 def test_any_name(name: str, tmp_path: Path) -> None:
     record(tmp_path, name)
-    assert Ledger.open(tmp_path).look(name) is not None
+    assert Ledger.open(tmp_path).sound.get(name) is not None
 
 
 def test_a_torn_last_line_is_passed_over_and_ended(tmp_path: Path) -> None:
     record(tmp_path, NAME, "other.tar")
     path = ledger_file(tmp_path)
     path.write_bytes(path.read_bytes()[:-20])
-    assert [Ledger.open(tmp_path).look(name) is not None for name in (NAME, "other.tar")] == [True, False]
+    assert [Ledger.open(tmp_path).sound.get(name) is not None for name in (NAME, "other.tar")] == [True, False]
     record(tmp_path, "third.tar")
     ledger = Ledger.open(tmp_path)
-    assert [ledger.look(name) is not None for name in (NAME, "other.tar", "third.tar")] == [True, False, True]
+    assert [ledger.sound.get(name) is not None for name in (NAME, "other.tar", "third.tar")] == [True, False, True]
 
 
 @given(data=st.data())
@@ -94,7 +94,7 @@ def test_any_bytes_are_a_ledger(data: bytes, tmp_path_factory: pytest.TempPathFa
     ledger_file(directory).write_bytes(data)
     assert Ledger.open(directory).sound == {}
     record(directory, NAME)
-    assert Ledger.open(directory).look(NAME) is not None
+    assert Ledger.open(directory).sound.get(NAME) is not None
 
 
 def test_old_lines_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_old_lines_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         record(tmp_path, NAME, sha256=f"{number:064x}")
     lines = ledger_file(tmp_path).read_bytes().count(b"\n")
     assert lines <= 13
-    found = Ledger.open(tmp_path).look(NAME)
+    found = Ledger.open(tmp_path).sound.get(NAME)
     assert found is not None
     assert found.sha256 == f"{49:064x}"
     assert sorted(os.listdir(tmp_path / ".ocitui")) == ["ledger", "ledger.lock"]
@@ -123,7 +123,9 @@ def test_programs_write_at_the_same_time(tmp_path: Path, monkeypatch: pytest.Mon
         thread.join()
     ledger = Ledger.open(tmp_path)
     found = {
-        f"{writer}-{number}.tar": ledger.look(f"{writer}-{number}.tar") for writer in range(4) for number in range(10)
+        f"{writer}-{number}.tar": ledger.sound.get(f"{writer}-{number}.tar")
+        for writer in range(4)
+        for number in range(10)
     }
     assert {name: one.sha256 for name, one in found.items() if one} == {
         f"{writer}-{number}.tar": f"{30 + number:064x}" for writer in range(4) for number in range(10)
@@ -134,7 +136,7 @@ def test_a_stored_file_is_recorded_by_what_it_is(tmp_path: Path) -> None:
     packed = tmp_path / NAME
     packed.write_bytes(b"packed" * 1000)
     record_stored(tmp_path, packed)
-    found = Ledger.open(tmp_path).look(NAME)
+    found = Ledger.open(tmp_path).sound.get(NAME)
     assert found is not None
     assert found.sha256 == digest_of(packed)
     assert found.same_file(os.stat(packed))
@@ -149,4 +151,4 @@ def test_where_it_cannot_be_written(tmp_path: Path) -> None:
     record_stored(tmp_path, tmp_path / "absent")
     (tmp_path / ".ocitui").unlink()
     ledger.flush()
-    assert Ledger.open(tmp_path).look(NAME) is not None
+    assert Ledger.open(tmp_path).sound.get(NAME) is not None

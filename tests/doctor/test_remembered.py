@@ -175,7 +175,7 @@ async def test_what_is_sound_now_is_forgotten(harm: Harm, sample: Sample, monkey
     monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", hash_file)
     if harm is lacking:
         # What it was compared with is gone: there is nothing left that it lacks but the program.
-        before = Ledger.open(sample.directory).look(path.name)
+        before = Ledger.open(sample.directory).sound.get(path.name)
         assert before is None
         monkeypatch.setattr("ocitui.doctor.check.deep.lacking", lambda tree, other: [])
         monkeypatch.setattr("ocitui.doctor.check.deep.has_program", lambda tree, program: True)
@@ -195,7 +195,7 @@ async def test_what_cannot_be_looked_at_again_still_holds(
         monkeypatch.setattr("ocitui.doctor.check.deep.has_program", lambda tree, program: None)
         report = await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, TAR)}))
     assert problem(report).fingerprint == first.fingerprint
-    assert Ledger.open(sample.directory).look(path.name) is None
+    assert Ledger.open(sample.directory).sound.get(path.name) is None
     assert problem(await found(sample.directory)).fingerprint == first.fingerprint
 
 

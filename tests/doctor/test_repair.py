@@ -551,7 +551,7 @@ async def test_the_ledger_says_which_copy_is_good(sample: Sample, tmp_path: Path
     (other / path.name).write_bytes(content)
     _, plan = await planned(sample.directory, sources=(str(other),))
     await repaired(sample.directory, plan)
-    record = Ledger.open(sample.directory).look(path.name)
+    record = Ledger.open(sample.directory).sound.get(path.name)
     assert record is not None
     assert record.sha256 == digest_of(path)
     assert record.same_file(os.stat(path))

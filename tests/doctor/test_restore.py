@@ -247,7 +247,7 @@ async def test_what_came_in_is_on_record_as_it_was_read(
     _, plan = await planned(imported.directory, sources=(text,))
     monkeypatch.delattr("ocitui.cache.ledger.hash_file")
     await repaired(imported.directory, plan)
-    record = Ledger.open(imported.directory).look(path.name)
+    record = Ledger.open(imported.directory).sound.get(path.name)
     assert record is not None
     assert record.same_file(path.stat())
     assert (record.sha256, record.first_seen) == (hashlib.sha256(path.read_bytes()).hexdigest(), False)

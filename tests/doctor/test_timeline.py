@@ -56,7 +56,7 @@ GONE = Verdict(IndexOutcome.CREATED)
 
 
 def backup(kept: float, entries: int) -> Backup:
-    return Backup("name", kept, entries, 100, False, "0" * 32)
+    return Backup(kept, entries, 100, False, "0" * 32)
 
 
 def facts(verdict: Verdict, daemon: DaemonState = RUNS, **more: Any) -> TimelineFacts:
@@ -130,7 +130,7 @@ def test_a_daemon_that_had_started_on_an_emptied_index_has_nothing_to_give() -> 
 async def test_entries_that_were_gone_at_its_start(
     tmp_path: Path, who: str, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
     index, cache = tmp_path / "index.json", PackerCache(tmp_path)
     write_cache(tmp_path, range(3))
     whole = index.read_bytes()
@@ -281,7 +281,7 @@ def test_commands_name_a_cache_that_is_not_the_daemons_own(tmp_path: Path) -> No
 
 
 async def test_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
     write_cache(tmp_path, range(3))
     keep_backup(tmp_path, (tmp_path / "index.json").read_bytes())
     async with await PackerCache.open(tmp_path) as cache:

@@ -29,7 +29,7 @@ SQUASHFS, EROFS, TAR = PackedFormat
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is being written here, so there is nothing to wait for."""
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
 
 
 def bad(links: tuple[Link, ...]) -> list[str]:

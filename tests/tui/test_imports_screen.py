@@ -81,7 +81,7 @@ async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int,
         assert "importing" not in one.status
         [done] = [job.result for job in one.session.imports.jobs if job.result is not None]
         packed = done.image.path.name
-        await one.until(lambda: Ledger.open(cache).look(packed) is not None, "its hash is noted")
+        await one.until(lambda: Ledger.open(cache).sound.get(packed) is not None, "its hash is noted")
 
 
 async def test_ctrl_c_cancels_the_import_that_runs(tmp_path: Path) -> None:

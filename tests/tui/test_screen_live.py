@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import Condition, index_file
+from ocitui.cache import Condition
+from ocitui.cache import index as index_module
 from ocitui.cache.files import identity_of
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.judge import Judge
@@ -176,7 +177,7 @@ def _count_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
     def look(directory: Path) -> object:
         looks.append(None)
-        return index_file.look(directory)
+        return index_module.look(directory)
 
     monkeypatch.setattr("ocitui.cache.watch.look", look)
     return looks

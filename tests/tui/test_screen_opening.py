@@ -23,7 +23,7 @@ _REFUSED = [one for one in recorded("indexes.json") if one["outcome"] in ("reset
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is being written here, so what does not read is corrupt sooner."""
     monkeypatch.setattr("ocitui.cache.watch.PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr("ocitui.cache.index_file.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("size", [SMALL, MIDDLE, WIDE])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import index_file
+from ocitui.cache import index
 from ocitui.tui.terminal import Terminal
 from tests.tui.cache_support import BUSYBOX, SEVEN, Image, make_cache, many, packed_path, write_index
 from tests.tui.line_support import RecordedCells, line_of
@@ -151,7 +151,7 @@ async def test_an_idle_screen_writes_nothing(tmp_path: Path, monkeypatch: pytest
 
     def look(directory: Path) -> object:
         looks.append(None)
-        return index_file.look(directory)
+        return index.look(directory)
 
     monkeypatch.setattr("ocitui.cache.watch.look", look)
     async with desk(make_cache(tmp_path / "image")) as one:

@@ -71,7 +71,7 @@ def verdict_command(settings: Settings) -> ExitCode:
 
     Exits with 0 where it would load or create it, with 1 where it would lose it or refuse to start.
     """
-    from ocitui.cache.index_file import read_patiently
+    from ocitui.cache.index import read_patiently
 
     verdict = read_patiently(settings.directory).verdict
     answer(settings, lambda: verdict_json(verdict), _explain(settings, verdict))
@@ -109,7 +109,7 @@ _DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
 
 def _index(settings: Settings) -> ImageIndex:
     """Raises CorruptIndexError, CacheDirectoryError."""
-    from ocitui.cache.index_file import read_patiently
+    from ocitui.cache.index import read_patiently
 
     seen = read_patiently(settings.directory)
     seen.require_sound(settings.directory)

@@ -186,7 +186,7 @@ class DeepChecks:
         try:
             with self._files.open(file.name) as opened:
                 reading.stat = os.fstat(opened.fileno())
-                reading.known = self._ledger.look(file.name)
+                reading.known = self._ledger.sound.get(file.name)
                 reading.damage = self._ledger.damage(file.name, reading.stat)
                 if not again and self._is_fresh(reading):
                     reading.earlier = True
@@ -347,7 +347,7 @@ def sound_trees(
     for format in formats:
         name = packed_name(digest, format)
         with suppress(OSError), open_bounded(directory / name, follow=False) as opened:
-            found, known = os.fstat(opened.fileno()), ledger.look(name)
+            found, known = os.fstat(opened.fileno()), ledger.sound.get(name)
             check = check_packed_file(opened.fileno(), found.st_size)
             if check.problem or check.found is not format or ledger.damage(name, found) is not None:
                 continue

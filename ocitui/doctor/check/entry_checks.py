@@ -382,7 +382,7 @@ def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where
     """Look into a packed file that is there."""
     try:
         with files.open(name) as file:
-            size = files.size(file)
+            size = os.fstat(file.fileno()).st_size
             check = check_packed_file(file.fileno(), size)
     except OSError as error:
         return HeaderLook([unreadable(error, FileKind.PACKED, at)], read=False)

@@ -15,8 +15,7 @@ from ocitui.cache import Descriptor, ImageIndex, ImageName, IndexOutcome, Transa
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
 from ocitui.cache.errors import CacheDirectoryError, DocumentError, InvalidNameError
 from ocitui.cache.files import INDEX_NAME, known_format, usable_digest, usual_digest, valid_digest
-from ocitui.cache.index import Key
-from ocitui.cache.index_file import IndexFile, Signature, look, read_patiently
+from ocitui.cache.index import IndexFile, Key, Signature, look, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.records import Identity, some_of

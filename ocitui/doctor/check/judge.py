@@ -19,8 +19,7 @@ import msgspec
 
 from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheDirectoryError, Descriptor, ImageIndex, PackedFormat
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, identity_of, known_format, manifest_name, valid_digest
-from ocitui.cache.index import Key
-from ocitui.cache.index_file import look
+from ocitui.cache.index import Key, look
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
 from ocitui.cache.listing import FIRST_PACKED, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
 

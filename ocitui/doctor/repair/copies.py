@@ -309,7 +309,7 @@ def _looked_through(
     wants = wanted.content.removeprefix("sha256:")
     if damage is not None and not (damage.sha256 and wants):
         raise NotGoodError(damage.seen)
-    record = ledger.look(wanted.name) if ledger is not None else None
+    record = ledger.sound.get(wanted.name) if ledger is not None else None
     recorded = record.sha256 if record is not None else ""
     if wanted.strictly and not (wants or recorded):
         raise NotGoodError("nobody recorded its sha256, so that it may lack as much as what it is to replace")

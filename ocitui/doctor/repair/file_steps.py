@@ -137,7 +137,7 @@ class FileMends(msgspec.Struct, frozen=True):
             raw = await self._right(wanted)
         config = _read(Document.config, raw) if about else None
         for name, concerned in about.items():
-            record, format = self.ledger.look(name), known_format(os.path.splitext(name)[1][1:])
+            record, format = self.ledger.sound.get(name), known_format(os.path.splitext(name)[1][1:])
             wanted = WantedFile(
                 name,
                 digest,

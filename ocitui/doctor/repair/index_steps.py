@@ -72,7 +72,7 @@ def _replace(
         why = f"no index can be made of what is left: {error.message}"
         outcome.leave(findings, why, "give a good index.json")
         return None
-    there, data = snapshot.seen_at(INDEX_NAME), index.to_bytes()
+    there, data = snapshot.seen_at(INDEX_NAME), index.data
     fate, size = (Fate.PLACED, len(data)) if there is None else (Fate.REPLACED, there.size)
     whole = WholeIndex(index, (None,) * len(index))
     return RepairStep(

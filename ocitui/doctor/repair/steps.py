@@ -14,7 +14,7 @@ import msgspec
 from ocitui.cache import ChangeMode, Descriptor, ImageIndex, PackedFormat
 from ocitui.cache.changes import Discard, IndexReplacement, IndexSeen, Insert, Place, Seen, see_index
 from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.index_file import look
+from ocitui.cache.index import look
 from ocitui.cache.listing import Listing
 from ocitui.importing.sources.opening import SourceOptions
 from ocitui.text import short_digest
@@ -289,7 +289,7 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
             findings.append(one)
         else:
             gone.append(one)
-    data = reading.data if reading.index is None else reading.index.to_bytes()
+    data = reading.data if reading.index is None else reading.index.data
     found = listing.get(INDEX_NAME)
     try:
         in_place = found is not None and found.regular and data is not None
