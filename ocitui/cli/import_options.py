@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
@@ -24,40 +23,6 @@ COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", 
 FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
 PREFIXES = (*FILE_PREFIXES, "docker://")
 _FILE = click.Path()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRegistry:
-    """How to ask registries; None and False where nothing was typed."""
-
-    tls_ca: str | None = None
-    plain_http: bool = False
-    authfile: str | None = None
-    mirror: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedSource(AskedRegistry):
-    """A source and how to read it."""
-
-    source: str
-    format: str | None = None
-    platform: str | None = None
-    manifest: str | None = None
-    config: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedImport(AskedSource):
-    """An import; ``max_bytes`` is in bytes."""
-
-    name: str | None = None
-    compression: str | None = None
-    level: int | None = None
-    max_bytes: int | None = None
-    max_entries: int | None = None
-    rename: bool = False
-    again: bool = False
 
 
 class SourceText(Text):
@@ -130,9 +95,7 @@ _IMPORT_OPTIONS = (
     click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
     click.option("--again", is_flag=True, help="Bring it in even where the cache has it already."),
 )
+# Their values are fields of ImportRequest, None and False where nothing was typed.
 registry_options = with_options(*_REGISTRY_OPTIONS)
-"""Their values are fields of AskedRegistry."""
 source_options = with_options(*_SOURCE_OPTIONS)
-"""Their values are fields of AskedSource."""
 import_options = with_options(*_IMPORT_OPTIONS, *_SOURCE_OPTIONS)
-"""Their values are fields of AskedImport."""

@@ -34,9 +34,8 @@ from ocitui.words.imports import outcome_text
 from ocitui.words.json_values import entry_json, transaction_json
 
 from .options import agree, cache_of, run_async
-from .output import InterruptedBySignalError, can_ask
+from .output import InterruptedBySignalError, Settings, can_ask
 from .progress import progress_shown
-from .settings import Settings
 
 _LATEST_NOTE = (
     "the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"

@@ -25,7 +25,7 @@ from .options import (
     wait_option,
     with_options,
 )
-from .settings import ExitCode, Given, Settings
+from .output import ExitCode, Given, Settings
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -21,8 +21,10 @@ from ocitui.text import parse_size, timestamp
 from .layout import paragraph
 from .output import (
     CancelledError,
+    Given,
     InterruptedBySignalError,
     NotAskedError,
+    Settings,
     Told,
     ask,
     can_ask,
@@ -30,7 +32,6 @@ from .output import (
     reported,
     say,
 )
-from .settings import Given, Settings
 
 if TYPE_CHECKING:
     Seconds: TypeAlias = click.ParamType[float]

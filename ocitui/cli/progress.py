@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
 from ocitui.text import clean, counted, human_size, human_span
 
 from .layout import cell_width, cut, shortened
-from .output import is_terminal, say
-from .settings import Settings
+from .output import Settings, is_terminal, say
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress

@@ -21,8 +21,7 @@ from ocitui.directory import default_directory
 from ocitui.text import short_digest
 
 from .options import FORMATS, ended_by_signals, run_async
-from .output import UsageProblemError, say
-from .settings import Settings
+from .output import Settings, UsageProblemError, say
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, PackerCache

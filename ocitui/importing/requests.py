@@ -96,9 +96,9 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             ),
         )
 
-    def packed_files(self) -> PackedFiles:
-        """The files of a packed source. Raises SourceError."""
-        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config))
+    def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
+        """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
+        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config), format)
 
     @property
     def pack_options(self) -> PackOptions:

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 import ocitui
 from ocitui.cache import errors
 from ocitui.cli.layout import Column, cell_width, lay_out
-from ocitui.cli.output import status_of
+from ocitui.cli.output import ExitCode, Given, status_of
 from ocitui.cli.selectors import whole_digest
-from ocitui.cli.settings import ExitCode, Given
 
 COLUMNS = (Column("NAME", shrink=True), Column("SIZE", right=True, rank=1), Column("PLACE", rank=2), Column("STATE"))
 

@@ -17,7 +17,16 @@ from ocitui.words.json_values import finding_json, summary_json
 
 from ..layout import paragraph
 from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
-from ..output import InterruptedBySignalError, UsageProblemError, emit_line, refuse_read_only, reported, say
+from ..output import (
+    ExitCode,
+    InterruptedBySignalError,
+    Settings,
+    UsageProblemError,
+    emit_line,
+    refuse_read_only,
+    reported,
+    say,
+)
 from ..progress import doctor_text, line_shown
 from ..selectors import (
     NoSuchFindingError,
@@ -27,7 +36,6 @@ from ..selectors import (
     find_keys,
     fingerprints,
 )
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.examine import ExamineOptions

@@ -10,8 +10,7 @@ import click
 
 from ocitui.help import TOPICS, styled, topic_text
 
-from ..output import is_terminal
-from ..settings import ExitCode
+from ..output import ExitCode, is_terminal
 
 
 def _complete_topic(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:

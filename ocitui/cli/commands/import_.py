@@ -10,10 +10,9 @@ import click
 
 from ocitui.cache import CacheError
 
-from ..import_options import AskedImport, import_options, source_argument
+from ..import_options import import_options, source_argument
 from ..options import writing, writing_cache
-from ..output import answer, is_terminal, say
-from ..settings import ExitCode, Settings
+from ..output import ExitCode, Settings, answer, is_terminal, say
 
 
 @click.command("import")
@@ -39,9 +38,8 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     from ..import_requests import import_request
     from ..import_run import carry_out, imported_json, imported_lines
 
-    asked = AskedImport(**typed)
     writing_cache(settings, "import an image")
-    request = import_request(asked)
+    request = import_request(**typed)
     _mention_interrupted(settings)
     done = carry_out(settings, request)
     answer(settings, lambda: imported_json(settings.directory, done), imported_lines(done))

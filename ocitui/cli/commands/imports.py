@@ -14,9 +14,18 @@ from ocitui.text import counted, human_size, timestamp
 
 from ..layout import Column, lay_out, terminal_width
 from ..options import agree, writing, writing_cache, yes_option
-from ..output import CancelledError, NoSuchImportError, UsageProblemError, answer, complain, say, status_of
+from ..output import (
+    CancelledError,
+    ExitCode,
+    NoSuchImportError,
+    Settings,
+    UsageProblemError,
+    answer,
+    complain,
+    say,
+    status_of,
+)
 from ..selectors import complete_import
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.importing.requests import UnfinishedImport

@@ -14,9 +14,8 @@ from ocitui.words.json_values import entry_json
 
 from ..layout import Column, lay_out, terminal_width
 from ..options import ended_by_signals, reading
-from ..output import emit_list, say, say_lines
+from ..output import ExitCode, Settings, emit_list, say, say_lines
 from ..selectors import filter_option, judged_entries, passing
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries

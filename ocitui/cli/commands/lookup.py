@@ -13,9 +13,8 @@ from ocitui.cache.names import NamedEntry, find_entry
 from ocitui.words.json_values import verdict_json
 
 from ..options import format_option, reading
-from ..output import answer, fail, say
+from ..output import ExitCode, Settings, answer, fail, say
 from ..selectors import complete_entry
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import Explanation, ImageIndex, Verdict

@@ -12,10 +12,8 @@ from ocitui.cache.names import find_entry
 
 from ..layout import paragraph, shortened
 from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import answer
+from ..output import ExitCode, Settings, answer, tell_done
 from ..selectors import complete_digest, complete_entry
-from ..settings import ExitCode, Settings
-from ..transactions import tell_done
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache

@@ -14,7 +14,7 @@ from ocitui.cache.names import find_entry
 from ocitui.text import counted
 from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
-from ..import_options import AskedRegistry, SourceText, registry_options
+from ..import_options import SourceText, registry_options
 from ..layout import Column, laid_out, lay_out, paragraph, text_width
 from ..options import (
     TRIES,
@@ -31,10 +31,9 @@ from ..options import (
     writing_cache,
     yes_option,
 )
-from ..output import UsageProblemError, emit, say
+from ..output import ExitCode, Settings, UsageProblemError, emit, say
 from ..progress import doctor_text, line_shown
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
@@ -52,7 +51,7 @@ ANY_KNOWN = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRepair(AskedRegistry):
+class AskedRepair:
     """A repair; ``adopt`` and ``names`` are written DIGEST=NAME."""
 
     apply: bool = False
@@ -67,6 +66,10 @@ class AskedRepair(AskedRegistry):
     registry: bool = False
     even_if_futile: bool = False
     daemon_hangs: bool = False
+    tls_ca: str | None = None
+    plain_http: bool = False
+    authfile: str | None = None
+    mirror: str | None = None
 
 
 repair_options = with_options(
@@ -194,7 +197,7 @@ def repair_request(
     Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
     from ocitui.doctor.repair.steps import RepairOptions
 
-    from ..import_requests import registry_access
+    from ..import_requests import REGISTRY_ONLY, registry_access
 
     return RepairOptions(
         only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings, index)),
@@ -207,7 +210,7 @@ def repair_request(
         sources=asked.sources,
         registry=asked.registry,
         even_if_futile=asked.even_if_futile,
-        access=registry_access(asked),
+        access=registry_access({name: getattr(asked, name) for name in REGISTRY_ONLY}),
     )
 
 

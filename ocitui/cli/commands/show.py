@@ -13,9 +13,8 @@ from ocitui.cache import DocumentError
 from ocitui.cache.files import check_directory
 
 from ..options import cache_of, reading, run_async
-from ..output import NoSuchDocumentError, complain, emit, emit_bytes, is_terminal, say
+from ..output import ExitCode, NoSuchDocumentError, Settings, complain, emit, emit_bytes, is_terminal, say
 from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache

@@ -17,10 +17,8 @@ from ocitui.text import counted, human_size, timestamp
 
 from ..layout import paragraph, shortened
 from ..options import Span, agree, cache_of, reading, run_async, shared_options, writing, writing_cache, yes_option
-from ..output import UsageProblemError, answer
+from ..output import ExitCode, Given, Settings, UsageProblemError, answer, tell_done
 from ..selectors import complete_trashed
-from ..settings import ExitCode, Given, Settings
-from ..transactions import tell_done
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, TrashedFile

@@ -12,9 +12,8 @@ from ocitui.cache.files import check_directory, known_format
 
 from ..layout import paragraph
 from ..options import FORMATS, cache_of, place, reading, run_async
-from ..output import answer
+from ..output import ExitCode, Settings, answer
 from ..selectors import complete_entry
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.doctor.why import Chain, FormatChain, Link
