@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import FORMATS, ByteSize, with_options
+from .options import FORMATS, byte_size, with_options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-    Text: TypeAlias = click.ParamType[str]
-else:
-    Text = click.ParamType  # not generic before click 8.4
 
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.
@@ -25,19 +21,15 @@ PREFIXES = (*FILE_PREFIXES, "docker://")
 _FILE = click.Path()
 
 
-class SourceText(Text):
-    """A source; its kinds and the paths behind them can be completed."""
+def complete_source(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """The kinds of sources, and the paths behind them."""
+    from click.shell_completion import CompletionItem
 
-    name = "source"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        prefix = next((prefix for prefix in PREFIXES if incomplete.startswith(prefix)), "")
-        if prefix in FILE_PREFIXES:
-            return [CompletionItem(prefix + path) for path in _paths_from(incomplete.removeprefix(prefix))]
-        begun = [CompletionItem(prefix) for prefix in PREFIXES if incomplete and prefix.startswith(incomplete)]
-        return begun or ([] if prefix else [CompletionItem(incomplete, type="file")])
+    prefix = next((prefix for prefix in PREFIXES if word.startswith(prefix)), "")
+    if prefix in FILE_PREFIXES:
+        return [CompletionItem(prefix + path) for path in _paths_from(word.removeprefix(prefix))]
+    begun = [CompletionItem(prefix) for prefix in PREFIXES if word and prefix.startswith(word)]
+    return begun or ([] if prefix else [CompletionItem(word, type="file")])
 
 
 def _paths_from(begun: str) -> Iterator[str]:
@@ -54,7 +46,7 @@ def _paths_from(begun: str) -> Iterator[str]:
             yield f"{place}{entry}{'/' if is_folder else ''}"
 
 
-source_argument = click.argument("source", type=SourceText())
+source_argument = click.argument("source", shell_complete=complete_source)
 _REGISTRY_OPTIONS = (
     click.option("--tls-ca", metavar="FILE", type=_FILE, help="Trust this authority (PEM) besides the system's."),
     click.option("--plain-http", is_flag=True, help="Speak http without TLS; this machine itself is asked so anyway."),
@@ -84,7 +76,7 @@ _IMPORT_OPTIONS = (
     click.option("--compression", type=click.Choice(COMPRESSIONS), help="[default: gzip in squashfs, none in erofs]."),
     click.option("--level", metavar="N", type=int, help="The compression's level [default: 6 for gzip in squashfs]."),
     click.option(
-        "--max-bytes", metavar="SIZE", type=ByteSize(), help="The most that the layers may unpack to [default: 64G]."
+        "--max-bytes", metavar="SIZE", type=byte_size, help="The most that the layers may unpack to [default: 64G]."
     ),
     click.option(
         "--max-entries",

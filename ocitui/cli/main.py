@@ -20,12 +20,13 @@ from .options import (
     directory_option,
     json_option,
     no_mouse_option,
+    pass_on,
     read_only_option,
     theme_option,
     wait_option,
     with_options,
 )
-from .output import ExitCode, Given, Settings
+from .output import ExitCode, Settings
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -132,39 +133,29 @@ def cli(context: click.Context, /, **typed: Any) -> int:
 
     Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
     """
-    context.obj = Given(**typed)
-    return ExitCode.CLEAN if context.invoked_subcommand else _open(context.obj, None)
+    pass_on(context, (*COMMANDS, "open"), typed)
+    return ExitCode.CLEAN if context.invoked_subcommand else _open(**typed)
 
 
 @click.command("open", hidden=True)
 @click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @screen_options
-@click.pass_context
-def open_command(context: click.Context, /, directory_word: Path, **typed: Any) -> int:
+def open_command(directory_word: Path, **typed: Any) -> int:
     """Open the screen on DIR."""
-    return _open(Given(**typed).over(context.find_object(Given) or Given()), directory_word)
+    return _open(**typed | {"directory": directory_word})
 
 
 cli.opener = open_command
 
 
-def _open(given: Given, word: Path | None) -> int:
+def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
     _need_terminal()
     from ocitui.tui.app import run_screen
     from ocitui.tui.session import ScreenOptions
 
-    settings = given.settings
-    return run_screen(
-        ScreenOptions(
-            directory=word or settings.directory,
-            read_only=settings.read_only,
-            theme=given.theme,
-            mouse=not given.no_mouse,
-            wait=settings.wait,
-            whole_frames=given.whole_frames,
-        )
-    )
+    directory = directory or default_directory()
+    return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))
 
 
 def _need_terminal() -> None:
@@ -216,9 +207,8 @@ def _usage_problem(error: click.ClickException, args: list[str]) -> int:
     path = context.command_path if context else _named_command(args)
     message = error.format_message().rstrip(".")
     hint = getattr(error, "hint", f"see {path} --help")
-    given = context.find_object(Given) if context else None
-    directory = (given.directory if given else None) or _named_directory(args) or default_directory()
-    fail(Settings(directory, as_json="--json" in args), "usage", " ".join(message.split()), hint)
+    settings = Settings(_named_directory(args) or default_directory(), as_json="--json" in args)
+    fail(settings, "usage", " ".join(message.split()), hint)
     return ExitCode.USAGE
 
 

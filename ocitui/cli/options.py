@@ -6,22 +6,21 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
 from ocitui.cache import PlanChangedError
-from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
+from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 from ocitui.text import parse_size, timestamp
 
 from .layout import paragraph
 from .output import (
     CancelledError,
-    Given,
     InterruptedBySignalError,
     NotAskedError,
     Settings,
@@ -34,11 +33,7 @@ from .output import (
 )
 
 if TYPE_CHECKING:
-    Seconds: TypeAlias = click.ParamType[float]
-    Number: TypeAlias = click.ParamType[int]
     from ocitui.cache import PackerCache
-else:
-    Seconds = Number = click.ParamType  # not generic before click 8.4
 
 
 P = ParamSpec("P")
@@ -49,18 +44,20 @@ _SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", re.ASCII | re.IGN
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
 
 
-class Span(Seconds):
-    """Seconds, written as 30d, 12h or 90m; a bare number is days."""
+def span(text: str) -> float:
+    """Seconds, written as 30d, 12h or 90m; a bare number is days. Raises BadParameter."""
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a span of time like 30d or 12h")
+    return float(match[1]) * _UNITS[match[2].lower()]
 
-    name = "span"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        match = _SPAN.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a span of time like 30d or 12h", param, ctx)
-        return float(match[1]) * _UNITS[match[2].lower()]
+def byte_size(text: str) -> int:
+    """Bytes, written as 64G or 1.5T: powers of 1024. Raises BadParameter."""
+    size = parse_size(text)
+    if not size:
+        raise click.BadParameter(f"{text!r} is not a size like 500M or 64G")
+    return size
 
 
 depth_option = click.option(
@@ -127,6 +124,12 @@ class NoTerminalError(click.UsageError):
         self.hint = hint
 
 
+def pass_on(context: click.Context, names: Iterable[str], typed: Mapping[str, Any]) -> None:
+    """Have the commands of these names take what was typed before their own, where it is not typed behind them too."""
+    given = {name: value for name, value in typed.items() if value is not None and value is not False}
+    context.default_map = dict.fromkeys(names, given)
+
+
 def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
     """Give a command -C and --json, and the function its Settings."""
     return directory_option(json_option(_read_only_anyway_option(_with_settings(function))))
@@ -145,26 +148,12 @@ def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
 def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
-        shared = ("directory", "as_json", "read_only", "wait")
-        typed: dict[str, Any] = {name: kwargs.pop(name) for name in shared if name in kwargs}
-        settings = Given(**typed).over(click.get_current_context().find_object(Given) or Given()).settings
+        typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in ("directory", "as_json", "read_only", "wait")}
+        directory, as_json, read_only, wait = typed.values()
+        settings = Settings(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0)
         return reported(settings, lambda: function(settings, *args, **kwargs))
 
     return command
-
-
-class ByteSize(Number):
-    """Bytes, written as 64G or 1.5T: powers of 1024."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        size = parse_size(str(value))
-        if not size:
-            self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
-        return size
 
 
 T = TypeVar("T")

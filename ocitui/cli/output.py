@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,6 @@ from ocitui.cache.errors import (
     NoSuchTransactionError,
     ReadOnlyError,
 )
-from ocitui.directory import default_directory
 from ocitui.text import clean, counted
 
 if TYPE_CHECKING:
@@ -60,28 +59,6 @@ class Settings:
     read_only: bool = False
     wait: float = 0.0
     as_lines: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Options as they were typed, before or after the command's name; None or False where they were not."""
-
-    directory: Path | None = None
-    as_json: bool = False
-    read_only: bool = False
-    wait: float | None = None
-    theme: str | None = None
-    no_mouse: bool = False
-    whole_frames: bool = False
-
-    def over(self, earlier: Given) -> Given:
-        """These options, with those typed earlier where these say nothing."""
-        typed = {name: value for name, value in asdict(self).items() if value is not None and value is not False}
-        return replace(earlier, **typed)
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(self.directory or default_directory(), self.as_json, self.read_only, self.wait or 0.0)
 
 
 def say(*lines: str, err: bool = False) -> None:

@@ -16,7 +16,7 @@ from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
 from ..layout import paragraph
-from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
+from ..options import byte_size, cache_of, depth_option, keep_index_aside, keeping, place, run_async, span, with_options
 from ..output import (
     ExitCode,
     InterruptedBySignalError,
@@ -65,13 +65,9 @@ class AskedCheck:
     forget_all: bool = False
 
 
-class Rate(ByteSize):
-    """Bytes a second, written as 50M or 50M/s."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return super().convert(value.removesuffix("/s") if isinstance(value, str) else value, param, ctx)
+def rate(text: str) -> int:
+    """Bytes a second, written as 50M or 50M/s. Raises BadParameter."""
+    return byte_size(text.removesuffix("/s"))
 
 
 check_options = with_options(
@@ -98,9 +94,9 @@ check_options = with_options(
     click.option(
         "--jobs", metavar="N", type=click.IntRange(1, MOST_JOBS), help="Packed files read at once [default: 2]."
     ),
-    click.option("--max-rate", metavar="SIZE/s", type=Rate(), help="Read no faster than this, as 50M/s."),
+    click.option("--max-rate", metavar="SIZE/s", type=rate, help="Read no faster than this, as 50M/s."),
     click.option(
-        "--older-than", metavar="SPAN", type=Span(), help="Deep: pass over what was found sound since, as 30d or 12h."
+        "--older-than", metavar="SPAN", type=span, help="Deep: pass over what was found sound since, as 30d or 12h."
     ),
     click.option(
         "--prometheus",

@@ -14,7 +14,7 @@ from ocitui.cache.names import find_entry
 from ocitui.text import counted
 from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
-from ..import_options import SourceText, registry_options
+from ..import_options import complete_source, registry_options
 from ..layout import Column, laid_out, lay_out, paragraph, text_width
 from ..options import (
     TRIES,
@@ -86,8 +86,8 @@ repair_options = with_options(
         "--from",
         "sources",
         metavar="SOURCE",
-        type=SourceText(),
         multiple=True,
+        shell_complete=complete_source,
         help="Restore from here: another cache, or what ocitui import takes. Repeatable.",
     ),
     click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest."),

@@ -16,8 +16,19 @@ from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..layout import paragraph, shortened
-from ..options import Span, agree, cache_of, reading, run_async, shared_options, writing, writing_cache, yes_option
-from ..output import ExitCode, Given, Settings, UsageProblemError, answer, tell_done
+from ..options import (
+    agree,
+    cache_of,
+    pass_on,
+    reading,
+    run_async,
+    shared_options,
+    span,
+    writing,
+    writing_cache,
+    yes_option,
+)
+from ..output import ExitCode, Settings, UsageProblemError, answer, tell_done
 from ..selectors import complete_trashed
 
 if TYPE_CHECKING:
@@ -33,7 +44,7 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
     Without a command it lists. What lies in the trash takes room on the disk until it is emptied, which ocitui never
     does by itself.
     """
-    context.obj = Given(**shared).over(context.find_object(Given) or Given())
+    pass_on(context, trash_command.commands, shared)
     return ExitCode.CLEAN if context.invoked_subcommand else int(context.invoke(trash_list_command))
 
 
@@ -68,7 +79,7 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
 
 @trash_command.command("empty", short_help="Remove files for good, after a question.")
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_trashed)
-@click.option("--older-than", metavar="SPAN", type=Span(), help="Only what went there so long ago, as 30d or 12h.")
+@click.option("--older-than", metavar="SPAN", type=span, help="Only what went there so long ago, as 30d or 12h.")
 @yes_option
 @writing
 def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: float | None, agreed: bool) -> ExitCode:
