@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +54,12 @@ class Imported:
         return [*self.result.notes, *_about_tag(self.result.image.name)]
 
 
-@dataclass(slots=True)
 class _Run:
     """One import while it runs; ``import_id`` is its record's, ``is_new`` unless that was there before."""
 
-    settings: Settings
-    request: ImportRequest
-    import_id: str = ""
-    is_new: bool = True
-    cache: PackerCache = field(init=False)
-    began: float = field(default_factory=time.time)
-
-    def __post_init__(self) -> None:
-        self.cache = cache_of(self.settings)
+    def __init__(self, settings: Settings, request: ImportRequest, import_id: str) -> None:
+        self.settings, self.request, self.import_id = settings, request, import_id
+        self.is_new, self.cache, self.began = not import_id, cache_of(settings), time.time()
 
     async def work(self, progress: ProgressCall) -> ImportResult:
         await asyncio.to_thread(remove_abandoned, self.cache.directory)
@@ -96,28 +89,19 @@ class _Run:
         return "; ".join(said) + ("" if to_go_on else ", see ocitui imports") if said else "the cache is as it was"
 
 
-def carry_out(settings: Settings, request: ImportRequest) -> Imported:
-    """Import an image. Where the cache has it under another name, the operator is asked, if there is one.
+def carry_out(settings: Settings, request: ImportRequest, import_id: str = "") -> Imported:
+    """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
 
-    Raises NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises.
+    Where the cache has the image under another name, the operator is asked, if there is one. Raises
+    NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises.
     """
-    return _asking(_Run(settings, request))
-
-
-def go_on(settings: Settings, request: ImportRequest, import_id: str) -> Imported:
-    """The same for an interrupted import, whose record stays unless it comes to its end."""
-    return _asking(_Run(settings, request, import_id, is_new=False))
-
-
-def _asking(run: _Run) -> Imported:
     try:
-        return _carried_out(run)
+        return _carried_out(_Run(settings, request, import_id))
     except NamedOtherwiseError as error:
         if not can_ask():
             raise
-        agree(run.settings, False, [error.message, *_about_renaming(run.request)], "give the entry the new name?")
-    renaming = msgspec.structs.replace(run.request, rename=True)
-    return _carried_out(_Run(run.settings, renaming, "" if run.is_new else run.import_id, run.is_new))
+        agree(settings, False, [error.message, *_about_renaming(request)], "give the entry the new name?")
+    return _carried_out(_Run(settings, msgspec.structs.replace(request, rename=True), import_id))
 
 
 def _about_renaming(request: ImportRequest) -> list[str]:

@@ -204,18 +204,12 @@ def _usage_problem(error: click.ClickException, args: list[str]) -> int:
     from .output import fail
 
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else _named_command(args)
+    path = context.command_path if context else next((f"ocitui {word}" for word in args if word in COMMANDS), "ocitui")
     message = error.format_message().rstrip(".")
     hint = getattr(error, "hint", f"see {path} --help")
     settings = Settings(_named_directory(args) or default_directory(), as_json="--json" in args)
     fail(settings, "usage", " ".join(message.split()), hint)
     return ExitCode.USAGE
-
-
-def _named_command(args: list[str]) -> str:
-    """The command that was meant by words that could not be parsed."""
-    known = cli.list_commands(click.Context(cli))
-    return next((f"ocitui {word}" for word in args if word in known), "ocitui")
 
 
 def _named_directory(args: list[str]) -> Path | None:

@@ -80,6 +80,11 @@ def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return give
 
 
+def repeatable(*names: str, metavar: str, help: str, complete: Callable[..., Any]) -> Callable[[F], F]:
+    """An option that may be given several times, with words that a shell can complete."""
+    return click.option(*names, metavar=metavar, multiple=True, shell_complete=complete, help=help)
+
+
 # The cache's own names for these are a heavy import; a test holds them together.
 FORMATS = ("squashfs", "erofs", "tar")
 THEMES = ("dark", "light", "ansi")

@@ -16,7 +16,18 @@ from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
 from ..layout import paragraph
-from ..options import byte_size, cache_of, depth_option, keep_index_aside, keeping, place, run_async, span, with_options
+from ..options import (
+    byte_size,
+    cache_of,
+    depth_option,
+    keep_index_aside,
+    keeping,
+    place,
+    repeatable,
+    run_async,
+    span,
+    with_options,
+)
 from ..output import (
     ExitCode,
     InterruptedBySignalError,
@@ -38,9 +49,8 @@ from ..selectors import (
 )
 
 if TYPE_CHECKING:
-    from ocitui.doctor.check.examine import ExamineOptions
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.findings import Finding
+    from ocitui.cache.index import Key
+    from ocitui.doctor.findings import Finding, Severity
     from ocitui.doctor.report import Report
 
 SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
@@ -72,13 +82,8 @@ def rate(text: str) -> int:
 
 check_options = with_options(
     depth_option,
-    click.option(
-        "--entry",
-        "entries",
-        metavar="ENTRY",
-        multiple=True,
-        shell_complete=complete_entry,
-        help="Look only at these entries, repeatable.",
+    repeatable(
+        "--entry", "entries", metavar="ENTRY", complete=complete_entry, help="Look only at these entries, repeatable."
     ),
     click.option(
         "--fail-on",
@@ -104,19 +109,14 @@ check_options = with_options(
         type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
         help="Write metrics for node_exporter's textfile collector; - is standard output, in place of the findings.",
     ),
-    click.option(
+    repeatable(
         "--acknowledge",
         metavar="ID",
-        multiple=True,
-        shell_complete=complete_finding,
+        complete=complete_finding,
         help="Accept a finding by the id it is shown with; it stays so until it changes. Repeatable.",
     ),
-    click.option(
-        "--forget",
-        metavar="ID",
-        multiple=True,
-        shell_complete=complete_acknowledged,
-        help="No longer accept this finding, repeatable.",
+    repeatable(
+        "--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable."
     ),
     click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any."),
 )
@@ -149,81 +149,69 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
     from ocitui.cache.disk import refuse_inside
     from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
-    from ocitui.doctor.prometheus import write_prometheus
+    from ocitui.doctor.prometheus import prometheus, write_prometheus
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
         refuse_inside(settings.directory, asked.prometheus)
     acceptance = Acceptance.begin(settings, asked)
-    output: CheckOutput = MetricsOutput() if metrics_only else TextOutput(settings, asked)
+    least = Severity(asked.severity or (Severity.INFO if asked.show_all or settings.as_json else Severity.LOW))
+    output = CheckOutput() if metrics_only else TextOutput(settings, asked, least)
     if settings.as_json:
-        output = JsonOutput(settings, asked, acceptance.accepts)
+        output = JsonOutput(settings, least, acceptance.accepts)
     report, kept = _examine(settings, asked, output)
     report = acceptance.end(report)
     if not settings.read_only:
         remember_told(settings.directory, report.findings)
-    if asked.prometheus is not None and not metrics_only:
+    if metrics_only:
+        say(*prometheus(report).splitlines())
+    elif asked.prometheus is not None:
         write_prometheus(report, asked.prometheus)
     failed = report.fails(Severity(asked.fail_on))
     output.done(report, kept, failed=failed)
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
 
 
-def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
-    """What is asked for, as the doctor takes it; the entries are not among it."""
-    from ocitui.doctor.check.examine import ExamineOptions
-    from ocitui.doctor.findings import Depth
-
-    options = ExamineOptions(
-        Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
-    )
-    return options if asked.jobs is None else replace(options, jobs=asked.jobs)
-
-
 def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tuple[Report, tuple[str, ...]]:
     import asyncio
 
+    from ocitui.doctor.check.examine import ExamineOptions, examining
+    from ocitui.doctor.check.pacing import Progress
     from ocitui.doctor.findings import Depth
+    from ocitui.doctor.report import Report
 
     found: list[Finding] = []
+    depth = Depth(asked.depth)
+    options = ExamineOptions(
+        depth, max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
+    )
+    if asked.jobs is not None:
+        options = replace(options, jobs=asked.jobs)
+
+    async def follow(keys: frozenset[Key] | None) -> Report:
+        async with aclosing(examining(settings.directory, replace(options, keys=keys))) as stream:
+            async for news in stream:
+                if isinstance(news, Report):
+                    return news
+                if isinstance(news, Progress):
+                    show(news)
+                else:
+                    found.extend(news)
+                    output.found(news)
+        raise AssertionError("the stream ends with the report")
 
     async def work() -> tuple[Report, tuple[str, ...]]:
         keys = await find_keys(cache_of(settings), asked.entries)
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
-        options = replace(examine_options(settings, asked), keys=keys)
-        return await asyncio.gather(_follow(settings, options, output, found, show), keep_index_aside(settings))
+        return await asyncio.gather(follow(keys), keep_index_aside(settings))
 
     try:
         with line_shown(doctor_text) as show:
             return run_async(work())
     except InterruptedBySignalError as error:
         output.stopped(found)
-        hint = _GOES_ON if asked.depth == Depth.DEEP and not settings.read_only else "no entry was changed"
+        hint = _GOES_ON if depth is Depth.DEEP and not settings.read_only else "no entry was changed"
         raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
-
-
-async def _follow(
-    settings: Settings,
-    options: ExamineOptions,
-    output: CheckOutput,
-    found: list[Finding],
-    show: Callable[[Progress], None],
-) -> Report:
-    """The report; what comes before it is shown as it comes, and gathered in ``found``."""
-    from ocitui.doctor.check.examine import examining
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.report import Report
-
-    async with aclosing(examining(settings.directory, options)) as stream:
-        async for news in stream:
-            if isinstance(news, Report):
-                return news
-            if isinstance(news, Progress):
-                show(news)
-            else:
-                found += news
-                output.found(news)
-    raise AssertionError("the stream ends with the report")
 
 
 @dataclass(slots=True)
@@ -299,12 +287,8 @@ class CheckOutput:
 class JsonOutput(CheckOutput):
     """An object a line for each finding, the summary as the last."""
 
-    def __init__(self, settings: Settings, asked: AskedCheck, accepts: Callable[[Finding], bool]) -> None:
-        from ocitui.doctor.findings import Severity
-
-        self._settings = settings
-        self._minimum = Severity(asked.severity or Severity.INFO)
-        self._accepts = accepts
+    def __init__(self, settings: Settings, minimum: Severity, accepts: Callable[[Finding], bool]) -> None:
+        self._settings, self._minimum, self._accepts = settings, minimum, accepts
 
     def found(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
@@ -318,27 +302,14 @@ class JsonOutput(CheckOutput):
         emit_line(self._settings, "summary", clean=not failed, **summary)
 
 
-class MetricsOutput(CheckOutput):
-    """Nothing but the metrics."""
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        from ocitui.doctor.prometheus import prometheus
-
-        say(*prometheus(report).splitlines())
-
-
 class TextOutput(CheckOutput):
     """Findings by severity, worst first, then how far it looked and what the daemon would do."""
 
-    def __init__(self, settings: Settings, asked: AskedCheck) -> None:
-        from ocitui.doctor.findings import Severity
-
-        self._settings, self._asked, self._whole = settings, asked, asked.show_all
-        lowest = Severity.INFO if asked.show_all else Severity.LOW
-        self._minimum = Severity(asked.severity or lowest)
+    def __init__(self, settings: Settings, asked: AskedCheck, minimum: Severity) -> None:
+        self._settings, self._asked, self._minimum = settings, asked, minimum
 
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        shown = report.shown(self._minimum, acknowledged=self._whole)
+        shown = report.shown(self._minimum, acknowledged=self._asked.show_all)
         self._show(shown)
         say(*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
         say(_outcome(report, shown, self._asked))
@@ -352,7 +323,7 @@ class TextOutput(CheckOutput):
             say("that is what was found so far")
 
     def _show(self, findings: Sequence[Finding]) -> None:
-        say(*place(self._settings), "", *_finding_lines(findings, whole=self._whole))
+        say(*place(self._settings), "", *_finding_lines(findings, whole=self._asked.show_all))
 
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:

@@ -173,12 +173,12 @@ def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
 
 
 def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]:
-    from ..import_run import go_on, imported_json, imported_lines
+    from ..import_run import carry_out, imported_json, imported_lines
 
     one.require_readable()
     if not settings.as_json:
         say(f"{one.request.source} as {one.request.format}")
-    done = go_on(settings, one.request, one.id)
+    done = carry_out(settings, one.request, one.id)
     if not settings.as_json:
         say(*imported_lines(done))
     return imported_json(settings.directory, done)

@@ -25,13 +25,14 @@ from ..options import (
     depth_option,
     keep_index_aside,
     place,
+    repeatable,
     run_async,
     with_options,
     writing,
     writing_cache,
     yes_option,
 )
-from ..output import ExitCode, Settings, UsageProblemError, emit, say
+from ..output import ExitCode, Settings, UsageProblemError, answer, say
 from ..progress import doctor_text, line_shown
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 
@@ -74,29 +75,26 @@ class AskedRepair:
 
 repair_options = with_options(
     click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown."),
-    click.option(
+    repeatable(
         "--only",
         metavar="CODE|ID|ENTRY",
-        multiple=True,
-        shell_complete=complete_concern,
+        complete=complete_concern,
         help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
     ),
     depth_option,
-    click.option(
+    repeatable(
         "--from",
         "sources",
         metavar="SOURCE",
-        multiple=True,
-        shell_complete=complete_source,
+        complete=complete_source,
         help="Restore from here: another cache, or what ocitui import takes. Repeatable.",
     ),
     click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest."),
-    click.option(
+    repeatable(
         "--name",
         "names",
         metavar="DIGEST=NAME",
-        multiple=True,
-        shell_complete=complete_pair,
+        complete=complete_pair,
         help="The name of an entry that has none, or lost it. Repeatable.",
     ),
     click.option(
@@ -137,14 +135,13 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     asked = AskedRepair(**typed)
     if asked.apply:
         writing_cache(settings, "repair the cache")
-    output = RepairOutput(settings)
     looked = look(settings, asked)
-    output.planned(looked)
+    output = RepairOutput(settings, looked)
     if not asked.apply:
-        output.would()
+        output.end(looked.report, _would(settings, looked))
         return ExitCode.PROBLEMS if looked.report.shown() else ExitCode.CLEAN
     report = _repair(settings, asked, agreed, looked, output)
-    output.done(report)
+    output.end(report, _checked_again(report, bool(output.transactions)))
     return ExitCode.REMAINING if report.shown() else ExitCode.CLEAN
 
 
@@ -160,11 +157,10 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
 
     def plan_anew() -> None:
         nonlocal looked
-        looked = look(settings, asked)
-        output.planned_anew(looked)
+        output.looks[-1] = looked = look(settings, asked)
 
-    if not looked.plan.made:
-        output.nothing_to_do()
+    if not looked.plan.made and not settings.as_json:
+        say(*place(settings), *looked.lines(), "there is nothing to do")
     for left in reversed(range(TRIES)):
         repaired = as_agreed(agreed, carry_out, plan_anew)
         if repaired is None:
@@ -174,7 +170,7 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
             return repaired.report
         looked = look(settings, asked, repaired.report)
         if looked.plan.made:
-            output.planned(looked)
+            output.looks.append(looked)
     return looked.report
 
 
@@ -401,62 +397,28 @@ _FIRST_COLUMNS = (Column("", right=True), Column("NAME", shrink=True), Column("D
 
 
 class RepairOutput:
-    """Gathers what was planned and done, and says it: as it goes to people, as one document to programs."""
+    """Gathers the plans and what was done: said as it goes to people, as one document to programs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, looked: Looked) -> None:
         self._settings = settings
-        self._looks: list[Looked] = []
-        self._transactions: list[Transaction] = []
-
-    def planned(self, looked: Looked) -> None:
-        """A plan that is about to be shown."""
-        self._looks.append(looked)
-
-    def planned_anew(self, looked: Looked) -> None:
-        """A plan in place of one that no longer held."""
-        self._looks[-1] = looked
-
-    def would(self) -> None:
-        """All there is to say where nothing is to be done yet."""
-        looked = self._looks[-1]
-        if self._settings.as_json:
-            emit(self._settings, **self.so_far(), **_state(looked.report))
-            return
-        say(*place(self._settings), *_findings(looked.report), "", *looked.lines())
-        say(*paragraph(_next_step(looked.report, looked.plan)))
-
-    def nothing_to_do(self) -> None:
-        """There is no step to be made, and so nothing to ask."""
-        if not self._settings.as_json:
-            say(*place(self._settings), *self._looks[-1].lines(), "there is nothing to do")
+        self.looks = [looked]
+        self.transactions: list[Transaction] = []
 
     def made(self, repaired: Repaired) -> None:
         """A plan was carried out."""
-        self._transactions += repaired.transactions
-        if self._settings.as_json:
-            return
-        for done in repaired.transactions:
-            say(f"mended; transaction {done.id}")
-            say(f"ocitui undo {done.id} takes it all back")
-            if done.note:
-                say(f"note: {done.note}")
+        self.transactions += repaired.transactions
+        for done in () if self._settings.as_json else repaired.transactions:
+            say(f"mended; transaction {done.id}", f"ocitui undo {done.id} takes it all back")
+            say(*[f"note: {done.note}"] if done.note else ())
 
-    def done(self, report: Report) -> None:
-        """The check that followed."""
-        from ocitui.words.findings import remaining_lines
-
-        if self._settings.as_json:
-            emit(self._settings, **self.so_far(), **_state(report))
-            return
-        say("checked again:")
-        say(*laid_out(remaining_lines(report, _MOST)))
-        if report.shown() and self._transactions:
-            say("ocitui repair shows what else can be done")
+    def end(self, report: Report, lines: Iterator[str]) -> None:
+        """How it stands at last."""
+        answer(self._settings, lambda: {**self.so_far(), **_state(report)}, lines)
 
     def so_far(self) -> dict[str, Any]:
         """What programs are told of plans and transactions."""
-        transactions = [transaction_json(done) for done in self._transactions]
-        first, *further = self._looks
+        transactions = [transaction_json(done) for done in self.transactions]
+        first, *further = self.looks
         return {
             "assessment": assessment_json(first.assessment) if first.assessment else None,
             "plan": plan_json(first.plan),
@@ -464,6 +426,22 @@ class RepairOutput:
             "transaction": transactions[-1] if transactions else None,
             "transactions": transactions,
         }
+
+
+def _would(settings: Settings, looked: Looked) -> Iterator[str]:
+    """All there is to say where nothing is to be done yet."""
+    yield from (*place(settings), *_findings(looked.report), "")
+    yield from looked.lines()
+    yield from paragraph(_next_step(looked.report, looked.plan))
+
+
+def _checked_again(report: Report, mended: bool) -> Iterator[str]:
+    from ocitui.words.findings import remaining_lines
+
+    yield "checked again:"
+    yield from laid_out(remaining_lines(report, _MOST))
+    if report.shown() and mended:
+        yield "ocitui repair shows what else can be done"
 
 
 def _state(report: Report) -> dict[str, Any]:
