@@ -399,9 +399,8 @@ class _UnpackingErofsPacker(FedPacker):
         self._clear()
 
     def _end(self) -> None:
-        self._process.finish()
-        self.warnings += self._process.said
-        self._process = PackerProcess(self._command, self._options.patience)
+        super()._end()
+        self.start(self._command)
         super()._end()
 
     def _clear(self) -> None:

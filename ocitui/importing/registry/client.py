@@ -272,13 +272,11 @@ def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
 
 
 def _parsed(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
-    try:
+    with suppress(httpx2.InvalidURL):
         url = base.join(text) if base is not None else httpx2.URL(text)
-    except httpx2.InvalidURL as error:
-        raise RegistryError(f"{text[:80]!r} is no address") from error
-    if not url.host:
-        raise RegistryError(f"{text[:80]!r} is no address")
-    return url
+        if url.host:
+            return url
+    raise RegistryError(f"{text[:80]!r} is no address")
 
 
 def _is_no_tls(error: BaseException) -> bool:
@@ -439,7 +437,6 @@ def _registry(reference: Reference, options: RegistryOptions) -> str:
 
 
 def _krata_name(text: str) -> ImageName | None:
-    try:
+    with suppress(InvalidNameError):
         return ImageName.parse(text)
-    except InvalidNameError:
-        return None
+    return None

@@ -34,19 +34,11 @@ from .images import (
 )
 
 _ARCHITECTURES = {
-    "x86_64": ("amd64", None),
-    "x86-64": ("amd64", None),
+    **dict.fromkeys(("x86_64", "x86-64"), ("amd64", None)),
     "aarch64": ("arm64", None),
-    "armhf": ("arm", "v7"),
-    "armv7l": ("arm", "v7"),
-    "armv8l": ("arm", "v7"),
-    "armel": ("arm", "v6"),
-    "armv6l": ("arm", "v6"),
-    "i386": ("386", None),
-    "i486": ("386", None),
-    "i586": ("386", None),
-    "i686": ("386", None),
-    "x86": ("386", None),
+    **dict.fromkeys(("armhf", "armv7l", "armv8l"), ("arm", "v7")),
+    **dict.fromkeys(("armel", "armv6l"), ("arm", "v6")),
+    **dict.fromkeys(("i386", "i486", "i586", "i686", "x86"), ("386", None)),
     "loongarch64": ("loong64", None),
 }
 # The variant that is meant where none is written.

@@ -19,7 +19,17 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
 
-from ocitui.cache import Descriptor, Document, DocumentError, ImageConfiguration, ImageManifest, ImageName, Platform
+from ocitui.cache import (
+    Descriptor,
+    Document,
+    DocumentError,
+    ImageConfiguration,
+    ImageManifest,
+    ImageName,
+    PackedFormat,
+    PackedImage,
+    Platform,
+)
 from ocitui.cache.documents import BlobDescriptor
 from ocitui.cache.files import open_bounded
 
@@ -310,6 +320,21 @@ def manifest_type(said: str | None, config_type: str) -> str:
     return said or (DOCKER_MANIFEST if config_type == DOCKER_CONFIG else OCI_MANIFEST)
 
 
+def packed_image(
+    name: ImageName,
+    path: Path,
+    format: PackedFormat,
+    manifest: Document[ImageManifest],
+    config: Document[ImageConfiguration],
+    digest: str,
+) -> PackedImage:
+    """The image whose packed file is at ``path``, as the cache takes it."""
+    descriptor = describe_image(digest, manifest, config.value)
+    return PackedImage(
+        name=name, digest=digest, path=path, format=format, descriptor=descriptor, config=config, manifest=manifest
+    )
+
+
 def describe_image(
     digest: str,
     manifest: Document[ImageManifest],
@@ -325,9 +350,7 @@ def describe(
     digest: str, media_type: str, size: int, on: Platform, annotations: Mapping[str, str] | None = None
 ) -> Descriptor:
     """The descriptor of a manifest of ``size`` bytes whose image runs ``on`` a platform."""
-    platform = {"architecture": on.architecture, "os": on.os}
-    if on.variant is not None:
-        platform["variant"] = on.variant
+    platform = msgspec.to_builtins(Platform(on.architecture, on.os, variant=on.variant))
     return Descriptor.from_dict(
         {
             "mediaType": media_type,

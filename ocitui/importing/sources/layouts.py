@@ -317,20 +317,16 @@ class DockerSource:
         raise NoSuchImageError(f"{self._archive.path} holds no {name}; it holds {tags}")
 
     async def _read(self, saved: Saved, wanted: Platform | None) -> SourceImage:
-        config = await asyncio.to_thread(self._config, saved)
-        raw = (await self._kept_manifests()).get(digest_of(config))
-        if raw is not None:
-            return self._image(saved, raw, config, wanted, local=False)
-        layers = saved.layers or []
-        made, members = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
-        self._members[digest_of(made)] = members
-        return self._image(saved, made, config, wanted, local=True)
-
-    def _image(self, saved: Saved, raw: bytes, config_raw: bytes, wanted: Platform | None, local: bool) -> SourceImage:
+        config_raw = await asyncio.to_thread(self._config, saved)
+        kept = raw = (await self._kept_manifests()).get(digest_of(config_raw))
+        if raw is None:
+            names = saved.layers or []
+            made = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config_raw, names, stop))
+            raw, self._members[digest_of(made[0])] = made
         manifest = read_manifest(f"the manifest of {saved.config}", raw)
         config = read_config(f"the config {saved.config}", config_raw, manifest.value)
         image = image_of(saved.tags, first_name(saved.tags), manifest, config, wanted)
-        if local:
+        if kept is None:
             return replace(image, notes=(*image.notes, LOCAL_DIGEST))
         if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
             return replace(image, notes=(*image.notes, SAVED_DIGEST))
