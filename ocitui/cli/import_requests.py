@@ -16,8 +16,7 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.registry.auth import read_config
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.image_tree import parse_platform
-from ocitui.importing.sources.images import SourceKind
+from ocitui.importing.sources.images import SourceKind, parse_platform
 from ocitui.importing.sources.opening import PackedFiles, SourceOptions, home_path, recognise
 from ocitui.importing.sources.references import is_host
 

@@ -34,8 +34,7 @@ from .errors import NamedOtherwiseError, SourceError
 from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest
-from .sources.image_tree import check_platform
-from .sources.images import Source, SourceImage, SourceKind, packed_image
+from .sources.images import Source, SourceImage, SourceKind, check_platform, packed_image
 from .sources.opening import open_source, recognise
 from .sources.packed import PackedSource, inspect_packed, regular_size
 from .staging import check_room, staging_folder, while_there_is_room

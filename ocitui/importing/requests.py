@@ -27,8 +27,7 @@ from ocitui.cache.own_folder import open_own_folder
 from .errors import SourceError
 from .layers.layers import LayerLimits
 from .packing.packing import PackOptions
-from .sources.image_tree import parse_platform
-from .sources.images import SourceKind
+from .sources.images import SourceKind, parse_platform
 from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
 from .sources.references import RegistryOptions
 from .staging import import_folder, locked

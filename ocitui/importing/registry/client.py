@@ -24,7 +24,6 @@ from ..errors import (
     UnsoundSourceError,
 )
 from ..layers.layers import LayerSource
-from ..sources.image_tree import Leaf, choose, find_leaves, read_image
 from ..sources.images import (
     DOCKER_CONFIG,
     INDEXES,
@@ -32,13 +31,17 @@ from ..sources.images import (
     MANIFESTS,
     OCI_CONFIG,
     Layer,
+    Leaf,
     ListedImage,
     SourceImage,
     SourceKind,
     SourceListing,
     check_bytes,
+    choose,
     digest_of,
+    find_leaves,
     media_type_of,
+    read_image,
 )
 from ..sources.references import (
     HUB,

@@ -24,26 +24,32 @@ from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerSource
 from .archive import Archive, Member, in_place
-from .image_tree import Leaf, choose, find_leaves, first_name, image_of, read_checked, read_image
 from .images import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     LARGEST_CONFIG,
     LARGEST_DOCUMENT,
     Layer,
+    Leaf,
     ListedImage,
     SourceImage,
     SourceKind,
     SourceListing,
     blob_name,
     check_bytes,
+    choose,
     decoded,
     digest_of,
     fields_of,
+    find_leaves,
+    first_name,
+    image_of,
     media_type_of,
     open_regular,
     parse_config,
+    read_checked,
     read_config,
+    read_image,
     read_index,
     read_manifest,
 )
