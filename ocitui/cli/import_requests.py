@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.registry.auth import read_config
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceKind, parse_platform
-from ocitui.importing.sources.opening import PackedFiles, SourceOptions, home_path, recognise
+from ocitui.importing.sources.opening import PackedFiles, home_path, recognise
 from ocitui.importing.sources.references import is_host
 
 from .output import UsageProblemError
@@ -57,11 +57,6 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     if request.mirror is not None and not is_host(request.mirror):
         raise UsageProblemError(f"--mirror {request.mirror} is not a host", hint="write it as HOST[:PORT]")
     return request
-
-
-def registry_access(typed: Mapping[str, Any]) -> SourceOptions:
-    """How to ask registries, checked as for an import from one. Raises UsageProblemError."""
-    return read_request(source="docker://localhost/any", **typed).source_options()
 
 
 def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:

@@ -19,6 +19,7 @@ from .options import (
     NoTerminalError,
     directory_option,
     json_option,
+    likely,
     no_mouse_option,
     pass_on,
     read_only_option,
@@ -95,11 +96,7 @@ def _refuse_mistyped(ctx: click.Context, word: str) -> None:
     """A bare word that names neither a command nor a file is no directory to wait for. Raises UsageError."""
     if not word or os.sep in word or os.path.lexists(word):
         return
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, COMMANDS, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    raise click.UsageError(f"there is no command and no directory {word}{meant}", ctx)
+    raise click.UsageError(f"there is no command and no directory {word}{likely(word, COMMANDS)}", ctx)
 
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away

@@ -116,6 +116,14 @@ format_option = click.option(
 yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 
 
+def likely(word: str, known: Iterable[str]) -> str:
+    """What was meant by a word that is none of these, as the end of a sentence; empty where none is like it."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class NoTerminalError(click.UsageError):
     """There is nothing to draw the screen on."""
 

@@ -35,14 +35,8 @@ _COMPARED = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
 
 def lacking(tree: Tree, other: Tree) -> list[bytes]:
     """The paths that ``tree`` lacks, or holds less of, beside another packing of the same image."""
-    missing = []
-    for path, node in other.items():
-        if node.kind not in _COMPARED:
-            continue
-        mine = tree.get(path)
-        if mine is None or _less(mine, node):
-            missing.append(path)
-    return sorted(missing)
+    compared = ((path, node, tree.get(path)) for path, node in other.items() if node.kind in _COMPARED)
+    return sorted(path for path, node, mine in compared if mine is None or _less(mine, node))
 
 
 def _less(mine: Node, other: Node) -> bool:

@@ -37,7 +37,8 @@ def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitC
     named = find_entry(word, index.digests, index.names)
     text = word if named is None else _name_of(index, named)
     found = explain_resolve(settings.directory, index, ImageName.parse(text), _asked(named, format_))
-    return _answer(settings, found, digest=found.descriptor.digest if found.descriptor else None, **_described(found))
+    one = found.descriptor
+    return _answer(settings, found, digest=one.digest if one else None, descriptor=one.as_dict() if one else None)
 
 
 @click.command("recall")
@@ -113,10 +114,6 @@ def _index(settings: Settings) -> ImageIndex:
     seen = read_patiently(settings.directory)
     seen.require_sound(settings.directory)
     return seen.contents
-
-
-def _described(found: Explanation) -> dict[str, Any]:
-    return {"descriptor": found.descriptor.as_dict() if found.descriptor else None}
 
 
 def _answer(settings: Settings, found: Explanation, **keys: Any) -> ExitCode:

@@ -147,13 +147,15 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
 
 def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
     """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced."""
+    from ocitui.doctor.repair.apply import apply_plan
 
     def carry_out() -> Repaired | None:
         if not looked.plan.made:
             return None
         agree(settings, agreed, looked.lines(), "repair?", output.so_far)
         agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?", output.so_far)
-        return _apply(settings, looked.plan)
+        with line_shown(doctor_text) as show:
+            return run_async(apply_plan(cache_of(settings), looked.plan, show))
 
     def plan_anew() -> None:
         nonlocal looked
@@ -174,13 +176,6 @@ def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked
     return looked.report
 
 
-def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
-    from ocitui.doctor.repair.apply import apply_plan
-
-    with line_shown(doctor_text) as show:
-        return run_async(apply_plan(cache_of(settings), plan, show))
-
-
 _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "name-not-canonical"})
 _OTHERS = "ocitui check shows the findings that a name can mend"
 
@@ -193,8 +188,9 @@ def repair_request(
     Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
     from ocitui.doctor.repair.steps import RepairOptions
 
-    from ..import_requests import REGISTRY_ONLY, registry_access
+    from ..import_requests import REGISTRY_ONLY, read_request
 
+    registry = {name: getattr(asked, name) for name in REGISTRY_ONLY}
     return RepairOptions(
         only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings, index)),
         drop=asked.drop,
@@ -206,7 +202,7 @@ def repair_request(
         sources=asked.sources,
         registry=asked.registry,
         even_if_futile=asked.even_if_futile,
-        access=registry_access({name: getattr(asked, name) for name in REGISTRY_ONLY}),
+        access=read_request(source="docker://localhost/any", **registry).source_options(),
     )
 
 

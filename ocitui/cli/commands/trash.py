@@ -70,7 +70,7 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     """
     cache = writing_cache(settings, "restore from the trash")
     files, _ = _look(settings)
-    chosen = find_files(files, words)
+    chosen = list(dict.fromkeys(file for word in words for file in _find(files, word)))
     done = run_async(cache.restore([file.trash for file in chosen]))
     said = (f"restored {total_text(chosen)}:", *file_lines(chosen), *paragraph(_WITHOUT_ENTRY, "note: "))
     tell_done(settings, done, "takes them out again", said, partial(_told, chosen))
@@ -121,11 +121,6 @@ class AmbiguousFileError(UsageProblemError):
     default_hint = "give a whole name, or a transaction's id"
 
 
-def find_files(files: Sequence[TrashedFile], words: Sequence[str]) -> list[TrashedFile]:
-    """What these words name, each once. Raises NotInTrashError, AmbiguousFileError."""
-    return list(dict.fromkeys(file for word in words for file in _find_one(files, word)))
-
-
 def file_json(file: TrashedFile) -> dict[str, Any]:
     """A file of the trash as programs read it; ``name`` and ``transaction`` are null where nobody knows."""
     return {
@@ -165,8 +160,9 @@ def total_text(files: Sequence[TrashedFile]) -> str:
     return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
 
 
-def _find_one(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
-    """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest."""
+def _find(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
+    """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest. Raises
+    NotInTrashError, AmbiguousFileError."""
     for same in ([file for file in files if file.transaction == word], [file for file in files if file.trash == word]):
         if same:
             return same

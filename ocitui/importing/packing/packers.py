@@ -210,9 +210,9 @@ class FedPacker(Packer):
         super().__init__(output)
         self._options = options
 
-    def start(self, command: Sequence[str]) -> None:
+    def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
         """Raises PackerError."""
-        self._process = PackerProcess(command, self._options.patience)
+        self._process = PackerProcess(command, self._options.patience, owner=owner, keep=keep)
 
     def write(self, data: memoryview) -> None:
         with self._explained():
@@ -286,7 +286,20 @@ class SquashfsPacker(FedPacker):
             self.warnings.append("mksquashfs cannot keep the extended attributes of the root directory")
         arguments = ["-tar", "-noappend", "-no-progress", "-quiet", "-no-recovery"]
         arguments += _compression(options) + _root(root, words)
-        self._process = self._start([tool, "-"], arguments, self._owner(root))
+        owner = self._owner(root)
+        if owner is None:
+            self.start([tool, "-", str(output), *arguments])
+            return
+        # That owner may not enter the output's directory, so the file is handed over open.
+        fd = create_file(output)
+        try:
+            os.fchown(fd, *owner)
+            self.start([tool, "-", f"/proc/self/fd/{fd}", *arguments], owner, fd)
+        except BaseException:
+            discard(output)
+            raise
+        finally:
+            os.close(fd)
 
     def _owner(self, root: RootDirectory) -> tuple[int, int] | None:
         """Version 4.5 gives a tar's root directory to whoever runs it, whatever ``-root-uid`` says."""
@@ -296,21 +309,6 @@ class SquashfsPacker(FedPacker):
             return root.uid, root.gid
         self.warnings.append("mksquashfs 4.5 makes its user the owner of the root directory, which is another's")
         return None
-
-    def _start(self, command: list[str], arguments: list[str], owner: tuple[int, int] | None) -> PackerProcess:
-        if owner is None:
-            return PackerProcess([*command, str(self._output), *arguments], self._options.patience)
-        # That owner may not enter the output's directory, so the file is handed over open.
-        fd = create_file(self._output)
-        try:
-            os.fchown(fd, *owner)
-            command = [*command, f"/proc/self/fd/{fd}", *arguments]
-            return PackerProcess(command, self._options.patience, owner=owner, keep=fd)
-        except BaseException:
-            discard(self._output)
-            raise
-        finally:
-            os.close(fd)
 
     def _end(self) -> None:
         self._process.finish()

@@ -254,7 +254,8 @@ async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[
         # The packers hold the same error output open: its end is theirs.
         await settled(asyncio.gather(errors, worker.wait()))
     if answer is None:
-        raise WorkerError(_last_words(worker, errors.result()))
+        reason = errors.result().decode("utf-8", "replace").strip().rpartition("\n")[2][-500:] or "without a word"
+        raise WorkerError(f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}")
     if answer.failure is not None:
         raise answer.failure.error()
     return answer.warnings
@@ -276,12 +277,6 @@ async def _converse(worker: Process, request: FlattenRequest, progress: Progress
             return answer
         if progress is not None:
             progress(answer.progress)
-
-
-def _last_words(worker: Process, errors: bytes) -> str:
-    lines = errors.decode("utf-8", "replace").strip().splitlines()
-    reason = lines[-1][-500:] if lines else "without a word"
-    return f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}"
 
 
 def how_ended(code: int) -> str:

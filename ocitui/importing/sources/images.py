@@ -509,9 +509,8 @@ def choose(leaves: Sequence[Leaf], wanted: Platform | None) -> Leaf:
     target = wanted or this_platform()
     fits = [(score, leaf) for leaf in leaves if leaf.platform and (score := fit(target, leaf.platform)) is not None]
     if not fits:
-        raise NoSuchImageError(
-            f"there is no image for {target}, only for {_platforms(leaves)}", hint="choose one with --platform"
-        )
+        there = ", ".join(dict.fromkeys(str(leaf.platform or "an unknown platform") for leaf in leaves)) or "none"
+        raise NoSuchImageError(f"there is no image for {target}, only for {there}", hint="choose one with --platform")
     best = max(score for score, _ in fits)
     chosen = [leaf for score, leaf in fits if score == best]
     if len({leaf.digest for leaf in chosen}) > 1 and len({leaf.names for leaf in chosen}) > 1:
@@ -560,10 +559,6 @@ def first_name(texts: Iterable[str]) -> ImageName | None:
             if any(mark in text for mark in ":/"):
                 return ImageName.parse(text)
     return None
-
-
-def _platforms(leaves: Sequence[Leaf]) -> str:
-    return ", ".join(dict.fromkeys(str(leaf.platform or "an unknown platform") for leaf in leaves)) or "none"
 
 
 def _is_attestation(descriptor: BlobDescriptor) -> bool:

@@ -219,16 +219,16 @@ def make_manifest(
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
     members = [archive.member(name, f"the layer {name}") for name in layers]
-    suffixes = [_SUFFIXES.get(archive.compression(member), "") for member in members]
-    read = archive.digests([member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
+    suffixes = {member: suffix for member in members if (suffix := _SUFFIXES.get(archive.compression(member)))}
+    read = archive.digests(suffixes, stop)
     digests = [read.get(member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
     document = {
         "schemaVersion": 2,
         "mediaType": DOCKER_MANIFEST,
         "config": _descriptor(DOCKER_CONFIG, len(config_raw), digest_of(config_raw)),
         "layers": [
-            _descriptor(_LAYER + suffix, member.size, digest)
-            for member, suffix, digest in zip(members, suffixes, digests, strict=True)
+            _descriptor(_LAYER + suffixes.get(member, ""), member.size, digest)
+            for member, digest in zip(members, digests, strict=True)
         ],
     }
     return msgspec.json.encode(document), dict(zip(digests, members, strict=True))
