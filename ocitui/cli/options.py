@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from ocitui.cache import PlanChangedError
+from ocitui.cache.names import PackedFormat
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 from ocitui.text import parse_size, timestamp
 
@@ -85,8 +86,7 @@ def repeatable(*names: str, metavar: str, help: str, complete: Callable[..., Any
     return click.option(*names, metavar=metavar, multiple=True, shell_complete=complete, help=help)
 
 
-# The cache's own names for these are a heavy import; a test holds them together.
-FORMATS = ("squashfs", "erofs", "tar")
+FORMATS = tuple(one.value for one in PackedFormat)
 THEMES = ("dark", "light", "ansi")
 
 

@@ -228,21 +228,16 @@ class BlobStore:
     """A cache's folder of blobs; it is made when the first blob comes."""
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        disk: Disk | None = None,
+        self, directory: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, disk: Disk | None = None
     ) -> None:
         self.directory = directory / OWN_NAME / _FOLDER
         self.disk = disk or Disk()
         self._cache = directory
         self._sleep = sleep
-        self._turns = Turns()
+        self.turns = Turns()
+        """Of who downloads a blob, unpacks an archive into the store, or imports one image."""
         self._watchers: list[tuple[str, BlobProgress]] = []
         self._wanted: Counter[str] = Counter()
-        self.unpacking = asyncio.Lock()
-        """Held by who unpacks an archive into the store, so that two of them unpack it once."""
 
     async def pause(self) -> None:
         """Wait a little for another program that has a blob."""
@@ -347,7 +342,7 @@ class BlobStore:
         watcher = (checked_digest(digest), progress)
         self._watchers.append(watcher)
         try:
-            async with self._turns.hold(digest) as turn:
+            async with self.turns.hold(digest) as turn:
                 if turn.result is None:
                     turn.result = await self._bring(digest, size, download)
             watcher[1](digest, size, size)

@@ -29,7 +29,7 @@ from ocitui.cache.files import open_bounded, packed_name
 from ocitui.cache.packed_file import check_packed
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
-from .blobs import BlobProgress, BlobStore, Turns
+from .blobs import BlobProgress, BlobStore
 from .errors import NamedOtherwiseError, SourceError
 from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
@@ -87,18 +87,14 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ImportDesk:
-    """What the imports of one program have in common; it belongs to one event loop.
-
-    ``turns`` are for a digest and format; who waits finds the image in the cache then.
-    """
+    """What the imports of one program have in common; it belongs to one event loop."""
 
     cache: PackerCache
     blobs: BlobStore
-    turns: Turns
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, BlobStore(cache.directory, disk=cache.disk), Turns())
+        return cls(cache, BlobStore(cache.directory, disk=cache.disk))
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
@@ -129,7 +125,9 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
     name = request.image_name or image.image_name
     if name is None:
         raise SourceError(f"{request.source} says no name for the image", hint="give it one with --name")
-    async with desk.turns.hold((image.digest, request.format), lambda: tracker.enter(ImportPhase.WAIT)) as turn:
+    # Who waits finds the image in the cache then.
+    key = (image.digest, request.format)
+    async with desk.blobs.turns.hold(key, lambda: tracker.enter(ImportPhase.WAIT)) as turn:
         if turn.result is not None or not request.again:
             cached = await find_cached(desk.cache, image.digest, request.format, name, request.rename, image.notes)
             if cached is not None:

@@ -56,12 +56,7 @@ class PackerProcess:
     """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        patience: float,
-        *,
-        owner: tuple[int, int] | None = None,
-        keep: int | None = None,
+        self, command: Sequence[str], patience: float, *, owner: tuple[int, int] | None = None, keep: int | None = None
     ) -> None:
         self.name = Path(command[0]).name
         self._patience = patience

@@ -52,22 +52,21 @@ class Challenge:
 
 def parse_challenges(fields: Iterable[str]) -> list[Challenge]:
     """All challenges of the field's lines, in order. What follows something that fits no rule is left out."""
-    return [challenge for line in fields for challenge in _parse_line(line)]
-
-
-def _parse_line(line: str) -> Iterator[Challenge]:
-    position = 0
-    while scheme := _AUTH_SCHEME.match(line, position):
-        parameters: dict[str, str] = {}
-        position = scheme.end()
-        if match := _TOKEN68.match(line, position):
-            position = match.end()
-        else:
-            while match := _PARAMETER.match(line, position):
-                name, quoted, plain = match.groups()
-                parameters.setdefault(name.lower(), plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+    challenges = []
+    for line in fields:
+        position = 0
+        while scheme := _AUTH_SCHEME.match(line, position):
+            parameters: dict[str, str] = {}
+            position = scheme.end()
+            if match := _TOKEN68.match(line, position):
                 position = match.end()
-        yield Challenge(scheme[1].lower(), parameters)
+            else:
+                while match := _PARAMETER.match(line, position):
+                    name, quoted, plain = match.groups()
+                    parameters.setdefault(name.lower(), plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+                    position = match.end()
+            challenges.append(Challenge(scheme[1].lower(), parameters))
+    return challenges
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)

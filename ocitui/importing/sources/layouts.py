@@ -88,21 +88,23 @@ LayoutFiles = DirectoryFiles | Archive
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What was asked for of a layout or an archive: a name or a digest, and a platform; None is what there is."""
+class Recognised:
+    """What a source's text means: for a registry ``rest`` is the name, for files ``path`` and what is wanted there."""
 
+    kind: SourceKind
+    rest: str
+    path: Path
     name: str | None = None
     digest: str | None = None
-    platform: Platform | None = None
+    number: int | None = None
 
 
 class OciSource:
     """An OCI layout, in a directory or an archive."""
 
-    def __init__(self, kind: SourceKind, files: LayoutFiles, selection: Selection) -> None:
+    def __init__(self, kind: SourceKind, files: LayoutFiles, wanted: Recognised, platform: Platform | None) -> None:
         self.kind = kind
-        self._files = files
-        self._selection = selection
+        self._files, self._wanted, self._platform = files, wanted, platform
 
     async def listing(self) -> SourceListing:
         """All images of the layout. Raises SourceError."""
@@ -123,8 +125,7 @@ class OciSource:
                 leaf if leaf.platform else replace(leaf, platform=(await self._read(leaf, None)).platform)
                 for leaf in leaves
             ]
-        leaf = choose(leaves, self._selection.platform)
-        return await self._read(leaf, self._selection.platform)
+        return await self._read(choose(leaves, self._platform), self._platform)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._files.fetch(image.layers, blobs, progress)
@@ -164,7 +165,7 @@ class OciSource:
         return raw
 
     def _selected(self, leaves: Sequence[Leaf]) -> list[Leaf]:
-        name, digest = self._selection.name, self._selection.digest
+        name, digest = self._wanted.name, self._wanted.digest
         found = [
             leaf
             for leaf in leaves
@@ -263,14 +264,12 @@ _decode_saved = msgspec.json.Decoder(list[Saved]).decode
 
 
 class DockerSource:
-    """A Docker archive that was looked through. ``number`` asks for an image by its place (`:@0`)."""
+    """A Docker archive that was looked through."""
 
     kind = SourceKind.DOCKER_ARCHIVE
 
-    def __init__(self, archive: Archive, selection: Selection, number: int | None = None) -> None:
-        self._archive = archive
-        self._selection = selection
-        self._number = number
+    def __init__(self, archive: Archive, wanted: Recognised, platform: Platform | None) -> None:
+        self._archive, self._wanted, self._platform = archive, wanted, platform
         self._kept: dict[str, bytes] | None = None
         self._members: dict[str, dict[str, Member]] = {}
 
@@ -284,7 +283,7 @@ class DockerSource:
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
-        return await self._read(self._selected(self._saved()), self._selection.platform)
+        return await self._read(self._selected(self._saved()), self._platform)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
@@ -307,11 +306,11 @@ class DockerSource:
         return saved
 
     def _selected(self, images: Sequence[Saved]) -> Saved:
-        if self._number is not None:
-            if self._number < len(images):
-                return images[self._number]
-            raise NoSuchImageError(f"{self._archive.path} holds {len(images)} images, none has number {self._number}")
-        name = self._selection.name
+        name, number = self._wanted.name, self._wanted.number
+        if number is not None:
+            if number < len(images):
+                return images[number]
+            raise NoSuchImageError(f"{self._archive.path} holds {len(images)} images, none has number {number}")
         found = [saved for saved in images if name is None or any(same_image(name, tag) for tag in saved.tags)]
         if len({saved.config for saved in found}) == 1:
             return found[0]
@@ -351,5 +350,6 @@ class DockerSource:
         """The manifests that the archive holds as an OCI layout, by their configs' digests. Raises SourceError."""
         if self._kept is None:
             is_layout = self._archive.find("index.json") and self._archive.find("oci-layout")
-            self._kept = await OciSource(self.kind, self._archive, Selection()).manifests() if is_layout else {}
+            layout = OciSource(self.kind, self._archive, self._wanted, None)
+            self._kept = await layout.manifests() if is_layout else {}
         return self._kept
