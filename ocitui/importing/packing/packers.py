@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -176,34 +175,18 @@ class RootDirectory:
     xattrs: Xattrs
 
 
-class Packer(ABC):
-    """Takes a tar, piece by piece; then `finish` or `abort`. ``warnings`` are complete once it has finished."""
+class FedPacker:
+    """A packer that is an outside program, fed with the tar piece by piece; then `finish`, which has the whole file on
+    the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has finished.
 
-    def __init__(self, output: Path) -> None:
-        self.warnings: list[str] = []
-        self._output = output
-
-    @abstractmethod
-    def write(self, data: memoryview) -> None:
-        """Raises PackerError, StorageError."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """The file is whole and on the disk. Raises PackerError, StorageError."""
-
-    def abort(self) -> None:
-        """Nothing of it is left, where it can be removed."""
-        discard(self._output)
-
-
-class FedPacker(Packer):
-    """A packer that is an outside program, fed with the tar."""
+    Each raises PackerError, StorageError.
+    """
 
     _process: PackerProcess
 
     def __init__(self, output: Path, options: PackOptions) -> None:
-        super().__init__(output)
-        self._options = options
+        self.warnings: list[str] = []
+        self._output, self._options = output, options
 
     def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
         """Raises PackerError."""
@@ -221,7 +204,7 @@ class FedPacker(Packer):
 
     def abort(self) -> None:
         self._process.kill()
-        super().abort()
+        discard(self._output)
 
     def _end(self) -> None:
         """Wait for the program, and see whether it did all."""
@@ -408,11 +391,12 @@ def _options(options: PackOptions, words: str) -> list[str]:
     return compression + [word for word in ("--quiet", "--preserve-mtime") if word in words]
 
 
-class TarPacker(Packer):
-    """The tar as it is."""
+class TarPacker:
+    """The tar as it is. Raises StorageError."""
 
     def __init__(self, output: Path, size: int) -> None:
-        super().__init__(output)
+        self.warnings: list[str] = []
+        self._output = output
         free = os.statvfs(output.parent)
         if free.f_bavail * free.f_frsize < size:
             raise no_room(output)
@@ -430,7 +414,10 @@ class TarPacker(Packer):
 
     def abort(self) -> None:
         os.close(self._fd)
-        super().abort()
+        discard(self._output)
+
+
+Packer = FedPacker | TarPacker
 
 
 def start_packer(format: PackedFormat, output: Path, root: RootDirectory, size: int, options: PackOptions) -> Packer:
