@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -36,14 +37,10 @@ def _paths_from(begun: str) -> Iterator[str]:
     """The paths that begin so; a directory ends with a slash."""
     folder, _, name = begun.rpartition("/")
     place = f"{folder}/" if "/" in begun else ""
-    try:
-        with os.scandir(os.path.expanduser(place) or ".") as found:
-            entries = sorted((entry.name, entry.is_dir()) for entry in found if entry.name.startswith(name))
-    except OSError:
-        return
-    for entry, is_folder in entries:
-        if name or not entry.startswith("."):
-            yield f"{place}{entry}{'/' if is_folder else ''}"
+    with suppress(OSError), os.scandir(os.path.expanduser(place) or ".") as found:
+        for entry, is_folder in sorted((one.name, one.is_dir()) for one in found if one.name.startswith(name)):
+            if name or not entry.startswith("."):
+                yield f"{place}{entry}{'/' if is_folder else ''}"
 
 
 source_argument = click.argument("source", shell_complete=complete_source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.registry.auth import read_config
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceKind, parse_platform
-from ocitui.importing.sources.opening import PackedFiles, home_path, recognise
+from ocitui.importing.sources.opening import home_path, recognise
 from ocitui.importing.sources.references import is_host
 
 from .output import UsageProblemError
@@ -70,21 +70,18 @@ def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
 
 
 def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
-    """A packed file's own format, else what was asked for, else the one that the daemon looks for."""
-    if recognise(request.source).kind is SourceKind.PACKED:
-        return _packed_format(request.packed_files(asked))
-    format_ = asked or PackedFormat.SQUASHFS
-    with _as_usage():
-        check_choice(format_, request.compression, request.level)
-    return format_
+    """What a packed file is by its magic or name, else what was asked for, else the one that the daemon looks for.
 
-
-def _packed_format(files: PackedFiles) -> PackedFormat:
-    """What the file is by its magic, where it is anything. Raises SourceError where another format was asked for."""
-    try:
+    Raises SourceError where a packed file is of another format, UsageProblemError for a choice that there is not.
+    """
+    if recognise(request.source).kind is not SourceKind.PACKED:
+        format_ = asked or PackedFormat.SQUASHFS
+        with _as_usage():
+            check_choice(format_, request.compression, request.level)
+        return format_
+    files, found = request.packed_files(asked), None
+    with suppress(StorageError):
         found = check_packed(files.packed).found
-    except StorageError:
-        found = None
     if found and files.format and found is not files.format:
         raise SourceError(f"{files.packed} is {found} by its magic, not {files.format}")
     return found or files.format or PackedFormat.SQUASHFS

@@ -143,30 +143,29 @@ def pass_on(context: click.Context, names: Iterable[str], typed: Mapping[str, An
     context.default_map = dict.fromkeys(names, given)
 
 
-def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
-    """Give a command -C and --json, and the function its Settings."""
-    return directory_option(json_option(_read_only_anyway_option(_with_settings(function))))
+def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Settings, P], int]], F]:
+    """Gives a command these options, and its function the Settings that they come to."""
+
+    def give(function: Callable[Concatenate[Settings, P], int]) -> F:
+        @wraps(function)
+        def command(*args: P.args, **kwargs: P.kwargs) -> int:
+            typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in _SHARED}
+            directory, as_json, read_only, wait = typed.values()
+            settings = Settings(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0)
+            return reported(settings, lambda: function(settings, *args, **kwargs))
+
+        return with_options(*options)(command)
+
+    return give
 
 
-def keeping(function: Callable[Concatenate[Settings, P], int]) -> F:
-    """Give a command that writes nothing but notes in `.ocitui`, for which it needs no lock, --read-only besides."""
-    return directory_option(json_option(read_only_option(_wait_anyway_option(_with_settings(function)))))
-
-
-def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
-    """Give a command that writes --read-only and --wait besides."""
-    return shared_options(_with_settings(function))
-
-
-def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:
-    @wraps(function)
-    def command(*args: P.args, **kwargs: P.kwargs) -> int:
-        typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in ("directory", "as_json", "read_only", "wait")}
-        directory, as_json, read_only, wait = typed.values()
-        settings = Settings(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0)
-        return reported(settings, lambda: function(settings, *args, **kwargs))
-
-    return command
+_SHARED = ("directory", "as_json", "read_only", "wait")
+reading = taking(directory_option, json_option, _read_only_anyway_option)
+"""For a command that only reads."""
+keeping = taking(directory_option, json_option, read_only_option, _wait_anyway_option)
+"""For a command that writes nothing but notes in `.ocitui`, for which it needs no lock."""
+writing = taking(directory_option, json_option, read_only_option, wait_option)
+"""For a command that writes."""
 
 
 T = TypeVar("T")

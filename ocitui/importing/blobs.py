@@ -308,12 +308,8 @@ class BlobStore:
         Raises StorageError; AbandonedError once ``stop`` is set.
         """
         path = self.directory / checked_digest(digest)
-        with storage_errors("read a blob"):
-            try:
-                file = open_bounded(path, follow=False)
-            except FileNotFoundError:
-                return None
-            with file:
+        with storage_errors("read a blob"), suppress(FileNotFoundError):
+            with open_bounded(path, follow=False) as file:
                 same_size = os.fstat(file.fileno()).st_size == size
                 if same_size and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
                     return path
@@ -325,13 +321,11 @@ class BlobStore:
             self.disk.unlink(folder, name)
 
     def _remove_unlocked(self, path: Path) -> bool:
-        try:
-            with open_bounded(path, follow=False) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._unlink(path.name)
-        except (FileNotFoundError, BlockingIOError):
-            return False
-        return True
+        with suppress(FileNotFoundError, BlockingIOError), open_bounded(path, follow=False) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._unlink(path.name)
+            return True
+        return False
 
     async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress = unheard) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
@@ -388,9 +382,8 @@ class BlobStore:
 
 def _hold(path: Path, stack: ExitStack) -> bool:
     """Whether the file is there and now locked, so that `clear` leaves it."""
-    try:
+    with suppress(FileNotFoundError):
         file = stack.enter_context(open_bounded(path, follow=False))
         fcntl.flock(file, fcntl.LOCK_SH)
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
-    except FileNotFoundError:
-        return False
+    return False

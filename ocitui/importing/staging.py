@@ -146,17 +146,12 @@ def locked(folder: Folder) -> Iterator[None]:
 def _remove_unheld(parent: Folder, disk: Disk, name: str) -> bool:
     """Whether there was something that nobody holds; only folders are ever held."""
     try:
-        folder = parent.open_folder(name)
-    except FileNotFoundError:
-        return False  # whoever held it removed it meanwhile
+        with parent.open_folder(name) as folder:
+            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(OSError):
+                disk.remove(parent, name)
+    except (FileNotFoundError, BlockingIOError):
+        return False  # whoever held it removed it meanwhile, or holds it still
     except NotADirectoryError:
         disk.unlink(parent, name)
-        return True
-    with folder:
-        try:
-            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        with suppress(OSError):
-            disk.remove(parent, name)
-        return True
+    return True

@@ -263,19 +263,18 @@ class Saved(msgspec.Struct, frozen=True, rename="pascal"):
 _decode_saved = msgspec.json.Decoder(list[Saved]).decode
 
 
-class DockerSource:
-    """A Docker archive that was looked through."""
-
-    kind = SourceKind.DOCKER_ARCHIVE
+class DockerSource(OciSource):
+    """A Docker archive that was looked through, whether or not it is an OCI layout as well."""
 
     def __init__(self, archive: Archive, wanted: Recognised, platform: Platform | None) -> None:
-        self._archive, self._wanted, self._platform = archive, wanted, platform
+        super().__init__(SourceKind.DOCKER_ARCHIVE, archive, wanted, platform)
+        self._archive = archive
         self._kept: dict[str, bytes] | None = None
         self._members: dict[str, dict[str, Member]] = {}
 
     async def listing(self) -> SourceListing:
         """All images of the archive. Raises SourceError."""
-        images = [await self._read(saved, None) for saved in self._saved()]
+        images = [await self._read_saved(saved, None) for saved in self._saved()]
         notes = dict.fromkeys(note for image in images for note in image.notes if _LOCAL.intersection(image.notes))
         return SourceListing(
             str(self._archive.path), self.kind, tuple(image.listed() for image in images), tuple(notes)
@@ -283,13 +282,10 @@ class DockerSource:
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
-        return await self._read(self._selected(self._saved()), self._platform)
+        return await self._read_saved(self._chosen(self._saved()), self._platform)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
     def _saved(self) -> list[Saved]:
         raw = self._archive.read("manifest.json", LARGEST_DOCUMENT)
@@ -305,7 +301,7 @@ class DockerSource:
             raise NoSuchImageError(f"{self._archive.path} holds no image")
         return saved
 
-    def _selected(self, images: Sequence[Saved]) -> Saved:
+    def _chosen(self, images: Sequence[Saved]) -> Saved:
         name, number = self._wanted.name, self._wanted.number
         if number is not None:
             if number < len(images):
@@ -321,7 +317,7 @@ class DockerSource:
             )
         raise NoSuchImageError(f"{self._archive.path} holds no {name}; it holds {tags}")
 
-    async def _read(self, saved: Saved, wanted: Platform | None) -> SourceImage:
+    async def _read_saved(self, saved: Saved, wanted: Platform | None) -> SourceImage:
         config_raw = await asyncio.to_thread(self._config, saved)
         kept = raw = (await self._kept_manifests()).get(digest_of(config_raw))
         if raw is None:
@@ -350,6 +346,5 @@ class DockerSource:
         """The manifests that the archive holds as an OCI layout, by their configs' digests. Raises SourceError."""
         if self._kept is None:
             is_layout = self._archive.find("index.json") and self._archive.find("oci-layout")
-            layout = OciSource(self.kind, self._archive, self._wanted, None)
-            self._kept = await layout.manifests() if is_layout else {}
+            self._kept = await self.manifests() if is_layout else {}
         return self._kept
