@@ -225,14 +225,14 @@ Download = Callable[[PartialBlob], Awaitable[None]]
 
 
 class BlobStore:
-    """A cache's folder of blobs; it is made when the first blob comes."""
+    """A folder of blobs in ``cache``, the directory; it is made when the first blob comes."""
 
     def __init__(
         self, directory: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, disk: Disk | None = None
     ) -> None:
         self.directory = directory / OWN_NAME / _FOLDER
         self.disk = disk or Disk()
-        self._cache = directory
+        self.cache = directory
         self._sleep = sleep
         self.turns = Turns()
         """Of who downloads a blob, unpacks an archive into the store, or imports one image."""
@@ -299,7 +299,7 @@ class BlobStore:
 
     def make_directory(self) -> None:
         """Raises StorageError, ConflictError."""
-        with storage_errors("make the folder for blobs"), open_own_folder(self._cache, _FOLDER, making=self.disk):
+        with storage_errors("make the folder for blobs"), open_own_folder(self.cache, _FOLDER, making=self.disk):
             pass
 
     def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:

@@ -63,10 +63,9 @@ async def find_cached(
 ) -> ImportResult | None:
     """The image that is in the cache, under its name: at most that is set, or made to win. None where there is none, or
     its files are not whole, so that it is brought in once more. Raises NamedOtherwiseError."""
-    try:
+    there = None
+    with suppress(DocumentError):
         there = await cache.recall(name, digest, format)
-    except DocumentError:
-        return None
     if there is None:
         return None
     check = await asyncio.to_thread(check_packed, there.path)
@@ -152,17 +151,8 @@ async def _bring_in(
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
-        warnings = await fetch_and_pack(
-            desk.cache.directory,
-            source,
-            image,
-            desk.blobs,
-            output,
-            request.format,
-            request.pack_options,
-            tracker.downloaded,
-            packing,
-        )
+        options, downloaded = request.pack_options, tracker.downloaded
+        warnings = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
         tracker.enter(ImportPhase.STORE)
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
@@ -171,7 +161,6 @@ async def _bring_in(
 
 
 async def fetch_and_pack(
-    directory: Path,
     source: Source,
     image: SourceImage,
     blobs: BlobStore,
@@ -181,15 +170,16 @@ async def fetch_and_pack(
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:
-    """Fetch the layers of an image and pack them, while the cache in ``directory`` has room for its next writes.
+    """Fetch the layers of an image and pack them, while the cache has room for its next writes.
 
     Gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and what `flatten_and_pack` raises.
     """
     for _ in range(_ATTEMPTS):
-        layers = await while_there_is_room(directory, source.fetch(image, blobs, downloaded))
+        layers = await while_there_is_room(blobs.cache, source.fetch(image, blobs, downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
             if whole:
-                return await while_there_is_room(directory, flatten_and_pack(layers, output, format, options, packing))
+                work = flatten_and_pack(layers, output, format, options, packing)
+                return await while_there_is_room(blobs.cache, work)
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
 
 
@@ -222,9 +212,8 @@ async def _import_packed_files(
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give it one with --name")
     found = await inspect_packed(request.packed_files())
-    notes: tuple[str, ...] = ()
-    if found.config is not None:
-        notes = check_platform(found.config.value.platform, request.source_options().platform)
+    wanted = request.source_options().platform
+    notes = check_platform(found.config.value.platform, wanted) if found.config else ()
     if found.digest and found.format and not found.problems and not request.again:
         cached = await find_cached(desk.cache, found.digest, found.format, name, request.rename, notes)
         if cached is not None:
@@ -305,7 +294,6 @@ async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name
 
 def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:
     """Whether the source is the very file the entry is to have."""
-    try:
+    with suppress(OSError):
         return image.path.samefile(cache.directory / packed_name(image.digest, image.format))
-    except OSError:
-        return False
+    return False

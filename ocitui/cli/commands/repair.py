@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairPlan
-    from ocitui.doctor.repair.steps import ProgressCall, RepairOptions
+    from ocitui.doctor.repair.steps import RepairOptions
     from ocitui.doctor.report import Report
     from ocitui.doctor.salvage.sources import JoinedEntries
 
@@ -180,19 +180,25 @@ _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "
 _OTHERS = "ocitui check shows the findings that a name can mend"
 
 
-def repair_request(
-    asked: AskedRepair, findings: Sequence[Finding], digests: Sequence[str], index: ImageIndex
-) -> RepairOptions:
-    """``digests`` are those that --adopt and --name may tell by their beginning; ``index`` is empty if it is corrupt.
-
-    Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
+async def _options(settings: Settings, asked: AskedRepair, report: Report) -> RepairOptions:
+    """What is asked for, as the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError,
+    UsageProblemError."""
+    from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.steps import RepairOptions
 
     from ..import_requests import REGISTRY_ONLY, read_request
 
+    # Those that --adopt and --name may tell by their beginning.
+    digests = [finding.digest for finding in report.findings if finding.digest]
+    if asked.adopt or asked.names:
+        digests += [digest for digest, _ in keys_of_files(settings.directory)]
+    index = ImageIndex.empty()
+    if asked.only:
+        with suppress(CorruptIndexError):
+            index = await cache_of(settings).index()
     registry = {name: getattr(asked, name) for name in REGISTRY_ONLY}
     return RepairOptions(
-        only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings, index)),
+        only=frozenset(chosen for word in asked.only for chosen in _chosen(word, report.findings, index)),
         drop=asked.drop,
         adopt=tuple(_pair(text, "--adopt", digests) for text in asked.adopt if text != ANY_KNOWN),
         adopt_known=ANY_KNOWN in asked.adopt,
@@ -323,10 +329,13 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
 
 
 def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) -> Looked:
-    """Check, where that was not done, and plan. Raises CacheDirectoryError, and what `repair_request` raises."""
+    """Check, where that was not done, and plan. Raises CacheDirectoryError, SourceError, and what `_options` does."""
     import asyncio
 
     from ocitui.doctor.assessment import assess, gather
+    from ocitui.doctor.repair.plan import plan_repair
+    from ocitui.importing.errors import SourceError
+    from ocitui.words.lines import OPTIONS, said
 
     # Whether the daemon answers, the operator may say.
     answers = False if asked.daemon_hangs else None
@@ -334,7 +343,15 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
     async def work() -> Looked:
         report = checked or await _check(settings, asked, show)
         assessment = assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
-        plan = await _plan(settings, asked, report, assessment, show, refusing=checked is None)
+        options = await _options(settings, asked, report)
+        if checked is None:
+            refuse_idle(options, report.findings)
+        try:
+            plan = await plan_repair(cache_of(settings), report, options, assessment, show)
+        except SourceError as error:
+            error.hint = said(error.hint, OPTIONS)
+            raise
+        plan = plan.narrowed(options.only) if options.only else plan
         return Looked(report, plan, assessment if checked is None and assessment.bears_on(report) else None)
 
     with line_shown(doctor_text) as show:
@@ -354,38 +371,6 @@ async def _check(settings: Settings, asked: AskedRepair, progress: Callable[[Pro
     if not settings.read_only:
         remember_told(settings.directory, report.findings)
     return report
-
-
-async def _plan(
-    settings: Settings,
-    asked: AskedRepair,
-    report: Report,
-    assessment: Assessment,
-    progress: ProgressCall,
-    *,
-    refusing: bool,
-) -> RepairPlan:
-    from ocitui.cache import ImageIndex
-    from ocitui.doctor.repair.plan import plan_repair
-    from ocitui.importing.errors import SourceError
-    from ocitui.words.lines import OPTIONS, said
-
-    digests = [finding.digest for finding in report.findings if finding.digest]
-    if asked.adopt or asked.names:
-        digests += [digest for digest, _ in keys_of_files(settings.directory)]
-    index = ImageIndex.empty()
-    if asked.only:
-        with suppress(CorruptIndexError):
-            index = await cache_of(settings).index()
-    options = repair_request(asked, report.findings, digests, index)
-    if refusing:
-        refuse_idle(options, report.findings)
-    try:
-        plan = await plan_repair(cache_of(settings), report, options, assessment, progress)
-    except SourceError as error:
-        error.hint = said(error.hint, OPTIONS)
-        raise
-    return plan.narrowed(options.only) if options.only else plan
 
 
 _MOST, _MOST_FILES, _MOST_ROWS, _MOST_STEPS = 10, 8, 40, 20
