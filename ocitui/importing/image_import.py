@@ -224,17 +224,12 @@ async def _import_packed_files(
     return ImportResult(stored, ImportOutcome.STORED, notes)
 
 
-CopyProgress = Callable[[int, int], None]
+Copied = Callable[[int, int], None]
 """Called with the bytes copied and the bytes there are; from a thread of its own."""
 
 
 async def import_packed(
-    cache: PackerCache,
-    source: PackedSource,
-    name: ImageName,
-    *,
-    rename: bool = False,
-    progress: CopyProgress | None = None,
+    cache: PackerCache, source: PackedSource, name: ImageName, *, rename: bool = False, progress: Copied | None = None
 ) -> PackedImage:
     """Bring a source in under a name; its file is copied, so it stays as it is.
 
@@ -253,7 +248,7 @@ async def import_packed(
         return await store_settled(cache, staged)
 
 
-def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: CopyProgress | None, stop: Stop) -> None:
+def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Copied | None, stop: Stop) -> None:
     """Copy the packed file. Raises SourceError where it is not what was inspected, or changes meanwhile; StorageError,
     NoRoomError, AbandonedError."""
     source = image.path

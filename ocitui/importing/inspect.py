@@ -80,9 +80,7 @@ class Standing:
 
 
 async def inspect_source(
-    request: ImportRequest,
-    notify: Callable[[str], None] = lambda message: None,
-    format: PackedFormat | None = None,
+    request: ImportRequest, notify: Callable[[str], None] = lambda message: None, format: PackedFormat | None = None
 ) -> Inspection:
     """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be.
 

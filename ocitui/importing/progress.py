@@ -134,16 +134,9 @@ class Tracker:
 
     def _tell_download(self) -> None:
         layers = tuple(self._layers.values())
-        self._tell(
-            ImportProgress(
-                self._fetch_phase,
-                sum(layer.done for layer in layers),
-                sum(layer.total for layer in layers),
-                layers=layers,
-                layers_total=len(layers),
-                note=self._note,
-            )
-        )
+        done, total = sum(layer.done for layer in layers), sum(layer.total for layer in layers)
+        said = ImportProgress(self._fetch_phase, done, total, layers=layers, layers_total=len(layers), note=self._note)
+        self._tell(said)
 
     def _tell(self, now: ImportProgress) -> None:
         new = now.phase is not self._phase

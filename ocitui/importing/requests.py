@@ -84,16 +84,9 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     def source_options(self, notify: Callable[[str], None] = lambda message: None) -> SourceOptions:
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
-        return SourceOptions(
-            platform=parse_platform(self.platform) if self.platform else None,
-            registry=RegistryOptions(
-                tls_ca=optional_path(self.tls_ca),
-                plain_http=self.plain_http,
-                authfile=optional_path(self.authfile),
-                mirror=self.mirror,
-                notify=notify,
-            ),
-        )
+        tls_ca, authfile = optional_path(self.tls_ca), optional_path(self.authfile)
+        registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify)
+        return SourceOptions(parse_platform(self.platform) if self.platform else None, registry)
 
     def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
         """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""

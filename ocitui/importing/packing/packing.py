@@ -226,20 +226,11 @@ async def flatten_and_pack(
 
 
 async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
+    command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(os.getpid())]
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
     try:
         worker = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-c",
-            _START,
-            json.dumps(sys.path),
-            str(os.getpid()),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            limit=_LONGEST_LINE,
-            start_new_session=True,
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE, start_new_session=True
         )
     except OSError as error:
         raise WorkerError(f"cannot start the process that flattens: {error.strerror}") from error

@@ -163,9 +163,16 @@ _decode_config = msgspec.json.Decoder(_Config).decode
 
 async def find_credentials(host: str, path: str, options: RegistryOptions) -> Credentials | None:
     """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
+    keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
     for file, must_exist in _files(options):
-        config = read_config(file, must_exist)
-        if config is not None and (found := await _find(config, file, host, path)) is not None:
+        config = read_config(file, must_exist) or _Config()
+        helpers = config.cred_helpers or {}
+        if helper := next((helpers[key] for key in keys if key in helpers), None):
+            found = await ask_helper(helper, keys[0])
+        else:
+            found = await ask_helper(config.creds_store, keys[0]) if config.creds_store else None
+            found = found or _from_entries(config.auths or {}, file, keys, path)
+        if found is not None:
             return found
     return None
 
@@ -198,16 +205,6 @@ def read_config(file: Path, must_exist: bool = True) -> _Config | None:
         raise CredentialsError(f"cannot read {file}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CredentialsError(f"{file} is no file of credentials: {error}") from error
-
-
-async def _find(config: _Config, file: Path, host: str, path: str) -> Credentials | None:
-    keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
-    helpers = config.cred_helpers or {}
-    if helper := next((helpers[key] for key in keys if key in helpers), None):
-        return await ask_helper(helper, keys[0])
-    if config.creds_store and (found := await ask_helper(config.creds_store, keys[0])) is not None:
-        return found
-    return _from_entries(config.auths or {}, file, keys, path)
 
 
 def _from_entries(entries: Mapping[str, _Entry], file: Path, keys: Sequence[str], path: str) -> Credentials | None:

@@ -67,7 +67,13 @@ def _inspect(files: PackedFiles) -> PackedSource:
     format_ = _check_format(files, problems)
     manifest = _read(files.manifest, "manifest", Document.manifest, problems)
     config = _read(files.config, "config", Document.config, problems)
-    digest = _check_digest(files, manifest.raw, problems) if manifest else None
+    digest = None
+    if manifest:
+        claimed = files.claimed_digests
+        # By the algorithm that a file's name uses.
+        algorithms = {digest.partition(":")[0] for digest in claimed}
+        digest = digest_of(manifest.raw, algorithms.pop() if len(algorithms) == 1 else "sha256")
+        problems += [f"the manifest's digest is {digest}, a file is named {one}" for one in sorted(claimed - {digest})]
     if manifest and config:
         _check_config(manifest.value, config.raw, problems)
     return PackedSource(files, size, format_, digest, manifest, config, tuple(problems))
@@ -104,17 +110,6 @@ def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems
     except DocumentError as error:
         problems.append(f"the daemon would refuse the {kind} {path}: {error.placed}")
     return None
-
-
-def _check_digest(files: PackedFiles, raw: bytes, problems: list[str]) -> str:
-    """The manifest's digest, by the algorithm that a file's name uses."""
-    claimed = files.claimed_digests
-    algorithms = {digest.partition(":")[0] for digest in claimed}
-    actual = digest_of(raw, algorithms.pop() if len(algorithms) == 1 else "sha256")
-    problems += [
-        f"the manifest's digest is {actual}, a file is named {digest}" for digest in sorted(claimed - {actual})
-    ]
-    return actual
 
 
 def _check_config(manifest: ImageManifest, raw: bytes, problems: list[str]) -> None:
