@@ -234,7 +234,8 @@ def _entries(directory: Path, word: str, context: click.Context) -> Collection[s
     names = {name for _, name in told if name}
     begun = sorted(name for name in names if name.startswith(word))
     digests = _digests(directory, word, told, held=context.info_name in _TAKE_ORPHANS)
-    return [*begun, *digests, *_with_formats(stem, names if dot else (), told)]
+    known = (dot and stem in names) or any(stem in (digest, digest.rpartition(":")[2]) for digest, _ in told)
+    return [*begun, *digests, *(f"{stem}.{one}" for one in FORMATS if stem and known)]
 
 
 complete_entry = completer(_entries)
@@ -397,11 +398,6 @@ def _digests(directory: Path, word: str, told: Collection[tuple[str, str]], *, h
         files = [name for name in os.listdir(directory) if written(name).startswith(word)]
         found.update(written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name)))
     return sorted(found)
-
-
-def _with_formats(stem: str, names: Collection[str], told: Collection[tuple[str, str]]) -> list[str]:
-    known = stem in names or any(stem in (digest, digest.rpartition(":")[2]) for digest, _ in told)
-    return [f"{stem}.{one}" for one in FORMATS] if stem and known else []
 
 
 entries_argument = click.argument("words", metavar="[ENTRY]...", nargs=-1, shell_complete=complete_entry)

@@ -147,9 +147,6 @@ class Tracker:
         if self._call is None or not (new or at_end or self._clock() - self._told >= _EVERY_SECONDS):
             return
         self._told, self._at_end = self._clock(), 0 < now.total == now.done
-        self._call(self._with_rate(now))
-
-    def _with_rate(self, now: ImportProgress) -> ImportProgress:
         rate = self._meter.rate()
         left = (now.total - now.done) / rate if rate and now.total else None
-        return replace(now, rate=rate, left=left)
+        self._call(replace(now, rate=rate, left=left))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ import msgspec
 from ocitui.cache.files import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, may_carry
+from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions
 from .failures import PassingError, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -240,6 +241,27 @@ def _credentials(entry: _Entry, file: Path, name: str) -> Credentials | None:
 
 
 CLIENT_ID = "ocitui"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, by its name or address alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what has another origin is told no secret."""
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def may_carry(url: httpx2.URL, plain_http: bool) -> bool:
+    """Whether a request may go there at all: over https, or plainly where that was asked for or is loopback."""
+    return url.scheme == "https" or (url.scheme == "http" and (plain_http or is_loopback(url.host)))
+
 
 Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 """Sends one request, follows no redirect, reads so much of the body."""

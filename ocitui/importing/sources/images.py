@@ -361,9 +361,7 @@ def describe(
     """The descriptor of a manifest of ``size`` bytes whose image runs ``on`` a platform."""
     platform = msgspec.to_builtins(Platform(on.architecture, on.os, variant=on.variant))
     told = {} if annotations is None else {"annotations": annotations}
-    return Descriptor.from_dict(
-        {"mediaType": media_type, "digest": digest, "size": size, **told, "platform": platform}
-    )
+    return Descriptor.from_dict({"mediaType": media_type, "digest": digest, "size": size, **told, "platform": platform})
 
 
 _ARCHITECTURES = {
