@@ -160,37 +160,31 @@ def recorded(directory: Path, request: ImportRequest, resumes: str = "") -> Iter
         return
     request = request.with_absolute_paths()
     check_directory(directory)
-    with import_folder(directory, _DISK, _FOLDER) as folder:
+    with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
         import_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
         name = f"{import_id}{_SUFFIX}"
         with storage_errors("note what is to be imported"):
-            fd = _write(folder, name, request.to_json())
+            _write(folder, name, request.to_json(), stack)
         try:
             yield import_id
-            _conclude(folder, name)
         except Exception:
             _conclude(folder, name)
             raise
-        finally:
-            os.close(fd)
+        _conclude(folder, name)
 
 
-def _write(folder: Folder, name: str, data: bytes) -> int:
-    """A new record; gives the descriptor that holds its lock. A program killed before its end leaves a draft only."""
+def _write(folder: Folder, name: str, data: bytes, stack: ExitStack) -> None:
+    """A new record, locked as long as the stack stands. A program killed before its end leaves a draft only."""
     with locked(folder):
         for left in folder.names():
             if left.endswith(_DRAFT):
                 _DISK.unlink(folder, left)
         draft = f"{name}{_DRAFT}"
         fd = _DISK.create(folder, draft, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            _DISK.write(fd, draft, data)
-            _DISK.rename(folder, draft, folder, name)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        stack.callback(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        _DISK.write(fd, draft, data)
+        _DISK.rename(folder, draft, folder, name)
 
 
 @contextmanager

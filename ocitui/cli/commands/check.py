@@ -311,7 +311,7 @@ class TextOutput(CheckOutput):
     def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
         shown = report.shown(self._minimum, acknowledged=self._asked.show_all)
         self._show(shown)
-        say(*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
+        say(*(line for label, text in _about(report, kept) for line in paragraph(text, f"{label:<12}")))
         say(_outcome(report, shown, self._asked))
         if failed:
             say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
@@ -346,35 +346,23 @@ def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]
         yield ""
 
 
-def _verdict(report: Report) -> list[str]:
+def _about(report: Report, kept: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is told of the index, of how far it looked and of the host, each with its label."""
     from ocitui.doctor.assessment import advice
 
-    verdict = report.verdict
-    lines = paragraph(f"{verdict.outcome}: {verdict.consequence}", "index.json  ")
+    verdict, coverage = report.verdict, report.coverage
+    yield "index.json", f"{verdict.outcome}: {verdict.consequence}"
     if verdict.message:
-        lines += paragraph(f"it breaks here: {verdict.place}", " " * 12)
+        yield "", f"it breaks here: {verdict.place}"
     if not verdict.sound and (said := advice(report.directory, report.judge)):
-        lines += paragraph(said, " " * 12)
-    return lines
-
-
-def _coverage(report: Report) -> list[str]:
-    read = report.coverage.bytes_read
-    cost = [f"{human_size(read)} read"] if read else []
+        yield "", said
+    cost = [f"{human_size(coverage.bytes_read)} read"] if coverage.bytes_read else []
     cost += [f"in {human_span(report.seconds)}"] if report.seconds >= 1 else []
-    text = str(report.coverage) + (f"; {' '.join(cost)}" if cost else "")
-    lines = paragraph(text, "looked at   ")
-    return lines + _notes(report.coverage.unchecked, "not checked ")
-
-
-def _host(report: Report) -> list[str]:
-    """What bears on all that could be done about the findings."""
-    found = [finding for finding in report.findings if finding.code in _HOST_CODES]
-    return [line for one in found for line in paragraph(f"{one.code}: {one.seen}; {one.daemon}", "host        ")]
-
-
-def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:
-    return [line for note in notes for line in paragraph(note, first)]
+    yield "looked at", str(coverage) + (f"; {' '.join(cost)}" if cost else "")
+    yield from (("not checked", one) for one in coverage.unchecked)
+    # What bears on all that could be done about the findings.
+    yield from (("host", f"{one.code}: {one.seen}; {one.daemon}") for one in report.findings if one.code in _HOST_CODES)
+    yield from (("note", note) for note in (*report.notes, *kept))
 
 
 def _repair(report: Report) -> str:
