@@ -154,13 +154,18 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
         refuse_inside(settings.directory, asked.prometheus)
-    acceptance = Acceptance.begin(settings, asked)
+    known = _take_back(settings, asked)
+
+    def accepts(finding: Finding) -> bool:
+        own = [finding.fingerprint]
+        return own[0] in known or any(fingerprints(word, own) for word in asked.acknowledge)
+
     least = Severity(asked.severity or (Severity.INFO if asked.show_all or settings.as_json else Severity.LOW))
     output = CheckOutput() if metrics_only else TextOutput(settings, asked, least)
     if settings.as_json:
-        output = JsonOutput(settings, least, acceptance.accepts)
+        output = JsonOutput(settings, least, accepts)
     report, kept = _examine(settings, asked, output)
-    report = acceptance.end(report)
+    report = _acknowledge(settings, asked, report, known)
     if not settings.read_only:
         remember_told(settings.directory, report.findings)
     if metrics_only:
@@ -214,49 +219,38 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
         raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
 
 
-@dataclass(slots=True)
-class Acceptance:
-    """Which findings are acknowledged, as a check begins; ``words`` are the ids of those that are to be."""
+def _take_back(settings: Settings, asked: AskedCheck) -> frozenset[str]:
+    """The ids of the findings that are acknowledged, first of all without those that are not to be any more.
 
-    directory: Path
-    known: frozenset[str]
-    words: tuple[str, ...] = ()
+    Raises NoSuchFindingError, ReadOnlyError, StorageError.
+    """
+    from ocitui.doctor.acknowledged import load_acknowledged, withdraw
 
-    @classmethod
-    def begin(cls, settings: Settings, asked: AskedCheck) -> Acceptance:
-        """Take back what is to be, first of all. Raises NoSuchFindingError, ReadOnlyError, StorageError."""
-        from ocitui.doctor.acknowledged import load_acknowledged, withdraw
+    if asked.acknowledge or asked.forget or asked.forget_all:
+        refuse_read_only(settings, "acknowledge findings")
+    try:
+        known = list(load_acknowledged(settings.directory))
+    except StorageError:
+        if asked.forget:
+            raise
+        known = []  # the examination says so, and shows every finding
+    gone = known if asked.forget_all else [_one(word, known, "acknowledged finding") for word in asked.forget]
+    if gone:
+        withdraw(settings.directory, gone)
+    return frozenset(known).difference(gone)
 
-        if asked.acknowledge or asked.forget or asked.forget_all:
-            refuse_read_only(settings, "acknowledge findings")
-        try:
-            known = list(load_acknowledged(settings.directory))
-        except StorageError:
-            if asked.forget:
-                raise
-            known = []  # the examination says so, and shows every finding
-        gone = known if asked.forget_all else [_one(word, known, "acknowledged finding") for word in asked.forget]
-        if gone:
-            withdraw(settings.directory, gone)
-        return cls(settings.directory, frozenset(known).difference(gone), asked.acknowledge)
 
-    def accepts(self, finding: Finding) -> bool:
-        """Whether it is acknowledged, or about to be."""
-        return finding.fingerprint in self.known or any(
-            fingerprints(word, [finding.fingerprint]) for word in self.words
-        )
+def _acknowledge(settings: Settings, asked: AskedCheck, report: Report, known: frozenset[str]) -> Report:
+    """Accept what is to be, and mark all such findings.
 
-    def end(self, report: Report) -> Report:
-        """Accept what is to be, and mark all such findings.
+    Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
+    """
+    from ocitui.doctor.acknowledged import acknowledge
 
-        Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
-        """
-        from ocitui.doctor.acknowledged import acknowledge
-
-        wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in self.words}
-        if wanted:
-            acknowledge(self.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
-        return report.with_acknowledged(self.known | wanted)
+    wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in asked.acknowledge}
+    if wanted:
+        acknowledge(settings.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
+    return report.with_acknowledged(known | wanted)
 
 
 def _one(word: str, known: Iterable[str], what: str = "finding") -> str:

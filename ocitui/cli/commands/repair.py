@@ -411,9 +411,17 @@ class RepairOutput:
 
 def _would(settings: Settings, looked: Looked) -> Iterator[str]:
     """All there is to say where nothing is to be done yet."""
-    yield from (*place(settings), *_findings(looked.report), "")
+    from ocitui.doctor.findings import clean_text, tally
+
+    report = looked.report
+    yield from place(settings)
+    found = tally(report.shown()) or f"nothing wrong: {clean_text(report.depth)}"
+    yield from paragraph(f"{report.coverage}; found {found}")
+    if not report.verdict.sound:
+        yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
+    yield ""
     yield from looked.lines()
-    yield from paragraph(_next_step(looked.report, looked.plan))
+    yield from paragraph(_next_step(report, looked.plan))
 
 
 def _checked_again(report: Report, mended: bool) -> Iterator[str]:
@@ -435,15 +443,6 @@ def _state(report: Report) -> dict[str, Any]:
         "verdict": summary["verdict"],
         "coverage": str(report.coverage),
     }
-
-
-def _findings(report: Report) -> Iterator[str]:
-    from ocitui.doctor.findings import clean_text, tally
-
-    found = report.shown()
-    yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")
-    if not report.verdict.sound:
-        yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
 
 
 def _next_step(report: Report, plan: RepairPlan) -> str:

@@ -264,7 +264,10 @@ class TarReader:
         extended: ExtendedHeader | None = None
         while block := reader.read(BLOCK):
             if block == _ZEROS:
-                self._end(extended)
+                # There are two, of which a tar that ends right there may lack the second.
+                second = reader.read(BLOCK)
+                if extended is not None or (second and second != _ZEROS[: len(second)]):
+                    raise LayerError("its tar has a block of zeros between entries")
                 return
             if len(block) < BLOCK:
                 raise LayerError("its tar is cut in a header")
@@ -283,12 +286,6 @@ class TarReader:
                     raise LayerError("its tar is cut in this entry", entry=entry.name)
         if extended is not None:
             raise LayerError("its tar is cut after an extended header")
-
-    def _end(self, extended: ExtendedHeader | None) -> None:
-        """Two blocks of zeros, of which a tar that ends right there may lack the second."""
-        second = self._reader.read(BLOCK)
-        if extended is not None or (second and second != _ZEROS[: len(second)]):
-            raise LayerError("its tar has a block of zeros between entries")
 
     def _entry(self, block: bytes, kind: Kind, extended: ExtendedHeader | None) -> TarEntry:
         name, link = _name(block), _field(block, 157, 100)
