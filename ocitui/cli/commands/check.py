@@ -17,6 +17,7 @@ from ocitui.words.json_values import finding_json, summary_json
 
 from ..layout import paragraph
 from ..options import (
+    DEPTHS,
     byte_size,
     cache_of,
     depth_option,
@@ -50,7 +51,7 @@ from ..selectors import (
 
 if TYPE_CHECKING:
     from ocitui.cache.index import Key
-    from ocitui.doctor.findings import Finding, Severity
+    from ocitui.doctor.findings import Finding
     from ocitui.doctor.report import Report
 
 SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
@@ -155,29 +156,53 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
         # Before a check that may take hours.
         refuse_inside(settings.directory, asked.prometheus)
     known = _take_back(settings, asked)
-
-    def accepts(finding: Finding) -> bool:
-        own = [finding.fingerprint]
-        return own[0] in known or any(fingerprints(word, own) for word in asked.acknowledge)
-
     least = Severity(asked.severity or (Severity.INFO if asked.show_all or settings.as_json else Severity.LOW))
-    output = CheckOutput() if metrics_only else TextOutput(settings, asked, least)
-    if settings.as_json:
-        output = JsonOutput(settings, least, accepts)
-    report, kept = _examine(settings, asked, output)
+    found: list[Finding] = []
+
+    def tell(news: Sequence[Finding]) -> None:
+        """Programs are told of findings as they are made, people at the end, in their order."""
+        found.extend(news)
+        for finding in news if settings.as_json else ():
+            if finding.severity.rank >= least.rank:
+                own = [finding.fingerprint]
+                accepted = own[0] in known or any(fingerprints(word, own) for word in asked.acknowledge)
+                emit_line(settings, "finding", **finding_json(finding, acknowledged=finding.acknowledged or accepted))
+
+    try:
+        report, kept = _examine(settings, asked, tell)
+    except InterruptedBySignalError as error:
+        shown = sorted((one for one in found if one.severity.rank >= least.rank), key=lambda one: -one.severity.rank)
+        if shown and not (settings.as_json or metrics_only):
+            lines = _finding_lines(shown, whole=asked.show_all)
+            say(*place(settings), "", *lines, "that is what was found so far")
+        hint = _GOES_ON if asked.depth == DEPTHS[-1] and not settings.read_only else "no entry was changed"
+        raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
     report = _acknowledge(settings, asked, report, known)
     if not settings.read_only:
         remember_told(settings.directory, report.findings)
+    failed = report.fails(Severity(asked.fail_on))
     if metrics_only:
         say(*prometheus(report).splitlines())
     elif asked.prometheus is not None:
         write_prometheus(report, asked.prometheus)
-    failed = report.fails(Severity(asked.fail_on))
-    output.done(report, kept, failed=failed)
+    if settings.as_json:
+        summary = summary_json(report)
+        summary["notes"] += kept
+        emit_line(settings, "summary", clean=not failed, **summary)
+    elif not metrics_only:
+        shown = report.shown(least, acknowledged=asked.show_all)
+        say(*place(settings), "", *_finding_lines(shown, whole=asked.show_all))
+        say(*(line for label, text in _about(report, kept) for line in paragraph(text, f"{label:<12}")))
+        say(_outcome(report, shown, asked))
+        if failed:
+            say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
 
 
-def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tuple[Report, tuple[str, ...]]:
+def _examine(
+    settings: Settings, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
+) -> tuple[Report, tuple[str, ...]]:
+    """The report, and notes on what was kept of the index; findings are told as they are made."""
     import asyncio
 
     from ocitui.doctor.check.examine import ExamineOptions, examining
@@ -185,10 +210,8 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
     from ocitui.doctor.findings import Depth
     from ocitui.doctor.report import Report
 
-    found: list[Finding] = []
-    depth = Depth(asked.depth)
     options = ExamineOptions(
-        depth, max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
+        Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
     )
     if asked.jobs is not None:
         options = replace(options, jobs=asked.jobs)
@@ -201,8 +224,7 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
                 if isinstance(news, Progress):
                     show(news)
                 else:
-                    found.extend(news)
-                    output.found(news)
+                    tell(news)
         raise AssertionError("the stream ends with the report")
 
     async def work() -> tuple[Report, tuple[str, ...]]:
@@ -210,13 +232,8 @@ def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tupl
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
         return await asyncio.gather(follow(keys), keep_index_aside(settings))
 
-    try:
-        with line_shown(doctor_text) as show:
-            return run_async(work())
-    except InterruptedBySignalError as error:
-        output.stopped(found)
-        hint = _GOES_ON if depth is Depth.DEEP and not settings.read_only else "no entry was changed"
-        raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
+    with line_shown(doctor_text) as show:
+        return run_async(work())
 
 
 def _take_back(settings: Settings, asked: AskedCheck) -> frozenset[str]:
@@ -263,61 +280,6 @@ def _one(word: str, known: Iterable[str], what: str = "finding") -> str:
 _ITEM = "  {:<10}"
 _MOST_OF_A_KIND = 10
 _HOST_CODES = ("cache-read-only", "disk-full")
-
-
-class CheckOutput:
-    """Where a check's findings go: by itself nowhere."""
-
-    def found(self, findings: Sequence[Finding]) -> None:
-        """Findings, as they are made."""
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        """The check is over; ``failed`` is whether it found what it was to fail on."""
-
-    def stopped(self, findings: Sequence[Finding]) -> None:
-        """The check was interrupted after these."""
-
-
-class JsonOutput(CheckOutput):
-    """An object a line for each finding, the summary as the last."""
-
-    def __init__(self, settings: Settings, minimum: Severity, accepts: Callable[[Finding], bool]) -> None:
-        self._settings, self._minimum, self._accepts = settings, minimum, accepts
-
-    def found(self, findings: Sequence[Finding]) -> None:
-        for finding in findings:
-            if finding.severity.rank >= self._minimum.rank:
-                accepted = finding.acknowledged or self._accepts(finding)
-                emit_line(self._settings, "finding", **finding_json(finding, acknowledged=accepted))
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        summary = summary_json(report)
-        summary["notes"] += kept
-        emit_line(self._settings, "summary", clean=not failed, **summary)
-
-
-class TextOutput(CheckOutput):
-    """Findings by severity, worst first, then how far it looked and what the daemon would do."""
-
-    def __init__(self, settings: Settings, asked: AskedCheck, minimum: Severity) -> None:
-        self._settings, self._asked, self._minimum = settings, asked, minimum
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        shown = report.shown(self._minimum, acknowledged=self._asked.show_all)
-        self._show(shown)
-        say(*(line for label, text in _about(report, kept) for line in paragraph(text, f"{label:<12}")))
-        say(_outcome(report, shown, self._asked))
-        if failed:
-            say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
-
-    def stopped(self, findings: Sequence[Finding]) -> None:
-        shown = [finding for finding in findings if finding.severity.rank >= self._minimum.rank]
-        if shown:
-            self._show(sorted(shown, key=lambda finding: -finding.severity.rank))
-            say("that is what was found so far")
-
-    def _show(self, findings: Sequence[Finding]) -> None:
-        say(*place(self._settings), "", *_finding_lines(findings, whole=self._asked.show_all))
 
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
