@@ -27,7 +27,7 @@ from .options import (
     wait_option,
     with_options,
 )
-from .output import ExitCode, Settings
+from .output import ExitCode, Settings, complain, fail, is_terminal, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -147,21 +147,17 @@ cli.opener = open_command
 
 def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
-    _need_terminal()
-    from ocitui.tui.app import run_screen
-    from ocitui.tui.session import ScreenOptions
-
-    directory = directory or default_directory()
-    return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))
-
-
-def _need_terminal() -> None:
-    if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise NoTerminalError
     kind = os.environ.get("TERM", "").lower()
     if kind in ("dumb", "unknown"):
         # Rich takes any such terminal for one of 80x25, and the screen would be laid out again without end.
         raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
+    from ocitui.tui.app import run_screen
+    from ocitui.tui.session import ScreenOptions
+
+    directory = directory or default_directory()
+    return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))
 
 
 def run(args: Sequence[str]) -> int:
@@ -191,15 +187,11 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         return _usage_problem(error, args)
     except KeyboardInterrupt:
-        from .output import say
-
         say("", err=True)  # the terminal shows ^C on the line
         return ExitCode.CANCELLED
 
 
 def _usage_problem(error: click.ClickException, args: list[str]) -> int:
-    from .output import fail
-
     context = getattr(error, "ctx", None)
     path = context.command_path if context else next((f"ocitui {word}" for word in args if word in COMMANDS), "ocitui")
     message = error.format_message().rstrip(".")
@@ -226,8 +218,6 @@ def _failed(error: OSError) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno == errno.EPIPE:
         return BROKEN_PIPE
-    from .output import complain
-
     what = f"{error.filename}: " if error.filename else "the output cannot be written: "
     complain(f"{what}{error.strerror or error}", "")
     return ExitCode.UNCHECKED

@@ -110,7 +110,12 @@ def judged_entries(settings: Settings, filter_text: str) -> tuple[Judge, Entries
         reading = read_index(files)
     reading.require_sound(settings.directory)
     judge.begin(reading)
-    entries = Entries(reading.index or ImageIndex.empty(), judge, _users(settings, filter_text))
+    users: Mapping[str, str] = {}
+    if "used:" in filter_text.lower():  # nobody pays for a look at loop devices who does not ask for it
+        from ocitui.host.loop_devices import users_by_name
+
+        users = users_by_name(settings.directory)
+    entries = Entries(reading.index or ImageIndex.empty(), judge, users)
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
     return judge, entries
@@ -127,15 +132,6 @@ def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
                 yield position
             position += 1
     yield from (rest for rest in range(position, end) if passes(rest))
-
-
-def _users(settings: Settings, filter_text: str) -> Mapping[str, str]:
-    """Which loop devices hold which packed file; nobody pays for a look at them who does not ask for it."""
-    if "used:" not in filter_text.lower():
-        return {}
-    from ocitui.host.loop_devices import users_by_name
-
-    return users_by_name(settings.directory)
 
 
 async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] | None:

@@ -202,13 +202,11 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
             try:
                 data = _hold(folder, name, fcntl.LOCK_EX, stack)
             except FileNotFoundError as error:
-                raise SourceError(
-                    f"there is no interrupted import {import_id}", hint="ocitui imports lists them"
-                ) from error
+                message = f"there is no interrupted import {import_id}"
+                raise SourceError(message, hint="ocitui imports lists them") from error
             except BlockingIOError as error:
-                raise SourceError(
-                    f"another program goes on with the import {import_id}", hint="ocitui imports lists the others"
-                ) from error
+                message = f"another program goes on with the import {import_id}"
+                raise SourceError(message, hint="ocitui imports lists the others") from error
         found = _decoded(import_id, 0.0, lambda: data)
         found.require_readable()
         yield found.request

@@ -306,17 +306,15 @@ class Authorizer:
         """
         async with self._lock:
             if self.current is None or self.current == rejected:
-                self.current = await self._renewed(challenges, rejected)
+                by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+                if bearer := by_scheme.get("bearer"):
+                    self.current = await self._bearer(bearer, rejected)
+                elif "basic" in by_scheme:
+                    self.current = await self._basic(rejected)
+                else:
+                    schemes = ", ".join(by_scheme) or "no scheme at all"
+                    raise RegistryError(f"{self._host} wants a login by {schemes}; this knows Bearer and Basic")
             return self.current
-
-    async def _renewed(self, challenges: Sequence[Challenge], rejected: str | None) -> str:
-        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
-        if bearer := by_scheme.get("bearer"):
-            return await self._bearer(bearer, rejected)
-        if "basic" in by_scheme:
-            return await self._basic(rejected)
-        schemes = ", ".join(by_scheme) or "no scheme at all"
-        raise RegistryError(f"{self._host} wants a login by {schemes}; this knows Bearer and Basic")
 
     async def _basic(self, rejected: str | None) -> str:
         credentials = await self._find()
