@@ -44,7 +44,8 @@ def _paths_from(begun: str) -> Iterator[str]:
 
 
 source_argument = click.argument("source", shell_complete=complete_source)
-_REGISTRY_OPTIONS = (
+# Their values are fields of ImportRequest, None and False where nothing was typed.
+registry_options = with_options(
     click.option("--tls-ca", metavar="FILE", type=_FILE, help="Trust this authority (PEM) besides the system's."),
     click.option("--plain-http", is_flag=True, help="Speak http without TLS; this machine itself is asked so anyway."),
     click.option(
@@ -55,17 +56,17 @@ _REGISTRY_OPTIONS = (
     ),
     click.option("--mirror", metavar="HOST[:PORT]", help="Fetch images of Docker Hub from this mirror."),
 )
-_SOURCE_OPTIONS = (
+source_options = with_options(
     click.option(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
         help="The image's platform, as linux/arm64 [default: this machine's].",
     ),
-    *_REGISTRY_OPTIONS,
+    registry_options,
     click.option("--manifest", metavar="FILE", type=_FILE, help="For packed: its manifest [default: beside the file]."),
     click.option("--config", metavar="FILE", type=_FILE, help="For packed: its config [default: beside the file]."),
 )
-_IMPORT_OPTIONS = (
+import_options = with_options(
     click.option("--name", help="The name the daemon will find it by [default: as the source calls it]."),
     click.option(
         "--format", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}; packed: as it is]."
@@ -83,8 +84,5 @@ _IMPORT_OPTIONS = (
     ),
     click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
     click.option("--again", is_flag=True, help="Bring it in even where the cache has it already."),
+    source_options,
 )
-# Their values are fields of ImportRequest, None and False where nothing was typed.
-registry_options = with_options(*_REGISTRY_OPTIONS)
-source_options = with_options(*_SOURCE_OPTIONS)
-import_options = with_options(*_IMPORT_OPTIONS, *_SOURCE_OPTIONS)

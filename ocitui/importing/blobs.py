@@ -79,11 +79,18 @@ class PartialBlob:
         self._writing: asyncio.Future[None] | None = None
 
     def open(self) -> None:
-        """Open and lock the file; then `resume` or `restart`. Raises BusyError, StorageError, ConflictError."""
+        """Open and lock the file; then `resume` or `restart`. Raises StorageError, ConflictError, and BusyError where
+        another has the file, or removed or renamed it between opening and locking."""
         with storage_errors("write a blob"):
             with Folder.open(self._path.parent) as folder:
                 self._fd = self._disk.open_own(folder, self._path.name)
-            self._lock()
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                same = os.path.samestat(os.fstat(self._fd), self._path.lstat())
+            except (BlockingIOError, FileNotFoundError):
+                same = False
+        if not same:
+            raise BusyError(f"{self._path.name} is being downloaded by another program")
 
     def resume(self, stop: Stop) -> None:
         """Hash what is there, to go on from its end. Raises StorageError; AbandonedError once ``stop`` is set."""
@@ -95,16 +102,6 @@ class PartialBlob:
                 self._hash.update(chunk)
                 self.done += len(chunk)
         self.resumed = self.done
-
-    def _lock(self) -> None:
-        """Raises BusyError where another has the file, or removed or renamed it between opening and locking."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = os.path.samestat(os.fstat(self._fd), self._path.lstat())
-        except (BlockingIOError, FileNotFoundError):
-            same = False
-        if not same:
-            raise BusyError(f"{self._path.name} is being downloaded by another program")
 
     async def append(self, chunk: bytes) -> None:
         """Add bytes. Raises UnsoundSourceError for more than the blob has, StorageError."""
