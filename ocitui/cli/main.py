@@ -76,7 +76,10 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.opener is not None and args[0] not in COMMANDS:
-            _refuse_mistyped(ctx, args[0])
+            word = args[0]
+            # A bare word that names neither a command nor a file is no directory to wait for.
+            if word and os.sep not in word and not os.path.lexists(word):
+                raise click.UsageError(f"there is no command and no directory {word}{likely(word, COMMANDS)}", ctx)
             return self.opener.name, self.opener, args
         return super().resolve_command(ctx, args)
 
@@ -90,13 +93,6 @@ class CommandGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-def _refuse_mistyped(ctx: click.Context, word: str) -> None:
-    """A bare word that names neither a command nor a file is no directory to wait for. Raises UsageError."""
-    if not word or os.sep in word or os.path.lexists(word):
-        return
-    raise click.UsageError(f"there is no command and no directory {word}{likely(word, COMMANDS)}", ctx)
 
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
@@ -170,7 +166,14 @@ def run(args: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        return _failed(error)
+        # The system refused what nothing above expected, mostly to write the output. What is left to write goes
+        # nowhere, so that Python's exit does not fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno == errno.EPIPE:
+            return BROKEN_PIPE
+        what = f"{error.filename}: " if error.filename else "the output cannot be written: "
+        complain(f"{what}{error.strerror or error}", "")
+        return ExitCode.UNCHECKED
     return status
 
 
@@ -208,16 +211,3 @@ def _named_directory(args: list[str]) -> Path | None:
             name = word.removeprefix("-C") or "".join(args[number + 1 : number + 2])
             return Path(name) if name else None
     return None
-
-
-def _failed(error: OSError) -> int:
-    """The system refused what nothing above expected, mostly to write the output; gives the status.
-
-    What is left to write goes nowhere, so that Python's exit does not fail too.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if error.errno == errno.EPIPE:
-        return BROKEN_PIPE
-    what = f"{error.filename}: " if error.filename else "the output cannot be written: "
-    complain(f"{what}{error.strerror or error}", "")
-    return ExitCode.UNCHECKED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -135,45 +136,55 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     asked = AskedRepair(**typed)
     if asked.apply:
         writing_cache(settings, "repair the cache")
-    looked = look(settings, asked)
-    output = RepairOutput(settings, looked)
-    if not asked.apply:
-        output.end(looked.report, _would(settings, looked))
-        return ExitCode.PROBLEMS if looked.report.shown() else ExitCode.CLEAN
-    report = _repair(settings, asked, agreed, looked, output)
-    output.end(report, _checked_again(report, bool(output.transactions)))
-    return ExitCode.REMAINING if report.shown() else ExitCode.CLEAN
+    looks = [look(settings, asked)]
+    transactions: list[Transaction] = []
+    report, lines = looks[0].report, _would(settings, looks[0])
+    if asked.apply:
+        report = _repair(settings, asked, agreed, looks, transactions)
+        lines = _checked_again(report, bool(transactions))
+    answer(settings, lambda: {**_so_far(looks, transactions), **_state(report)}, lines)
+    remaining = ExitCode.REMAINING if asked.apply else ExitCode.PROBLEMS
+    return remaining if report.shown() else ExitCode.CLEAN
 
 
-def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
-    """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced."""
+def _repair(
+    settings: Settings, asked: AskedRepair, agreed: bool, looks: list[Looked], transactions: list[Transaction]
+) -> Report:
+    """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced. Gathers
+    the plans in ``looks``, and the transactions."""
     from ocitui.doctor.repair.apply import apply_plan
 
+    told = partial(_so_far, looks, transactions)
+
     def carry_out() -> Repaired | None:
-        if not looked.plan.made:
+        plan = looks[-1].plan
+        if not plan.made:
             return None
-        agree(settings, agreed, looked.lines(), "repair?", output.so_far)
-        agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?", output.so_far)
+        agree(settings, agreed, looks[-1].lines(), "repair?", told)
+        agree_to_drop_used(settings, plan.used_by, "drop them all the same?", told)
         with line_shown(doctor_text) as show:
-            return run_async(apply_plan(cache_of(settings), looked.plan, show))
+            return run_async(apply_plan(cache_of(settings), plan, show))
 
     def plan_anew() -> None:
-        nonlocal looked
-        output.looks[-1] = looked = look(settings, asked)
+        looks[-1] = look(settings, asked)
 
-    if not looked.plan.made and not settings.as_json:
-        say(*place(settings), *looked.lines(), "there is nothing to do")
+    if not looks[-1].plan.made and not settings.as_json:
+        say(*place(settings), *looks[-1].lines(), "there is nothing to do")
     for left in reversed(range(TRIES)):
         repaired = as_agreed(agreed, carry_out, plan_anew)
         if repaired is None:
             break
-        output.made(repaired)
-        if not looked.plan.brings_entries or not left:
+        transactions += repaired.transactions
+        for done in () if settings.as_json else repaired.transactions:
+            say(f"mended; transaction {done.id}", f"ocitui undo {done.id} takes it all back")
+            say(*[f"note: {done.note}"] if done.note else ())
+        if not looks[-1].plan.brings_entries or not left:
             return repaired.report
         looked = look(settings, asked, repaired.report)
-        if looked.plan.made:
-            output.looks.append(looked)
-    return looked.report
+        if not looked.plan.made:
+            return looked.report
+        looks.append(looked)
+    return looks[-1].report
 
 
 _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "name-not-canonical"})
@@ -377,36 +388,17 @@ _MOST, _MOST_FILES, _MOST_ROWS, _MOST_STEPS = 10, 8, 40, 20
 _FIRST_COLUMNS = (Column("", right=True), Column("NAME", shrink=True), Column("DIGEST"), Column("FORMAT"))
 
 
-class RepairOutput:
-    """Gathers the plans and what was done: said as it goes to people, as one document to programs."""
-
-    def __init__(self, settings: Settings, looked: Looked) -> None:
-        self._settings = settings
-        self.looks = [looked]
-        self.transactions: list[Transaction] = []
-
-    def made(self, repaired: Repaired) -> None:
-        """A plan was carried out."""
-        self.transactions += repaired.transactions
-        for done in () if self._settings.as_json else repaired.transactions:
-            say(f"mended; transaction {done.id}", f"ocitui undo {done.id} takes it all back")
-            say(*[f"note: {done.note}"] if done.note else ())
-
-    def end(self, report: Report, lines: Iterator[str]) -> None:
-        """How it stands at last."""
-        answer(self._settings, lambda: {**self.so_far(), **_state(report)}, lines)
-
-    def so_far(self) -> dict[str, Any]:
-        """What programs are told of plans and transactions."""
-        transactions = [transaction_json(done) for done in self.transactions]
-        first, *further = self.looks
-        return {
-            "assessment": assessment_json(first.assessment) if first.assessment else None,
-            "plan": plan_json(first.plan),
-            "further_plans": [plan_json(looked.plan) for looked in further],
-            "transaction": transactions[-1] if transactions else None,
-            "transactions": transactions,
-        }
+def _so_far(looks: Sequence[Looked], done: Sequence[Transaction]) -> dict[str, Any]:
+    """What programs are told of plans and transactions."""
+    transactions = [transaction_json(one) for one in done]
+    first, *further = looks
+    return {
+        "assessment": assessment_json(first.assessment) if first.assessment else None,
+        "plan": plan_json(first.plan),
+        "further_plans": [plan_json(looked.plan) for looked in further],
+        "transaction": transactions[-1] if transactions else None,
+        "transactions": transactions,
+    }
 
 
 def _would(settings: Settings, looked: Looked) -> Iterator[str]:

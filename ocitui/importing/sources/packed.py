@@ -71,7 +71,7 @@ def _inspect(files: PackedFiles) -> PackedSource:
     if manifest:
         claimed = files.claimed_digests
         # By the algorithm that a file's name uses.
-        algorithms = {digest.partition(":")[0] for digest in claimed}
+        algorithms = {one.partition(":")[0] for one in claimed}
         digest = digest_of(manifest.raw, algorithms.pop() if len(algorithms) == 1 else "sha256")
         problems += [f"the manifest's digest is {digest}, a file is named {one}" for one in sorted(claimed - {digest})]
     if manifest and config:
