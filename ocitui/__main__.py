@@ -28,11 +28,8 @@ def _is_plain(arguments: list[str]) -> bool:
     A word with a slash names no command.
     """
     plain = not arguments or (len(arguments) == 1 and "/" in arguments[0] and not arguments[0].startswith("-"))
-    return plain and "_OCITUI_COMPLETE" not in os.environ and _has_terminal()
-
-
-def _has_terminal() -> bool:
-    return bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
+    has_terminal = bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
+    return plain and "_OCITUI_COMPLETE" not in os.environ and has_terminal
 
 
 def _open_screen(arguments: list[str]) -> int:

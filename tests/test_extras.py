@@ -15,7 +15,7 @@ from ocitui.cache import ImageName, PackedFormat, PackerCache
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.importing.errors import SourceError
-from ocitui.importing.sources.image_tree import this_platform
+from ocitui.importing.sources.images import this_platform
 from ocitui.importing.sources.opening import open_source
 from tests.cache.support import TAR, tree
 from tests.importing.image_makers import run

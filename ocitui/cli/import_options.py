@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import FORMATS, ByteSize, with_options
+from .options import FORMATS, byte_size, with_options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-    Text: TypeAlias = click.ParamType[str]
-else:
-    Text = click.ParamType  # not generic before click 8.4
 
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.
@@ -26,71 +22,30 @@ PREFIXES = (*FILE_PREFIXES, "docker://")
 _FILE = click.Path()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRegistry:
-    """How to ask registries; None and False where nothing was typed."""
+def complete_source(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """The kinds of sources, and the paths behind them."""
+    from click.shell_completion import CompletionItem
 
-    tls_ca: str | None = None
-    plain_http: bool = False
-    authfile: str | None = None
-    mirror: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedSource(AskedRegistry):
-    """A source and how to read it."""
-
-    source: str
-    format: str | None = None
-    platform: str | None = None
-    manifest: str | None = None
-    config: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedImport(AskedSource):
-    """An import; ``max_bytes`` is in bytes."""
-
-    name: str | None = None
-    compression: str | None = None
-    level: int | None = None
-    max_bytes: int | None = None
-    max_entries: int | None = None
-    rename: bool = False
-    again: bool = False
-
-
-class SourceText(Text):
-    """A source; its kinds and the paths behind them can be completed."""
-
-    name = "source"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        prefix = next((prefix for prefix in PREFIXES if incomplete.startswith(prefix)), "")
-        if prefix in FILE_PREFIXES:
-            return [CompletionItem(prefix + path) for path in _paths_from(incomplete.removeprefix(prefix))]
-        begun = [CompletionItem(prefix) for prefix in PREFIXES if incomplete and prefix.startswith(incomplete)]
-        return begun or ([] if prefix else [CompletionItem(incomplete, type="file")])
+    prefix = next((prefix for prefix in PREFIXES if word.startswith(prefix)), "")
+    if prefix in FILE_PREFIXES:
+        return [CompletionItem(prefix + path) for path in _paths_from(word.removeprefix(prefix))]
+    begun = [CompletionItem(prefix) for prefix in PREFIXES if word and prefix.startswith(word)]
+    return begun or ([] if prefix else [CompletionItem(word, type="file")])
 
 
 def _paths_from(begun: str) -> Iterator[str]:
     """The paths that begin so; a directory ends with a slash."""
     folder, _, name = begun.rpartition("/")
     place = f"{folder}/" if "/" in begun else ""
-    try:
-        with os.scandir(os.path.expanduser(place) or ".") as found:
-            entries = sorted((entry.name, entry.is_dir()) for entry in found if entry.name.startswith(name))
-    except OSError:
-        return
-    for entry, is_folder in entries:
-        if name or not entry.startswith("."):
-            yield f"{place}{entry}{'/' if is_folder else ''}"
+    with suppress(OSError), os.scandir(os.path.expanduser(place) or ".") as found:
+        for entry, is_folder in sorted((one.name, one.is_dir()) for one in found if one.name.startswith(name)):
+            if name or not entry.startswith("."):
+                yield f"{place}{entry}{'/' if is_folder else ''}"
 
 
-source_argument = click.argument("source", type=SourceText())
-_REGISTRY_OPTIONS = (
+source_argument = click.argument("source", shell_complete=complete_source)
+# Their values are fields of ImportRequest, None and False where nothing was typed.
+registry_options = with_options(
     click.option("--tls-ca", metavar="FILE", type=_FILE, help="Trust this authority (PEM) besides the system's."),
     click.option("--plain-http", is_flag=True, help="Speak http without TLS; this machine itself is asked so anyway."),
     click.option(
@@ -101,17 +56,17 @@ _REGISTRY_OPTIONS = (
     ),
     click.option("--mirror", metavar="HOST[:PORT]", help="Fetch images of Docker Hub from this mirror."),
 )
-_SOURCE_OPTIONS = (
+source_options = with_options(
     click.option(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
         help="The image's platform, as linux/arm64 [default: this machine's].",
     ),
-    *_REGISTRY_OPTIONS,
+    registry_options,
     click.option("--manifest", metavar="FILE", type=_FILE, help="For packed: its manifest [default: beside the file]."),
     click.option("--config", metavar="FILE", type=_FILE, help="For packed: its config [default: beside the file]."),
 )
-_IMPORT_OPTIONS = (
+import_options = with_options(
     click.option("--name", help="The name the daemon will find it by [default: as the source calls it]."),
     click.option(
         "--format", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}; packed: as it is]."
@@ -119,7 +74,7 @@ _IMPORT_OPTIONS = (
     click.option("--compression", type=click.Choice(COMPRESSIONS), help="[default: gzip in squashfs, none in erofs]."),
     click.option("--level", metavar="N", type=int, help="The compression's level [default: 6 for gzip in squashfs]."),
     click.option(
-        "--max-bytes", metavar="SIZE", type=ByteSize(), help="The most that the layers may unpack to [default: 64G]."
+        "--max-bytes", metavar="SIZE", type=byte_size, help="The most that the layers may unpack to [default: 64G]."
     ),
     click.option(
         "--max-entries",
@@ -129,10 +84,5 @@ _IMPORT_OPTIONS = (
     ),
     click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
     click.option("--again", is_flag=True, help="Bring it in even where the cache has it already."),
+    source_options,
 )
-registry_options = with_options(*_REGISTRY_OPTIONS)
-"""Their values are fields of AskedRegistry."""
-source_options = with_options(*_SOURCE_OPTIONS)
-"""Their values are fields of AskedSource."""
-import_options = with_options(*_IMPORT_OPTIONS, *_SOURCE_OPTIONS)
-"""Their values are fields of AskedImport."""

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, StorageError
-from ocitui.cache.files import open_bounded
+from ocitui.cache.files import known_format, open_bounded
 from ocitui.cache.packed_file import check_packed
 from ocitui.importing.errors import SourceError
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.registry.auth import read_config
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.image_tree import parse_platform
-from ocitui.importing.sources.images import SourceKind
-from ocitui.importing.sources.opening import (
-    PackedFiles,
-    SourceOptions,
-    find_packed_files,
-    home_path,
-    optional_path,
-    recognise,
-)
+from ocitui.importing.sources.images import SourceKind, parse_platform
+from ocitui.importing.sources.opening import home_path, recognise
 from ocitui.importing.sources.references import is_host
 
-from .import_options import AskedImport, AskedRegistry, AskedSource
 from .output import UsageProblemError
 
-_REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
+REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
 _LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries")
@@ -44,81 +36,70 @@ _KINDS = {
 }
 
 
-def read_request(asked: AskedSource) -> ImportRequest:
-    """All that was typed but for the format. Raises UsageProblemError, SourceError where there is no such path."""
-    kind = recognise(asked.source).kind
-    _refuse_others(asked, kind)
-    if (platform := asked.platform) is not None:
-        _as_usage(lambda: parse_platform(platform))
-    if asked.tls_ca is not None:
-        _check_authority(asked.tls_ca)
-    if (authfile := asked.authfile) is not None:
-        _as_usage(lambda: read_config(home_path(authfile)))
-    if asked.mirror is not None and not is_host(asked.mirror):
-        raise UsageProblemError(f"--mirror {asked.mirror} is not a host", hint="write it as HOST[:PORT]")
-    return ImportRequest(**{name: value for name, value in asdict(asked).items() if name != "format"})
+def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
+    """What was typed of a source; its ``format`` is that of packed files only, and is not among what this gives.
+
+    Raises UsageProblemError, SourceError where there is no such path.
+    """
+    request = ImportRequest(**typed)
+    kind = recognise(request.source).kind
+    _refuse_others(request, kind)
+    if format and kind is not SourceKind.PACKED:
+        raise UsageProblemError(f"{request.source} is not packed yet, so it has no format", hint="leave out --format")
+    with _as_usage():
+        if request.platform is not None:
+            parse_platform(request.platform)
+    if request.tls_ca is not None:
+        _check_authority(request.tls_ca)
+    with _as_usage():
+        if request.authfile is not None:
+            read_config(home_path(request.authfile))
+    if request.mirror is not None and not is_host(request.mirror):
+        raise UsageProblemError(f"--mirror {request.mirror} is not a host", hint="write it as HOST[:PORT]")
+    return request
 
 
-def registry_access(asked: AskedRegistry) -> SourceOptions:
-    """How to ask registries, checked as for an import from one. Raises UsageProblemError."""
-    any_image = AskedSource(source="docker://localhost/any", **{name: getattr(asked, name) for name in _REGISTRY_ONLY})
-    return read_request(any_image).source_options()
-
-
-def import_request(asked: AskedImport) -> ImportRequest:
+def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     """What an import is to do. Raises UsageProblemError, InvalidNameError, SourceError where there is no such path."""
-    read = read_request(asked)
-    if asked.name == "":
+    request = read_request(**typed)
+    if request.name == "":
         raise UsageProblemError("a name of no characters is none", hint="leave out --name to have the source's own")
-    if asked.name:
-        ImageName.parse(asked.name)
-    return msgspec.structs.replace(read, format=_format(asked))
+    if request.name:
+        ImageName.parse(request.name)
+    return msgspec.structs.replace(request, format=_format(request, known_format(format)))
 
 
-def packed_files(asked: AskedSource) -> PackedFiles | None:
-    """The files of a packed source; None for other sources. Raises SourceError."""
-    if recognise(asked.source).kind is not SourceKind.PACKED:
-        return None
-    format_ = PackedFormat(asked.format) if asked.format else None
-    return find_packed_files(asked.source, optional_path(asked.manifest), optional_path(asked.config), format_)
+def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
+    """What a packed file is by its magic or name, else what was asked for, else the one that the daemon looks for.
 
-
-def _format(asked: AskedImport) -> PackedFormat:
-    """A packed file's own format, else what was asked for, else the one that the daemon looks for."""
-    files = packed_files(asked)
-    if files is not None:
-        return _packed_format(files)
-    format_ = PackedFormat(asked.format or PackedFormat.SQUASHFS)
-    _as_usage(lambda: check_choice(format_, asked.compression, asked.level))
-    return format_
-
-
-def _packed_format(files: PackedFiles) -> PackedFormat:
-    """What the file is by its magic, where it is anything. Raises SourceError where another format was asked for."""
-    try:
+    Raises SourceError where a packed file is of another format, UsageProblemError for a choice that there is not.
+    """
+    if recognise(request.source).kind is not SourceKind.PACKED:
+        format_ = asked or PackedFormat.SQUASHFS
+        with _as_usage():
+            check_choice(format_, request.compression, request.level)
+        return format_
+    files, found = request.packed_files(asked), None
+    with suppress(StorageError):
         found = check_packed(files.packed).found
-    except StorageError:
-        found = None
     if found and files.format and found is not files.format:
         raise SourceError(f"{files.packed} is {found} by its magic, not {files.format}")
     return found or files.format or PackedFormat.SQUASHFS
 
 
-def _refuse_others(asked: AskedSource, kind: SourceKind) -> None:
+def _refuse_others(request: ImportRequest, kind: SourceKind) -> None:
     """Raises UsageProblemError for what this kind of source would not heed."""
     for fields, wanted, what in (
-        (_REGISTRY_ONLY, kind is SourceKind.REGISTRY, "a registry"),
+        (REGISTRY_ONLY, kind is SourceKind.REGISTRY, "a registry"),
         (_PACKED_ONLY, kind is SourceKind.PACKED, "packed files"),
         (_LAYERS_ONLY, kind is not SourceKind.PACKED, "images that are still to be packed"),
     ):
-        given = [field for field in fields if getattr(asked, field, None) not in (None, False)]
+        given = [field for field in fields if getattr(request, field) not in (None, False)]
         if given and not wanted:
             option = given[0].replace("_", "-")
             raise UsageProblemError(
-                f"--{option} is for {what}, and {asked.source} is {_KINDS[kind]}", hint=f"leave out --{option}"
+                f"--{option} is for {what}, and {request.source} is {_KINDS[kind]}", hint=f"leave out --{option}"
             )
-    if kind is not SourceKind.PACKED and asked.format and not isinstance(asked, AskedImport):
-        raise UsageProblemError(f"{asked.source} is not packed yet, so it has no format", hint="leave out --format")
 
 
 def _check_authority(path: str) -> None:
@@ -130,9 +111,10 @@ def _check_authority(path: str) -> None:
         raise UsageProblemError(f"--tls-ca {path}: {reason}", hint="name a file of certificates in PEM") from error
 
 
-def _as_usage(check: Callable[[], object]) -> None:
+@contextmanager
+def _as_usage() -> Iterator[None]:
     """What the library refuses of the options is a mistake in the command line."""
     try:
-        check()
+        yield
     except CacheError as error:
         raise UsageProblemError(error.message, hint=error.hint) from error

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from ocitui.doctor.entries import Entries, JudgedEntry
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
-from ocitui.importing.progress import ProgressCall
 from ocitui.importing.requests import ImportRequest, forget, recorded
 from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.opening import recognise
@@ -34,9 +33,8 @@ from ocitui.words.imports import outcome_text
 from ocitui.words.json_values import entry_json, transaction_json
 
 from .options import agree, cache_of, run_async
-from .output import InterruptedBySignalError, can_ask
+from .output import InterruptedBySignalError, Settings, can_ask
 from .progress import progress_shown
-from .settings import Settings
 
 _LATEST_NOTE = (
     "the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"
@@ -55,70 +53,19 @@ class Imported:
         return [*self.result.notes, *_about_tag(self.result.image.name)]
 
 
-@dataclass(slots=True)
-class _Run:
-    """One import while it runs; ``import_id`` is its record's, ``is_new`` unless that was there before."""
+def carry_out(settings: Settings, request: ImportRequest, import_id: str = "") -> Imported:
+    """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
 
-    settings: Settings
-    request: ImportRequest
-    import_id: str = ""
-    is_new: bool = True
-    cache: PackerCache = field(init=False)
-    began: float = field(default_factory=time.time)
-
-    def __post_init__(self) -> None:
-        self.cache = cache_of(self.settings)
-
-    async def work(self, progress: ProgressCall) -> ImportResult:
-        await asyncio.to_thread(remove_abandoned, self.cache.directory)
-        with recorded(self.cache.directory, self.request, self.import_id) as self.import_id:
-            return await import_image(ImportDesk.of(self.cache), self.request, progress)
-
-    def explain(self, error: InterruptedBySignalError) -> InterruptedBySignalError:
-        """What the signal left. An operator's own is the end of it, another's leaves the record to go on with."""
-        stored = run_async(_find_store(self.cache, since=self.began))
-        cancelled = error.number == signal.SIGINT
-        if self.import_id and (stored or (cancelled and self.is_new)):
-            with suppress(CacheError):
-                forget(self.cache.directory, self.import_id)
-        message = "cancelled" if cancelled else f"interrupted by {error.name}"
-        if stored is not None:
-            message, hint = f"{message}, but the image had been stored", f"ocitui undo {stored.id} takes it out again"
-        else:
-            hint = self._what_is_kept(to_go_on=not cancelled or not self.is_new)
-        return InterruptedBySignalError(error.number, error.name, message, hint)
-
-    def _what_is_kept(self, *, to_go_on: bool) -> str:
-        kept = 0
-        with suppress(CacheError):
-            kept = BlobStore(self.cache.directory).size()
-        said = [f"{human_size(kept)} that were downloaded are kept"] if kept else []
-        said += ["ocitui imports --go-on goes on with it"] if to_go_on else []
-        return "; ".join(said) + ("" if to_go_on else ", see ocitui imports") if said else "the cache is as it was"
-
-
-def carry_out(settings: Settings, request: ImportRequest) -> Imported:
-    """Import an image. Where the cache has it under another name, the operator is asked, if there is one.
-
-    Raises NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises.
+    Where the cache has the image under another name, the operator is asked, if there is one. Raises
+    NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises.
     """
-    return _asking(_Run(settings, request))
-
-
-def go_on(settings: Settings, request: ImportRequest, import_id: str) -> Imported:
-    """The same for an interrupted import, whose record stays unless it comes to its end."""
-    return _asking(_Run(settings, request, import_id, is_new=False))
-
-
-def _asking(run: _Run) -> Imported:
     try:
-        return _carried_out(run)
+        return _carried_out(settings, request, import_id)
     except NamedOtherwiseError as error:
         if not can_ask():
             raise
-        agree(run.settings, False, [error.message, *_about_renaming(run.request)], "give the entry the new name?")
-    renaming = msgspec.structs.replace(run.request, rename=True)
-    return _carried_out(_Run(run.settings, renaming, "" if run.is_new else run.import_id, run.is_new))
+        agree(settings, False, [error.message, *_about_renaming(request)], "give the entry the new name?")
+    return _carried_out(settings, msgspec.structs.replace(request, rename=True), import_id)
 
 
 def _about_renaming(request: ImportRequest) -> list[str]:
@@ -134,18 +81,47 @@ def _about_tag(name: ImageName | None) -> list[str]:
     return [_LATEST_NOTE] if name is not None and name.reference == LATEST else []
 
 
-def _carried_out(run: _Run) -> Imported:
-    with progress_shown(run.settings) as progress:
+def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> Imported:
+    cache, began, record = cache_of(settings), time.time(), import_id
+
+    async def work() -> ImportResult:
+        nonlocal record
+        await asyncio.to_thread(remove_abandoned, cache.directory)
+        with recorded(cache.directory, request, import_id) as record:
+            return await import_image(ImportDesk.of(cache), request, progress)
+
+    with progress_shown(settings) as progress:
         try:
-            result = run_async(run.work(progress))
+            result = run_async(work())
         except InterruptedBySignalError as error:
-            raise run.explain(error) from None
+            raise _explained(error, cache, record, is_new=not import_id, since=began) from None
         if result.outcome is ImportOutcome.STORED:
             # What the packed file is now; it is all in memory still. A signal comes too late.
             with suppress(InterruptedBySignalError):
-                run_async(asyncio.to_thread(record_stored, run.settings.directory, result.image.path))
-    found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(run.cache, image=result.image))
+                run_async(asyncio.to_thread(record_stored, settings.directory, result.image.path))
+    found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, image=result.image))
     return Imported(result, found)
+
+
+def _explained(
+    error: InterruptedBySignalError, cache: PackerCache, record: str, *, is_new: bool, since: float
+) -> InterruptedBySignalError:
+    """What the signal left. An operator's own is the end of it, another's leaves the record to go on with."""
+    stored, cancelled = run_async(_find_store(cache, since=since)), error.number == signal.SIGINT
+    if record and (stored or (cancelled and is_new)):
+        with suppress(CacheError):
+            forget(cache.directory, record)
+    message = "cancelled" if cancelled else f"interrupted by {error.name}"
+    if stored is not None:
+        message, hint = f"{message}, but the image had been stored", f"ocitui undo {stored.id} takes it out again"
+        return InterruptedBySignalError(error.number, error.name, message, hint)
+    kept, to_go_on = 0, not cancelled or not is_new
+    with suppress(CacheError):
+        kept = BlobStore(cache.directory).size()
+    said = [f"{human_size(kept)} that were downloaded are kept"] if kept else []
+    said += ["ocitui imports --go-on goes on with it"] if to_go_on else []
+    hint = "; ".join(said) + ("" if to_go_on else ", see ocitui imports") if said else "the cache is as it was"
+    return InterruptedBySignalError(error.number, error.name, message, hint)
 
 
 async def _find_store(

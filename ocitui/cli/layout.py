@@ -72,24 +72,20 @@ def _fit(columns: Sequence[Column], widths: list[int], width: int | None) -> lis
     shown = list(range(len(columns)))
     if width is None:
         return shown
-    for at in sorted((at for at in shown if columns[at].rank), key=lambda at: -columns[at].rank):
-        if _excess(shown, widths, width) - _slack(columns, shown, widths) <= 0:
+
+    def excess() -> int:
+        return sum(widths[at] for at in shown) + len(_GAP) * (len(shown) - 1) - width
+
+    for least in sorted((at for at in shown if columns[at].rank), key=lambda at: -columns[at].rank):
+        if excess() <= sum(max(0, widths[at] - 2 * _NARROWEST) for at in shown if columns[at].shrink):
             break
-        shown.remove(at)
+        shown.remove(least)
     for at in shown:
         if columns[at].shrink:
-            widths[at] -= max(0, min(_excess(shown, widths, width), widths[at] - _NARROWEST))
+            widths[at] -= max(0, min(excess(), widths[at] - _NARROWEST))
     for at in reversed(shown):
-        widths[at] -= max(0, min(_excess(shown, widths, width), widths[at] - 1))
+        widths[at] -= max(0, min(excess(), widths[at] - 1))
     return shown
-
-
-def _excess(shown: list[int], widths: list[int], width: int) -> int:
-    return sum(widths[at] for at in shown) + len(_GAP) * (len(shown) - 1) - width
-
-
-def _slack(columns: Sequence[Column], shown: list[int], widths: list[int]) -> int:
-    return sum(max(0, widths[at] - 2 * _NARROWEST) for at in shown if columns[at].shrink)
 
 
 def cell_width(text: str) -> int:

@@ -19,13 +19,15 @@ from .options import (
     NoTerminalError,
     directory_option,
     json_option,
+    likely,
     no_mouse_option,
+    pass_on,
     read_only_option,
     theme_option,
     wait_option,
     with_options,
 )
-from .settings import ExitCode, Given, Settings
+from .output import ExitCode, Settings, complain, fail, is_terminal, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -74,7 +76,10 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.opener is not None and args[0] not in COMMANDS:
-            _refuse_mistyped(ctx, args[0])
+            word = args[0]
+            # A bare word that names neither a command nor a file is no directory to wait for.
+            if word and os.sep not in word and not os.path.lexists(word):
+                raise click.UsageError(f"there is no command and no directory {word}{likely(word, COMMANDS)}", ctx)
             return self.opener.name, self.opener, args
         return super().resolve_command(ctx, args)
 
@@ -88,17 +93,6 @@ class CommandGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-def _refuse_mistyped(ctx: click.Context, word: str) -> None:
-    """A bare word that names neither a command nor a file is no directory to wait for. Raises UsageError."""
-    if not word or os.sep in word or os.path.lexists(word):
-        return
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, COMMANDS, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    raise click.UsageError(f"there is no command and no directory {word}{meant}", ctx)
 
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
@@ -132,48 +126,34 @@ def cli(context: click.Context, /, **typed: Any) -> int:
 
     Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
     """
-    context.obj = Given(**typed)
-    return ExitCode.CLEAN if context.invoked_subcommand else _open(context.obj, None)
+    pass_on(context, (*COMMANDS, "open"), typed)
+    return ExitCode.CLEAN if context.invoked_subcommand else _open(**typed)
 
 
 @click.command("open", hidden=True)
 @click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path, readable=False))
 @screen_options
-@click.pass_context
-def open_command(context: click.Context, /, directory_word: Path, **typed: Any) -> int:
+def open_command(directory_word: Path, **typed: Any) -> int:
     """Open the screen on DIR."""
-    return _open(Given(**typed).over(context.find_object(Given) or Given()), directory_word)
+    return _open(**typed | {"directory": directory_word})
 
 
 cli.opener = open_command
 
 
-def _open(given: Given, word: Path | None) -> int:
+def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
-    _need_terminal()
-    from ocitui.tui.app import run_screen
-    from ocitui.tui.session import ScreenOptions
-
-    settings = given.settings
-    return run_screen(
-        ScreenOptions(
-            directory=word or settings.directory,
-            read_only=settings.read_only,
-            theme=given.theme,
-            mouse=not given.no_mouse,
-            wait=settings.wait,
-            whole_frames=given.whole_frames,
-        )
-    )
-
-
-def _need_terminal() -> None:
-    if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise NoTerminalError
     kind = os.environ.get("TERM", "").lower()
     if kind in ("dumb", "unknown"):
         # Rich takes any such terminal for one of 80x25, and the screen would be laid out again without end.
         raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
+    from ocitui.tui.app import run_screen
+    from ocitui.tui.session import ScreenOptions
+
+    directory = directory or default_directory()
+    return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))
 
 
 def run(args: Sequence[str]) -> int:
@@ -186,7 +166,14 @@ def run(args: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        return _failed(error)
+        # The system refused what nothing above expected, mostly to write the output. What is left to write goes
+        # nowhere, so that Python's exit does not fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno == errno.EPIPE:
+            return BROKEN_PIPE
+        what = f"{error.filename}: " if error.filename else "the output cannot be written: "
+        complain(f"{what}{error.strerror or error}", "")
+        return ExitCode.UNCHECKED
     return status
 
 
@@ -203,29 +190,18 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         return _usage_problem(error, args)
     except KeyboardInterrupt:
-        from .output import say
-
         say("", err=True)  # the terminal shows ^C on the line
         return ExitCode.CANCELLED
 
 
 def _usage_problem(error: click.ClickException, args: list[str]) -> int:
-    from .output import fail
-
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else _named_command(args)
+    path = context.command_path if context else next((f"ocitui {word}" for word in args if word in COMMANDS), "ocitui")
     message = error.format_message().rstrip(".")
     hint = getattr(error, "hint", f"see {path} --help")
-    given = context.find_object(Given) if context else None
-    directory = (given.directory if given else None) or _named_directory(args) or default_directory()
-    fail(Settings(directory, as_json="--json" in args), "usage", " ".join(message.split()), hint)
+    settings = Settings(_named_directory(args) or default_directory(), as_json="--json" in args)
+    fail(settings, "usage", " ".join(message.split()), hint)
     return ExitCode.USAGE
-
-
-def _named_command(args: list[str]) -> str:
-    """The command that was meant by words that could not be parsed."""
-    known = cli.list_commands(click.Context(cli))
-    return next((f"ocitui {word}" for word in args if word in known), "ocitui")
 
 
 def _named_directory(args: list[str]) -> Path | None:
@@ -235,18 +211,3 @@ def _named_directory(args: list[str]) -> Path | None:
             name = word.removeprefix("-C") or "".join(args[number + 1 : number + 2])
             return Path(name) if name else None
     return None
-
-
-def _failed(error: OSError) -> int:
-    """The system refused what nothing above expected, mostly to write the output; gives the status.
-
-    What is left to write goes nowhere, so that Python's exit does not fail too.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if error.errno == errno.EPIPE:
-        return BROKEN_PIPE
-    from .output import complain
-
-    what = f"{error.filename}: " if error.filename else "the output cannot be written: "
-    complain(f"{what}{error.strerror or error}", "")
-    return ExitCode.UNCHECKED

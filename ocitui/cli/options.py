@@ -6,16 +6,17 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
 from ocitui.cache import PlanChangedError
-from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE
+from ocitui.cache.names import PackedFormat
+from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 from ocitui.text import parse_size, timestamp
 
 from .layout import paragraph
@@ -23,6 +24,7 @@ from .output import (
     CancelledError,
     InterruptedBySignalError,
     NotAskedError,
+    Settings,
     Told,
     ask,
     can_ask,
@@ -30,14 +32,9 @@ from .output import (
     reported,
     say,
 )
-from .settings import Given, Settings
 
 if TYPE_CHECKING:
-    Seconds: TypeAlias = click.ParamType[float]
-    Number: TypeAlias = click.ParamType[int]
     from ocitui.cache import PackerCache
-else:
-    Seconds = Number = click.ParamType  # not generic before click 8.4
 
 
 P = ParamSpec("P")
@@ -48,18 +45,20 @@ _SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", re.ASCII | re.IGN
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
 
 
-class Span(Seconds):
-    """Seconds, written as 30d, 12h or 90m; a bare number is days."""
+def span(text: str) -> float:
+    """Seconds, written as 30d, 12h or 90m; a bare number is days. Raises BadParameter."""
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a span of time like 30d or 12h")
+    return float(match[1]) * _UNITS[match[2].lower()]
 
-    name = "span"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        match = _SPAN.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a span of time like 30d or 12h", param, ctx)
-        return float(match[1]) * _UNITS[match[2].lower()]
+def byte_size(text: str) -> int:
+    """Bytes, written as 64G or 1.5T: powers of 1024. Raises BadParameter."""
+    size = parse_size(text)
+    if not size:
+        raise click.BadParameter(f"{text!r} is not a size like 500M or 64G")
+    return size
 
 
 depth_option = click.option(
@@ -82,8 +81,12 @@ def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return give
 
 
-# The cache's own names for these are a heavy import; a test holds them together.
-FORMATS = ("squashfs", "erofs", "tar")
+def repeatable(*names: str, metavar: str, help: str, complete: Callable[..., Any]) -> Callable[[F], F]:
+    """An option that may be given several times, with words that a shell can complete."""
+    return click.option(*names, metavar=metavar, multiple=True, shell_complete=complete, help=help)
+
+
+FORMATS = tuple(one.value for one in PackedFormat)
 THEMES = ("dark", "light", "ansi")
 
 
@@ -113,6 +116,14 @@ format_option = click.option(
 yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 
 
+def likely(word: str, known: Iterable[str]) -> str:
+    """What was meant by a word that is none of these, as the end of a sentence; empty where none is like it."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class NoTerminalError(click.UsageError):
     """There is nothing to draw the screen on."""
 
@@ -126,44 +137,35 @@ class NoTerminalError(click.UsageError):
         self.hint = hint
 
 
-def reading(function: Callable[Concatenate[Settings, P], int]) -> F:
-    """Give a command -C and --json, and the function its Settings."""
-    return directory_option(json_option(_read_only_anyway_option(_with_settings(function))))
+def pass_on(context: click.Context, names: Iterable[str], typed: Mapping[str, Any]) -> None:
+    """Have the commands of these names take what was typed before their own, where it is not typed behind them too."""
+    given = {name: value for name, value in typed.items() if value is not None and value is not False}
+    context.default_map = dict.fromkeys(names, given)
 
 
-def keeping(function: Callable[Concatenate[Settings, P], int]) -> F:
-    """Give a command that writes nothing but notes in `.ocitui`, for which it needs no lock, --read-only besides."""
-    return directory_option(json_option(read_only_option(_wait_anyway_option(_with_settings(function)))))
+def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Settings, P], int]], F]:
+    """Gives a command these options, and its function the Settings that they come to."""
+
+    def give(function: Callable[Concatenate[Settings, P], int]) -> F:
+        @wraps(function)
+        def command(*args: P.args, **kwargs: P.kwargs) -> int:
+            typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in _SHARED}
+            directory, as_json, read_only, wait = typed.values()
+            settings = Settings(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0)
+            return reported(settings, lambda: function(settings, *args, **kwargs))
+
+        return with_options(*options)(command)
+
+    return give
 
 
-def writing(function: Callable[Concatenate[Settings, P], int]) -> F:
-    """Give a command that writes --read-only and --wait besides."""
-    return shared_options(_with_settings(function))
-
-
-def _with_settings(function: Callable[Concatenate[Settings, P], int]) -> F:
-    @wraps(function)
-    def command(*args: P.args, **kwargs: P.kwargs) -> int:
-        shared = ("directory", "as_json", "read_only", "wait")
-        typed: dict[str, Any] = {name: kwargs.pop(name) for name in shared if name in kwargs}
-        settings = Given(**typed).over(click.get_current_context().find_object(Given) or Given()).settings
-        return reported(settings, lambda: function(settings, *args, **kwargs))
-
-    return command
-
-
-class ByteSize(Number):
-    """Bytes, written as 64G or 1.5T: powers of 1024."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        size = parse_size(str(value))
-        if not size:
-            self.fail(f"{value!r} is not a size like 500M or 64G", param, ctx)
-        return size
+_SHARED = ("directory", "as_json", "read_only", "wait")
+reading = taking(directory_option, json_option, _read_only_anyway_option)
+"""For a command that only reads."""
+keeping = taking(directory_option, json_option, read_only_option, _wait_anyway_option)
+"""For a command that writes nothing but notes in `.ocitui`, for which it needs no lock."""
+writing = taking(directory_option, json_option, read_only_option, wait_option)
+"""For a command that writes."""
 
 
 T = TypeVar("T")

@@ -1,5 +1,5 @@
-"""The one place that writes: lines for people, JSON for programs, errors for both; and what goes wrong in a command,
-said in one line, with the status it exits with."""
+"""What a command works on, the one place that writes (lines for people, JSON for programs, errors for both), and what
+goes wrong in a command, said in one line, with the status it exits with."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
 from itertools import chain
-from typing import Any, TextIO, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from ocitui.cache.errors import (
     AmbiguousDigestError,
@@ -19,12 +22,43 @@ from ocitui.cache.errors import (
     NoSuchTransactionError,
     ReadOnlyError,
 )
-from ocitui.text import clean
+from ocitui.text import clean, counted
 
-from .settings import ExitCode, Settings
+if TYPE_CHECKING:
+    from ocitui.cache import Transaction
 
 SCHEMA = 1
 _BLOCK, _BLOCK_SECONDS = 1 << 15, 0.05
+
+
+class ExitCode(IntEnum):
+    """CLEAN: it was done, or found. PROBLEMS: a miss, nothing of that name, or an index the daemon would not load.
+    USAGE: the command line is wrong, or there is no terminal to ask on. REMAINING: problems remain after a repair.
+    UNCHECKED: the cache could not be read or changed. LOCKED: another ocitui works on it. CANCELLED: by the operator.
+
+    A signal ends with 128 and its number, a reader that went away with 141, as it does for other programs, and a fault
+    of ocitui's own with 70: see `ocitui.last_resort`.
+    """
+
+    CLEAN = 0
+    PROBLEMS = 1
+    USAGE = 2
+    REMAINING = 3
+    UNCHECKED = 4
+    LOCKED = 5
+    CANCELLED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every command works on. ``as_json`` asks for one JSON document, with ``as_lines`` for an object a line;
+    ``wait`` is seconds to wait for the lock."""
+
+    directory: Path
+    as_json: bool = False
+    read_only: bool = False
+    wait: float = 0.0
+    as_lines: bool = False
 
 
 def say(*lines: str, err: bool = False) -> None:
@@ -242,3 +276,31 @@ class NotAskedError(UsageProblemError):
     def __init__(self, message: str, *, hint: str = "", keys: Mapping[str, Any]) -> None:
         super().__init__(message, hint=hint)
         self.keys = keys
+
+
+def tell_done(settings: Settings, done: Transaction, undoing: str, said: Iterable[str], told: Told) -> None:
+    """Say what was done, and what ``undoing`` it would do; programs are ``told`` of it and of the transaction."""
+    from ocitui.words.json_values import transaction_json
+
+    lines = [*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})"]
+    lines += [f"note: {done.note}"] if done.note else []
+    answer(settings, lambda: {**told(), "transaction": transaction_json(done)}, lines)
+
+
+def extent(transaction: Transaction) -> str:
+    """What it is about: the index as a whole, else entries; else, as of many a mend, only files."""
+    if transaction.swap is not None:
+        return "index.json as a whole"
+    entries, files = entry_count(transaction), file_count(transaction)
+    return counted(entries, "entry", "entries") if entries or not files else counted(files, "file")
+
+
+def entry_count(transaction: Transaction) -> int:
+    """How many entries went or came."""
+    return max(len(transaction.removed), len(transaction.added))
+
+
+def file_count(transaction: Transaction) -> int:
+    """How many files went, came, or changed their mode; index.json is one of them only where it was replaced."""
+    moved = [moved.name for moved in transaction.trashed] + [placed.name for placed in transaction.placed]
+    return len({*moved, *(mode.name for mode in transaction.modes)})

@@ -9,18 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Generic, TextIO, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ocitui.text import clean, counted, human_size, human_span
 
 from .layout import cell_width, cut, shortened
-from .output import is_terminal, say
-from .settings import Settings
+from .output import Settings, is_terminal, say
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress
     from ocitui.doctor.repair.steps import RepairProgress
-    from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
+    from ocitui.importing.progress import ImportProgress, ProgressCall
 
 T = TypeVar("T")
 _REDRAW_SECONDS = 0.25
@@ -36,56 +35,48 @@ def line_shown(words: Callable[[T, int], str]) -> Iterator[Callable[[T], None]]:
     ``words`` says it in so many cells, as well as it can: what is longer is cut. It is asked anew when there is
     news, and at least each second, as a time that goes by is news too.
     """
-    if sys.stderr is None or not is_terminal(sys.stderr):
+    if not is_terminal(sys.stderr):
         yield lambda _: None
         return
-    line = _Line(sys.stderr, words)
-    try:
-        yield line.show
-    finally:
-        line.end()
+    fd, encoding = sys.stderr.fileno(), sys.stderr.encoding
+    news, ended = threading.Event(), threading.Event()
+    latest: T | None = None
 
+    def show(now: T) -> None:
+        nonlocal latest
+        latest = now
+        news.set()
 
-class _Line(Generic[T]):
-    """Draws in a thread of its own: a terminal that is not read for a while holds nothing up."""
+    def draw(text: str) -> None:
+        os.write(fd, f"\r{clean(text)}\x1b[K".encode(encoding, "replace"))
 
-    def __init__(self, stream: TextIO, words: Callable[[T, int], str]) -> None:
-        self._fd, self._encoding, self._words = stream.fileno(), stream.encoding, words
-        self._latest: T | None = None
-        self._news, self._ended = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ocitui-progress", daemon=True)
-        self._thread.start()
-
-    def show(self, now: T) -> None:
-        self._latest = now
-        self._news.set()
-
-    def end(self) -> None:
-        """Leave an empty line to whoever writes next."""
-        self._ended.set()
-        self._news.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run() -> None:
         drawn = ""
         with suppress(OSError):  # the terminal hung up
-            while not self._ended.wait(_REDRAW_SECONDS):
-                self._news.wait(_TICK_SECONDS if drawn else None)
-                self._news.clear()
-                text = drawn if self._latest is None or self._ended.is_set() else self._text(self._latest)
+            while not ended.wait(_REDRAW_SECONDS):
+                news.wait(_TICK_SECONDS if drawn else None)
+                news.clear()
+                if latest is None or ended.is_set():
+                    continue
+                # The last cell of the line is left: a terminal may wrap there.
+                width = max((os.get_terminal_size(fd).columns or _USUAL_WIDTH) - 1, 1)
+                text = fitting(words(latest, width), width)
                 if text != drawn:
-                    self._draw(text)
+                    draw(text)
                     drawn = text
+            # An empty line is left to whoever writes next.
             if drawn:
-                self._draw("")
+                draw("")
 
-    def _text(self, now: T) -> str:
-        # The last cell of the line is left: a terminal may wrap there.
-        width = max((os.get_terminal_size(self._fd).columns or _USUAL_WIDTH) - 1, 1)
-        return fitting(self._words(now, width), width)
-
-    def _draw(self, text: str) -> None:
-        os.write(self._fd, f"\r{clean(text)}\x1b[K".encode(self._encoding, "replace"))
+    # In a thread of its own: a terminal that is not read for a while holds nothing up.
+    thread = threading.Thread(target=run, name="ocitui-progress", daemon=True)
+    thread.start()
+    try:
+        yield show
+    finally:
+        ended.set()
+        news.set()
+        thread.join()
 
 
 def fitting(text: str, width: int) -> str:
@@ -113,29 +104,29 @@ _GAP = "  "
 @contextmanager
 def progress_shown(settings: Settings) -> Iterator[ProgressCall]:
     """What shows the progress of one import; it may be called in any thread. With --json only a terminal sees any."""
-    if sys.stderr is not None and is_terminal(sys.stderr):
-        with line_shown(_Words()) as show:
+    if is_terminal(sys.stderr):
+        with line_shown(_words()) as show:
             yield show
     else:
-        yield (lambda _: None) if settings.as_json else _PhaseLines().show
+        yield (lambda _: None) if settings.as_json else _phase_lines()
 
 
-class _PhaseLines:
+def _phase_lines() -> ProgressCall:
     """A line when a step begins that takes its time, and one when a registry keeps it waiting."""
+    from ocitui.importing.progress import ImportPhase
 
-    def __init__(self) -> None:
-        self._phase: ImportPhase | None = None
-        self._note = ""
+    phase, note = ImportPhase.INSPECT, ""
 
-    def show(self, now: ImportProgress) -> None:
-        from ocitui.importing.progress import ImportPhase
-
-        if now.phase is not self._phase and now.phase is not ImportPhase.INSPECT:
-            self._phase = now.phase
+    def show(now: ImportProgress) -> None:
+        nonlocal phase, note
+        if now.phase is not phase and now.phase is not ImportPhase.INSPECT:
+            phase = now.phase
             say(_announcement(now), err=True)
-        if now.note and now.note != self._note:
+        if now.note and now.note != note:
             say(now.note, err=True)
-        self._note = now.note
+        note = now.note
+
+    return show
 
 
 def _announcement(now: ImportProgress) -> str:
@@ -148,20 +139,21 @@ def _announcement(now: ImportProgress) -> str:
     return f"{now.phase}: {', '.join(sizes)}"
 
 
-class _Words:
+def _words() -> Callable[[ImportProgress, int], str]:
     """What the line says, which depends on how long a step lasts, and for how long nothing was heard."""
+    latest: ImportProgress | None = None
+    heard = since = 0.0
 
-    def __init__(self) -> None:
-        self._latest: ImportProgress | None = None
-        self._heard = self._since = 0.0
-
-    def __call__(self, now: ImportProgress, width: int) -> str:
+    def words(now: ImportProgress, width: int) -> str:
+        nonlocal latest, heard, since
         clock = time.monotonic()
-        if self._latest is None or now.phase is not self._latest.phase:
-            self._since = clock
-        if now is not self._latest:
-            self._latest, self._heard = now, clock
-        return progress_text(now, clock - self._since, clock - self._heard, width)
+        if latest is None or now.phase is not latest.phase:
+            since = clock
+        if now is not latest:
+            latest, heard = now, clock
+        return progress_text(now, clock - since, clock - heard, width)
+
+    return words
 
 
 def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) -> str:

@@ -21,8 +21,7 @@ from ocitui.directory import default_directory
 from ocitui.text import short_digest
 
 from .options import FORMATS, ended_by_signals, run_async
-from .output import UsageProblemError, say
-from .settings import Settings
+from .output import Settings, UsageProblemError, say
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, PackerCache
@@ -111,7 +110,12 @@ def judged_entries(settings: Settings, filter_text: str) -> tuple[Judge, Entries
         reading = read_index(files)
     reading.require_sound(settings.directory)
     judge.begin(reading)
-    entries = Entries(reading.index or ImageIndex.empty(), judge, _users(settings, filter_text))
+    users: Mapping[str, str] = {}
+    if "used:" in filter_text.lower():  # nobody pays for a look at loop devices who does not ask for it
+        from ocitui.host.loop_devices import users_by_name
+
+        users = users_by_name(settings.directory)
+    entries = Entries(reading.index or ImageIndex.empty(), judge, users)
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
     return judge, entries
@@ -128,15 +132,6 @@ def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
                 yield position
             position += 1
     yield from (rest for rest in range(position, end) if passes(rest))
-
-
-def _users(settings: Settings, filter_text: str) -> Mapping[str, str]:
-    """Which loop devices hold which packed file; nobody pays for a look at them who does not ask for it."""
-    if "used:" not in filter_text.lower():
-        return {}
-    from ocitui.host.loop_devices import users_by_name
-
-    return users_by_name(settings.directory)
 
 
 async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] | None:
@@ -235,7 +230,8 @@ def _entries(directory: Path, word: str, context: click.Context) -> Collection[s
     names = {name for _, name in told if name}
     begun = sorted(name for name in names if name.startswith(word))
     digests = _digests(directory, word, told, held=context.info_name in _TAKE_ORPHANS)
-    return [*begun, *digests, *_with_formats(stem, names if dot else (), told)]
+    known = (dot and stem in names) or any(stem in (digest, digest.rpartition(":")[2]) for digest, _ in told)
+    return [*begun, *digests, *(f"{stem}.{one}" for one in FORMATS if stem and known)]
 
 
 complete_entry = completer(_entries)
@@ -398,11 +394,6 @@ def _digests(directory: Path, word: str, told: Collection[tuple[str, str]], *, h
         files = [name for name in os.listdir(directory) if written(name).startswith(word)]
         found.update(written(whole[1]) for name in files if (whole := re.fullmatch(_FILE, name)))
     return sorted(found)
-
-
-def _with_formats(stem: str, names: Collection[str], told: Collection[tuple[str, str]]) -> list[str]:
-    known = stem in names or any(stem in (digest, digest.rpartition(":")[2]) for digest, _ in told)
-    return [f"{stem}.{one}" for one in FORMATS] if stem and known else []
 
 
 entries_argument = click.argument("words", metavar="[ENTRY]...", nargs=-1, shell_complete=complete_entry)

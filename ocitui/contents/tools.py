@@ -156,11 +156,9 @@ def _unprivileged(name: str, fd: int) -> int | None:
 
 def _limit(process: int, memory: int) -> None:
     """Bound what it may take; a program that has ended already needs no bounds."""
-    try:
+    with suppress(ProcessLookupError, PermissionError, ValueError):
         for limit, value in (*_LIMITS, (resource.RLIMIT_AS, memory)):
             resource.prlimit(process, limit, (value, value))
-    except (ProcessLookupError, PermissionError, ValueError):
-        return
 
 
 # ioprio_set(2) has no wrapper in the C library; its number differs by machine.

@@ -35,14 +35,8 @@ _COMPARED = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
 
 def lacking(tree: Tree, other: Tree) -> list[bytes]:
     """The paths that ``tree`` lacks, or holds less of, beside another packing of the same image."""
-    missing = []
-    for path, node in other.items():
-        if node.kind not in _COMPARED:
-            continue
-        mine = tree.get(path)
-        if mine is None or _less(mine, node):
-            missing.append(path)
-    return sorted(missing)
+    compared = ((path, node, tree.get(path)) for path, node in other.items() if node.kind in _COMPARED)
+    return sorted(path for path, node, mine in compared if mine is None or _less(mine, node))
 
 
 def _less(mine: Node, other: Node) -> bool:
@@ -186,20 +180,15 @@ def erofs_tree(file: BinaryIO, stop: Stop) -> Tree:
             if name in _DOTS or not name:
                 continue
             inode, path = image.inode(child), prefix + name
-            tree[path] = _node(image, inode)
-            if stat.S_ISDIR(inode.mode) and child not in seen:
+            kind = stat.S_IFMT(inode.mode)
+            target = image.content(inode, _LONGEST_TARGET) if kind == stat.S_IFLNK else b""
+            tree[path] = Node(kind, inode.size if kind == stat.S_IFREG else None, target)
+            if kind == stat.S_IFDIR and child not in seen:
                 seen.add(child)
                 pending.append((path + b"/", child))
             if len(tree) > _MOST_NODES:
                 raise NotCheckedError(_TOO_MANY)
     return tree
-
-
-def _node(image: _Image, inode: _Inode) -> Node:
-    kind = stat.S_IFMT(inode.mode)
-    if kind == stat.S_IFLNK:
-        return Node(kind, None, image.content(inode, _LONGEST_TARGET))
-    return Node(kind, inode.size if kind == stat.S_IFREG else None)
 
 
 _KINDS = {

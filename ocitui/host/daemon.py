@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -51,11 +52,8 @@ def is_daemon(process: int, proc: Path = Path("/proc")) -> bool:
 
 
 def _processes(proc: Path) -> Iterator[int]:
-    try:
-        names = os.listdir(proc)
-    except OSError:
-        return
-    yield from sorted(int(name) for name in names if name.isdecimal())
+    with suppress(OSError):
+        yield from sorted(int(name) for name in os.listdir(proc) if name.isdecimal())
 
 
 def _started(proc: Path, process: int) -> float | None:

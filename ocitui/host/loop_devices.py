@@ -171,10 +171,9 @@ class _Place:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    try:
+    with suppress(OSError, ValueError):
         return os.stat(path)
-    except (OSError, ValueError):
-        return None
+    return None
 
 
 def _loops(sys: Path) -> list[Path]:
@@ -224,10 +223,9 @@ def _mounts(proc: Path) -> dict[str, list[str]]:
 
 
 def _names(folder: Path | str) -> list[str]:
-    try:
+    with suppress(OSError):
         return sorted(os.listdir(folder))
-    except OSError:
-        return []
+    return []
 
 
 def _read(path: Path) -> str:

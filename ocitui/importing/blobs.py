@@ -79,11 +79,18 @@ class PartialBlob:
         self._writing: asyncio.Future[None] | None = None
 
     def open(self) -> None:
-        """Open and lock the file; then `resume` or `restart`. Raises BusyError, StorageError, ConflictError."""
+        """Open and lock the file; then `resume` or `restart`. Raises StorageError, ConflictError, and BusyError where
+        another has the file, or removed or renamed it between opening and locking."""
         with storage_errors("write a blob"):
             with Folder.open(self._path.parent) as folder:
                 self._fd = self._disk.open_own(folder, self._path.name)
-            self._lock()
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                same = os.path.samestat(os.fstat(self._fd), self._path.lstat())
+            except (BlockingIOError, FileNotFoundError):
+                same = False
+        if not same:
+            raise BusyError(f"{self._path.name} is being downloaded by another program")
 
     def resume(self, stop: Stop) -> None:
         """Hash what is there, to go on from its end. Raises StorageError; AbandonedError once ``stop`` is set."""
@@ -95,16 +102,6 @@ class PartialBlob:
                 self._hash.update(chunk)
                 self.done += len(chunk)
         self.resumed = self.done
-
-    def _lock(self) -> None:
-        """Raises BusyError where another has the file, or removed or renamed it between opening and locking."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = os.path.samestat(os.fstat(self._fd), self._path.lstat())
-        except (BlockingIOError, FileNotFoundError):
-            same = False
-        if not same:
-            raise BusyError(f"{self._path.name} is being downloaded by another program")
 
     async def append(self, chunk: bytes) -> None:
         """Add bytes. Raises UnsoundSourceError for more than the blob has, StorageError."""
@@ -225,24 +222,19 @@ Download = Callable[[PartialBlob], Awaitable[None]]
 
 
 class BlobStore:
-    """A cache's folder of blobs; it is made when the first blob comes."""
+    """A folder of blobs in ``cache``, the directory; it is made when the first blob comes."""
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        disk: Disk | None = None,
+        self, directory: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, disk: Disk | None = None
     ) -> None:
         self.directory = directory / OWN_NAME / _FOLDER
         self.disk = disk or Disk()
-        self._cache = directory
+        self.cache = directory
         self._sleep = sleep
-        self._turns = Turns()
+        self.turns = Turns()
+        """Of who downloads a blob, unpacks an archive into the store, or imports one image."""
         self._watchers: list[tuple[str, BlobProgress]] = []
         self._wanted: Counter[str] = Counter()
-        self.unpacking = asyncio.Lock()
-        """Held by who unpacks an archive into the store, so that two of them unpack it once."""
 
     async def pause(self) -> None:
         """Wait a little for another program that has a blob."""
@@ -304,7 +296,7 @@ class BlobStore:
 
     def make_directory(self) -> None:
         """Raises StorageError, ConflictError."""
-        with storage_errors("make the folder for blobs"), open_own_folder(self._cache, _FOLDER, making=self.disk):
+        with storage_errors("make the folder for blobs"), open_own_folder(self.cache, _FOLDER, making=self.disk):
             pass
 
     def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:
@@ -313,12 +305,8 @@ class BlobStore:
         Raises StorageError; AbandonedError once ``stop`` is set.
         """
         path = self.directory / checked_digest(digest)
-        with storage_errors("read a blob"):
-            try:
-                file = open_bounded(path, follow=False)
-            except FileNotFoundError:
-                return None
-            with file:
+        with storage_errors("read a blob"), suppress(FileNotFoundError):
+            with open_bounded(path, follow=False) as file:
                 same_size = os.fstat(file.fileno()).st_size == size
                 if same_size and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
                     return path
@@ -330,13 +318,11 @@ class BlobStore:
             self.disk.unlink(folder, name)
 
     def _remove_unlocked(self, path: Path) -> bool:
-        try:
-            with open_bounded(path, follow=False) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._unlink(path.name)
-        except (FileNotFoundError, BlockingIOError):
-            return False
-        return True
+        with suppress(FileNotFoundError, BlockingIOError), open_bounded(path, follow=False) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._unlink(path.name)
+            return True
+        return False
 
     async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress = unheard) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
@@ -347,7 +333,7 @@ class BlobStore:
         watcher = (checked_digest(digest), progress)
         self._watchers.append(watcher)
         try:
-            async with self._turns.hold(digest) as turn:
+            async with self.turns.hold(digest) as turn:
                 if turn.result is None:
                     turn.result = await self._bring(digest, size, download)
             watcher[1](digest, size, size)
@@ -393,9 +379,8 @@ class BlobStore:
 
 def _hold(path: Path, stack: ExitStack) -> bool:
     """Whether the file is there and now locked, so that `clear` leaves it."""
-    try:
+    with suppress(FileNotFoundError):
         file = stack.enter_context(open_bounded(path, follow=False))
         fcntl.flock(file, fcntl.LOCK_SH)
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
-    except FileNotFoundError:
-        return False
+    return False

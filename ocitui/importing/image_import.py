@@ -7,6 +7,8 @@ the cache is as it was; what was downloaded is kept when an import does not come
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -20,19 +22,21 @@ from ocitui.cache import (
     PackerCache,
     ReadOnlyError,
     StorageError,
+    TransactionKind,
 )
+from ocitui.cache.disk import storage_errors
+from ocitui.cache.files import open_bounded, packed_name
 from ocitui.cache.packed_file import check_packed
-from ocitui.threads import on_loop
+from ocitui.threads import Stop, in_thread, on_loop, settled
 
-from .blobs import BlobProgress, BlobStore, Turns
-from .errors import SourceError
+from .blobs import BlobProgress, BlobStore
+from .errors import NamedOtherwiseError, SourceError
 from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest
-from .sources.image_tree import check_platform
-from .sources.images import Source, SourceImage, SourceKind, describe_image
+from .sources.images import Source, SourceImage, SourceKind, check_platform, packed_image
 from .sources.opening import open_source, recognise
-from .sources.packed import check_name, import_packed, inspect_packed, store_settled
+from .sources.packed import PackedSource, inspect_packed, regular_size
 from .staging import check_room, staging_folder, while_there_is_room
 
 
@@ -59,10 +63,9 @@ async def find_cached(
 ) -> ImportResult | None:
     """The image that is in the cache, under its name: at most that is set, or made to win. None where there is none, or
     its files are not whole, so that it is brought in once more. Raises NamedOtherwiseError."""
-    try:
+    there = None
+    with suppress(DocumentError):
         there = await cache.recall(name, digest, format)
-    except DocumentError:
-        return None
     if there is None:
         return None
     check = await asyncio.to_thread(check_packed, there.path)
@@ -78,22 +81,19 @@ async def find_cached(
 
 
 _ATTEMPTS = 3
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ImportDesk:
-    """What the imports of one program have in common; it belongs to one event loop.
-
-    ``turns`` are for a digest and format; who waits finds the image in the cache then.
-    """
+    """What the imports of one program have in common; it belongs to one event loop."""
 
     cache: PackerCache
     blobs: BlobStore
-    turns: Turns
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, BlobStore(cache.directory, disk=cache.disk), Turns())
+        return cls(cache, BlobStore(cache.directory, disk=cache.disk))
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
@@ -124,7 +124,9 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
     name = request.image_name or image.image_name
     if name is None:
         raise SourceError(f"{request.source} says no name for the image", hint="give it one with --name")
-    async with desk.turns.hold((image.digest, request.format), lambda: tracker.enter(ImportPhase.WAIT)) as turn:
+    # Who waits finds the image in the cache then.
+    key = (image.digest, request.format)
+    async with desk.blobs.turns.hold(key, lambda: tracker.enter(ImportPhase.WAIT)) as turn:
         if turn.result is not None or not request.again:
             cached = await find_cached(desk.cache, image.digest, request.format, name, request.rename, image.notes)
             if cached is not None:
@@ -149,34 +151,16 @@ async def _bring_in(
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
-        warnings = await fetch_and_pack(
-            desk.cache.directory,
-            source,
-            image,
-            desk.blobs,
-            output,
-            request.format,
-            request.pack_options,
-            tracker.downloaded,
-            packing,
-        )
+        options, downloaded = request.pack_options, tracker.downloaded
+        warnings = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
         tracker.enter(ImportPhase.STORE)
-        packed = PackedImage(
-            name=name,
-            digest=image.digest,
-            path=output,
-            format=request.format,
-            descriptor=describe_image(image.digest, image.manifest, image.config.value),
-            config=image.config,
-            manifest=image.manifest,
-        )
+        packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
     return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings))
 
 
 async def fetch_and_pack(
-    directory: Path,
     source: Source,
     image: SourceImage,
     blobs: BlobStore,
@@ -186,15 +170,16 @@ async def fetch_and_pack(
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:
-    """Fetch the layers of an image and pack them, while the cache in ``directory`` has room for its next writes.
+    """Fetch the layers of an image and pack them, while the cache has room for its next writes.
 
     Gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and what `flatten_and_pack` raises.
     """
     for _ in range(_ATTEMPTS):
-        layers = await while_there_is_room(directory, source.fetch(image, blobs, downloaded))
+        layers = await while_there_is_room(blobs.cache, source.fetch(image, blobs, downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
             if whole:
-                return await while_there_is_room(directory, flatten_and_pack(layers, output, format, options, packing))
+                work = flatten_and_pack(layers, output, format, options, packing)
+                return await while_there_is_room(blobs.cache, work)
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
 
 
@@ -227,9 +212,8 @@ async def _import_packed_files(
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give it one with --name")
     found = await inspect_packed(request.packed_files())
-    notes: tuple[str, ...] = ()
-    if found.config is not None:
-        notes = check_platform(found.config.value.platform, request.source_options().platform)
+    wanted = request.source_options().platform
+    notes = check_platform(found.config.value.platform, wanted) if found.config else ()
     if found.digest and found.format and not found.problems and not request.again:
         cached = await find_cached(desk.cache, found.digest, found.format, name, request.rename, notes)
         if cached is not None:
@@ -238,3 +222,73 @@ async def _import_packed_files(
     copied = on_loop(tracker.copied)
     stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=copied)
     return ImportResult(stored, ImportOutcome.STORED, notes)
+
+
+Copied = Callable[[int, int], None]
+"""Called with the bytes copied and the bytes there are; from a thread of its own."""
+
+
+async def import_packed(
+    cache: PackerCache, source: PackedSource, name: ImageName, *, rename: bool = False, progress: Copied | None = None
+) -> PackedImage:
+    """Bring a source in under a name; its file is copied, so it stays as it is.
+
+    An entry of the same digest and format keeps its name unless ``rename``. A cancelled call leaves nothing of it, or
+    all. Raises SourceError, NamedOtherwiseError, NoRoomError, and what `PackerCache.store` raises.
+    """
+    image = source.image(name)
+    if cache.read_only:
+        raise ReadOnlyError("cannot import an image: the cache was opened read-only")
+    await check_name(cache, image.digest, image.format, name, rename)
+    if _is_in_place(cache, image):
+        return await store_settled(cache, image)
+    with staging_folder(cache.directory, cache.disk) as folder:
+        staged = replace(image, path=folder / "packed")
+        await in_thread(lambda stop: _copy(cache, image, staged.path, progress, stop))
+        return await store_settled(cache, staged)
+
+
+def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Copied | None, stop: Stop) -> None:
+    """Copy the packed file. Raises SourceError where it is not what was inspected, or changes meanwhile; StorageError,
+    NoRoomError, AbandonedError."""
+    source = image.path
+    check_room(cache.directory, regular_size(source))
+    with storage_errors("stage the packed file"), open_bounded(source) as original, cache.disk.writing(copy) as write:
+        before = os.fstat(original.fileno())
+        done = 0
+        while chunk := original.read(_CHUNK):
+            stop.check()
+            write(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, before.st_size)
+        after = os.fstat(original.fileno())
+    if done != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise SourceError(f"{source} changed while it was read", hint="try again once nothing writes to it")
+    check = check_packed(copy)
+    if check.problem or check.found is not image.format:
+        raise SourceError(f"{source} changed since it was inspected", hint="inspect it again")
+
+
+async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
+    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
+    try:
+        return await cache.store(packed, kind=TransactionKind.IMPORT)
+    finally:
+        await settled(cache.close())
+
+
+async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
+    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
+    there = (await cache.index()).by_key(digest, format)
+    if there is not None and there.image_name != str(name) and not rename:
+        raise NamedOtherwiseError(
+            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
+        )
+
+
+def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:
+    """Whether the source is the very file the entry is to have."""
+    with suppress(OSError):
+        return image.path.samefile(cache.directory / packed_name(image.digest, image.format))
+    return False

@@ -79,12 +79,17 @@ class Standing:
         return self.there and self.called != name
 
 
-async def inspect_source(request: ImportRequest, notify: Callable[[str], None] = lambda message: None) -> Inspection:
-    """Look at a source; ``notify`` is told why a registry is asked again. Raises SourceError."""
+async def inspect_source(
+    request: ImportRequest, notify: Callable[[str], None] = lambda message: None, format: PackedFormat | None = None
+) -> Inspection:
+    """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be.
+
+    Raises SourceError.
+    """
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise, request.source)
     if found.kind is SourceKind.PACKED:
-        return Inspection(found.kind, packed=await inspect_packed(request.packed_files()))
+        return Inspection(found.kind, packed=await inspect_packed(request.packed_files(format)))
     source = await open_source(request.source, options)
     try:
         listing = await source.listing()

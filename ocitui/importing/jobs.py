@@ -96,7 +96,7 @@ class ImportQueue:
         """Put an import at the end of the queue; gives its id. One that is closed takes it as interrupted."""
         with self._starting:
             if self._thread is None:
-                self._thread = _LoopThread()
+                self._thread = _LoopThread(self._end_all)
         number = next(self._numbers)
         state = JobState.INTERRUPTED if self._leaving else JobState.WAITING
         self._jobs[number] = ImportJob(number, request, resumes, state)
@@ -116,7 +116,7 @@ class ImportQueue:
         """
         self._leaving = True
         if self._thread is not None:
-            self._thread.end(self._end_all)
+            self._thread.end()
 
     # What follows runs on the queue's own loop.
 
@@ -174,32 +174,28 @@ class ImportQueue:
         self._on_change(job)
 
 
-class _LoopThread:
-    """A thread that runs an event loop until it is told to end."""
+class _LoopThread(threading.Thread):
+    """A thread that runs an event loop until it is told to end, and does ``last`` then."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._end: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._run, name="ocitui-imports", daemon=True)
-        self._thread.start()
+    def __init__(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        super().__init__(name="ocitui-imports", daemon=True)
+        self._loop, self._told, self._last = asyncio.new_event_loop(), asyncio.Event(), last
+        self.start()
 
-    def call(self, function: Callable[[int], None], number: int) -> None:
+    def call(self, function: Callable[..., object], *args: object) -> None:
         # One that has ended by now does nothing any more.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, number)
+            self._loop.call_soon_threadsafe(function, *args)
 
-    def end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do this as the last thing, and return once the thread has ended."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._begin_end, last)
-        self._thread.join()
+    def end(self) -> None:
+        """Return once the thread has ended."""
+        self.call(self._told.set)
+        self.join()
 
-    def _run(self) -> None:
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
+    def run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._until_told())
 
-    def _begin_end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self._end is None:
-            self._end = self._loop.create_task(last())
-            self._end.add_done_callback(lambda _: self._loop.stop())
+    async def _until_told(self) -> None:
+        await self._told.wait()
+        await self._last()

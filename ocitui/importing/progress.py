@@ -134,16 +134,9 @@ class Tracker:
 
     def _tell_download(self) -> None:
         layers = tuple(self._layers.values())
-        self._tell(
-            ImportProgress(
-                self._fetch_phase,
-                sum(layer.done for layer in layers),
-                sum(layer.total for layer in layers),
-                layers=layers,
-                layers_total=len(layers),
-                note=self._note,
-            )
-        )
+        done, total = sum(layer.done for layer in layers), sum(layer.total for layer in layers)
+        said = ImportProgress(self._fetch_phase, done, total, layers=layers, layers_total=len(layers), note=self._note)
+        self._tell(said)
 
     def _tell(self, now: ImportProgress) -> None:
         new = now.phase is not self._phase
@@ -154,9 +147,6 @@ class Tracker:
         if self._call is None or not (new or at_end or self._clock() - self._told >= _EVERY_SECONDS):
             return
         self._told, self._at_end = self._clock(), 0 < now.total == now.done
-        self._call(self._with_rate(now))
-
-    def _with_rate(self, now: ImportProgress) -> ImportProgress:
         rate = self._meter.rate()
         left = (now.total - now.done) / rate if rate and now.total else None
-        return replace(now, rate=rate, left=left)
+        self._call(replace(now, rate=rate, left=left))

@@ -27,8 +27,7 @@ from ocitui.cache.own_folder import open_own_folder
 from .errors import SourceError
 from .layers.layers import LayerLimits
 from .packing.packing import PackOptions
-from .sources.image_tree import parse_platform
-from .sources.images import SourceKind
+from .sources.images import SourceKind, parse_platform
 from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
 from .sources.references import RegistryOptions
 from .staging import import_folder, locked
@@ -85,20 +84,13 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     def source_options(self, notify: Callable[[str], None] = lambda message: None) -> SourceOptions:
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
-        return SourceOptions(
-            platform=parse_platform(self.platform) if self.platform else None,
-            registry=RegistryOptions(
-                tls_ca=optional_path(self.tls_ca),
-                plain_http=self.plain_http,
-                authfile=optional_path(self.authfile),
-                mirror=self.mirror,
-                notify=notify,
-            ),
-        )
+        tls_ca, authfile = optional_path(self.tls_ca), optional_path(self.authfile)
+        registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify)
+        return SourceOptions(parse_platform(self.platform) if self.platform else None, registry)
 
-    def packed_files(self) -> PackedFiles:
-        """The files of a packed source. Raises SourceError."""
-        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config))
+    def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
+        """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
+        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config), format)
 
     @property
     def pack_options(self) -> PackOptions:
@@ -168,37 +160,31 @@ def recorded(directory: Path, request: ImportRequest, resumes: str = "") -> Iter
         return
     request = request.with_absolute_paths()
     check_directory(directory)
-    with import_folder(directory, _DISK, _FOLDER) as folder:
+    with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
         import_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
         name = f"{import_id}{_SUFFIX}"
         with storage_errors("note what is to be imported"):
-            fd = _write(folder, name, request.to_json())
+            _write(folder, name, request.to_json(), stack)
         try:
             yield import_id
-            _conclude(folder, name)
         except Exception:
             _conclude(folder, name)
             raise
-        finally:
-            os.close(fd)
+        _conclude(folder, name)
 
 
-def _write(folder: Folder, name: str, data: bytes) -> int:
-    """A new record; gives the descriptor that holds its lock. A program killed before its end leaves a draft only."""
+def _write(folder: Folder, name: str, data: bytes, stack: ExitStack) -> None:
+    """A new record, locked as long as the stack stands. A program killed before its end leaves a draft only."""
     with locked(folder):
         for left in folder.names():
             if left.endswith(_DRAFT):
                 _DISK.unlink(folder, left)
         draft = f"{name}{_DRAFT}"
         fd = _DISK.create(folder, draft, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            _DISK.write(fd, draft, data)
-            _DISK.rename(folder, draft, folder, name)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        stack.callback(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        _DISK.write(fd, draft, data)
+        _DISK.rename(folder, draft, folder, name)
 
 
 @contextmanager
@@ -216,13 +202,11 @@ def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
             try:
                 data = _hold(folder, name, fcntl.LOCK_EX, stack)
             except FileNotFoundError as error:
-                raise SourceError(
-                    f"there is no interrupted import {import_id}", hint="ocitui imports lists them"
-                ) from error
+                message = f"there is no interrupted import {import_id}"
+                raise SourceError(message, hint="ocitui imports lists them") from error
             except BlockingIOError as error:
-                raise SourceError(
-                    f"another program goes on with the import {import_id}", hint="ocitui imports lists the others"
-                ) from error
+                message = f"another program goes on with the import {import_id}"
+                raise SourceError(message, hint="ocitui imports lists the others") from error
         found = _decoded(import_id, 0.0, lambda: data)
         found.require_readable()
         yield found.request

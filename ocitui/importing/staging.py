@@ -91,14 +91,18 @@ def staging_folder(directory: Path, disk: Disk | None = None) -> Iterator[Path]:
     disk = disk or Disk()
     with import_folder(directory, disk, _FOLDER) as parent:
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        with storage_errors("make a folder to import into"):
-            lock = _new_folder(parent, disk, name)
+        with storage_errors("make a folder to import into"), locked(parent):
+            for left in parent.names():
+                _remove_unheld(parent, disk, left)
+            disk.make_folder(parent, name, 0o700)
+            folder = parent.open_folder(name)
+            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            yield parent.path / name
+            yield folder.path
         finally:
             with suppress(OSError):
                 disk.remove(parent, name)
-            os.close(lock)
+            folder.close()
 
 
 def remove_abandoned(directory: Path) -> int:
@@ -139,31 +143,15 @@ def locked(folder: Folder) -> Iterator[None]:
         fcntl.flock(folder.fd, fcntl.LOCK_UN)
 
 
-def _new_folder(parent: Folder, disk: Disk, name: str) -> int:
-    """Make a folder, once those that nobody holds are removed; gives the descriptor that holds its lock."""
-    with locked(parent):
-        for left in parent.names():
-            _remove_unheld(parent, disk, left)
-        disk.make_folder(parent, name, 0o700)
-        folder = parent.open_folder(name)
-        fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return folder.fd
-
-
 def _remove_unheld(parent: Folder, disk: Disk, name: str) -> bool:
     """Whether there was something that nobody holds; only folders are ever held."""
     try:
-        folder = parent.open_folder(name)
-    except FileNotFoundError:
-        return False  # whoever held it removed it meanwhile
+        with parent.open_folder(name) as folder:
+            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(OSError):
+                disk.remove(parent, name)
+    except (FileNotFoundError, BlockingIOError):
+        return False  # whoever held it removed it meanwhile, or holds it still
     except NotADirectoryError:
         disk.unlink(parent, name)
-        return True
-    with folder:
-        try:
-            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        with suppress(OSError):
-            disk.remove(parent, name)
-        return True
+    return True

@@ -375,14 +375,14 @@ def test_of_a_file_that_is_not_ours_alone_a_copy_is_kept(
 def test_one_that_cannot_be_kept_goes_to_the_trash(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     os.link(displaced(space), space.directory / "snapshot")
     with monkeypatch.context() as patch:
-        patch.setattr("ocitui.cache.backups._LEFT_FREE", 1 << 62)
+        patch.setattr("ocitui.cache.backups.LEFT_FREE", 1 << 62)
         keep_displaced(space, DRAFT, ImageIndex.parse(BEFORE))
     assert folder(space, "trash") == {f"{DRAFT}~index.json": BEFORE}
     assert folder(space, "staging") == folder(space, "backups") == {}
     # Nor to the trash, where that has one of the name: it stays for the next writer.
     os.link(displaced(space, THEIRS), space.directory / "another")
     with monkeypatch.context() as patch:
-        patch.setattr("ocitui.cache.backups._LEFT_FREE", 1 << 62)
+        patch.setattr("ocitui.cache.backups.LEFT_FREE", 1 << 62)
         keep_displaced(space, DRAFT, ImageIndex.parse(THEIRS))
     assert folder(space, "trash") == {f"{DRAFT}~index.json": BEFORE}
     assert folder(space, "staging") == {DRAFT: THEIRS}

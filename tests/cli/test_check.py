@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
 from ocitui.cli.output import InterruptedBySignalError
 from ocitui.doctor import acknowledged
 from ocitui.doctor.acknowledged import load_acknowledged
+from ocitui.doctor.check import examine
 from ocitui.doctor.findings import Depth, Severity
+from ocitui.doctor.report import Report
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
 
 BAD = ("file-missing", "packed-truncated", "orphan-entry")
@@ -307,13 +311,16 @@ def test_a_long_list_is_cut_unless_all_of_it_is_wanted(demo: Path, ocitui: Ocitu
 
 
 def test_an_interrupted_check_shows_what_it_found(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
-    follow = checking._follow
+    examining = examine.examining
 
-    async def interrupted(*args: Any) -> None:
-        await follow(*args)
-        raise InterruptedBySignalError(signal.SIGINT, "SIGINT")
+    async def interrupted(*args: Any) -> AsyncGenerator[object]:
+        async with aclosing(examining(*args)) as stream:
+            async for news in stream:
+                if isinstance(news, Report):
+                    raise InterruptedBySignalError(signal.SIGINT, "SIGINT")
+                yield news
 
-    monkeypatch.setattr(checking, "_follow", interrupted)
+    monkeypatch.setattr(examine, "examining", interrupted)
     done = ocitui("check", "-C", demo)
     assert done.status == 130
     assert "HIGH  file-missing" in done.out

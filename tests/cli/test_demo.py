@@ -92,7 +92,12 @@ def test_kept_without_a_terminal(tmp_path: Path, ocitui: Ocitui, monkeypatch: py
     assert ocitui("list", "-C", directory).status == 0
 
 
-def test_removed_once_it_was_shown(tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "words", [["demo", "--theme", "light", "--no-mouse"], ["--theme", "light", "--no-mouse", "demo"]]
+)
+def test_removed_once_it_was_shown(
+    words: list[str], tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Path] = []
 
     def show(options: ScreenOptions) -> int:
@@ -104,7 +109,7 @@ def test_removed_once_it_was_shown(tmp_path: Path, ocitui: Ocitui, monkeypatch: 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("ocitui.cli.commands.demo.is_terminal", lambda _: True)
     monkeypatch.setattr("ocitui.tui.app.run_screen", show)
-    done = ocitui("demo", "--theme", "light", "--no-mouse")
+    done = ocitui(*words)
     assert done.status == 0
     assert str(seen[0]) in done.out
     assert os.listdir(tmp_path) == []

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.cli import import_options
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
-from ocitui.cli.import_options import AskedImport, AskedSource
 from ocitui.cli.import_requests import import_request, read_request
-from ocitui.cli.options import ByteSize
+from ocitui.cli.options import byte_size
 from ocitui.cli.output import UsageProblemError
 from ocitui.importing.errors import SourceError
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.packing.packing import COMPRESSIONS
+from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceKind
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout
@@ -43,7 +45,7 @@ def test_the_light_copies_of_the_library_s_constants_agree(ocitui: Ocitui) -> No
     [("1", 1), ("500", 500), ("64G", 64 << 30), ("64g", 64 << 30), ("1.5K", 1536), ("2MiB", 2 << 20), ("1TB", 1 << 40)],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert ByteSize().convert(text, None, None) == size
+    assert byte_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "G", "-1G", "1X", "1 G", "1e9", "0.1"])
@@ -57,21 +59,19 @@ def test_all_of_it_is_passed_on(tmp_path: Path) -> None:
     auth = tmp_path / "auth.json"
     auth.write_text("{}")
     request = import_request(
-        AskedImport(
-            source=IMAGE,
-            name="a:1",
-            format="erofs",
-            compression="lz4hc",
-            level=9,
-            platform="linux/arm/v7",
-            max_bytes=1 << 20,
-            max_entries=5,
-            plain_http=True,
-            authfile=str(auth),
-            mirror="mirror.example.com:5000",
-            rename=True,
-            again=True,
-        )
+        source=IMAGE,
+        name="a:1",
+        format="erofs",
+        compression="lz4hc",
+        level=9,
+        platform="linux/arm/v7",
+        max_bytes=1 << 20,
+        max_entries=5,
+        plain_http=True,
+        authfile=str(auth),
+        mirror="mirror.example.com:5000",
+        rename=True,
+        again=True,
     )
     assert (request.source, str(request.image_name), request.format) == (IMAGE, "a:1", PackedFormat.EROFS)
     flatten = request.pack_options
@@ -85,7 +85,7 @@ def test_all_of_it_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_squashfs_is_what_the_daemon_looks_for() -> None:
-    assert import_request(AskedImport(source=IMAGE)).format is PackedFormat.SQUASHFS
+    assert import_request(source=IMAGE).format is PackedFormat.SQUASHFS
 
 
 @pytest.mark.parametrize(
@@ -118,18 +118,20 @@ def test_mistakes_are_found_before_anything_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("read", "typed", "said"),
     [
-        (AskedImport(source="packed:x", level=3), "--level is for images that are still to be packed"),
-        (AskedImport(source="packed:x", max_bytes=3), "--max-bytes is for"),
-        (AskedSource(source="packed:x", mirror="m"), "--mirror is for a registry, and packed:x is a packed file"),
-        (AskedSource(source=IMAGE, format="tar"), "is not packed yet"),
-        (AskedSource(source=IMAGE, config="x"), "--config is for packed files"),
+        (import_request, {"source": "packed:x", "level": 3}, "--level is for images that are still to be packed"),
+        (import_request, {"source": "packed:x", "max_bytes": 3}, "--max-bytes is for"),
+        (read_request, {"source": "packed:x", "mirror": "m"}, "--mirror is for a registry, and packed:x is a packed"),
+        (read_request, {"source": IMAGE, "format": "tar"}, "is not packed yet"),
+        (read_request, {"source": IMAGE, "config": "x"}, "--config is for packed files"),
     ],
 )
-def test_options_that_would_not_be_heeded_are_refused(asked: AskedSource, said: str) -> None:
+def test_options_that_would_not_be_heeded_are_refused(
+    read: Callable[..., ImportRequest], typed: dict[str, Any], said: str
+) -> None:
     with pytest.raises(UsageProblemError, match=said):
-        import_request(asked) if isinstance(asked, AskedImport) else read_request(asked)
+        read(**typed)
 
 
 @pytest.mark.parametrize("content", ["[]", "[" * 200_000, '{"x": ' + "[" * 200_000], ids=["list", "deep", "nested"])
@@ -149,16 +151,16 @@ def test_registry_options_of_a_layout_are_refused(tmp_path: Path, ocitui: Ocitui
 def test_an_authority_is_read(tmp_path: Path) -> None:
     need("openssl")
     make_certificate(tmp_path)
-    request = read_request(AskedSource(source=IMAGE, tls_ca=str(tmp_path / "ca.pem")))
+    request = read_request(source=IMAGE, tls_ca=str(tmp_path / "ca.pem"))
     assert request.tls_ca == str(tmp_path / "ca.pem")
 
 
 @pytest.mark.parametrize("name", ["image.tar", "image.TGZ", "some/dir/x.squashfs"])
 def test_a_file_that_is_not_there_is_no_name_in_a_registry(name: str) -> None:
     with pytest.raises(SourceError, match="does not exist") as refused:
-        read_request(AskedSource(source=name))
+        read_request(source=name)
     assert f"docker://{name}" in refused.value.hint
-    assert read_request(AskedSource(source=f"docker://{name.lower()}")).source == f"docker://{name.lower()}"
+    assert read_request(source=f"docker://{name.lower()}").source == f"docker://{name.lower()}"
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,16 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ocitui
 from ocitui.cache import errors
 from ocitui.cli.layout import Column, cell_width, lay_out
-from ocitui.cli.output import status_of
+from ocitui.cli.output import ExitCode, status_of
 from ocitui.cli.selectors import whole_digest
-from ocitui.cli.settings import ExitCode, Given
+from tests.cli.conftest import Ocitui
 
 COLUMNS = (Column("NAME", shrink=True), Column("SIZE", right=True, rank=1), Column("PLACE", rank=2), Column("STATE"))
 
@@ -122,8 +123,15 @@ def test_every_error_has_a_code_of_its_own() -> None:
     assert [kinds for kinds in names.values() if len(kinds) > 1] == []
 
 
-def test_what_is_typed_behind_a_command_goes_before_what_stands_before_it() -> None:
-    earlier = Given(Path("a"), as_json=True, wait=5.0, theme="dark", no_mouse=True)
-    assert Given().over(earlier) == earlier
-    given = Given(Path("b"), read_only=True, wait=0.0, theme="light").over(earlier)
-    assert given == Given(Path("b"), as_json=True, read_only=True, wait=0.0, theme="light", no_mouse=True)
+@pytest.mark.parametrize("command", [["log"], ["trash"], ["trash", "list"]], ids=" ".join)
+def test_what_is_typed_behind_a_command_goes_before_what_stands_before_it(
+    command: list[str], tmp_path: Path, ocitui: Ocitui
+) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.mkdir()
+    b.mkdir()
+    assert ocitui("--json", "-C", a, *command).json["cache"] == str(a)
+    assert ocitui("--json", "-C", a, *command, "-C", b).json["cache"] == str(b)
+    assert ocitui("-C", a, *command, "--json").json["cache"] == str(a)
+    assert ocitui("--read-only", "-C", a, "trash", "empty", "--yes").status == ExitCode.UNCHECKED
+    assert ocitui("trash", "--read-only", "empty", "--yes", "-C", a).status == ExitCode.UNCHECKED

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import PlanChangedError
-from ocitui.cli.commands import repair as repairing
+from ocitui.cache import PackerCache, PlanChangedError
 from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 from ocitui.cli.options import TRIES
+from ocitui.doctor.repair import apply
 from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.host.daemon import DaemonState
 from tests.bench.test_doctor import SOUND_SQUASHFS, make_cache
@@ -264,17 +264,16 @@ def test_a_running_daemon_changes_what_is_to_be_done(
 def test_a_plan_that_no_longer_holds_is_made_and_shown_again(
     demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    applied = repairing._apply
+    applied = apply.apply_plan
     times: list[int] = []
 
-    def meddle(settings: Any, plan: RepairPlan) -> Any:
+    async def meddle(cache: PackerCache, plan: RepairPlan, *more: Any) -> Any:
         times.append(1)
         if len(times) == 1:
-            with open(demo / QUEUE_FILE, "ab") as packed:
-                packed.write(b"more")
-        return applied(settings, plan)
+            (demo / QUEUE_FILE).write_bytes((demo / QUEUE_FILE).read_bytes() + b"more")
+        return await applied(cache, plan, *more)
 
-    monkeypatch.setattr(repairing, "_apply", meddle)
+    monkeypatch.setattr(apply, "apply_plan", meddle)
     done = ocitui("repair", "--apply", "--yes", "-C", demo)
     assert (done.status, len(times)) == (3, 2)
     assert "here is what would be done now" in done.err
@@ -286,11 +285,11 @@ def test_a_cache_that_goes_on_changing_is_left_where_nobody_is_asked(
 ) -> None:
     times: list[int] = []
 
-    def changed(settings: Any, plan: RepairPlan) -> Any:
+    async def changed(cache: PackerCache, plan: RepairPlan, *more: Any) -> Any:
         times.append(1)
         raise PlanChangedError("it changed")
 
-    monkeypatch.setattr(repairing, "_apply", changed)
+    monkeypatch.setattr(apply, "apply_plan", changed)
     before = files(demo)
     done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
     assert (done.json["error"]["code"], len(times)) == (PlanChangedError.code, TRIES)
@@ -300,11 +299,11 @@ def test_a_cache_that_goes_on_changing_is_left_where_nobody_is_asked(
 def test_what_is_sound_by_then_is_left_alone(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is asked about a plan without a step."""
 
-    def mended_by_another(settings: Any, plan: RepairPlan) -> Any:
+    async def mended_by_another(cache: PackerCache, plan: RepairPlan, *more: Any) -> Any:
         (demo / QUEUE_FILE).unlink()
         raise PlanChangedError("it changed")
 
-    monkeypatch.setattr(repairing, "_apply", mended_by_another)
+    monkeypatch.setattr(apply, "apply_plan", mended_by_another)
     done = ocitui("repair", "--apply", "--yes", "-C", demo)
     assert done.status == 3
     assert "checked again" in done.out

@@ -13,8 +13,7 @@ from ocitui.cache import Platform
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.sources.image_tree import this_platform
-from ocitui.importing.sources.images import SourceImage, SourceKind
+from ocitui.importing.sources.images import SourceImage, SourceKind, this_platform
 from ocitui.importing.sources.opening import SourceOptions, open_source
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import (

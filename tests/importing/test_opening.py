@@ -21,8 +21,7 @@ from ocitui.importing.errors import (
     UnreadableSourceError,
     UnsupportedSourceError,
 )
-from ocitui.importing.sources.image_tree import fit, parse_platform, this_platform
-from ocitui.importing.sources.images import SourceKind
+from ocitui.importing.sources.images import SourceKind, fit, parse_platform, this_platform
 from ocitui.importing.sources.opening import find_packed_files, open_source, recognise
 from tests.importing.image_makers import layout_files, make_image, make_index, make_tar, named, write_files
 

@@ -15,8 +15,29 @@ from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
 from ..layout import paragraph
-from ..options import ByteSize, Span, cache_of, depth_option, keep_index_aside, keeping, place, run_async, with_options
-from ..output import InterruptedBySignalError, UsageProblemError, emit_line, refuse_read_only, reported, say
+from ..options import (
+    DEPTHS,
+    byte_size,
+    cache_of,
+    depth_option,
+    keep_index_aside,
+    keeping,
+    place,
+    repeatable,
+    run_async,
+    span,
+    with_options,
+)
+from ..output import (
+    ExitCode,
+    InterruptedBySignalError,
+    Settings,
+    UsageProblemError,
+    emit_line,
+    refuse_read_only,
+    reported,
+    say,
+)
 from ..progress import doctor_text, line_shown
 from ..selectors import (
     NoSuchFindingError,
@@ -26,11 +47,9 @@ from ..selectors import (
     find_keys,
     fingerprints,
 )
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
-    from ocitui.doctor.check.examine import ExamineOptions
-    from ocitui.doctor.check.pacing import Progress
+    from ocitui.cache.index import Key
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.report import Report
 
@@ -56,24 +75,15 @@ class AskedCheck:
     forget_all: bool = False
 
 
-class Rate(ByteSize):
-    """Bytes a second, written as 50M or 50M/s."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return super().convert(value.removesuffix("/s") if isinstance(value, str) else value, param, ctx)
+def rate(text: str) -> int:
+    """Bytes a second, written as 50M or 50M/s. Raises BadParameter."""
+    return byte_size(text.removesuffix("/s"))
 
 
 check_options = with_options(
     depth_option,
-    click.option(
-        "--entry",
-        "entries",
-        metavar="ENTRY",
-        multiple=True,
-        shell_complete=complete_entry,
-        help="Look only at these entries, repeatable.",
+    repeatable(
+        "--entry", "entries", metavar="ENTRY", complete=complete_entry, help="Look only at these entries, repeatable."
     ),
     click.option(
         "--fail-on",
@@ -89,9 +99,9 @@ check_options = with_options(
     click.option(
         "--jobs", metavar="N", type=click.IntRange(1, MOST_JOBS), help="Packed files read at once [default: 2]."
     ),
-    click.option("--max-rate", metavar="SIZE/s", type=Rate(), help="Read no faster than this, as 50M/s."),
+    click.option("--max-rate", metavar="SIZE/s", type=rate, help="Read no faster than this, as 50M/s."),
     click.option(
-        "--older-than", metavar="SPAN", type=Span(), help="Deep: pass over what was found sound since, as 30d or 12h."
+        "--older-than", metavar="SPAN", type=span, help="Deep: pass over what was found sound since, as 30d or 12h."
     ),
     click.option(
         "--prometheus",
@@ -99,19 +109,14 @@ check_options = with_options(
         type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
         help="Write metrics for node_exporter's textfile collector; - is standard output, in place of the findings.",
     ),
-    click.option(
+    repeatable(
         "--acknowledge",
         metavar="ID",
-        multiple=True,
-        shell_complete=complete_finding,
+        complete=complete_finding,
         help="Accept a finding by the id it is shown with; it stays so until it changes. Repeatable.",
     ),
-    click.option(
-        "--forget",
-        metavar="ID",
-        multiple=True,
-        shell_complete=complete_acknowledged,
-        help="No longer accept this finding, repeatable.",
+    repeatable(
+        "--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable."
     ),
     click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any."),
 )
@@ -144,126 +149,124 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
     from ocitui.cache.disk import refuse_inside
     from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
-    from ocitui.doctor.report import write_prometheus
+    from ocitui.doctor.report import prometheus, write_prometheus
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
         refuse_inside(settings.directory, asked.prometheus)
-    acceptance = Acceptance.begin(settings, asked)
-    output: CheckOutput = MetricsOutput() if metrics_only else TextOutput(settings, asked)
-    if settings.as_json:
-        output = JsonOutput(settings, asked, acceptance.accepts)
-    report, kept = _examine(settings, asked, output)
-    report = acceptance.end(report)
+    known = _take_back(settings, asked)
+    least = Severity(asked.severity or (Severity.INFO if asked.show_all or settings.as_json else Severity.LOW))
+    found: list[Finding] = []
+
+    def tell(news: Sequence[Finding]) -> None:
+        """Programs are told of findings as they are made, people at the end, in their order."""
+        found.extend(news)
+        for finding in news if settings.as_json else ():
+            if finding.severity.rank >= least.rank:
+                own = [finding.fingerprint]
+                accepted = own[0] in known or any(fingerprints(word, own) for word in asked.acknowledge)
+                emit_line(settings, "finding", **finding_json(finding, acknowledged=finding.acknowledged or accepted))
+
+    try:
+        report, kept = _examine(settings, asked, tell)
+    except InterruptedBySignalError as error:
+        shown = sorted((one for one in found if one.severity.rank >= least.rank), key=lambda one: -one.severity.rank)
+        if shown and not (settings.as_json or metrics_only):
+            lines = _finding_lines(shown, whole=asked.show_all)
+            say(*place(settings), "", *lines, "that is what was found so far")
+        hint = _GOES_ON if asked.depth == DEPTHS[-1] and not settings.read_only else "no entry was changed"
+        raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
+    report = _acknowledge(settings, asked, report, known)
     if not settings.read_only:
         remember_told(settings.directory, report.findings)
-    if asked.prometheus is not None and not metrics_only:
-        write_prometheus(report, asked.prometheus)
     failed = report.fails(Severity(asked.fail_on))
-    output.done(report, kept, failed=failed)
+    if metrics_only:
+        say(*prometheus(report).splitlines())
+    elif asked.prometheus is not None:
+        write_prometheus(report, asked.prometheus)
+    if settings.as_json:
+        summary = summary_json(report)
+        summary["notes"] += kept
+        emit_line(settings, "summary", clean=not failed, **summary)
+    elif not metrics_only:
+        shown = report.shown(least, acknowledged=asked.show_all)
+        say(*place(settings), "", *_finding_lines(shown, whole=asked.show_all))
+        say(*(line for label, text in _about(report, kept) for line in paragraph(text, f"{label:<12}")))
+        say(_outcome(report, shown, asked))
+        if failed:
+            say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
 
 
-def examine_options(settings: Settings, asked: AskedCheck) -> ExamineOptions:
-    """What is asked for, as the doctor takes it; the entries are not among it."""
-    from ocitui.doctor.check.examine import ExamineOptions
+def _examine(
+    settings: Settings, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
+) -> tuple[Report, tuple[str, ...]]:
+    """The report, and notes on what was kept of the index; findings are told as they are made."""
+    import asyncio
+
+    from ocitui.doctor.check.examine import ExamineOptions, examining
+    from ocitui.doctor.check.pacing import Progress
     from ocitui.doctor.findings import Depth
+    from ocitui.doctor.report import Report
 
     options = ExamineOptions(
         Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
     )
-    return options if asked.jobs is None else replace(options, jobs=asked.jobs)
+    if asked.jobs is not None:
+        options = replace(options, jobs=asked.jobs)
 
-
-def _examine(settings: Settings, asked: AskedCheck, output: CheckOutput) -> tuple[Report, tuple[str, ...]]:
-    import asyncio
-
-    from ocitui.doctor.findings import Depth
-
-    found: list[Finding] = []
+    async def follow(keys: frozenset[Key] | None) -> Report:
+        async with aclosing(examining(settings.directory, replace(options, keys=keys))) as stream:
+            async for news in stream:
+                if isinstance(news, Report):
+                    return news
+                if isinstance(news, Progress):
+                    show(news)
+                else:
+                    tell(news)
+        raise AssertionError("the stream ends with the report")
 
     async def work() -> tuple[Report, tuple[str, ...]]:
         keys = await find_keys(cache_of(settings), asked.entries)
         # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
-        options = replace(examine_options(settings, asked), keys=keys)
-        return await asyncio.gather(_follow(settings, options, output, found, show), keep_index_aside(settings))
+        return await asyncio.gather(follow(keys), keep_index_aside(settings))
 
+    with line_shown(doctor_text) as show:
+        return run_async(work())
+
+
+def _take_back(settings: Settings, asked: AskedCheck) -> frozenset[str]:
+    """The ids of the findings that are acknowledged, first of all without those that are not to be any more.
+
+    Raises NoSuchFindingError, ReadOnlyError, StorageError.
+    """
+    from ocitui.doctor.acknowledged import load_acknowledged, withdraw
+
+    if asked.acknowledge or asked.forget or asked.forget_all:
+        refuse_read_only(settings, "acknowledge findings")
     try:
-        with line_shown(doctor_text) as show:
-            return run_async(work())
-    except InterruptedBySignalError as error:
-        output.stopped(found)
-        hint = _GOES_ON if asked.depth == Depth.DEEP and not settings.read_only else "no entry was changed"
-        raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
+        known = list(load_acknowledged(settings.directory))
+    except StorageError:
+        if asked.forget:
+            raise
+        known = []  # the examination says so, and shows every finding
+    gone = known if asked.forget_all else [_one(word, known, "acknowledged finding") for word in asked.forget]
+    if gone:
+        withdraw(settings.directory, gone)
+    return frozenset(known).difference(gone)
 
 
-async def _follow(
-    settings: Settings,
-    options: ExamineOptions,
-    output: CheckOutput,
-    found: list[Finding],
-    show: Callable[[Progress], None],
-) -> Report:
-    """The report; what comes before it is shown as it comes, and gathered in ``found``."""
-    from ocitui.doctor.check.examine import examining
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.report import Report
+def _acknowledge(settings: Settings, asked: AskedCheck, report: Report, known: frozenset[str]) -> Report:
+    """Accept what is to be, and mark all such findings.
 
-    async with aclosing(examining(settings.directory, options)) as stream:
-        async for news in stream:
-            if isinstance(news, Report):
-                return news
-            if isinstance(news, Progress):
-                show(news)
-            else:
-                found += news
-                output.found(news)
-    raise AssertionError("the stream ends with the report")
+    Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
+    """
+    from ocitui.doctor.acknowledged import acknowledge
 
-
-@dataclass(slots=True)
-class Acceptance:
-    """Which findings are acknowledged, as a check begins; ``words`` are the ids of those that are to be."""
-
-    directory: Path
-    known: frozenset[str]
-    words: tuple[str, ...] = ()
-
-    @classmethod
-    def begin(cls, settings: Settings, asked: AskedCheck) -> Acceptance:
-        """Take back what is to be, first of all. Raises NoSuchFindingError, ReadOnlyError, StorageError."""
-        from ocitui.doctor.acknowledged import load_acknowledged, withdraw
-
-        if asked.acknowledge or asked.forget or asked.forget_all:
-            refuse_read_only(settings, "acknowledge findings")
-        try:
-            known = list(load_acknowledged(settings.directory))
-        except StorageError:
-            if asked.forget:
-                raise
-            known = []  # the examination says so, and shows every finding
-        gone = known if asked.forget_all else [_one(word, known, "acknowledged finding") for word in asked.forget]
-        if gone:
-            withdraw(settings.directory, gone)
-        return cls(settings.directory, frozenset(known).difference(gone), asked.acknowledge)
-
-    def accepts(self, finding: Finding) -> bool:
-        """Whether it is acknowledged, or about to be."""
-        return finding.fingerprint in self.known or any(
-            fingerprints(word, [finding.fingerprint]) for word in self.words
-        )
-
-    def end(self, report: Report) -> Report:
-        """Accept what is to be, and mark all such findings.
-
-        Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
-        """
-        from ocitui.doctor.acknowledged import acknowledge
-
-        wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in self.words}
-        if wanted:
-            acknowledge(self.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
-        return report.with_acknowledged(self.known | wanted)
+    wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in asked.acknowledge}
+    if wanted:
+        acknowledge(settings.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
+    return report.with_acknowledged(known | wanted)
 
 
 def _one(word: str, known: Iterable[str], what: str = "finding") -> str:
@@ -276,78 +279,6 @@ def _one(word: str, known: Iterable[str], what: str = "finding") -> str:
 _ITEM = "  {:<10}"
 _MOST_OF_A_KIND = 10
 _HOST_CODES = ("cache-read-only", "disk-full")
-
-
-class CheckOutput:
-    """Where a check's findings go: by itself nowhere."""
-
-    def found(self, findings: Sequence[Finding]) -> None:
-        """Findings, as they are made."""
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        """The check is over; ``failed`` is whether it found what it was to fail on."""
-
-    def stopped(self, findings: Sequence[Finding]) -> None:
-        """The check was interrupted after these."""
-
-
-class JsonOutput(CheckOutput):
-    """An object a line for each finding, the summary as the last."""
-
-    def __init__(self, settings: Settings, asked: AskedCheck, accepts: Callable[[Finding], bool]) -> None:
-        from ocitui.doctor.findings import Severity
-
-        self._settings = settings
-        self._minimum = Severity(asked.severity or Severity.INFO)
-        self._accepts = accepts
-
-    def found(self, findings: Sequence[Finding]) -> None:
-        for finding in findings:
-            if finding.severity.rank >= self._minimum.rank:
-                accepted = finding.acknowledged or self._accepts(finding)
-                emit_line(self._settings, "finding", **finding_json(finding, acknowledged=accepted))
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        summary = summary_json(report)
-        summary["notes"] += kept
-        emit_line(self._settings, "summary", clean=not failed, **summary)
-
-
-class MetricsOutput(CheckOutput):
-    """Nothing but the metrics."""
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        from ocitui.doctor.report import prometheus
-
-        say(*prometheus(report).splitlines())
-
-
-class TextOutput(CheckOutput):
-    """Findings by severity, worst first, then how far it looked and what the daemon would do."""
-
-    def __init__(self, settings: Settings, asked: AskedCheck) -> None:
-        from ocitui.doctor.findings import Severity
-
-        self._settings, self._asked, self._whole = settings, asked, asked.show_all
-        lowest = Severity.INFO if asked.show_all else Severity.LOW
-        self._minimum = Severity(asked.severity or lowest)
-
-    def done(self, report: Report, kept: Sequence[str], *, failed: bool) -> None:
-        shown = report.shown(self._minimum, acknowledged=self._whole)
-        self._show(shown)
-        say(*_verdict(report), *_coverage(report), *_host(report), *_notes((*report.notes, *kept)))
-        say(_outcome(report, shown, self._asked))
-        if failed:
-            say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
-
-    def stopped(self, findings: Sequence[Finding]) -> None:
-        shown = [finding for finding in findings if finding.severity.rank >= self._minimum.rank]
-        if shown:
-            self._show(sorted(shown, key=lambda finding: -finding.severity.rank))
-            say("that is what was found so far")
-
-    def _show(self, findings: Sequence[Finding]) -> None:
-        say(*place(self._settings), "", *_finding_lines(findings, whole=self._whole))
 
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
@@ -369,35 +300,23 @@ def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]
         yield ""
 
 
-def _verdict(report: Report) -> list[str]:
+def _about(report: Report, kept: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is told of the index, of how far it looked and of the host, each with its label."""
     from ocitui.doctor.assessment import advice
 
-    verdict = report.verdict
-    lines = paragraph(f"{verdict.outcome}: {verdict.consequence}", "index.json  ")
+    verdict, coverage = report.verdict, report.coverage
+    yield "index.json", f"{verdict.outcome}: {verdict.consequence}"
     if verdict.message:
-        lines += paragraph(f"it breaks here: {verdict.place}", " " * 12)
+        yield "", f"it breaks here: {verdict.place}"
     if not verdict.sound and (said := advice(report.directory, report.judge)):
-        lines += paragraph(said, " " * 12)
-    return lines
-
-
-def _coverage(report: Report) -> list[str]:
-    read = report.coverage.bytes_read
-    cost = [f"{human_size(read)} read"] if read else []
+        yield "", said
+    cost = [f"{human_size(coverage.bytes_read)} read"] if coverage.bytes_read else []
     cost += [f"in {human_span(report.seconds)}"] if report.seconds >= 1 else []
-    text = str(report.coverage) + (f"; {' '.join(cost)}" if cost else "")
-    lines = paragraph(text, "looked at   ")
-    return lines + _notes(report.coverage.unchecked, "not checked ")
-
-
-def _host(report: Report) -> list[str]:
-    """What bears on all that could be done about the findings."""
-    found = [finding for finding in report.findings if finding.code in _HOST_CODES]
-    return [line for one in found for line in paragraph(f"{one.code}: {one.seen}; {one.daemon}", "host        ")]
-
-
-def _notes(notes: Sequence[str], first: str = "note        ") -> list[str]:
-    return [line for note in notes for line in paragraph(note, first)]
+    yield "looked at", str(coverage) + (f"; {' '.join(cost)}" if cost else "")
+    yield from (("not checked", one) for one in coverage.unchecked)
+    # What bears on all that could be done about the findings.
+    yield from (("host", f"{one.code}: {one.seen}; {one.daemon}") for one in report.findings if one.code in _HOST_CODES)
+    yield from (("note", note) for note in (*report.notes, *kept))
 
 
 def _repair(report: Report) -> str:

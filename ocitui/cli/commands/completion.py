@@ -19,7 +19,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from ..settings import ExitCode
+from ..output import ExitCode
 
 
 @click.command("completion")

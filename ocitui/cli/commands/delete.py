@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..options import FORMATS, agree, agree_to_drop_used, as_agreed, run_async, writing, writing_cache, yes_option
+from ..output import ExitCode, Settings, tell_done
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
-from ..settings import ExitCode, Settings
-from ..transactions import tell_done
 
 if TYPE_CHECKING:
     from ocitui.cache import DeletePlan, PackerCache

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from ..options import NoTerminalError, no_mouse_option, theme_option
-from ..output import is_terminal, say
-from ..settings import ExitCode
+from ..output import ExitCode, is_terminal, say
 
 
 @click.command("demo")

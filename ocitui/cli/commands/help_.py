@@ -10,8 +10,8 @@ import click
 
 from ocitui.help import TOPICS, styled, topic_text
 
-from ..output import is_terminal
-from ..settings import ExitCode
+from ..options import likely
+from ..output import ExitCode, is_terminal
 
 
 def _complete_topic(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
@@ -34,19 +34,11 @@ def help_command(context: click.Context, topic: str | None) -> ExitCode:
     elif (command := root.command.get_command(root, topic)) is not None:
         lines = iter([command.get_help(click.Context(command, root, topic))])
     else:
-        from difflib import get_close_matches
-
-        raise NoSuchTopicError(topic, get_close_matches(topic, [*TOPICS, *root.command.list_commands(root)], 1))
+        meant = likely(topic, [*TOPICS, *root.command.list_commands(root)])
+        raise click.UsageError(f"there is no topic and no command {topic}{meant}")
     for line in lines:
         click.echo(line)
     return ExitCode.CLEAN
-
-
-class NoSuchTopicError(click.UsageError):
-    """There is neither a topic nor a command of that name."""
-
-    def __init__(self, word: str, near: list[str]) -> None:
-        super().__init__(f"there is no topic and no command {word}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def _topics() -> Iterator[str]:

@@ -10,10 +10,9 @@ import click
 
 from ocitui.cache import CacheError
 
-from ..import_options import AskedImport, import_options, source_argument
+from ..import_options import import_options, source_argument
 from ..options import writing, writing_cache
-from ..output import answer, is_terminal, say
-from ..settings import ExitCode, Settings
+from ..output import ExitCode, Settings, answer, is_terminal, say
 
 
 @click.command("import")
@@ -36,24 +35,19 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     Exits with 0 where the cache has the image then. ctrl+c leaves the cache as it was; what was downloaded is kept, see
     ocitui imports.
     """
+    from ocitui.importing.requests import unfinished
+
     from ..import_requests import import_request
     from ..import_run import carry_out, imported_json, imported_lines
 
-    asked = AskedImport(**typed)
     writing_cache(settings, "import an image")
-    request = import_request(asked)
-    _mention_interrupted(settings)
-    done = carry_out(settings, request)
-    answer(settings, lambda: imported_json(settings.directory, done), imported_lines(done))
-    return ExitCode.CLEAN
-
-
-def _mention_interrupted(settings: Settings) -> None:
-    from ocitui.importing.requests import unfinished
-
+    request = import_request(**typed)
     count = 0
     with suppress(CacheError):
         count = len(unfinished(settings.directory))
     if count and (is_terminal(sys.stderr) or not settings.as_json):
         what = "1 import was" if count == 1 else f"{count} imports were"
         say(f"{what} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)
+    done = carry_out(settings, request)
+    answer(settings, lambda: imported_json(settings.directory, done), imported_lines(done))
+    return ExitCode.CLEAN

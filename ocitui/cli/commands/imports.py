@@ -14,9 +14,18 @@ from ocitui.text import counted, human_size, timestamp
 
 from ..layout import Column, lay_out, terminal_width
 from ..options import agree, writing, writing_cache, yes_option
-from ..output import CancelledError, NoSuchImportError, UsageProblemError, answer, complain, say, status_of
+from ..output import (
+    CancelledError,
+    ExitCode,
+    NoSuchImportError,
+    Settings,
+    UsageProblemError,
+    answer,
+    complain,
+    say,
+    status_of,
+)
 from ..selectors import complete_import
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.importing.requests import UnfinishedImport
@@ -81,11 +90,19 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
 
     Gives the status of the first that failed. Raises NoSuchImportError, InterruptedBySignalError, CancelledError.
     """
+    from ..import_run import carry_out, imported_json, imported_lines
+
     writing_cache(settings, "import an image")
     status, results = ExitCode.CLEAN, []
     for one in _chosen(settings, import_ids):
         try:
-            results.append(_record_json(one) | _go_on_with_one(settings, one))
+            one.require_readable()
+            if not settings.as_json:
+                say(f"{one.request.source} as {one.request.format}")
+            done = carry_out(settings, one.request, one.id)
+            if not settings.as_json:
+                say(*imported_lines(done))
+            results.append(_record_json(one) | imported_json(settings.directory, done))
         except CancelledError:
             raise
         except CacheError as error:
@@ -161,18 +178,6 @@ def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
     if len(candidates) > 1 and text not in (one.id for one in candidates):
         raise UsageProblemError(f"{text} begins {len(candidates)} imports", hint="give more of the ID")
     return next((one for one in candidates if one.id == text), candidates[0])
-
-
-def _go_on_with_one(settings: Settings, one: UnfinishedImport) -> dict[str, Any]:
-    from ..import_run import go_on, imported_json, imported_lines
-
-    one.require_readable()
-    if not settings.as_json:
-        say(f"{one.request.source} as {one.request.format}")
-    done = go_on(settings, one.request, one.id)
-    if not settings.as_json:
-        say(*imported_lines(done))
-    return imported_json(settings.directory, done)
 
 
 def _record_json(one: UnfinishedImport) -> dict[str, Any]:

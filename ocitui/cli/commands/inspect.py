@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import CacheError
+from ocitui.cache.files import known_format
 from ocitui.text import human_size, short_digest
 
-from ..import_options import AskedSource, source_argument, source_options
+from ..import_options import source_argument, source_options
 from ..layout import Column, lay_out, terminal_width
 from ..options import FORMATS, cache_of, reading, run_async
-from ..output import answer
-from ..settings import ExitCode, Settings
+from ..output import ExitCode, Settings, answer
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
@@ -38,22 +38,14 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
-    from ocitui.importing.inspect import Inspection, inspect_source
-    from ocitui.importing.sources.images import SourceKind
-    from ocitui.importing.sources.packed import inspect_packed
+    from ocitui.importing.inspect import inspect_source
 
-    from ..import_requests import packed_files, read_request
+    from ..import_requests import read_request
 
-    asked = AskedSource(**typed)
-    request, files = read_request(asked), packed_files(asked)
+    request = read_request(**typed)
 
     async def see() -> tuple[Inspection, Cached]:
-        inspection = (
-            Inspection(SourceKind.PACKED, packed=await inspect_packed(files))
-            if files
-            else await inspect_source(request, lambda _: None)
-        )
-        return inspection, await _cached(settings)
+        return await inspect_source(request, format=known_format(typed["format"])), await _cached(settings)
 
     inspection, cached = run_async(see())
     lines = _describe_packed(inspection.packed, cached) if inspection.packed else _describe(inspection, cached)

@@ -14,9 +14,8 @@ from ocitui.words.json_values import entry_json
 
 from ..layout import Column, lay_out, terminal_width
 from ..options import ended_by_signals, reading
-from ..output import emit_list, say, say_lines
+from ..output import ExitCode, Settings, emit_list, say, say_lines
 from ..selectors import filter_option, judged_entries, passing
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.doctor.entries import Entries
@@ -32,21 +31,17 @@ def list_command(settings: Settings, filter_text: str | None) -> ExitCode:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
     """
     with ended_by_signals():
-        return _list(settings, filter_text or "")
-
-
-def _list(settings: Settings, filter_text: str) -> ExitCode:
-    judge, entries = judged_entries(settings, filter_text)
-    shown = passing(judge, entries, filter_text)
-    if settings.as_json:
-        emit_list(settings, "entries", (entry_json(entries[position]) for position in shown))
+        judge, entries = judged_entries(settings, filter_text or "")
+        shown = passing(judge, entries, filter_text or "")
+        if settings.as_json:
+            emit_list(settings, "entries", (entry_json(entries[position]) for position in shown))
+            return ExitCode.CLEAN
+        width, now = terminal_width(), time.time()
+        lines = lay_out(_COLUMNS, (_row(entries, position, now) for position in shown), width, _widest(entries))
+        # For who looks at it: to a script an absent index is an empty cache, as it is to the daemon.
+        if say_lines(lines) < 2 and width and not os.path.lexists(settings.directory / INDEX_NAME):
+            say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
         return ExitCode.CLEAN
-    width, now = terminal_width(), time.time()
-    lines = lay_out(_COLUMNS, (_row(entries, position, now) for position in shown), width, _widest(entries))
-    # For who looks at it: to a script an absent index is an empty cache, as it is to the daemon.
-    if say_lines(lines) < 2 and width and not os.path.lexists(settings.directory / INDEX_NAME):
-        say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
-    return ExitCode.CLEAN
 
 
 _COLUMNS = (

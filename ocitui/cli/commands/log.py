@@ -13,9 +13,7 @@ from ocitui.words.json_values import transaction_json
 
 from ..layout import Column, lay_out, terminal_width
 from ..options import cache_of, reading, run_async, tell_notes
-from ..output import answer
-from ..settings import ExitCode, Settings
-from ..transactions import entry_count, file_count
+from ..output import ExitCode, Settings, answer, entry_count, file_count
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction

@@ -13,9 +13,8 @@ from ocitui.cache.names import NamedEntry, find_entry
 from ocitui.words.json_values import verdict_json
 
 from ..options import format_option, reading
-from ..output import answer, fail, say
+from ..output import ExitCode, Settings, answer, fail, say
 from ..selectors import complete_entry
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import Explanation, ImageIndex, Verdict
@@ -38,7 +37,8 @@ def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitC
     named = find_entry(word, index.digests, index.names)
     text = word if named is None else _name_of(index, named)
     found = explain_resolve(settings.directory, index, ImageName.parse(text), _asked(named, format_))
-    return _answer(settings, found, digest=found.descriptor.digest if found.descriptor else None, **_described(found))
+    one = found.descriptor
+    return _answer(settings, found, digest=one.digest if one else None, descriptor=one.as_dict() if one else None)
 
 
 @click.command("recall")
@@ -114,10 +114,6 @@ def _index(settings: Settings) -> ImageIndex:
     seen = read_patiently(settings.directory)
     seen.require_sound(settings.directory)
     return seen.contents
-
-
-def _described(found: Explanation) -> dict[str, Any]:
-    return {"descriptor": found.descriptor.as_dict() if found.descriptor else None}
 
 
 def _answer(settings: Settings, found: Explanation, **keys: Any) -> ExitCode:

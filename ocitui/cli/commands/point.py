@@ -12,10 +12,8 @@ from ocitui.cache.names import find_entry
 
 from ..layout import paragraph, shortened
 from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import answer
+from ..output import ExitCode, Settings, answer, tell_done
 from ..selectors import complete_digest, complete_entry
-from ..settings import ExitCode, Settings
-from ..transactions import tell_done
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
@@ -44,7 +42,17 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
         plan = run_async(_plan(cache, parsed, digest, form))
 
         def told() -> dict[str, Any]:
-            return {"plan": _plan_json(plan)}
+            return {
+                "plan": {
+                    "name": str(plan.name),
+                    "entry": plan.entry.as_dict(),
+                    "position": plan.position,
+                    "winner": plan.winner.as_dict(),
+                    "needed": plan.needed,
+                    "then": plan.then,
+                    "trouble": plan.trouble or None,
+                }
+            }
 
         if plan.needed:
             agree(settings, agreed, _explain(plan), "point the name?", told)
@@ -68,18 +76,6 @@ async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: 
     named = find_entry(digest_text, carriers, [str(name)] * len(carriers))
     digest = named.digest if named else digest_text
     return await plan_point(cache, name, digest, named.asked_format(format_) if named else format_)
-
-
-def _plan_json(plan: PointPlan) -> dict[str, Any]:
-    return {
-        "name": str(plan.name),
-        "entry": plan.entry.as_dict(),
-        "position": plan.position,
-        "winner": plan.winner.as_dict(),
-        "needed": plan.needed,
-        "then": plan.then,
-        "trouble": plan.trouble or None,
-    }
 
 
 def _explain(plan: PointPlan) -> Iterator[str]:

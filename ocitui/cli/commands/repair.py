@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ from ocitui.cache.names import find_entry
 from ocitui.text import counted
 from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
-from ..import_options import AskedRegistry, SourceText, registry_options
+from ..import_options import complete_source, registry_options
 from ..layout import Column, laid_out, lay_out, paragraph, text_width
 from ..options import (
     TRIES,
@@ -25,16 +26,16 @@ from ..options import (
     depth_option,
     keep_index_aside,
     place,
+    repeatable,
     run_async,
     with_options,
     writing,
     writing_cache,
     yes_option,
 )
-from ..output import UsageProblemError, emit, say
+from ..output import ExitCode, Settings, UsageProblemError, answer, say
 from ..progress import doctor_text, line_shown
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from ocitui.doctor.findings import Finding
     from ocitui.doctor.repair.apply import Repaired
     from ocitui.doctor.repair.plan import RepairPlan
-    from ocitui.doctor.repair.steps import ProgressCall, RepairOptions
+    from ocitui.doctor.repair.steps import RepairOptions
     from ocitui.doctor.report import Report
     from ocitui.doctor.salvage.sources import JoinedEntries
 
@@ -52,7 +53,7 @@ ANY_KNOWN = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRepair(AskedRegistry):
+class AskedRepair:
     """A repair; ``adopt`` and ``names`` are written DIGEST=NAME."""
 
     apply: bool = False
@@ -67,33 +68,34 @@ class AskedRepair(AskedRegistry):
     registry: bool = False
     even_if_futile: bool = False
     daemon_hangs: bool = False
+    tls_ca: str | None = None
+    plain_http: bool = False
+    authfile: str | None = None
+    mirror: str | None = None
 
 
 repair_options = with_options(
     click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown."),
-    click.option(
+    repeatable(
         "--only",
         metavar="CODE|ID|ENTRY",
-        multiple=True,
-        shell_complete=complete_concern,
+        complete=complete_concern,
         help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
     ),
     depth_option,
-    click.option(
+    repeatable(
         "--from",
         "sources",
         metavar="SOURCE",
-        type=SourceText(),
-        multiple=True,
+        complete=complete_source,
         help="Restore from here: another cache, or what ocitui import takes. Repeatable.",
     ),
     click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest."),
-    click.option(
+    repeatable(
         "--name",
         "names",
         metavar="DIGEST=NAME",
-        multiple=True,
-        shell_complete=complete_pair,
+        complete=complete_pair,
         help="The name of an entry that has none, or lost it. Repeatable.",
     ),
     click.option(
@@ -134,70 +136,80 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     asked = AskedRepair(**typed)
     if asked.apply:
         writing_cache(settings, "repair the cache")
-    output = RepairOutput(settings)
-    looked = look(settings, asked)
-    output.planned(looked)
-    if not asked.apply:
-        output.would()
-        return ExitCode.PROBLEMS if looked.report.shown() else ExitCode.CLEAN
-    report = _repair(settings, asked, agreed, looked, output)
-    output.done(report)
-    return ExitCode.REMAINING if report.shown() else ExitCode.CLEAN
+    looks = [look(settings, asked)]
+    transactions: list[Transaction] = []
+    report, lines = looks[0].report, _would(settings, looks[0])
+    if asked.apply:
+        report = _repair(settings, asked, agreed, looks, transactions)
+        lines = _checked_again(report, bool(transactions))
+    answer(settings, lambda: {**_so_far(looks, transactions), **_state(report)}, lines)
+    remaining = ExitCode.REMAINING if asked.apply else ExitCode.PROBLEMS
+    return remaining if report.shown() else ExitCode.CLEAN
 
 
-def _repair(settings: Settings, asked: AskedRepair, agreed: bool, looked: Looked, output: RepairOutput) -> Report:
-    """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced."""
+def _repair(
+    settings: Settings, asked: AskedRepair, agreed: bool, looks: list[Looked], transactions: list[Transaction]
+) -> Report:
+    """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced. Gathers
+    the plans in ``looks``, and the transactions."""
+    from ocitui.doctor.repair.apply import apply_plan
+
+    told = partial(_so_far, looks, transactions)
 
     def carry_out() -> Repaired | None:
-        if not looked.plan.made:
+        plan = looks[-1].plan
+        if not plan.made:
             return None
-        agree(settings, agreed, looked.lines(), "repair?", output.so_far)
-        agree_to_drop_used(settings, looked.plan.used_by, "drop them all the same?", output.so_far)
-        return _apply(settings, looked.plan)
+        agree(settings, agreed, looks[-1].lines(), "repair?", told)
+        agree_to_drop_used(settings, plan.used_by, "drop them all the same?", told)
+        with line_shown(doctor_text) as show:
+            return run_async(apply_plan(cache_of(settings), plan, show))
 
     def plan_anew() -> None:
-        nonlocal looked
-        looked = look(settings, asked)
-        output.planned_anew(looked)
+        looks[-1] = look(settings, asked)
 
-    if not looked.plan.made:
-        output.nothing_to_do()
+    if not looks[-1].plan.made and not settings.as_json:
+        say(*place(settings), *looks[-1].lines(), "there is nothing to do")
     for left in reversed(range(TRIES)):
         repaired = as_agreed(agreed, carry_out, plan_anew)
         if repaired is None:
             break
-        output.made(repaired)
-        if looked.plan.whole is None or not left:
+        transactions += repaired.transactions
+        for done in () if settings.as_json else repaired.transactions:
+            say(f"mended; transaction {done.id}", f"ocitui undo {done.id} takes it all back")
+            say(*[f"note: {done.note}"] if done.note else ())
+        if looks[-1].plan.whole is None or not left:
             return repaired.report
         looked = look(settings, asked, repaired.report)
-        if looked.plan.made:
-            output.planned(looked)
-    return looked.report
-
-
-def _apply(settings: Settings, plan: RepairPlan) -> Repaired:
-    from ocitui.doctor.repair.apply import apply_plan
-
-    with line_shown(doctor_text) as show:
-        return run_async(apply_plan(cache_of(settings), plan, show))
+        if not looked.plan.made:
+            return looked.report
+        looks.append(looked)
+    return looks[-1].report
 
 
 _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "name-not-canonical"})
 _OTHERS = "ocitui check shows the findings that a name can mend"
 
 
-def repair_request(
-    asked: AskedRepair, findings: Sequence[Finding], digests: Sequence[str], index: ImageIndex
-) -> RepairOptions:
-    """``digests`` are those that --adopt and --name may tell by their beginning; ``index`` is empty if it is corrupt.
-
-    Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
+async def _options(settings: Settings, asked: AskedRepair, report: Report) -> RepairOptions:
+    """What is asked for, as the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError,
+    UsageProblemError."""
+    from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.steps import RepairOptions
 
-    from ..import_requests import registry_access
+    from ..import_requests import REGISTRY_ONLY, read_request
 
+    # Those that --adopt and --name may tell by their beginning.
+    digests = [finding.digest for finding in report.findings if finding.digest]
+    if asked.adopt or asked.names:
+        digests += [digest for digest, _ in keys_of_files(settings.directory)]
+    index = ImageIndex.empty()
+    if asked.only:
+        with suppress(CorruptIndexError):
+            index = await cache_of(settings).index()
+    registry = {name: getattr(asked, name) for name in REGISTRY_ONLY}
     return RepairOptions(
-        only=frozenset(chosen for word in asked.only for chosen in _chosen(word, findings, index)),
+        only=frozenset(chosen for word in asked.only for chosen in _chosen(word, report.findings, index)),
         drop=asked.drop,
         adopt=tuple(_pair(text, "--adopt", digests) for text in asked.adopt if text != ANY_KNOWN),
         adopt_known=ANY_KNOWN in asked.adopt,
@@ -207,7 +219,7 @@ def repair_request(
         sources=asked.sources,
         registry=asked.registry,
         even_if_futile=asked.even_if_futile,
-        access=registry_access(asked),
+        access=read_request(source="docker://localhost/any", **registry).source_options(),
     )
 
 
@@ -328,10 +340,13 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
 
 
 def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) -> Looked:
-    """Check, where that was not done, and plan. Raises CacheDirectoryError, and what `repair_request` raises."""
+    """Check, where that was not done, and plan. Raises CacheDirectoryError, SourceError, and what `_options` does."""
     import asyncio
 
     from ocitui.doctor.assessment import assess, gather
+    from ocitui.doctor.repair.plan import plan_repair
+    from ocitui.importing.errors import SourceError
+    from ocitui.words.lines import OPTIONS, said
 
     # Whether the daemon answers, the operator may say.
     answers = False if asked.daemon_hangs else None
@@ -339,7 +354,15 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
     async def work() -> Looked:
         report = checked or await _check(settings, asked, show)
         assessment = assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
-        plan = await _plan(settings, asked, report, assessment, show, refusing=checked is None)
+        options = await _options(settings, asked, report)
+        if checked is None:
+            refuse_idle(options, report.findings)
+        try:
+            plan = await plan_repair(cache_of(settings), report, options, assessment, show)
+        except SourceError as error:
+            error.hint = said(error.hint, OPTIONS)
+            raise
+        plan = plan.narrowed(options.only) if options.only else plan
         return Looked(report, plan, assessment if checked is None and assessment.bears_on(report) else None)
 
     with line_shown(doctor_text) as show:
@@ -361,106 +384,45 @@ async def _check(settings: Settings, asked: AskedRepair, progress: Callable[[Pro
     return report
 
 
-async def _plan(
-    settings: Settings,
-    asked: AskedRepair,
-    report: Report,
-    assessment: Assessment,
-    progress: ProgressCall,
-    *,
-    refusing: bool,
-) -> RepairPlan:
-    from ocitui.cache import ImageIndex
-    from ocitui.doctor.repair.plan import plan_repair
-    from ocitui.importing.errors import SourceError
-    from ocitui.words.lines import OPTIONS, said
-
-    digests = [finding.digest for finding in report.findings if finding.digest]
-    if asked.adopt or asked.names:
-        digests += [digest for digest, _ in keys_of_files(settings.directory)]
-    index = ImageIndex.empty()
-    if asked.only:
-        with suppress(CorruptIndexError):
-            index = await cache_of(settings).index()
-    options = repair_request(asked, report.findings, digests, index)
-    if refusing:
-        refuse_idle(options, report.findings)
-    try:
-        plan = await plan_repair(cache_of(settings), report, options, assessment, progress)
-    except SourceError as error:
-        error.hint = said(error.hint, OPTIONS)
-        raise
-    return plan.narrowed(options.only) if options.only else plan
-
-
 _MOST, _MOST_FILES, _MOST_ROWS, _MOST_STEPS = 10, 8, 40, 20
 _FIRST_COLUMNS = (Column("", right=True), Column("NAME", shrink=True), Column("DIGEST"), Column("FORMAT"))
 
 
-class RepairOutput:
-    """Gathers what was planned and done, and says it: as it goes to people, as one document to programs."""
+def _so_far(looks: Sequence[Looked], done: Sequence[Transaction]) -> dict[str, Any]:
+    """What programs are told of plans and transactions."""
+    transactions = [transaction_json(one) for one in done]
+    first, *further = looks
+    return {
+        "assessment": assessment_json(first.assessment) if first.assessment else None,
+        "plan": plan_json(first.plan),
+        "further_plans": [plan_json(looked.plan) for looked in further],
+        "transaction": transactions[-1] if transactions else None,
+        "transactions": transactions,
+    }
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._looks: list[Looked] = []
-        self._transactions: list[Transaction] = []
 
-    def planned(self, looked: Looked) -> None:
-        """A plan that is about to be shown."""
-        self._looks.append(looked)
+def _would(settings: Settings, looked: Looked) -> Iterator[str]:
+    """All there is to say where nothing is to be done yet."""
+    from ocitui.doctor.findings import clean_text, tally
 
-    def planned_anew(self, looked: Looked) -> None:
-        """A plan in place of one that no longer held."""
-        self._looks[-1] = looked
+    report = looked.report
+    yield from place(settings)
+    found = tally(report.shown()) or f"nothing wrong: {clean_text(report.depth)}"
+    yield from paragraph(f"{report.coverage}; found {found}")
+    if not report.verdict.sound:
+        yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
+    yield ""
+    yield from looked.lines()
+    yield from paragraph(_next_step(report, looked.plan))
 
-    def would(self) -> None:
-        """All there is to say where nothing is to be done yet."""
-        looked = self._looks[-1]
-        if self._settings.as_json:
-            emit(self._settings, **self.so_far(), **_state(looked.report))
-            return
-        say(*place(self._settings), *_findings(looked.report), "", *looked.lines())
-        say(*paragraph(_next_step(looked.report, looked.plan)))
 
-    def nothing_to_do(self) -> None:
-        """There is no step to be made, and so nothing to ask."""
-        if not self._settings.as_json:
-            say(*place(self._settings), *self._looks[-1].lines(), "there is nothing to do")
+def _checked_again(report: Report, mended: bool) -> Iterator[str]:
+    from ocitui.words.findings import remaining_lines
 
-    def made(self, repaired: Repaired) -> None:
-        """A plan was carried out."""
-        self._transactions += repaired.transactions
-        if self._settings.as_json:
-            return
-        for done in repaired.transactions:
-            say(f"mended; transaction {done.id}")
-            say(f"ocitui undo {done.id} takes it all back")
-            if done.note:
-                say(f"note: {done.note}")
-
-    def done(self, report: Report) -> None:
-        """The check that followed."""
-        from ocitui.words.findings import remaining_lines
-
-        if self._settings.as_json:
-            emit(self._settings, **self.so_far(), **_state(report))
-            return
-        say("checked again:")
-        say(*laid_out(remaining_lines(report, _MOST)))
-        if report.shown() and self._transactions:
-            say("ocitui repair shows what else can be done")
-
-    def so_far(self) -> dict[str, Any]:
-        """What programs are told of plans and transactions."""
-        transactions = [transaction_json(done) for done in self._transactions]
-        first, *further = self._looks
-        return {
-            "assessment": assessment_json(first.assessment) if first.assessment else None,
-            "plan": plan_json(first.plan),
-            "further_plans": [plan_json(looked.plan) for looked in further],
-            "transaction": transactions[-1] if transactions else None,
-            "transactions": transactions,
-        }
+    yield "checked again:"
+    yield from laid_out(remaining_lines(report, _MOST))
+    if report.shown() and mended:
+        yield "ocitui repair shows what else can be done"
 
 
 def _state(report: Report) -> dict[str, Any]:
@@ -473,15 +435,6 @@ def _state(report: Report) -> dict[str, Any]:
         "verdict": summary["verdict"],
         "coverage": str(report.coverage),
     }
-
-
-def _findings(report: Report) -> Iterator[str]:
-    from ocitui.doctor.findings import clean_text, tally
-
-    found = report.shown()
-    yield from paragraph(f"{report.coverage}; found {tally(found) or f'nothing wrong: {clean_text(report.depth)}'}")
-    if not report.verdict.sound:
-        yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
 
 
 def _next_step(report: Report, plan: RepairPlan) -> str:

@@ -13,9 +13,8 @@ from ocitui.cache import DocumentError
 from ocitui.cache.files import check_directory
 
 from ..options import cache_of, reading, run_async
-from ..output import NoSuchDocumentError, complain, emit, emit_bytes, is_terminal, say
+from ..output import ExitCode, NoSuchDocumentError, Settings, complain, emit, emit_bytes, is_terminal, say
 from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
@@ -39,31 +38,21 @@ def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | 
     need_entries(entries, filter_text)
     cache = cache_of(settings)
     documents = run_async(_read(cache, _digests(settings, cache, entries, filter_text), kind))
-    if len(entries) == 1:
-        ((digest, raw),) = documents.items()
-        if raw is None:
-            raise _missing(digest, kind)
-        if settings.as_json:
-            emit(settings, digest=digest, kind=kind, **_as_json(raw))
-        else:
-            _print(raw, kind)
-        return ExitCode.CLEAN
+    missing = [
+        NoSuchDocumentError(f"there is no {kind} of {digest}") for digest, raw in documents.items() if raw is None
+    ]
+    alone = len(entries) == 1
+    if alone and missing:
+        raise missing[0]
     if settings.as_json:
         found = [{"digest": digest, "kind": kind, **_as_json(raw)} for digest, raw in documents.items()]
-        emit(settings, documents=found)
+        emit(settings, **found[0] if alone else {"documents": found})
     for digest, raw in documents.items():
-        if raw is None:
-            error = _missing(digest, kind)
-            complain(error.message, error.hint)
-        elif not settings.as_json:
-            if is_terminal(sys.stdout):
-                say(f"{kind} of {digest}:")
-            _print(raw, kind)
-    return ExitCode.PROBLEMS if None in documents.values() else ExitCode.CLEAN
-
-
-def _missing(digest: str, kind: Kind) -> NoSuchDocumentError:
-    return NoSuchDocumentError(f"there is no {kind} of {digest}")
+        if raw is not None and not settings.as_json:
+            _print(raw, kind, "" if alone else digest)
+    for error in missing:
+        complain(error.message, error.hint)
+    return ExitCode.PROBLEMS if missing else ExitCode.CLEAN
 
 
 def _digests(settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None) -> list[str]:
@@ -94,17 +83,14 @@ def _as_json(raw: bytes | None) -> dict[str, Any]:
         return {"base64": base64.b64encode(raw).decode()}
 
 
-def _print(raw: bytes, kind: Kind) -> None:
-    if is_terminal(sys.stdout):
-        _show_on_terminal(raw, kind)
-    else:
-        emit_bytes(raw)
-
-
-def _show_on_terminal(raw: bytes, kind: Kind) -> None:
+def _print(raw: bytes, kind: Kind, digest: str) -> None:
+    """A document as it is, or laid out on a terminal, below its ``digest`` where that is given."""
+    if not is_terminal(sys.stdout):
+        return emit_bytes(raw)
     from ocitui.cache import Document
     from ocitui.words.documents import NotIndentedError, indent
 
+    say(*[f"{kind} of {digest}:"] if digest else ())
     text = raw
     with suppress(ValueError, NotIndentedError):
         text = indent(raw, lambda: True)

@@ -16,11 +16,20 @@ from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..layout import paragraph, shortened
-from ..options import Span, agree, cache_of, reading, run_async, shared_options, writing, writing_cache, yes_option
-from ..output import UsageProblemError, answer
+from ..options import (
+    agree,
+    cache_of,
+    pass_on,
+    reading,
+    run_async,
+    shared_options,
+    span,
+    writing,
+    writing_cache,
+    yes_option,
+)
+from ..output import ExitCode, Settings, UsageProblemError, answer, tell_done
 from ..selectors import complete_trashed
-from ..settings import ExitCode, Given, Settings
-from ..transactions import tell_done
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, TrashedFile
@@ -35,7 +44,7 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
     Without a command it lists. What lies in the trash takes room on the disk until it is emptied, which ocitui never
     does by itself.
     """
-    context.obj = Given(**shared).over(context.find_object(Given) or Given())
+    pass_on(context, trash_command.commands, shared)
     return ExitCode.CLEAN if context.invoked_subcommand else int(context.invoke(trash_list_command))
 
 
@@ -61,7 +70,7 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     """
     cache = writing_cache(settings, "restore from the trash")
     files, _ = _look(settings)
-    chosen = find_files(files, words)
+    chosen = list(dict.fromkeys(file for word in words for file in _find(files, word)))
     done = run_async(cache.restore([file.trash for file in chosen]))
     said = (f"restored {total_text(chosen)}:", *file_lines(chosen), *paragraph(_WITHOUT_ENTRY, "note: "))
     tell_done(settings, done, "takes them out again", said, partial(_told, chosen))
@@ -70,7 +79,7 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
 
 @trash_command.command("empty", short_help="Remove files for good, after a question.")
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_trashed)
-@click.option("--older-than", metavar="SPAN", type=Span(), help="Only what went there so long ago, as 30d or 12h.")
+@click.option("--older-than", metavar="SPAN", type=span, help="Only what went there so long ago, as 30d or 12h.")
 @yes_option
 @writing
 def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: float | None, agreed: bool) -> ExitCode:
@@ -112,11 +121,6 @@ class AmbiguousFileError(UsageProblemError):
     default_hint = "give a whole name, or a transaction's id"
 
 
-def find_files(files: Sequence[TrashedFile], words: Sequence[str]) -> list[TrashedFile]:
-    """What these words name, each once. Raises NotInTrashError, AmbiguousFileError."""
-    return list(dict.fromkeys(file for word in words for file in _find_one(files, word)))
-
-
 def file_json(file: TrashedFile) -> dict[str, Any]:
     """A file of the trash as programs read it; ``name`` and ``transaction`` are null where nobody knows."""
     return {
@@ -156,8 +160,9 @@ def total_text(files: Sequence[TrashedFile]) -> str:
     return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
 
 
-def _find_one(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
-    """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest."""
+def _find(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
+    """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest. Raises
+    NotInTrashError, AmbiguousFileError."""
     for same in ([file for file in files if file.transaction == word], [file for file in files if file.trash == word]):
         if same:
             return same

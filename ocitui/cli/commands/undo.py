@@ -11,10 +11,8 @@ from ocitui.text import timestamp
 from ocitui.words.json_values import transaction_json
 
 from ..options import agree, run_async, writing, writing_cache, yes_option
-from ..output import answer
+from ..output import ExitCode, Settings, answer, extent
 from ..selectors import complete_transaction
-from ..settings import ExitCode, Settings
-from ..transactions import extent
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction

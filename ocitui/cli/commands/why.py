@@ -12,12 +12,11 @@ from ocitui.cache.files import check_directory, known_format
 
 from ..layout import paragraph
 from ..options import FORMATS, cache_of, place, reading, run_async
-from ..output import answer
+from ..output import ExitCode, Settings, answer
 from ..selectors import complete_entry
-from ..settings import ExitCode, Settings
 
 if TYPE_CHECKING:
-    from ocitui.doctor.why import Chain, FormatChain, Link
+    from ocitui.doctor.why import Chain, Link
 
 _ALL = "all"
 
@@ -39,8 +38,13 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
     """
+    from ocitui.cache.ledger import Ledger
+    from ocitui.doctor.why import why
+
     check_directory(settings.directory)
-    chain = _ask(settings, text, format_)
+    ledger, fallback = Ledger.open(settings.directory), None if format_ == _ALL else PackedFormat.SQUASHFS
+    asked = why(cache_of(settings), text, known_format(format_), fallback=fallback, ledger=ledger, salvage_index=True)
+    chain = run_async(asked)
     answer(settings, lambda: chain_json(chain), (*place(settings), *chain_lines(chain)))
     return _status(chain)
 
@@ -69,18 +73,17 @@ def chain_json(chain: Chain) -> dict[str, Any]:
         "outcome": chain.outcome.value,
         "assumed": chain.assumed,
         "links": [_link_json(link) for link in chain.links],
-        "formats": [_format_json(one) for one in chain.formats],
+        "formats": [
+            {
+                "format": one.format.value,
+                "links": [_link_json(link) for link in one.links],
+                "answer": one.answer.value,
+                "text": one.text,
+            }
+            for one in chain.formats
+        ],
         "hit": _status(chain) is ExitCode.CLEAN,
     }
-
-
-def _ask(settings: Settings, text: str, format_: str | None) -> Chain:
-    from ocitui.cache.ledger import Ledger
-    from ocitui.doctor.why import why
-
-    ledger, fallback = Ledger.open(settings.directory), None if format_ == _ALL else PackedFormat.SQUASHFS
-    asked = why(cache_of(settings), text, known_format(format_), fallback=fallback, ledger=ledger, salvage_index=True)
-    return run_async(asked)
 
 
 def _status(chain: Chain) -> ExitCode:
@@ -100,15 +103,6 @@ def _links(links: Sequence[Link]) -> Iterator[str]:
         yield from paragraph(link.text, first)
         if link.advice:
             yield from paragraph(link.advice, " " * len(first) + "-> ")
-
-
-def _format_json(one: FormatChain) -> dict[str, Any]:
-    return {
-        "format": one.format.value,
-        "links": [_link_json(link) for link in one.links],
-        "answer": one.answer.value,
-        "text": one.text,
-    }
 
 
 def _link_json(link: Link) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Fetcher(msgspec.Struct, frozen=True):
                 raise SourceError(f"{fetch.origin} holds {image.digest} by now")
             check_room(directory, 2 * image.size)
             options = PackOptions()
-            await fetch_and_pack(directory, source, image, blobs, output, fetch.format, options, downloaded, packed)
+            await fetch_and_pack(source, image, blobs, output, fetch.format, options, downloaded, packed)
             await asyncio.to_thread(clear_blobs, blobs, image)
         finally:
             await source.close()

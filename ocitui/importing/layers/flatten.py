@@ -215,6 +215,7 @@ class Plan:
 _BUFFER = 1 << 18
 
 Write = Callable[[memoryview], None]
+Put = Callable[[bytes | memoryview], None]
 
 
 @contextmanager
@@ -238,53 +239,46 @@ class Flattening:
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
         counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
-        output = _Output(write, counter)
+        parts: list[bytes | memoryview] = []
+        gathered = 0
+
+        def flush() -> None:
+            nonlocal gathered
+            write(memoryview(b"".join(parts)))
+            parts.clear()
+            counter.add(gathered)
+            gathered = 0
+
+        def put(data: bytes | memoryview) -> None:
+            """Small pieces are gathered into larger writes."""
+            nonlocal gathered
+            parts.append(data)
+            gathered += len(data)
+            if gathered >= _BUFFER:
+                flush()
+
         for block in self.plan.headers_before_files():
-            output.put(block)
+            put(block)
         for layer, files in groupby(self.plan.file_headers(), lambda file: self.plan.tree.layers[file[0]]):
             counter.layer = layer
             with naming(layer):
-                self._write_files(self.layers[layer - 1], files, output, counter)
+                self._write_files(self.layers[layer - 1], files, put, counter)
         for block in self.plan.hard_links():
-            output.put(block)
-        output.put(END)
-        output.flush()
+            put(block)
+        put(END)
+        flush()
 
-    def _write_files(
-        self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], output: _Output, counter: Counter
-    ) -> None:
+    def _write_files(self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], put: Put, counter: Counter) -> None:
         tree = self.plan.tree
         with _bodies(layer) as read:
             for inode, block in files:
-                output.put(block)
+                put(block)
                 if size := tree.sizes[inode]:
                     for part in read(tree.offsets[inode], size):
-                        output.put(part)
-                    output.put(bytes(padding(size)))
+                        put(part)
+                    put(bytes(padding(size)))
                 counter.files += 1
         layer.check_unchanged()
-
-
-class _Output:
-    """Small pieces gathered into larger writes."""
-
-    def __init__(self, write: Write, counter: Counter) -> None:
-        self._write = write
-        self._counter = counter
-        self._parts: list[bytes | memoryview] = []
-        self._size = 0
-
-    def put(self, data: bytes | memoryview) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size >= _BUFFER:
-            self.flush()
-
-    def flush(self) -> None:
-        self._write(memoryview(b"".join(self._parts)))
-        self._parts.clear()
-        self._counter.add(self._size)
-        self._size = 0
 
 
 @contextmanager

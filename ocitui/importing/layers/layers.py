@@ -203,30 +203,19 @@ def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[
         yield from blocks
         return
     make, error_type = _tools(compression)
-    unused = b""
+    data = b""
     try:
-        while _skip_padding(start := unused or next(blocks, b""), blocks):
-            decompressor = make()
-            yield from _member(decompressor, start, blocks, compression)
-            unused = decompressor.unused_data
+        while _skip_padding(data := data or next(blocks, b""), blocks):
+            member = make()
+            while not member.eof:
+                if chunk := member.decompress(data, CHUNK):
+                    yield chunk
+                data = b""
+                if member.needs_input and not member.eof and not (data := next(blocks, b"")):
+                    raise LayerError(f"its {compression} data are cut")
+            data = member.unused_data
     except error_type as error:
         raise LayerError(f"its {compression} data are damaged: {error}") from error
-
-
-def _member(
-    decompressor: _Decompressor, start: bytes, blocks: Iterator[bytes], compression: Compression
-) -> Iterator[bytes]:
-    data = start
-    while True:
-        if chunk := decompressor.decompress(data, CHUNK):
-            yield chunk
-        if decompressor.eof:
-            return
-        data = b""
-        if decompressor.needs_input:
-            data = next(blocks, b"")
-            if not data:
-                raise LayerError(f"its {compression} data are cut")
 
 
 def _skip_padding(start: bytes, blocks: Iterator[bytes]) -> bool:

@@ -30,18 +30,13 @@ _TIME = re.compile(rb"(-?[0-9]{1,20})(?:\.[0-9]*)?")
 
 @dataclass(slots=True)
 class ExtendedHeader:
-    """What the headers before an entry say of it, PAX's and GNU's; None where they leave the plain header's word."""
+    """What the headers before an entry say of it: PAX's by their keywords, GNU's by their type flags."""
 
-    path: bytes | None = None
-    linkpath: bytes | None = None
-    size: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    mtime: int | None = None
+    names: dict[bytes, bytes] = field(default_factory=dict)
+    numbers: dict[bytes, int] = field(default_factory=dict)
     schily: dict[bytes, bytes] = field(default_factory=dict)
     libarchive: dict[bytes, bytes] = field(default_factory=dict)
-    gnu_name: bytes | None = None
-    gnu_link: bytes | None = None
+    gnu: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def xattrs(self) -> Xattrs:
@@ -78,9 +73,12 @@ def _apply(header: ExtendedHeader, key: bytes, value: bytes) -> None:
         header.libarchive[name] = decoded
     elif key.startswith(_SPARSE):
         raise LayerError("sparse files are not supported (PAX GNU.sparse)")
-    elif value and (read := _FIELDS.get(key)):
-        # An empty value takes a record back, so that the plain header's word counts.
-        setattr(header, key.decode(), read(value, key.decode()))
+    elif not value:
+        pass  # it takes a record back, so that the plain header's word counts
+    elif key in (b"path", b"linkpath"):
+        header.names[key] = _text(value, key.decode())
+    elif read := _NUMBERS.get(key):
+        header.numbers[key] = read(value, key.decode())
 
 
 def _text(value: bytes, what: str) -> bytes:
@@ -102,7 +100,7 @@ def _time(value: bytes, what: str) -> int:
     return int(match[1])
 
 
-_FIELDS = {b"path": _text, b"linkpath": _text, b"size": _number, b"uid": _number, b"gid": _number, b"mtime": _time}
+_NUMBERS = {b"size": _number, b"uid": _number, b"gid": _number, b"mtime": _time}
 
 
 def _xattr_name(name: bytes) -> bytes:
@@ -266,7 +264,10 @@ class TarReader:
         extended: ExtendedHeader | None = None
         while block := reader.read(BLOCK):
             if block == _ZEROS:
-                self._end(extended)
+                # There are two, of which a tar that ends right there may lack the second.
+                second = reader.read(BLOCK)
+                if extended is not None or (second and second != _ZEROS[: len(second)]):
+                    raise LayerError("its tar has a block of zeros between entries")
                 return
             if len(block) < BLOCK:
                 raise LayerError("its tar is cut in a header")
@@ -286,17 +287,11 @@ class TarReader:
         if extended is not None:
             raise LayerError("its tar is cut after an extended header")
 
-    def _end(self, extended: ExtendedHeader | None) -> None:
-        """Two blocks of zeros, of which a tar that ends right there may lack the second."""
-        second = self._reader.read(BLOCK)
-        if extended is not None or (second and second != _ZEROS[: len(second)]):
-            raise LayerError("its tar has a block of zeros between entries")
-
     def _entry(self, block: bytes, kind: Kind, extended: ExtendedHeader | None) -> TarEntry:
         name, link = _name(block), _field(block, 157, 100)
         if extended is not None:
-            name = extended.gnu_name or extended.path or name
-            link = extended.gnu_link or extended.linkpath or link
+            name = extended.gnu.get(b"L") or extended.names.get(b"path") or name
+            link = extended.gnu.get(b"K") or extended.names.get(b"linkpath") or link
         try:
             return self._fields(block, kind, name, link, extended)
         except LayerError as error:
@@ -308,8 +303,9 @@ class TarReader:
         size = number(block, 124, 12) if kind is Kind.FILE else 0
         xattrs: Xattrs = ()
         if pax is not None:
-            uid, gid, mtime, xattrs = _or(pax.uid, uid), _or(pax.gid, gid), _or(pax.mtime, mtime), pax.xattrs
-            size = _or(pax.size, size) if kind is Kind.FILE else 0
+            said, xattrs = pax.numbers, pax.xattrs
+            uid, gid, mtime = said.get(b"uid", uid), said.get(b"gid", gid), said.get(b"mtime", mtime)
+            size = said.get(b"size", size) if kind is Kind.FILE else 0
         self._check(size, uid, gid)
         if kind is Kind.FILE and name.endswith(b"/") and block[156] == 0:
             # V7's way to say that it is a directory.
@@ -349,16 +345,13 @@ class TarReader:
             )
         body = self._body(block)
         extended = extended or ExtendedHeader()
-        if flag == b"L":
-            extended.gnu_name = body.partition(b"\0")[0]
-        elif flag == b"K":
-            extended.gnu_link = body.partition(b"\0")[0]
-        else:
-            try:
-                return replace(parse_pax(body), gnu_name=extended.gnu_name, gnu_link=extended.gnu_link)
-            except LayerError as error:
-                raise error.placed(entry=_name(block)) from error
-        return extended
+        if flag in (b"L", b"K"):
+            extended.gnu[flag] = body.partition(b"\0")[0]
+            return extended
+        try:
+            return replace(parse_pax(body), gnu=extended.gnu)
+        except LayerError as error:
+            raise error.placed(entry=_name(block)) from error
 
     def _body(self, block: bytes) -> bytes:
         size = self._number(block, 124, 12)
@@ -381,10 +374,6 @@ class TarReader:
                 self._numbers.clear()
             known = self._numbers[field] = _parse_number(field)
         return known
-
-
-def _or(value: int | None, otherwise: int) -> int:
-    return otherwise if value is None else value
 
 
 def _check_sum(block: bytes) -> None:

@@ -176,12 +176,6 @@ class Changeset:
 
     def apply(self, entry: TarEntry) -> None:
         """Raises LayerError where the entry cannot be in a root filesystem."""
-        try:
-            self._apply(entry)
-        except LayerError as error:
-            raise error.placed(entry=entry.name) from error
-
-    def _apply(self, entry: TarEntry) -> None:
         if len(entry.name) > self._limits.path_bytes:
             raise LayerLimitError(f"its path has more than {self._limits.path_bytes} bytes")
         parent, name = split_path(entry.name)
@@ -407,7 +401,10 @@ def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Coun
             reader = ChunkReader(budget.counted(chunks))
             for entry in TarReader(reader, limits):
                 budget.add(entry, counter.files)
-                changeset.apply(entry)
+                try:
+                    changeset.apply(entry)
+                except LayerError as error:
+                    raise error.placed(entry=entry.name) from error
                 counter.files += 1
             # What follows the end of the tar belongs to the digest all the same.
             reader.drain()

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -56,12 +55,7 @@ class PackerProcess:
     """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        patience: float,
-        *,
-        owner: tuple[int, int] | None = None,
-        keep: int | None = None,
+        self, command: Sequence[str], patience: float, *, owner: tuple[int, int] | None = None, keep: int | None = None
     ) -> None:
         self.name = Path(command[0]).name
         self._patience = patience
@@ -181,38 +175,22 @@ class RootDirectory:
     xattrs: Xattrs
 
 
-class Packer(ABC):
-    """Takes a tar, piece by piece; then `finish` or `abort`. ``warnings`` are complete once it has finished."""
+class FedPacker:
+    """A packer that is an outside program, fed with the tar piece by piece; then `finish`, which has the whole file on
+    the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has finished.
 
-    def __init__(self, output: Path) -> None:
-        self.warnings: list[str] = []
-        self._output = output
-
-    @abstractmethod
-    def write(self, data: memoryview) -> None:
-        """Raises PackerError, StorageError."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """The file is whole and on the disk. Raises PackerError, StorageError."""
-
-    def abort(self) -> None:
-        """Nothing of it is left, where it can be removed."""
-        discard(self._output)
-
-
-class FedPacker(Packer):
-    """A packer that is an outside program, fed with the tar."""
+    Each raises PackerError, StorageError.
+    """
 
     _process: PackerProcess
 
     def __init__(self, output: Path, options: PackOptions) -> None:
-        super().__init__(output)
-        self._options = options
+        self.warnings: list[str] = []
+        self._output, self._options = output, options
 
-    def start(self, command: Sequence[str]) -> None:
+    def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
         """Raises PackerError."""
-        self._process = PackerProcess(command, self._options.patience)
+        self._process = PackerProcess(command, self._options.patience, owner=owner, keep=keep)
 
     def write(self, data: memoryview) -> None:
         with self._explained():
@@ -226,7 +204,7 @@ class FedPacker(Packer):
 
     def abort(self) -> None:
         self._process.kill()
-        super().abort()
+        discard(self._output)
 
     def _end(self) -> None:
         """Wait for the program, and see whether it did all."""
@@ -286,7 +264,20 @@ class SquashfsPacker(FedPacker):
             self.warnings.append("mksquashfs cannot keep the extended attributes of the root directory")
         arguments = ["-tar", "-noappend", "-no-progress", "-quiet", "-no-recovery"]
         arguments += _compression(options) + _root(root, words)
-        self._process = self._start([tool, "-"], arguments, self._owner(root))
+        owner = self._owner(root)
+        if owner is None:
+            self.start([tool, "-", str(output), *arguments])
+            return
+        # That owner may not enter the output's directory, so the file is handed over open.
+        fd = create_file(output)
+        try:
+            os.fchown(fd, *owner)
+            self.start([tool, "-", f"/proc/self/fd/{fd}", *arguments], owner, fd)
+        except BaseException:
+            discard(output)
+            raise
+        finally:
+            os.close(fd)
 
     def _owner(self, root: RootDirectory) -> tuple[int, int] | None:
         """Version 4.5 gives a tar's root directory to whoever runs it, whatever ``-root-uid`` says."""
@@ -296,21 +287,6 @@ class SquashfsPacker(FedPacker):
             return root.uid, root.gid
         self.warnings.append("mksquashfs 4.5 makes its user the owner of the root directory, which is another's")
         return None
-
-    def _start(self, command: list[str], arguments: list[str], owner: tuple[int, int] | None) -> PackerProcess:
-        if owner is None:
-            return PackerProcess([*command, str(self._output), *arguments], self._options.patience)
-        # That owner may not enter the output's directory, so the file is handed over open.
-        fd = create_file(self._output)
-        try:
-            os.fchown(fd, *owner)
-            command = [*command, f"/proc/self/fd/{fd}", *arguments]
-            return PackerProcess(command, self._options.patience, owner=owner, keep=fd)
-        except BaseException:
-            discard(self._output)
-            raise
-        finally:
-            os.close(fd)
 
     def _end(self) -> None:
         self._process.finish()
@@ -399,9 +375,8 @@ class _UnpackingErofsPacker(FedPacker):
         self._clear()
 
     def _end(self) -> None:
-        self._process.finish()
-        self.warnings += self._process.said
-        self._process = PackerProcess(self._command, self._options.patience)
+        super()._end()
+        self.start(self._command)
         super()._end()
 
     def _clear(self) -> None:
@@ -416,11 +391,12 @@ def _options(options: PackOptions, words: str) -> list[str]:
     return compression + [word for word in ("--quiet", "--preserve-mtime") if word in words]
 
 
-class TarPacker(Packer):
-    """The tar as it is."""
+class TarPacker:
+    """The tar as it is. Raises StorageError."""
 
     def __init__(self, output: Path, size: int) -> None:
-        super().__init__(output)
+        self.warnings: list[str] = []
+        self._output = output
         free = os.statvfs(output.parent)
         if free.f_bavail * free.f_frsize < size:
             raise no_room(output)
@@ -438,7 +414,10 @@ class TarPacker(Packer):
 
     def abort(self) -> None:
         os.close(self._fd)
-        super().abort()
+        discard(self._output)
+
+
+Packer = FedPacker | TarPacker
 
 
 def start_packer(format: PackedFormat, output: Path, root: RootDirectory, size: int, options: PackOptions) -> Packer:

@@ -226,20 +226,11 @@ async def flatten_and_pack(
 
 
 async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
+    command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(os.getpid())]
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
     try:
         worker = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-c",
-            _START,
-            json.dumps(sys.path),
-            str(os.getpid()),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            limit=_LONGEST_LINE,
-            start_new_session=True,
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE, start_new_session=True
         )
     except OSError as error:
         raise WorkerError(f"cannot start the process that flattens: {error.strerror}") from error
@@ -254,7 +245,8 @@ async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[
         # The packers hold the same error output open: its end is theirs.
         await settled(asyncio.gather(errors, worker.wait()))
     if answer is None:
-        raise WorkerError(_last_words(worker, errors.result()))
+        reason = errors.result().decode("utf-8", "replace").strip().rpartition("\n")[2][-500:] or "without a word"
+        raise WorkerError(f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}")
     if answer.failure is not None:
         raise answer.failure.error()
     return answer.warnings
@@ -276,12 +268,6 @@ async def _converse(worker: Process, request: FlattenRequest, progress: Progress
             return answer
         if progress is not None:
             progress(answer.progress)
-
-
-def _last_words(worker: Process, errors: bytes) -> str:
-    lines = errors.decode("utf-8", "replace").strip().splitlines()
-    reason = lines[-1][-500:] if lines else "without a word"
-    return f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}"
 
 
 def how_ended(code: int) -> str:

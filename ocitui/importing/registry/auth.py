@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ import msgspec
 from ocitui.cache.files import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions, may_carry
+from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions
 from .failures import PassingError, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -52,22 +53,21 @@ class Challenge:
 
 def parse_challenges(fields: Iterable[str]) -> list[Challenge]:
     """All challenges of the field's lines, in order. What follows something that fits no rule is left out."""
-    return [challenge for line in fields for challenge in _parse_line(line)]
-
-
-def _parse_line(line: str) -> Iterator[Challenge]:
-    position = 0
-    while scheme := _AUTH_SCHEME.match(line, position):
-        parameters: dict[str, str] = {}
-        position = scheme.end()
-        if match := _TOKEN68.match(line, position):
-            position = match.end()
-        else:
-            while match := _PARAMETER.match(line, position):
-                name, quoted, plain = match.groups()
-                parameters.setdefault(name.lower(), plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+    challenges = []
+    for line in fields:
+        position = 0
+        while scheme := _AUTH_SCHEME.match(line, position):
+            parameters: dict[str, str] = {}
+            position = scheme.end()
+            if match := _TOKEN68.match(line, position):
                 position = match.end()
-        yield Challenge(scheme[1].lower(), parameters)
+            else:
+                while match := _PARAMETER.match(line, position):
+                    name, quoted, plain = match.groups()
+                    parameters.setdefault(name.lower(), plain if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+                    position = match.end()
+            challenges.append(Challenge(scheme[1].lower(), parameters))
+    return challenges
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
@@ -164,9 +164,16 @@ _decode_config = msgspec.json.Decoder(_Config).decode
 
 async def find_credentials(host: str, path: str, options: RegistryOptions) -> Credentials | None:
     """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
+    keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
     for file, must_exist in _files(options):
-        config = read_config(file, must_exist)
-        if config is not None and (found := await _find(config, file, host, path)) is not None:
+        config = read_config(file, must_exist) or _Config()
+        helpers = config.cred_helpers or {}
+        if helper := next((helpers[key] for key in keys if key in helpers), None):
+            found = await ask_helper(helper, keys[0])
+        else:
+            found = await ask_helper(config.creds_store, keys[0]) if config.creds_store else None
+            found = found or _from_entries(config.auths or {}, file, keys, path)
+        if found is not None:
             return found
     return None
 
@@ -199,16 +206,6 @@ def read_config(file: Path, must_exist: bool = True) -> _Config | None:
         raise CredentialsError(f"cannot read {file}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CredentialsError(f"{file} is no file of credentials: {error}") from error
-
-
-async def _find(config: _Config, file: Path, host: str, path: str) -> Credentials | None:
-    keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
-    helpers = config.cred_helpers or {}
-    if helper := next((helpers[key] for key in keys if key in helpers), None):
-        return await ask_helper(helper, keys[0])
-    if config.creds_store and (found := await ask_helper(config.creds_store, keys[0])) is not None:
-        return found
-    return _from_entries(config.auths or {}, file, keys, path)
 
 
 def _from_entries(entries: Mapping[str, _Entry], file: Path, keys: Sequence[str], path: str) -> Credentials | None:
@@ -244,6 +241,27 @@ def _credentials(entry: _Entry, file: Path, name: str) -> Credentials | None:
 
 
 CLIENT_ID = "ocitui"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, by its name or address alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what has another origin is told no secret."""
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def may_carry(url: httpx2.URL, plain_http: bool) -> bool:
+    """Whether a request may go there at all: over https, or plainly where that was asked for or is loopback."""
+    return url.scheme == "https" or (url.scheme == "http" and (plain_http or is_loopback(url.host)))
+
 
 Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 """Sends one request, follows no redirect, reads so much of the body."""
@@ -288,17 +306,15 @@ class Authorizer:
         """
         async with self._lock:
             if self.current is None or self.current == rejected:
-                self.current = await self._renewed(challenges, rejected)
+                by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+                if bearer := by_scheme.get("bearer"):
+                    self.current = await self._bearer(bearer, rejected)
+                elif "basic" in by_scheme:
+                    self.current = await self._basic(rejected)
+                else:
+                    schemes = ", ".join(by_scheme) or "no scheme at all"
+                    raise RegistryError(f"{self._host} wants a login by {schemes}; this knows Bearer and Basic")
             return self.current
-
-    async def _renewed(self, challenges: Sequence[Challenge], rejected: str | None) -> str:
-        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
-        if bearer := by_scheme.get("bearer"):
-            return await self._bearer(bearer, rejected)
-        if "basic" in by_scheme:
-            return await self._basic(rejected)
-        schemes = ", ".join(by_scheme) or "no scheme at all"
-        raise RegistryError(f"{self._host} wants a login by {schemes}; this knows Bearer and Basic")
 
     async def _basic(self, rejected: str | None) -> str:
         credentials = await self._find()

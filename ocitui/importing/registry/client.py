@@ -24,7 +24,6 @@ from ..errors import (
     UnsoundSourceError,
 )
 from ..layers.layers import LayerSource
-from ..sources.image_tree import Leaf, choose, find_leaves, read_image
 from ..sources.images import (
     DOCKER_CONFIG,
     INDEXES,
@@ -32,13 +31,17 @@ from ..sources.images import (
     MANIFESTS,
     OCI_CONFIG,
     Layer,
+    Leaf,
     ListedImage,
     SourceImage,
     SourceKind,
     SourceListing,
     check_bytes,
+    choose,
     digest_of,
+    find_leaves,
     media_type_of,
+    read_image,
 )
 from ..sources.references import (
     HUB,
@@ -47,11 +50,8 @@ from ..sources.references import (
     checked_digest,
     is_digest,
     is_host,
-    is_loopback,
-    may_carry,
-    origin_of,
 )
-from .auth import CLIENT_ID, Authorizer, parse_challenges
+from .auth import CLIENT_ID, Authorizer, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
     Backoff,
     PassingError,
@@ -255,7 +255,10 @@ class RegistryClient:
         try:
             response = await self._send(httpx2.Request("GET", url))
         except (SourceError, PassingError) as error:
-            return _is_no_tls(error)
+            # Whether nobody there speaks TLS; a certificate that is not to be trusted says that somebody does.
+            kinds = (ssl.SSLError, ConnectionResetError, EOFError)
+            failed = next((cause for cause in causes_of(error) if isinstance(cause, kinds)), None)
+            return failed is not None and not isinstance(failed, ssl.SSLCertVerificationError)
         await response.aclose()
         return False
 
@@ -272,21 +275,11 @@ def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
 
 
 def _parsed(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
-    try:
+    with suppress(httpx2.InvalidURL):
         url = base.join(text) if base is not None else httpx2.URL(text)
-    except httpx2.InvalidURL as error:
-        raise RegistryError(f"{text[:80]!r} is no address") from error
-    if not url.host:
-        raise RegistryError(f"{text[:80]!r} is no address")
-    return url
-
-
-def _is_no_tls(error: BaseException) -> bool:
-    """Whether a handshake failed because nobody there speaks TLS, rather than for a certificate."""
-    for cause in causes_of(error):
-        if isinstance(cause, ssl.SSLError | ConnectionResetError | EOFError):
-            return not isinstance(cause, ssl.SSLCertVerificationError)
-    return False
+        if url.host:
+            return url
+    raise RegistryError(f"{text[:80]!r} is no address")
 
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)
@@ -366,7 +359,12 @@ class RegistrySource:
         self._asked = asked
         self._platform = platform
         self.reference = Reference.parse(asked)
-        self._client = RegistryClient(_registry(self.reference, options), self.reference.path, options)
+        host = self.reference.registry
+        if self.reference.domain == HUB and options.mirror is not None:
+            host = options.mirror
+            if not is_host(host):
+                raise InvalidReferenceError(f"the mirror {host!r} is not a host", hint="write it as HOST[:PORT]")
+        self._client = RegistryClient(host, self.reference.path, options)
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
 
@@ -383,8 +381,10 @@ class RegistrySource:
 
     async def resolve(self) -> SourceImage:
         """The image of the platform. Raises SourceError."""
-        leaf = choose(await self._found(), self._platform)
-        return await read_image(leaf, self._platform, _krata_name(self._asked), self._read)
+        leaf, name = choose(await self._found(), self._platform), None
+        with suppress(InvalidNameError):
+            name = ImageName.parse(self._asked)
+        return await read_image(leaf, self._platform, name, self._read)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""
@@ -427,19 +427,3 @@ class RegistrySource:
             else:
                 self._documents[digest], _ = await self._client.manifest(digest)
         return self._documents[digest]
-
-
-def _registry(reference: Reference, options: RegistryOptions) -> str:
-    """The registry that is asked: the Hub's images may come from a mirror."""
-    if reference.domain != HUB or options.mirror is None:
-        return reference.registry
-    if not is_host(options.mirror):
-        raise InvalidReferenceError(f"the mirror {options.mirror!r} is not a host", hint="write it as HOST[:PORT]")
-    return options.mirror
-
-
-def _krata_name(text: str) -> ImageName | None:
-    try:
-        return ImageName.parse(text)
-    except InvalidNameError:
-        return None

@@ -17,8 +17,11 @@ from ..sources.references import RegistryOptions
 
 _LONGEST_WAIT = 60
 _LONGEST_TEXT = 300
-# X509_V_ERR_HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH; CERT_NOT_YET_VALID and CERT_HAS_EXPIRED.
-_OTHER_NAME, _OTHER_TIME = frozenset({62, 64}), frozenset({9, 10})
+# By OpenSSL's X509_V_ERR_: HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH; CERT_NOT_YET_VALID and CERT_HAS_EXPIRED.
+_CERTIFICATE_HINTS = {
+    **dict.fromkeys((62, 64), "write the host as its certificate names it"),
+    **dict.fromkeys((9, 10), "see that this machine's clock is right; if it is, the certificate has to be renewed"),
+}
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -55,7 +58,7 @@ def transport_failure(error: httpx2.TransportError, url: httpx2.URL, timeout: fl
     if certificate is not None:
         return RegistryError(
             f"the certificate of {host} is not to be trusted: {certificate.verify_message}",
-            hint=_certificate_hint(certificate.verify_code),
+            hint=_CERTIFICATE_HINTS.get(certificate.verify_code, "name the file of its authority with --tls-ca"),
         )
     if isinstance(error, httpx2.ConnectError) and any(isinstance(cause, ssl.SSLError) for cause in causes):
         return RegistryError(f"{host} does not speak TLS", hint="give --plain-http if it is meant to speak plain http")
@@ -66,15 +69,6 @@ def transport_failure(error: httpx2.TransportError, url: httpx2.URL, timeout: fl
     if isinstance(error, httpx2.TimeoutException):
         return PassingError(f"{host} sent nothing for {timeout:g} seconds")
     return PassingError(f"{host} broke off: {_said(error)}")
-
-
-def _certificate_hint(code: int) -> str:
-    """What helps against what OpenSSL found wrong (its X509_V_ERR_ numbers); an authority helps not against all."""
-    if code in _OTHER_NAME:
-        return "write the host as its certificate names it"
-    if code in _OTHER_TIME:
-        return "see that this machine's clock is right; if it is, the certificate has to be renewed"
-    return "name the file of its authority with --tls-ca"
 
 
 def status_failure(response: httpx2.Response, body: bytes, what: str) -> SourceError | PassingError:

@@ -199,7 +199,7 @@ class Archive:
                     blob.finish()
 
         blobs.make_directory()
-        async with blobs.unpacking:
+        async with blobs.turns.hold(self.path):
             while True:
                 try:
                     return await in_thread(unpack)

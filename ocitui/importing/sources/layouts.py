@@ -24,26 +24,32 @@ from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerSource
 from .archive import Archive, Member, in_place
-from .image_tree import Leaf, choose, find_leaves, first_name, image_of, read_checked, read_image
 from .images import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     LARGEST_CONFIG,
     LARGEST_DOCUMENT,
     Layer,
+    Leaf,
     ListedImage,
     SourceImage,
     SourceKind,
     SourceListing,
     blob_name,
     check_bytes,
+    choose,
     decoded,
     digest_of,
     fields_of,
+    find_leaves,
+    first_name,
+    image_of,
     media_type_of,
     open_regular,
     parse_config,
+    read_checked,
     read_config,
+    read_image,
     read_index,
     read_manifest,
 )
@@ -82,21 +88,23 @@ LayoutFiles = DirectoryFiles | Archive
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What was asked for of a layout or an archive: a name or a digest, and a platform; None is what there is."""
+class Recognised:
+    """What a source's text means: for a registry ``rest`` is the name, for files ``path`` and what is wanted there."""
 
+    kind: SourceKind
+    rest: str
+    path: Path
     name: str | None = None
     digest: str | None = None
-    platform: Platform | None = None
+    number: int | None = None
 
 
 class OciSource:
     """An OCI layout, in a directory or an archive."""
 
-    def __init__(self, kind: SourceKind, files: LayoutFiles, selection: Selection) -> None:
+    def __init__(self, kind: SourceKind, files: LayoutFiles, wanted: Recognised, platform: Platform | None) -> None:
         self.kind = kind
-        self._files = files
-        self._selection = selection
+        self._files, self._wanted, self._platform = files, wanted, platform
 
     async def listing(self) -> SourceListing:
         """All images of the layout. Raises SourceError."""
@@ -117,8 +125,7 @@ class OciSource:
                 leaf if leaf.platform else replace(leaf, platform=(await self._read(leaf, None)).platform)
                 for leaf in leaves
             ]
-        leaf = choose(leaves, self._selection.platform)
-        return await self._read(leaf, self._selection.platform)
+        return await self._read(choose(leaves, self._platform), self._platform)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._files.fetch(image.layers, blobs, progress)
@@ -158,7 +165,7 @@ class OciSource:
         return raw
 
     def _selected(self, leaves: Sequence[Leaf]) -> list[Leaf]:
-        name, digest = self._selection.name, self._selection.digest
+        name, digest = self._wanted.name, self._wanted.digest
         found = [
             leaf
             for leaf in leaves
@@ -213,16 +220,16 @@ def make_manifest(
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
     members = [archive.member(name, f"the layer {name}") for name in layers]
-    suffixes = [_SUFFIXES.get(archive.compression(member), "") for member in members]
-    read = archive.digests([member for member, suffix in zip(members, suffixes, strict=True) if suffix], stop)
+    suffixes = {member: suffix for member in members if (suffix := _SUFFIXES.get(archive.compression(member)))}
+    read = archive.digests(suffixes, stop)
     digests = [read.get(member, diff_id) for member, diff_id in zip(members, diff_ids, strict=True)]
     document = {
         "schemaVersion": 2,
         "mediaType": DOCKER_MANIFEST,
         "config": _descriptor(DOCKER_CONFIG, len(config_raw), digest_of(config_raw)),
         "layers": [
-            _descriptor(_LAYER + suffix, member.size, digest)
-            for member, suffix, digest in zip(members, suffixes, digests, strict=True)
+            _descriptor(_LAYER + suffixes.get(member, ""), member.size, digest)
+            for member, digest in zip(members, digests, strict=True)
         ],
     }
     return msgspec.json.encode(document), dict(zip(digests, members, strict=True))
@@ -256,21 +263,18 @@ class Saved(msgspec.Struct, frozen=True, rename="pascal"):
 _decode_saved = msgspec.json.Decoder(list[Saved]).decode
 
 
-class DockerSource:
-    """A Docker archive that was looked through. ``number`` asks for an image by its place (`:@0`)."""
+class DockerSource(OciSource):
+    """A Docker archive that was looked through, whether or not it is an OCI layout as well."""
 
-    kind = SourceKind.DOCKER_ARCHIVE
-
-    def __init__(self, archive: Archive, selection: Selection, number: int | None = None) -> None:
+    def __init__(self, archive: Archive, wanted: Recognised, platform: Platform | None) -> None:
+        super().__init__(SourceKind.DOCKER_ARCHIVE, archive, wanted, platform)
         self._archive = archive
-        self._selection = selection
-        self._number = number
         self._kept: dict[str, bytes] | None = None
         self._members: dict[str, dict[str, Member]] = {}
 
     async def listing(self) -> SourceListing:
         """All images of the archive. Raises SourceError."""
-        images = [await self._read(saved, None) for saved in self._saved()]
+        images = [await self._read_saved(saved, None) for saved in self._saved()]
         notes = dict.fromkeys(note for image in images for note in image.notes if _LOCAL.intersection(image.notes))
         return SourceListing(
             str(self._archive.path), self.kind, tuple(image.listed() for image in images), tuple(notes)
@@ -278,13 +282,10 @@ class DockerSource:
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
-        return await self._read(self._selected(self._saved()), self._selection.platform)
+        return await self._read_saved(self._chosen(self._saved()), self._platform)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
-
-    async def close(self) -> None:
-        """Nothing is held open."""
 
     def _saved(self) -> list[Saved]:
         raw = self._archive.read("manifest.json", LARGEST_DOCUMENT)
@@ -300,12 +301,12 @@ class DockerSource:
             raise NoSuchImageError(f"{self._archive.path} holds no image")
         return saved
 
-    def _selected(self, images: Sequence[Saved]) -> Saved:
-        if self._number is not None:
-            if self._number < len(images):
-                return images[self._number]
-            raise NoSuchImageError(f"{self._archive.path} holds {len(images)} images, none has number {self._number}")
-        name = self._selection.name
+    def _chosen(self, images: Sequence[Saved]) -> Saved:
+        name, number = self._wanted.name, self._wanted.number
+        if number is not None:
+            if number < len(images):
+                return images[number]
+            raise NoSuchImageError(f"{self._archive.path} holds {len(images)} images, none has number {number}")
         found = [saved for saved in images if name is None or any(same_image(name, tag) for tag in saved.tags)]
         if len({saved.config for saved in found}) == 1:
             return found[0]
@@ -316,21 +317,17 @@ class DockerSource:
             )
         raise NoSuchImageError(f"{self._archive.path} holds no {name}; it holds {tags}")
 
-    async def _read(self, saved: Saved, wanted: Platform | None) -> SourceImage:
-        config = await asyncio.to_thread(self._config, saved)
-        raw = (await self._kept_manifests()).get(digest_of(config))
-        if raw is not None:
-            return self._image(saved, raw, config, wanted, local=False)
-        layers = saved.layers or []
-        made, members = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config, layers, stop))
-        self._members[digest_of(made)] = members
-        return self._image(saved, made, config, wanted, local=True)
-
-    def _image(self, saved: Saved, raw: bytes, config_raw: bytes, wanted: Platform | None, local: bool) -> SourceImage:
+    async def _read_saved(self, saved: Saved, wanted: Platform | None) -> SourceImage:
+        config_raw = await asyncio.to_thread(self._config, saved)
+        kept = raw = (await self._kept_manifests()).get(digest_of(config_raw))
+        if raw is None:
+            names = saved.layers or []
+            made = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config_raw, names, stop))
+            raw, self._members[digest_of(made[0])] = made
         manifest = read_manifest(f"the manifest of {saved.config}", raw)
         config = read_config(f"the config {saved.config}", config_raw, manifest.value)
         image = image_of(saved.tags, first_name(saved.tags), manifest, config, wanted)
-        if local:
+        if kept is None:
             return replace(image, notes=(*image.notes, LOCAL_DIGEST))
         if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
             return replace(image, notes=(*image.notes, SAVED_DIGEST))
@@ -349,5 +346,5 @@ class DockerSource:
         """The manifests that the archive holds as an OCI layout, by their configs' digests. Raises SourceError."""
         if self._kept is None:
             is_layout = self._archive.find("index.json") and self._archive.find("oci-layout")
-            self._kept = await OciSource(self.kind, self._archive, Selection()).manifests() if is_layout else {}
+            self._kept = await self.manifests() if is_layout else {}
         return self._kept

@@ -15,7 +15,7 @@ from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
 from ..layers.layers import Compression, compression_of
 from .archive import Archive
 from .images import Source, SourceKind, refuse_irregular
-from .layouts import DirectoryFiles, DockerSource, OciSource, Selection
+from .layouts import DirectoryFiles, DockerSource, OciSource, Recognised
 from .references import RegistryOptions, is_digest
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
@@ -85,18 +85,6 @@ class SourceOptions:
     registry: RegistryOptions = field(default_factory=RegistryOptions)
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    """What a source's text means: for a registry ``rest`` is the name, for files ``path`` and what is wanted there."""
-
-    kind: SourceKind
-    rest: str
-    path: Path
-    name: str | None = None
-    digest: str | None = None
-    number: int | None = None
-
-
 def recognise(text: str) -> Recognised:
     """What kind of source this is: by its prefix, else by looking at the path.
 
@@ -145,13 +133,12 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         from ..registry.client import RegistrySource
 
         return RegistrySource(found.rest, options.platform, options.registry)
-    selection = Selection(found.name, found.digest, options.platform)
     if found.kind is SourceKind.OCI_LAYOUT:
-        return OciSource(found.kind, DirectoryFiles(found.path), selection)
+        return OciSource(found.kind, DirectoryFiles(found.path), found, options.platform)
     archive = await in_thread(lambda stop: Archive.open(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
-        return DockerSource(archive, selection, found.number)
-    return OciSource(SourceKind.OCI_ARCHIVE, archive, selection)
+        return DockerSource(archive, found, options.platform)
+    return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options.platform)
 
 
 def _files(kind: SourceKind, rest: str) -> Recognised:

@@ -1,12 +1,11 @@
-"""Packed files: looked at, and brought in."""
+"""Packed files, looked at."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,25 +17,16 @@ from ocitui.cache import (
     ImageName,
     PackedFormat,
     PackedImage,
-    PackerCache,
-    ReadOnlyError,
     StorageError,
-    TransactionKind,
 )
-from ocitui.cache.disk import storage_errors
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, open_bounded, packed_name, read_bounded
+from ocitui.cache.files import MOST_DOCUMENT_BYTES, read_bounded
 from ocitui.cache.packed_file import check_packed
-from ocitui.threads import Stop, in_thread, settled
 
-from ..errors import NamedOtherwiseError, SourceError
-from ..staging import check_room, staging_folder
-from .images import describe_image, digest_of
+from ..errors import SourceError
+from .images import digest_of, packed_image
 from .opening import PackedFiles
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
-"""Called with the bytes copied and the bytes there are; from a thread of its own."""
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +53,7 @@ class PackedSource:
         """The image under a name. Raises SourceError where there are problems."""
         if self.problems or not (self.format and self.digest and self.manifest and self.config):
             raise SourceError(f"{self.files.packed}: {'; '.join(self.problems)}")
-        return PackedImage(
-            name=name,
-            digest=self.digest,
-            path=self.files.packed,
-            format=self.format,
-            descriptor=describe_image(self.digest, self.manifest, self.config.value),
-            config=self.config,
-            manifest=self.manifest,
-        )
+        return packed_image(name, self.files.packed, self.format, self.manifest, self.config, self.digest)
 
 
 async def inspect_packed(files: PackedFiles) -> PackedSource:
@@ -79,91 +61,26 @@ async def inspect_packed(files: PackedFiles) -> PackedSource:
     return await asyncio.to_thread(_inspect, files)
 
 
-async def import_packed(
-    cache: PackerCache,
-    source: PackedSource,
-    name: ImageName,
-    *,
-    rename: bool = False,
-    progress: Progress | None = None,
-) -> PackedImage:
-    """Bring a source in under a name; its file is copied, so it stays as it is.
-
-    An entry of the same digest and format keeps its name unless ``rename``. A cancelled call leaves nothing of it, or
-    all. Raises SourceError, NamedOtherwiseError, NoRoomError, and what `PackerCache.store` raises.
-    """
-    image = source.image(name)
-    if cache.read_only:
-        raise ReadOnlyError("cannot import an image: the cache was opened read-only")
-    await check_name(cache, image.digest, image.format, name, rename)
-    if _is_in_place(cache, image):
-        return await store_settled(cache, image)
-    with staging_folder(cache.directory, cache.disk) as folder:
-        staged = replace(image, path=folder / "packed")
-        await in_thread(lambda stop: _copy(cache, image, staged.path, progress, stop))
-        return await store_settled(cache, staged)
-
-
-def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Progress | None, stop: Stop) -> None:
-    """Copy the packed file. Raises SourceError where it is not what was inspected, or changes meanwhile; StorageError,
-    NoRoomError, AbandonedError."""
-    source = image.path
-    check_room(cache.directory, _regular_size(source))
-    with storage_errors("stage the packed file"), open_bounded(source) as original, cache.disk.writing(copy) as write:
-        before = os.fstat(original.fileno())
-        done = 0
-        while chunk := original.read(_CHUNK):
-            stop.check()
-            write(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, before.st_size)
-        after = os.fstat(original.fileno())
-    if done != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise SourceError(f"{source} changed while it was read", hint="try again once nothing writes to it")
-    check = check_packed(copy)
-    if check.problem or check.found is not image.format:
-        raise SourceError(f"{source} changed since it was inspected", hint="inspect it again")
-
-
-async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
-    """The transaction; who is cancelled meanwhile goes on once it has ended, as its file is still being moved."""
-    try:
-        return await cache.store(packed, kind=TransactionKind.IMPORT)
-    finally:
-        await settled(cache.close())
-
-
-async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
-    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
-    there = (await cache.index()).by_key(digest, format)
-    if there is not None and there.image_name != str(name) and not rename:
-        raise NamedOtherwiseError(
-            f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
-        )
-
-
-def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:
-    """Whether the source is the very file the entry is to have."""
-    try:
-        return image.path.samefile(cache.directory / packed_name(image.digest, image.format))
-    except OSError:
-        return False
-
-
 def _inspect(files: PackedFiles) -> PackedSource:
     problems: list[str] = []
-    size = _regular_size(files.packed)
+    size = regular_size(files.packed)
     format_ = _check_format(files, problems)
     manifest = _read(files.manifest, "manifest", Document.manifest, problems)
     config = _read(files.config, "config", Document.config, problems)
-    digest = _check_digest(files, manifest.raw, problems) if manifest else None
+    digest = None
+    if manifest:
+        claimed = files.claimed_digests
+        # By the algorithm that a file's name uses.
+        algorithms = {one.partition(":")[0] for one in claimed}
+        digest = digest_of(manifest.raw, algorithms.pop() if len(algorithms) == 1 else "sha256")
+        problems += [f"the manifest's digest is {digest}, a file is named {one}" for one in sorted(claimed - {digest})]
     if manifest and config:
         _check_config(manifest.value, config.raw, problems)
     return PackedSource(files, size, format_, digest, manifest, config, tuple(problems))
 
 
-def _regular_size(path: Path) -> int:
+def regular_size(path: Path) -> int:
+    """The bytes of a regular file. Raises SourceError."""
     try:
         found = path.stat()
     except (OSError, ValueError) as error:
@@ -193,17 +110,6 @@ def _read(path: Path, kind: str, parse: Callable[[bytes], Document[T]], problems
     except DocumentError as error:
         problems.append(f"the daemon would refuse the {kind} {path}: {error.placed}")
     return None
-
-
-def _check_digest(files: PackedFiles, raw: bytes, problems: list[str]) -> str:
-    """The manifest's digest, by the algorithm that a file's name uses."""
-    claimed = files.claimed_digests
-    algorithms = {digest.partition(":")[0] for digest in claimed}
-    actual = digest_of(raw, algorithms.pop() if len(algorithms) == 1 else "sha256")
-    problems += [
-        f"the manifest's digest is {actual}, a file is named {digest}" for digest in sorted(claimed - {actual})
-    ]
-    return actual
 
 
 def _check_config(manifest: ImageManifest, raw: bytes, problems: list[str]) -> None:

@@ -14,19 +14,14 @@ without one is Docker Hub's, where a name of one component is in `library/`.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import InvalidReferenceError, UnsoundSourceError
-
-if TYPE_CHECKING:
-    import httpx2  # a tenth of a second to load, for who only wants to name options
 
 HUB = "docker.io"
 HUB_REGISTRY = "registry-1.docker.io"
@@ -157,23 +152,3 @@ class RegistryOptions:
     clock: Callable[[], float] = time.monotonic
     notify: Callable[[str], None] = lambda message: None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself, by its name or address alone."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what has another origin is told no secret."""
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-def may_carry(url: httpx2.URL, plain_http: bool) -> bool:
-    """Whether a request may go there at all: over https, or plainly where that was asked for or is loopback."""
-    return url.scheme == "https" or (url.scheme == "http" and (plain_http or is_loopback(url.host)))
