@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from .disk import Disk, Folder, is_trusted
@@ -91,6 +92,7 @@ class Backup:
         return replace(new, name=name)
 
 
+@lru_cache(1 << 8)
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
     if match is None or bool(match["number"]) != bool(match["version"]):

@@ -143,6 +143,7 @@ class Workspace:
     def put_aside(self, folder: Folder, refused: RefusedFile) -> None:
         """Move what may not be acted on out of a folder of ours; it is told once."""
         _put_aside(self.own, self.disk, folder, refused)
+        self.journal.look_again()
         self.set_aside.append(refused)
 
 
