@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -86,6 +87,7 @@ class Backup:
         return datetime.fromtimestamp(self.kept, UTC).strftime(_MOMENT)
 
 
+@lru_cache(1 << 8)
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
     if match is None:

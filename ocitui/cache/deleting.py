@@ -21,6 +21,7 @@ from .names import PackedFormat
 # Past so many entries one listing of the directory is cheaper than a look at each of their files.
 _MANY = 500
 _SEEN = Struct("QqqQ")
+_FORMATS = tuple(PackedFormat)
 
 
 @dataclass(slots=True)
@@ -117,19 +118,21 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
 
     ``index`` is the one without them. A packed file that no entry names keeps its documents too.
     """
-    gone: dict[str, None] = {}
-    kept: dict[str, None] = {}
+    gone, kept, decided = list[str](), list[str](), set[str]()
     is_there = _presence(root, len(keys))
     for digest, format_ in keys:
         if (known := known_format(format_)) is None or not usable_digest(digest):
             continue
-        gone[packed_name(digest, known)] = None
-        named = [index.formats[at] for at in index.positions(digest)]
-        others = [one for one in PackedFormat if one != format_ and (one in named or is_there(f"{digest}.{one}"))]
-        into = kept if any((digest, other) not in keys for other in others) else gone
-        into[manifest_name(digest)] = into[config_name(digest)] = None
-    for name in kept:
-        gone.pop(name, None)
+        gone.append(packed_name(digest, known))
+        if digest in decided:
+            continue
+        decided.add(digest)
+        named, documents = {index.formats[at] for at in index.positions(digest)}, gone
+        # There may be 100,000 digests: neither a list is made for each, nor is an enumeration gone through.
+        for one in _FORMATS:
+            if one is not known and (one in named or is_there(packed_name(digest, one))) and (digest, one) not in keys:
+                documents = kept
+        documents += manifest_name(digest), config_name(digest)
     return [*filter(is_there, gone)], [*filter(is_there, kept)]
 
 

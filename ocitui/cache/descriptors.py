@@ -214,10 +214,12 @@ class Columns(Sequence[Descriptor]):
 
     ``data`` is the text of the whole index, of which ``first`` and ``last`` are the offsets just inside the brackets of
     their array. ``blocks`` are the positions of those at which a block of it begins, and ``offsets`` where that is.
+    Until it is asked for, the text may be in two ``parts``: most of an older one, and what follows that.
     """
 
     def __init__(self, data: bytes = b"", first: int = 0) -> None:
-        self.data, self.first, self.last = data, first, first
+        self.parts: tuple[bytes | memoryview, bytes] = b"", data
+        self.first, self.last = first, first
         self.digests: list[str] = []
         self.sizes = array("q")
         self.media_types: list[str] = []
@@ -256,6 +258,21 @@ class Columns(Sequence[Descriptor]):
                 yield from self.made(positions[start], positions[end - 1] + 1)
                 start = end
 
+    @property
+    def data(self) -> bytes:
+        beginning, rest = self.parts
+        if beginning:
+            rest = b"".join((beginning, rest))
+            self.parts = b"", rest
+        return rest
+
+    def text(self, start: int, stop: int | None = None) -> list[memoryview]:
+        """The text between two offsets, to the end where there is no second, as the parts that it lies in."""
+        beginning, rest = self.parts
+        seam = len(beginning)
+        behind = slice(max(0, start - seam), None if stop is None else max(0, stop - seam))
+        return [*filter(None, (memoryview(beginning)[start:stop], memoryview(rest)[behind]))]
+
     def lists(self) -> tuple[list[Any] | array[int], ...]:
         """The columns in the order of a descriptor's fields."""
         annotations = self.names, self.formats, self.references
@@ -284,12 +301,12 @@ class Columns(Sequence[Descriptor]):
         found = self._apart.get(number)
         if found is None:
             start, end = [*self.offsets[number : number + 2], self.last][:2]
-            text, found = b"[%b]" % self.data[start:end].rstrip(SPACES + b","), []
+            text, found, at = b"[%b]" % b"".join(self.text(start, end)).rstrip(SPACES + b","), [], 1
             try:
                 for raw in map(bytes, _decode_raws(text)):
-                    start = self.data.find(raw[:1], start)
-                    found.append((start, raw))
-                    start += len(raw)
+                    at = text.find(raw[:1], at)
+                    found.append((start + at - 1, raw))
+                    at += len(raw)
             except (ValueError, RecursionError):
                 # One has a text that is no Unicode, and that the daemon ignores.
                 scanner = Scanner(text, 1)

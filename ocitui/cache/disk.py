@@ -226,12 +226,13 @@ class Disk:
             raise
         return fd
 
-    def write(self, fd: int, name: str, data: bytes | memoryview) -> None:
+    def write(self, fd: int, name: str, *data: bytes | memoryview) -> None:
         """Bytes to an open file, all of them."""
         self.step("write", name)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        for part in data:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(fd, view) :]
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[Callable[[bytes], None]]:
@@ -249,7 +250,7 @@ class Disk:
         self,
         folder: Folder,
         name: str,
-        data: bytes,
+        data: bytes | tuple[bytes | memoryview, ...],
         like: os.stat_result | None = None,
         *,
         mode: int = 0o644,
@@ -258,14 +259,16 @@ class Disk:
         """A new file with these bytes, on disk when this returns unless ``sync`` is false: `sync_file` makes several
         durable at less cost than one by one. With the mode and owner of ``like``, or with this mode."""
         mode = mode if like is None else stat.S_IMODE(like.st_mode) & 0o777
+        parts = (data,) if isinstance(data, bytes) else data
+        size = sum(map(len, parts))
 
         def fill(opened: int, *, lent: bool = False) -> None:
             with closing(opened) as fd:
                 if lent or mode != 0o644:
                     os.fchmod(fd, mode)
-                self.write(fd, name, data)
+                self.write(fd, name, *parts)
                 if lent:
-                    self.truncate(fd, name, len(data))
+                    self.truncate(fd, name, size)
                 if like is not None:
                     _make_alike(fd, like)
                 if sync:
@@ -280,7 +283,7 @@ class Disk:
                 self.unlink(folder, name)
                 if error.errno not in NO_ROOM or self.lender is None:
                     raise
-                if lent := self.lender.lend_file(len(data)):
+                if lent := self.lender.lend_file(size):
                     self.rename(*lent, folder, name)
                     return fill(self.open_own(folder, name), lent=True)
                 if not self.lender.lend_room():

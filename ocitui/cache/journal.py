@@ -88,10 +88,11 @@ class Journal:
     def __init__(self, disk: Disk, folder: Folder) -> None:
         self._disk = disk
         self.folder = folder
+        self._names: RecordNames | None = None
 
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""
-        draft = f"{transaction.id}{_DRAFT}"
+        draft, self._names = f"{transaction.id}{_DRAFT}", None
         self._disk.write_new(self.folder, draft, records.encode_record(transaction))
         self._disk.rename(self.folder, draft, self.folder, _name(transaction.id, TransactionState.PENDING))
         self.sync()
@@ -189,16 +190,22 @@ class Journal:
                 self._disk.unlink(self.folder, name)
 
     def names(self) -> RecordNames:
-        """One for each transaction, newest first."""
-        found: dict[Order, RecordName] = {}
-        for name in self.folder.names():
-            record = _parse_name(name)
-            if record and (record.order not in found or record.progress > found[record.order].progress):
-                found[record.order] = record
-        return sorted(found.values(), reverse=True)
+        """One for each transaction, newest first, as the folder was listed since this last changed it."""
+        if self._names is None:
+            found: dict[Order, RecordName] = {}
+            for name in self.folder.names():
+                record = _parse_name(name)
+                if record and (record.order not in found or record.progress > found[record.order].progress):
+                    found[record.order] = record
+            self._names = sorted(found.values(), reverse=True)
+        return self._names
+
+    def look_again(self) -> None:
+        """List the folder anew: another has changed it."""
+        self._names = None
 
     def _rename(self, transaction: Transaction, label: str) -> None:
-        old = _name(transaction.id, transaction.stage or transaction.state)
+        old, self._names = _name(transaction.id, transaction.stage or transaction.state), None
         self._disk.replace(self.folder, old, self.folder, _name(transaction.id, label))
 
     def load(self, record: RecordName) -> Transaction:

@@ -117,7 +117,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
     """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
     ``base`` any more."""
     like = space.root.lstat(INDEX_NAME)
-    space.disk.write_new(space.staging, draft, new.data, like)
+    space.disk.write_new(space.staging, draft, new.descriptors.parts, like)
     written = space.staging.lstat(draft)
     if not _still(space, base):
         space.disk.unlink(space.staging, draft)

@@ -138,6 +138,7 @@ class Workspace:
     def put_aside(self, refused: RefusedFile) -> None:
         """Move what may not be acted on out of a folder of ours; it is told once."""
         _put_aside(self.own, self.disk, refused)
+        self.journal.look_again()
         self.set_aside.append(refused)
 
 

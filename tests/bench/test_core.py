@@ -187,6 +187,20 @@ def test_an_index_is_held_in_little_more_than_its_text() -> None:
     assert peak < held + 0.1 * len(data)
 
 
+def test_an_entry_is_appended_without_a_copy_of_the_text() -> None:
+    data = written(descriptor, 10_000)
+    index = ImageIndex.parse(data)
+    new = index.appended(index.descriptors[0])
+    tracemalloc.start()
+    try:
+        newer = new.appended(index.descriptors[1])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(newer) == 10_002
+    assert peak < 0.3 * len(data)
+
+
 @pytest.mark.parametrize("count", [10_000, 100_000])
 def test_reading_in_units_of_json_loads(count: int, figures: None) -> None:
     print(f"\n{count:,} entries{'':19} {'u':>8} {'open':>6} {'original':>8} {'and look up':>12} {'read again':>10}")

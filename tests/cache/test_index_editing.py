@@ -210,6 +210,17 @@ def test_the_hash_is_that_of_the_bytes_whatever_was_hashed_before(
     assert index.sha256 == hashlib.sha256(index.data).hexdigest()
 
 
+@given(indexes(), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2)), max_size=6))
+def test_an_edited_index_holds_what_is_read_in_its_bytes(drawn: Drawn, edits: list[tuple[int, int]]) -> None:
+    index, new = ImageIndex.parse(drawn.data), Descriptor.from_dict(entry(9))
+    for at, what in edits:
+        # None of them asks for all bytes.
+        index = (index.appended(new), index.inserted([(at, new, b",")]), index.without_at({at}))[what]
+    held = [(index.start(at), index.raw(at)) for at in range(len(index))], index.brackets, index.sha256
+    read = ImageIndex.parse(index.data)
+    assert held == ([(read.start(at), read.raw(at)) for at in range(len(read))], read.brackets, read.sha256)
+
+
 @pytest.mark.parametrize("gap", [b" , ", b",\n  "])
 def test_the_last_entry_that_stays_remembers_the_gap_between_the_others(gap: bytes) -> None:
     data = BEFORE[0] + gap.join(RAWS[1](entry(number)) for number in range(3)) + AFTER[0]
