@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
 _STEP_MS, _DEBOUNCE_MS = 100, 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+# The masks of a process's inotify watches, by the inode; see proc(5), inotify(7).
+_IN_OPEN, _MASKS = 0x20, re.compile(r"ino:(\w+) sdev:\w+ mask:(\w+)")
 
 
 class DirectoryEvents:
@@ -108,7 +111,9 @@ class DirectoryEvents:
         def concerns_us(_: Change, path: str) -> bool:
             return path == own or (path.startswith(inside) and os.sep not in path[len(inside) :])
 
-        paths = dict.fromkeys([self._directory, self._directory.parent])
+        paths = [*dict.fromkeys([self._directory, self._directory.parent])]
+        # When it waits for the first time, it has begun to watch.
+        asyncio.get_running_loop().call_soon(_ignore_opening, paths)
         async for changes in awatch(
             *paths,
             watch_filter=concerns_us,
@@ -121,6 +126,20 @@ class DirectoryEvents:
             if self._names is not None:
                 self._names.update(path[len(inside) :] for _, path in changes if path != own)
             self._wake.set()
+
+
+def _ignore_opening(paths: Iterable[Path]) -> None:
+    """Have the kernel tell nothing where a file in one of these is opened: watchfiles asks for that and drops it, and
+    each of the 300,000 documents that are read would cost twice as much, and fill the queue of events."""
+    from ctypes import CDLL
+
+    with suppress(OSError, AttributeError):
+        for fd in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):
+                masks = dict(_MASKS.findall(Path(f"/proc/self/fdinfo/{fd}").read_text()))
+                for path in paths:
+                    if mask := int(masks.get(f"{os.stat(path).st_ino:x}", "0"), 16):
+                        CDLL(None).inotify_add_watch(int(fd), os.fsencode(path), mask & ~_IN_OPEN)
 
 
 def _cause(error: BaseException) -> str:
