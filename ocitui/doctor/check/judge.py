@@ -102,6 +102,7 @@ class Judge:
         self.described: dict[str, Described] = {}
         """Where the index does not tell of entries, what the documents of a digest say whose files are as usual."""
         self._checks = DescriptorChecks()
+        self._index_checked: tuple[ImageIndex | None, dict[str, str]] = (None, {})
         self.late = False
         """Whether the directory is yet to be listed: by `take`, or by `look` when it goes on after its first batch."""
         # Whether the index that was taken last told of entries.
@@ -210,7 +211,7 @@ class Judge:
 
     def _places_of(self, digest: str) -> Sequence[int]:
         """Where the entries of a digest stand, in order; nowhere where the index does not tell of entries."""
-        return () if (index := self.index) is None else index.positions(digest)
+        return () if (index := self.index) is None else index.positions(digest, self.listing.rows.get(digest, -1))
 
     @cached_property
     def named(self) -> bool:
@@ -263,6 +264,9 @@ class Judge:
         for digest in digests:
             self._look_at(files, digest, only)
             self._pending.pop(digest, None)
+        if not digests:
+            # It has the room of all that were in it.
+            self._pending.clear()
         return digests
 
     @property
@@ -272,8 +276,13 @@ class Judge:
 
     def _check_index(self) -> None:
         found: dict[int, list[Finding]] = {}
-        if (index := self.index) is not None:
-            for finding in self._checks.check(index, inferred_formats(self.listing, index)):
+        index = self.index
+        inferred = {} if index is None else inferred_formats(self.listing, index)
+        if self._index_checked == (index, inferred):
+            return
+        self._index_checked = index, inferred
+        if index is not None:
+            for finding in self._checks.check(index, inferred):
                 if finding.position is not None:
                     found.setdefault(finding.position, []).append(finding)
         self._of_index = {position: tuple(findings) for position, findings in found.items()}
@@ -299,7 +308,7 @@ class Judge:
             return [(place, size, None) for place in range(FIRST_PACKED, WIDTH) if modes[at + place]]
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
-            for position in index.positions(digest)
+            for position in index.positions(digest, row)
         ]
 
     def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
@@ -337,7 +346,7 @@ class Judge:
         if not valid_digest(digest):
             return []
         if (index := self.index) is not None:
-            return [(at, index.descriptors[at]) for at in index.positions(digest)]
+            return [(at, index.descriptors[at]) for at in self._places_of(digest)]
         fact = self.listing.get(manifest_name(digest))
         fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
         formats = ({"annotations": {ANNOTATION_PACKED_FORMAT: str(one)}} for one in self.listing.formats(digest))
