@@ -142,16 +142,15 @@ class Judge:
         self.reading, self.listing = reading, Listing()
         with self._open(self.directory) as files:
             self.listing.refresh(files, _names_of(dict.fromkeys(digests)))
-        self._pending.update(dict.fromkeys(self._take_index(reading)))
+        self._ask_for(self._take_index(reading))
         self.remember()
         self._looked = bytearray(len(self.listing.digests))
 
     @_in_turn
-    def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> set[str]:
+    def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> None:
         """The index as it was read, and the names that may have changed, any of them where it is None.
 
-        Gives the digests that are to be looked at. Raises CacheDirectoryError where the directory cannot be listed;
-        all is then as it was.
+        Raises CacheDirectoryError where the directory cannot be listed; all is then as it was.
         """
         with self._open(self.directory) as files:
             before = self.listing
@@ -159,16 +158,19 @@ class Judge:
                 self.late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, filter(valid_digest, digests), told)
-                stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
+                self._looked = self._looked_before(before)
+                self._ask_for(self.listing.digests_changed(before))
             else:
-                parts, kept = map(part_of, self.listing.refresh(files, names)), self._looked
-                stale = dict.fromkeys(part[0] for part in parts if part is not None)
-        self._looked = kept
-        stale.update(dict.fromkeys(self._take_index(reading)))
-        stale.update(dict.fromkeys(self.remember()))
+                parts = map(part_of, self.listing.refresh(files, names))
+                self._ask_for(part[0] for part in parts if part is not None)
+        self._ask_for(self._take_index(reading))
+        self.remember()
         self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
-        self._pending.update(stale)
-        return set(stale)
+
+    def _ask_for(self, digests: Iterable[str]) -> None:
+        """These are to be looked at."""
+        for digest in digests:
+            self._pending[digest] = None
 
     def _looked_before(self, before: Listing) -> bytearray:
         """How far each digest was looked into, by the rows of the new listing."""
@@ -224,7 +226,7 @@ class Judge:
         """Read what deep checks told the ledger, and what was accepted, where that changed; gives the digests
         concerned, which are looked at again."""
         changed = self.remembered.refresh()
-        self._pending.update(dict.fromkeys(changed))
+        self._ask_for(changed)
         self.accepted.refresh()
         return changed
 
@@ -518,7 +520,7 @@ class Judge:
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
         with self.turn:
-            self._pending.update(dict.fromkeys(self.remembered.take(ledger)))
+            self._ask_for(self.remembered.take(ledger))
         list(self.look())
 
     def packed_files(self, only: frozenset[Key] | None = None) -> list[PackedFile]:
