@@ -166,9 +166,9 @@ class ImageIndex:
         return {digest for digest, count in Counter(self.digests).items() if count > 1}
 
     @cached_property
-    def last_named(self) -> dict[str | None, int]:
-        """Where the last entry of each name stands: the one that the daemon resolves."""
-        return dict(zip(self.names, range(len(self)), strict=True))
+    def winners(self) -> dict[str | None, str]:
+        """The digest that the daemon resolves each name to: that of the last entry of the name."""
+        return dict(zip(self.names, self.digests, strict=True))
 
     def _is_asked_little(self) -> bool:
         """Whether a look through all of a column is cheaper than a table of it, going by the lookups so far."""
@@ -196,9 +196,10 @@ class ImageIndex:
 
     def position_of_name(self, name: str) -> int | None:
         """Where the entry stands that the daemon resolves: the last of that name."""
-        if "last_named" not in vars(self) and self._is_asked_little():
+        if "winners" not in vars(self) and self._is_asked_little():
             return max(_find_all(self.names, name), default=None)
-        return self.last_named.get(name)
+        digest = self.winners.get(name)
+        return None if digest is None else max(at for at in self.positions(digest) if self.names[at] == name)
 
     def by_key(self, digest: str, format: str | None) -> Descriptor | None:
         """The entry the daemon recalls: the first of that digest and format."""

@@ -389,14 +389,14 @@ class DescriptorChecks:
     def check(self, index: ImageIndex, inferred: dict[str, str]) -> list[Finding]:
         """The findings, by position. ``inferred`` are formats of digests whose one packed file tells them."""
         findings: list[Finding] = []
-        before, odd, self._names = self._names, self._odd, index.last_named
+        before, odd, self._names = self._names, self._odd, index.winners
         for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
             if name not in before and not (name is not None and _USUAL_NAME(name)):
                 odd.add(name)
             if name in odd or known_format(format_) is None or not usual_digest(digest):
                 at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
                 findings += self._single(at, format_, name, inferred)
-        if len(index.last_named) < len(index):
+        if len(index.winners) < len(index):
             findings += _repeated(index)
         return sorted(findings, key=lambda finding: finding.position or 0)
 
@@ -439,8 +439,7 @@ def _name_problem(name: str) -> tuple[str, str] | None:
 
 def _repeated(index: ImageIndex) -> Iterator[Finding]:
     """Entries that a later one repeats, and names that a later entry of another digest takes."""
-    winners = {name: index.digests[at] for name, at in index.last_named.items()}
-    identities = [*zip(index.digests, index.formats, index.names, strict=True)]
+    identities, winners = [*zip(index.digests, index.formats, index.names, strict=True)], index.winners
     last: dict[Identity, int] = {identity: position for position, identity in enumerate(identities)}
     for position, (digest, format_, name) in enumerate(identities):
         if last[digest, format_, name] != position:
