@@ -105,7 +105,6 @@ class ImageIndex:
         self._lookups = 0
         self._asked: tuple[str | None, list[int]] = (None, [])
         self._digests: tuple[dict[str, int], dict[str, list[int]]] | None = None
-        self._names: dict[str | None, int] | None = None
         # How many bytes at the beginning are hashed, and the hash of these.
         self._hashed = 0, hashlib.sha256()
 
@@ -147,8 +146,10 @@ class ImageIndex:
         """Where the entry stands that the daemon recalls: the first of that digest and format."""
         return next((at for at in self.positions(digest) if self.formats[at] == format), None)
 
-    def positions(self, digest: str) -> Sequence[int]:
-        """Where the entries of a digest stand, in order."""
+    def positions(self, digest: str, hint: int = -1) -> Sequence[int]:
+        """Where the entries of a digest stand, in order; ``hint`` is where the only one most probably does."""
+        if 0 <= hint < len(self.digests) and self.digests[hint] == digest and digest not in self.repeated:
+            return (hint,)
         if self._asked[0] == digest:
             return self._asked[1]
         if self._digests is None and self._is_asked_little():
@@ -164,6 +165,18 @@ class ImageIndex:
             self._digests = first, others
         first, others = self._digests
         return (first[digest], *others.get(digest, ())) if digest in first else ()
+
+    @cached_property
+    def repeated(self) -> Collection[str]:
+        """The digests that several entries have."""
+        if len(set(self.digests)) == len(self):
+            return ()
+        return {digest for digest, count in Counter(self.digests).items() if count > 1}
+
+    @cached_property
+    def winners(self) -> dict[str | None, str]:
+        """The digest that the daemon resolves each name to: that of the last entry of the name."""
+        return dict(zip(self.names, self.digests, strict=True))
 
     def _is_asked_little(self) -> bool:
         """Whether a look through all of a column is cheaper than a table of it, going by the lookups so far."""
@@ -191,11 +204,10 @@ class ImageIndex:
 
     def position_of_name(self, name: str) -> int | None:
         """Where the entry stands that the daemon resolves: the last of that name."""
-        if self._names is None and self._is_asked_little():
+        if "winners" not in vars(self) and self._is_asked_little():
             return max(_find_all(self.names, name), default=None)
-        if self._names is None:
-            self._names = dict(zip(self.names, range(len(self)), strict=True))
-        return self._names.get(name)
+        digest = self.winners.get(name)
+        return None if digest is None else max(at for at in self.positions(digest) if self.names[at] == name)
 
     def by_key(self, digest: str, format: str | None) -> Descriptor | None:
         """The entry the daemon recalls: the first of that digest and format."""

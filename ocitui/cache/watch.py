@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from .verdict import Condition, Health
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
 _STEP_MS, _DEBOUNCE_MS = 100, 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+# The masks of a process's inotify watches, by the inode; see proc(5), inotify(7).
+_IN_OPEN, _MASKS = 0x20, re.compile(r"ino:(\w+) sdev:\w+ mask:(\w+)")
 
 
 class DirectoryEvents:
@@ -95,7 +98,9 @@ class DirectoryEvents:
 
         # What happened before the watch began is looked for once more.
         self.wake()
-        paths, own = dict.fromkeys([self._directory, self._directory.parent]), str(self._directory)
+        paths, own = [*dict.fromkeys([self._directory, self._directory.parent])], str(self._directory)
+        # When it waits for the first time, it has begun to watch.
+        asyncio.get_running_loop().call_soon(_ignore_opening, paths)
         async for changes in awatch(
             *paths, watch_filter=None, recursive=False, step=_STEP_MS, debounce=_DEBOUNCE_MS, stop_event=self._stop
         ):
@@ -105,6 +110,20 @@ class DirectoryEvents:
                 self._names |= names
             if names or any(path == own for _, path in changes):
                 self._wake.set()
+
+
+def _ignore_opening(paths: Iterable[Path]) -> None:
+    """Have the kernel tell nothing where a file in one of these is opened: watchfiles asks for that and drops it, and
+    each of the 300,000 documents that are read would cost twice as much, and fill the queue of events."""
+    from ctypes import CDLL
+
+    with suppress(OSError, AttributeError):
+        for fd in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):
+                masks = dict(_MASKS.findall(Path(f"/proc/self/fdinfo/{fd}").read_text()))
+                for path in paths:
+                    if mask := int(masks.get(f"{os.stat(path).st_ino:x}", "0"), 16):
+                        CDLL(None).inotify_add_watch(int(fd), os.fsencode(path), mask & ~_IN_OPEN)
 
 
 def _cause(error: BaseException) -> str:

@@ -162,8 +162,7 @@ class Entries:
         name = self.names[position]
         if not name:
             return "never"
-        at = self.index.position_of_name(name)
-        return "wins" if at is not None and self.digests[at] == self.digests[position] else "overruled"
+        return "wins" if self.index.winners[name] == self.digests[position] else "overruled"
 
     def packed(self, position: int) -> int | None:
         """Where the listing has the packed file, as a regular one."""

@@ -1,4 +1,5 @@
-"""Work beside the screen: a thread and event loop of its own, and drawing no more often than a slow line bears."""
+"""Work beside the screen: a thread and event loop of its own, drawing no more often than a slow line bears, and memory
+that threads give back."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from textual.message_pump import MessagePump
@@ -42,6 +44,18 @@ async def run_beside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     threading.Thread(target=lambda: asyncio.run(run()), name="ocitui-look", daemon=True).start()
     return await asyncio.wrap_future(outcome)
+
+
+_M_MMAP_THRESHOLD, _LARGE = -3, 1 << 18  # mallopt(3), bytes
+
+
+def give_memory_back() -> None:
+    """From here on, what is large goes back to the system as soon as it is freed. Left alone, the C library keeps more
+    the larger it was, for each thread: 14 MB of a screen with 100,000 entries."""
+    from ctypes import CDLL
+
+    with suppress(OSError, AttributeError):
+        CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 class Throttle:

@@ -27,6 +27,7 @@ from ocitui.host.daemon import DaemonState, find_daemon
 from ocitui.words.lines import Line
 
 from .actions import BY_NAME
+from .background import give_memory_back
 from .live import LiveCache, LiveChange
 from .settings import ScreenSettings, keep_settings, read_settings, settings_path
 from .terminal import Terminal
@@ -84,6 +85,7 @@ class Session:
         """The core; imported and made after the first frame is painted."""
         from ocitui.cache import PackerCache
 
+        give_memory_back()
         return PackerCache(self.directory, read_only=self.options.read_only, wait=self.options.wait)
 
     @cached_property

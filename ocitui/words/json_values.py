@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, Verdict
     from ocitui.doctor.assessment import Assessment
@@ -76,7 +74,9 @@ def counts_json(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    return msgspec.structs.asdict(verdict)
+    from msgspec.structs import asdict
+
+    return asdict(verdict)
 
 
 def _entry_json(finding: Finding) -> dict[str, Any] | None:
@@ -133,12 +133,14 @@ def _left_json(left: Left) -> dict[str, Any]:
 
 def assessment_json(assessment: Assessment) -> dict[str, Any]:
     """The same as programs read it."""
+    from msgspec.structs import asdict
+
     return {
         "case": assessment.case.value,
         "confidence": assessment.confidence.value,
         "headline": assessment.headline or None,
         "reasons": list(assessment.reasons),
-        "commands": [msgspec.structs.asdict(command) for command in assessment.commands],
+        "commands": [asdict(command) for command in assessment.commands],
         "never": list(assessment.never),
     }
 

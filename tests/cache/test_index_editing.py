@@ -134,6 +134,7 @@ def test_places_are_told_of_digests_keys_names_and_bytes(drawn: Drawn) -> None:
         for one in everything:
             places = [at for at, other in enumerate(everything) if other.digest == one.digest]
             assert [*index.positions(one.digest)] == places
+            assert all([*index.positions(one.digest, hint)] == places for hint in range(-1, len(index) + 1))
             assert index.positions_of({one.key}) == [at for at in places if everything[at].format == one.format]
             named = [at for at, other in enumerate(everything) if other.image_name == one.image_name]
             assert index.position_of_name(one.image_name or "") == named[-1]

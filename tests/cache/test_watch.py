@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -305,6 +306,26 @@ async def test_a_busy_sibling_does_not_wake_it(directory: Path, tmp_path: Path) 
         await stream.has(1)
         assert len(stream.differences) - before <= 3
         assert not any("file" in (one.files or ()) for one in stream.differences)
+
+
+def watched(directory: Path) -> list[int]:
+    """The masks of this process's inotify watches of a directory, by proc(5)."""
+    masks = list[int]()
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+            masks += [int(one, 16) for one in re.findall(rf"ino:{os.stat(directory).st_ino:x} .* mask:(\w+) ", text)]
+    return masks
+
+
+async def test_the_kernel_tells_nothing_of_files_that_are_opened(directory: Path) -> None:
+    opened, written = 0x20, 0x2
+    async with watching(directory) as stream:
+        await until(lambda: bool(watched(directory)), "a watch of the directory")
+        await until(lambda: not any(mask & opened for mask in watched(directory)), "the end of what nobody asked for")
+        assert all(mask & written for mask in watched(directory))
+        rename_over(directory / "index.json", index_of(1))
+        await stream.has(1)
 
 
 @pytest.mark.usefixtures("hasty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -302,6 +303,23 @@ async def test_no_answer_is_left_to_the_shell(tmp_path: Path, line: Line) -> Non
 
 
 # Which driver
+
+
+async def test_what_is_typed_is_waited_for(tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float | None]()
+
+    def watched(reading: list[int], writing: list[int], odd: list[int], pause: float | None) -> object:
+        pauses.append(pause)
+        return select.select(reading, writing, odd, pause)
+
+    monkeypatch.setattr("ocitui.tui.cell_driver.select", watched)
+    async with desk(make_cache(tmp_path / "image", SEVEN), SMALL, driver=RecordedCells) as one:
+        line.type("?")
+        await one.until(lambda: one.top == "HelpScreen", "the help")
+        # Nothing follows that would tell that it is a key.
+        line.type("\x1b")
+        await one.until(lambda: one.top == "MainScreen", "the way back")
+        await one.until(lambda: pauses[-1] is None, "a look that nothing but a key ends")
 
 
 @pytest.mark.parametrize("whole_frames", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -334,21 +334,22 @@ class DescriptorChecks:
     """Checks index after index, quicker where a name was seen before."""
 
     def __init__(self) -> None:
-        self._usual: set[str | None] = set()
+        # The names of the index before, and all that are not as they should be.
+        self._names: Container[str | None] = ()
+        self._odd: set[str | None] = set()
 
     def check(self, index: ImageIndex, inferred: dict[str, str]) -> list[Finding]:
         """The findings, by position. ``inferred`` are formats of digests whose one packed file tells them."""
         findings: list[Finding] = []
-        usual = self._usual
+        before, odd, self._names = self._names, self._odd, index.winners
         for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
-            if name not in usual and name is not None and _USUAL_NAME(name):
-                usual.add(name)
-            if name not in usual or known_format(format_) is None or not usual_digest(digest):
+            if name not in before and not (name is not None and _USUAL_NAME(name)):
+                odd.add(name)
+            if name in odd or known_format(format_) is None or not usual_digest(digest):
                 at = Where(digest=digest, format=format_ or "", name=name or "", position=position)
                 findings += self._single(at, format_, name, inferred)
-        winners = dict(zip(index.names, index.digests, strict=True))
-        if len(winners) < len(index):
-            findings += _repeated(index, winners)
+        if len(index.winners) < len(index):
+            findings += _repeated(index)
         return sorted(findings, key=lambda finding: finding.position or 0)
 
     def _single(self, at: Where, format: str | None, name: str | None, inferred: dict[str, str]) -> Iterator[Finding]:
@@ -369,7 +370,7 @@ class DescriptorChecks:
         elif problem := _name_problem(name):
             yield CATALOGUE[problem[0]].finding(problem[1], **at)
         else:
-            self._usual.add(name)
+            self._odd.discard(name)
 
 
 def _name_problem(name: str) -> tuple[str, str] | None:
@@ -385,9 +386,9 @@ def _name_problem(name: str) -> tuple[str, str] | None:
     return None
 
 
-def _repeated(index: ImageIndex, winners: dict[str | None, str]) -> Iterator[Finding]:
+def _repeated(index: ImageIndex) -> Iterator[Finding]:
     """Entries that a later one repeats, and names that a later entry of another digest takes."""
-    identities = [*zip(index.digests, index.formats, index.names, strict=True)]
+    identities, winners = [*zip(index.digests, index.formats, index.names, strict=True)], index.winners
     last: dict[Identity, int] = {identity: position for position, identity in enumerate(identities)}
     for position, (digest, format_, name) in enumerate(identities):
         if last[digest, format_, name] != position:

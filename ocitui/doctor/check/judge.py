@@ -83,6 +83,7 @@ class Judge:
         self.described: dict[str, Described] = {}
         """Where the index does not tell of entries, what the documents of a digest say whose files are as usual."""
         self._checks = DescriptorChecks()
+        self._index_checked: tuple[ImageIndex | None, dict[str, str]] = (None, {})
         self.late = False
         """Whether the directory is yet to be listed: by `take`, or by `look` when it goes on after its first batch."""
         # Whether the index that was taken last told of entries.
@@ -122,16 +123,15 @@ class Judge:
         self.reading, self.listing = reading, Listing()
         with self._open(self.directory) as files:
             self.listing.refresh(files, _names_of(dict.fromkeys(digests)))
-        self._pending.update(dict.fromkeys(self._take_index(reading)))
+        self._ask_for(self._take_index(reading))
         self.remember()
         self._looked = bytearray(len(self.listing.digests))
 
     @_in_turn
-    def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> set[str]:
+    def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> None:
         """The index as it was read, and the names that may have changed, any of them where it is None.
 
-        Gives the digests that are to be looked at. Raises CacheDirectoryError where the directory cannot be listed;
-        all is then as it was.
+        Raises CacheDirectoryError where the directory cannot be listed; all is then as it was.
         """
         with self._open(self.directory) as files:
             before = self.listing
@@ -139,16 +139,19 @@ class Judge:
                 self.late = False
                 digests = reading.index.digests if reading.index is not None else before.digests
                 self.listing = Listing.read(files, filter(valid_digest, digests), told)
-                stale, kept = dict.fromkeys(self.listing.digests_changed(before)), self._looked_before(before)
+                self._looked = self._looked_before(before)
+                self._ask_for(self.listing.digests_changed(before))
             else:
-                parts, kept = map(part_of, self.listing.refresh(files, names)), self._looked
-                stale = dict.fromkeys(part[0] for part in parts if part is not None)
-        self._looked = kept
-        stale.update(dict.fromkeys(self._take_index(reading)))
-        stale.update(dict.fromkeys(self.remember()))
+                parts = map(part_of, self.listing.refresh(files, names))
+                self._ask_for(part[0] for part in parts if part is not None)
+        self._ask_for(self._take_index(reading))
+        self.remember()
         self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
-        self._pending.update(stale)
-        return set(stale)
+
+    def _ask_for(self, digests: Iterable[str]) -> None:
+        """These are to be looked at."""
+        for digest in digests:
+            self._pending[digest] = None
 
     def _looked_before(self, before: Listing) -> bytearray:
         """How far each digest was looked into, by the rows of the new listing."""
@@ -191,7 +194,7 @@ class Judge:
 
     def _places_of(self, digest: str) -> Sequence[int]:
         """Where the entries of a digest stand, in order; nowhere where the index does not tell of entries."""
-        return () if (index := self.index) is None else index.positions(digest)
+        return () if (index := self.index) is None else index.positions(digest, self.listing.rows.get(digest, -1))
 
     @cached_property
     def named(self) -> bool:
@@ -204,7 +207,7 @@ class Judge:
         """Read what deep checks told the ledger, and what was accepted, where that changed; gives the digests
         concerned, which are looked at again."""
         changed = self.remembered.refresh()
-        self._pending.update(dict.fromkeys(changed))
+        self._ask_for(changed)
         self.accepted.refresh()
         return changed
 
@@ -244,6 +247,9 @@ class Judge:
         for digest in digests:
             self._look_at(files, digest, only)
             self._pending.pop(digest, None)
+        if not digests:
+            # It has the room of all that were in it.
+            self._pending.clear()
         return digests
 
     @property
@@ -253,8 +259,13 @@ class Judge:
 
     def _check_index(self) -> None:
         found: dict[int, list[Finding]] = {}
-        if (index := self.index) is not None:
-            for finding in self._checks.check(index, inferred_formats(self.listing, index)):
+        index = self.index
+        inferred = {} if index is None else inferred_formats(self.listing, index)
+        if self._index_checked == (index, inferred):
+            return
+        self._index_checked = index, inferred
+        if index is not None:
+            for finding in self._checks.check(index, inferred):
                 if finding.position is not None:
                     found.setdefault(finding.position, []).append(finding)
         self._of_index = {position: tuple(findings) for position, findings in found.items()}
@@ -280,7 +291,7 @@ class Judge:
             return [(place, size, None) for place in range(FIRST_PACKED, WIDTH) if modes[at + place]]
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
-            for position in index.positions(digest)
+            for position in index.positions(digest, row)
         ]
 
     def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
@@ -315,7 +326,7 @@ class Judge:
         if not valid_digest(digest):
             return []
         if (index := self.index) is not None:
-            return [(at, index.descriptors[at]) for at in index.positions(digest)]
+            return [(at, index.descriptors[at]) for at in self._places_of(digest)]
         fact = self.listing.get(manifest_name(digest))
         fields = {"mediaType": _MANIFEST_TYPE, "digest": digest, "size": fact.size if fact else 0}
         formats = ({"annotations": {ANNOTATION_PACKED_FORMAT: str(one)}} for one in self.listing.formats(digest))
@@ -483,7 +494,7 @@ class Judge:
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
         with self.turn:
-            self._pending.update(dict.fromkeys(self.remembered.take(ledger)))
+            self._ask_for(self.remembered.take(ledger))
         list(self.look())
 
     def packed_files(self, only: frozenset[Key] | None = None) -> list[PackedFile]:
