@@ -19,7 +19,6 @@ from ocitui.cache.names import PackedFormat
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 from ocitui.text import parse_size, timestamp
 
-from .layout import paragraph
 from .output import (
     CancelledError,
     InterruptedBySignalError,
@@ -28,6 +27,7 @@ from .output import (
     Told,
     ask,
     can_ask,
+    paragraph,
     refuse_read_only,
     reported,
     say,

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ocitui.text import clean, counted, human_size, human_span
 
-from .layout import cell_width, cut, shortened
-from .output import Settings, is_terminal, say
+from .output import Settings, cell_width, cut, is_terminal, say, shortened
 
 if TYPE_CHECKING:
     from ocitui.doctor.check.pacing import Progress

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.cli.layout import cell_width
+from ocitui.cli.output import cell_width
 from ocitui.cli.progress import progress_text
 from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
 from ocitui.text import human_span

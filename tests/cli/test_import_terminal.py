@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cli.layout import cell_width
+from ocitui.cli.output import cell_width
 from ocitui.text import human_size
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, stall

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 import ocitui
 from ocitui.cache import errors
-from ocitui.cli.layout import Column, cell_width, lay_out
-from ocitui.cli.output import ExitCode, status_of
+from ocitui.cli.output import Column, ExitCode, cell_width, lay_out, status_of
 from ocitui.cli.selectors import whole_digest
 from tests.cli.conftest import Ocitui
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocitui.cli.layout import laid_out
+from ocitui.cli.output import laid_out
 from ocitui.doctor.findings import Way
 from ocitui.words.lines import KEYS, OPTIONS, CommandLine, Line, Ways, said
 

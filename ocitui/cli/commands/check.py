@@ -14,7 +14,6 @@ from ocitui.cache import StorageError
 from ocitui.text import counted, human_size, human_span
 from ocitui.words.json_values import finding_json, summary_json
 
-from ..layout import paragraph
 from ..options import (
     DEPTHS,
     byte_size,
@@ -34,6 +33,7 @@ from ..output import (
     Settings,
     UsageProblemError,
     emit_line,
+    paragraph,
     refuse_read_only,
     reported,
     say,

@@ -12,18 +12,20 @@ from ocitui.cache import CacheError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
-from ..layout import Column, lay_out, terminal_width
 from ..options import agree, writing, writing_cache, yes_option
 from ..output import (
     CancelledError,
+    Column,
     ExitCode,
     NoSuchImportError,
     Settings,
     UsageProblemError,
     answer,
     complain,
+    lay_out,
     say,
     status_of,
+    terminal_width,
 )
 from ..selectors import complete_import
 

@@ -15,9 +15,8 @@ from ocitui.cache.files import known_format
 from ocitui.text import human_size, short_digest
 
 from ..import_options import source_argument, source_options
-from ..layout import Column, lay_out, terminal_width
 from ..options import FORMATS, cache_of, reading, run_async
-from ..output import ExitCode, Settings, answer
+from ..output import Column, ExitCode, Settings, answer, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor

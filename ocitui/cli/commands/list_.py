@@ -12,9 +12,8 @@ from ocitui.cache.files import INDEX_NAME
 from ocitui.text import human_age, human_size, short_digest
 from ocitui.words.json_values import entry_json
 
-from ..layout import Column, lay_out, terminal_width
 from ..options import ended_by_signals, reading
-from ..output import ExitCode, Settings, emit_list, say, say_lines
+from ..output import Column, ExitCode, Settings, emit_list, lay_out, say, say_lines, terminal_width
 from ..selectors import filter_option, judged_entries, passing
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from ocitui.cache.files import check_directory
 from ocitui.text import human_size, timestamp
 from ocitui.words.json_values import transaction_json
 
-from ..layout import Column, lay_out, terminal_width
 from ..options import cache_of, reading, run_async, tell_notes
-from ..output import ExitCode, Settings, answer, entry_count, file_count
+from ..output import Column, ExitCode, Settings, answer, entry_count, file_count, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction

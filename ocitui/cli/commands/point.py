@@ -10,9 +10,8 @@ import click
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
 from ocitui.cache.names import find_entry
 
-from ..layout import paragraph, shortened
 from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import ExitCode, Settings, answer, tell_done
+from ..output import ExitCode, Settings, answer, paragraph, shortened, tell_done
 from ..selectors import complete_digest, complete_entry
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from ocitui.text import counted
 from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
 from ..import_options import complete_source, registry_options
-from ..layout import Column, laid_out, lay_out, paragraph, text_width
 from ..options import (
     TRIES,
     agree,
@@ -33,7 +32,18 @@ from ..options import (
     writing_cache,
     yes_option,
 )
-from ..output import ExitCode, Settings, UsageProblemError, answer, say
+from ..output import (
+    Column,
+    ExitCode,
+    Settings,
+    UsageProblemError,
+    answer,
+    laid_out,
+    lay_out,
+    paragraph,
+    say,
+    text_width,
+)
 from ..progress import doctor_text, line_shown
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 

@@ -15,7 +15,6 @@ from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
 
-from ..layout import paragraph, shortened
 from ..options import (
     agree,
     cache_of,
@@ -28,7 +27,7 @@ from ..options import (
     writing_cache,
     yes_option,
 )
-from ..output import ExitCode, Settings, UsageProblemError, answer, tell_done
+from ..output import ExitCode, Settings, UsageProblemError, answer, paragraph, shortened, tell_done
 from ..selectors import complete_trashed
 
 if TYPE_CHECKING:

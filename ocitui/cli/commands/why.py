@@ -10,9 +10,8 @@ import click
 from ocitui.cache import PackedFormat
 from ocitui.cache.files import check_directory, known_format
 
-from ..layout import paragraph
 from ..options import FORMATS, cache_of, place, reading, run_async
-from ..output import ExitCode, Settings, answer
+from ..output import ExitCode, Settings, answer, paragraph
 from ..selectors import complete_entry
 
 if TYPE_CHECKING:
