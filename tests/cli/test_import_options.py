@@ -14,7 +14,7 @@ import pytest
 from ocitui.cache import PackedFormat
 from ocitui.cli import import_options
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
-from ocitui.cli.import_requests import import_request, read_request
+from ocitui.cli.import_run import import_request, read_request
 from ocitui.cli.options import byte_size
 from ocitui.cli.output import UsageProblemError
 from ocitui.importing.errors import SourceError

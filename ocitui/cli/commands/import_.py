@@ -37,8 +37,7 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     """
     from ocitui.importing.requests import unfinished
 
-    from ..import_requests import import_request
-    from ..import_run import carry_out, imported_json, imported_lines
+    from ..import_run import carry_out, import_request, imported_json, imported_lines
 
     writing_cache(settings, "import an image")
     request = import_request(**typed)

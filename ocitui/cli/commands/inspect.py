@@ -39,7 +39,7 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
     """
     from ocitui.importing.inspect import inspect_source
 
-    from ..import_requests import read_request
+    from ..import_run import read_request
 
     request = read_request(**typed)
 

@@ -207,7 +207,7 @@ async def _options(settings: Settings, asked: AskedRepair, report: Report) -> Re
     from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.steps import RepairOptions
 
-    from ..import_requests import REGISTRY_ONLY, read_request
+    from ..import_run import REGISTRY_ONLY, read_request
 
     # Those that --adopt and --name may tell by their beginning.
     digests = [finding.digest for finding in report.findings if finding.digest]
