@@ -18,7 +18,7 @@ stands and decodes it when it is asked for; `tui.live` has the judge look at wha
 rows to draw.
 
 How a deletion is made: `cli.commands.delete`, or the screen's plan, asks `cache.PackerCache` for a plan and, once that
-is confirmed, to carry it out; `cache.deleting` makes a `Change` of it; `cache.transactions` records it, moves the files
+is confirmed, to carry it out; `cache.changes` makes a `Change` of it; `cache.transactions` records it, moves the files
 to the trash (`cache.file_steps`), publishes the index (`cache.publish`) and marks the record done. After a crash the
 next writer finishes it or rolls it back; `cache.undoing` makes the change that reverses it.
 """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .cache import PackerCache as PackerCache
     from .cache import Preparation as Preparation
     from .changes import Change as Change
+    from .changes import DeletePlan as DeletePlan
     from .changes import Discard as Discard
     from .changes import IndexEdit as IndexEdit
     from .changes import IndexReplacement as IndexReplacement
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from .changes import new_index as new_index
     from .changes import see as see
     from .changes import see_index as see_index
-    from .deleting import DeletePlan as DeletePlan
     from .descriptors import ANNOTATION_IMAGE_NAME as ANNOTATION_IMAGE_NAME
     from .descriptors import ANNOTATION_PACKED_FORMAT as ANNOTATION_PACKED_FORMAT
     from .descriptors import ANNOTATION_REFERENCE as ANNOTATION_REFERENCE

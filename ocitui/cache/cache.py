@@ -25,8 +25,7 @@ from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch
 
 if TYPE_CHECKING:
-    from .changes import Change
-    from .deleting import DeletePlan
+    from .changes import Change, DeletePlan
     from .journal import Journal, RefusedFiles
     from .records import Identity
     from .trash import EmptiedTrash, TrashedFile
@@ -252,7 +251,7 @@ class PackerCache:
 
     async def plan_delete(self, keys: Collection[Key]) -> DeletePlan:
         """What `delete` would do. Raises NoSuchEntryError."""
-        from .deleting import make_plan
+        from .changes import make_plan
 
         def act(index: ImageIndex) -> DeletePlan:
             with storage_errors("look at the files"), Folder.open(self.directory) as root:
@@ -266,7 +265,7 @@ class PackerCache:
         With ``plan``, only what it says: PlanChangedError where that would be different by now. Raises
         NoSuchEntryError, CorruptIndexError, LockedError, ConflictError, ReadOnlyError, StorageError.
         """
-        from .deleting import deletion
+        from .changes import deletion
         from .transactions import About, make
 
         wanted = tuple(keys)

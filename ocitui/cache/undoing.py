@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import records
-from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
-from .deleting import deletion
+from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen, deletion
 from .descriptors import Descriptor
 from .disk import storage_errors
 from .edits import Edit, Gaps, needed, positions, removals

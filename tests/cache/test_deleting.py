@@ -160,7 +160,7 @@ async def test_a_plan_of_many_entries_lists_the_directory_once(
     keys, cache = [key(0), key(1), key(1, "erofs"), key(2)], PackerCache(directory)
     (directory / f"{key(2)[0]}.squashfs").unlink()
     few = await cache.plan_delete(keys)
-    monkeypatch.setattr("ocitui.cache.deleting._MANY", 0)
+    monkeypatch.setattr("ocitui.cache.changes._MANY", 0)
     listed, names = list[Path](), Folder.names
 
     def list_names(folder: Folder) -> list[str]:

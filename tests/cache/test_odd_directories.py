@@ -233,7 +233,7 @@ def test_as_a_user_who_may_not(locked: str, directory: Path, open_path: Path) ->
 
 UNPRIVILEGED = """
 import asyncio, os, sys
-import ocitui.cache.deleting, ocitui.cache.transactions, ocitui.cache.watch
+import ocitui.cache.changes, ocitui.cache.transactions, ocitui.cache.watch
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, Transaction
 async def main(directory, digest, format):
     await asyncio.to_thread(os.getuid)

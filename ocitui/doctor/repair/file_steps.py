@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from ocitui.cache import CacheError, ChangeMode, Document, DocumentError, FileKind, ImageName, Insert
-from ocitui.cache.deleting import discardable
+from ocitui.cache.changes import discardable
 from ocitui.cache.descriptors import ANNOTATION_PACKED_FORMAT, Descriptor
 from ocitui.cache.disk import Folder
 from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
