@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .errors import StorageError as StorageError
     from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
     from .files import FileKind as FileKind
+    from .files import PackedFormat as PackedFormat
     from .index import EntryKey as EntryKey
     from .index import ImageIndex as ImageIndex
     from .index import examine_index as examine_index
@@ -67,7 +68,6 @@ if TYPE_CHECKING:
     from .lookup import Reason as Reason
     from .lookup import ResolvedImage as ResolvedImage
     from .names import ImageName as ImageName
-    from .names import PackedFormat as PackedFormat
     from .records import ChangeMode as ChangeMode
     from .records import Transaction as Transaction
     from .records import TransactionKind as TransactionKind
@@ -84,8 +84,10 @@ if TYPE_CHECKING:
 _NAMES = {
     "backups": "Backup keep_backup keep_corrupt late_updates list_backups next_number read_backup transactions_since",
     "cache": "PackerCache Preparation",
-    "changes": ("Change Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index see see_index"),
-    "deleting": "DeletePlan",
+    "changes": (
+        "Change DeletePlan Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index see "
+        "see_index"
+    ),
     "descriptors": "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor",
     "documents": "Document ImageConfiguration ImageManifest Platform",
     "errors": (
@@ -94,11 +96,11 @@ _NAMES = {
         "InvalidPackedImageError LockedError NoSuchEntryError NoSuchTransactionError PlanChangedError "
         "ReadOnlyError StorageError"
     ),
-    "files": "DEFAULT_DIRECTORY FileKind",
+    "files": "DEFAULT_DIRECTORY FileKind PackedFormat",
     "index": "EntryKey ImageIndex examine_index judge_index",
     "listing": "Entry",
     "lookup": "Explanation PackedImage Reason ResolvedImage",
-    "names": "ImageName PackedFormat",
+    "names": "ImageName",
     "records": "ChangeMode Transaction TransactionKind TransactionState",
     "trash": "EmptiedTrash TrashedFile",
     "verdict": "Condition Health IndexOutcome Verdict",

@@ -15,11 +15,11 @@ from . import lookup
 from .descriptors import Descriptor
 from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
-from .files import config_name, manifest_name, read_regular, regular_file, usable_digest
+from .files import PackedFormat, config_name, manifest_name, read_regular, regular_file, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, look, read_once, read_patiently, refuse_link
 from .listing import CacheFiles, Entry, Listing, list_entries
 from .lookup import Explanation, PackedImage, ResolvedImage
-from .names import ImageName, PackedFormat
+from .names import ImageName
 from .records import Transaction, TransactionKind, TransactionState
 from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch

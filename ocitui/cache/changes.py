@@ -23,9 +23,8 @@ from .descriptors import Descriptor
 from .disk import Folder
 from .edits import Edit
 from .errors import DocumentError, NoSuchEntryError, PlanChangedError
-from .files import INDEX_NAME, config_name, known_format, manifest_name, packed_name, usable_digest
+from .files import INDEX_NAME, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, Key
-from .names import PackedFormat
 from .records import ChangeMode
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from .descriptors import Descriptor
+from .files import PackedFormat
 from .index import ImageIndex, Key, Placement
 from .listing import SUFFIXES
-from .names import PackedFormat
 from .records import RecordedDescriptor, neighbour_of
 
 Gaps = tuple[bytes, bytes]

@@ -16,7 +16,15 @@ from typing import BinaryIO
 from ocitui.directory import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
 
 from .errors import CacheDirectoryError, StorageError
-from .names import PackedFormat
+
+
+class PackedFormat(StrEnum):
+    """A packed format; its value is the file's extension and the value of the format annotation."""
+
+    SQUASHFS = "squashfs"
+    EROFS = "erofs"
+    TAR = "tar"
+
 
 INDEX_NAME = "index.json"
 OWN_NAME = ".ocitui"

@@ -27,6 +27,7 @@ from .files import (
     USUAL_DIGEST,
     FileIdentity,
     FileKind,
+    PackedFormat,
     bounded,
     check_directory,
     config_name,
@@ -36,7 +37,6 @@ from .files import (
     valid_digest,
 )
 from .index import EntryKey, entry_keys
-from .names import PackedFormat
 
 SUFFIXES: dict[str, FileKind | PackedFormat] = {
     manifest_name("")[1:]: FileKind.MANIFEST,

@@ -12,9 +12,9 @@ import msgspec
 from .descriptors import Descriptor
 from .documents import Document, ImageConfiguration, ImageManifest
 from .errors import DocumentError
-from .files import FileKind, file_names, read_regular, regular_file, usable_digest
+from .files import FileKind, PackedFormat, file_names, read_regular, regular_file, usable_digest
 from .index import ImageIndex
-from .names import ImageName, PackedFormat
+from .names import ImageName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,15 @@
-"""Image names, parsed and printed as krata does, the formats an image is packed in, and how an operator names an entry
-by them."""
+"""Image names, parsed and printed as krata does, and how an operator names an entry by them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple
 
 from .errors import AmbiguousDigestError, InvalidNameError
+from .files import PackedFormat
 
 DEFAULT_HOSTNAME = "mirror.gcr.io"
 DEFAULT_NAMESPACE = "library/"
@@ -76,14 +75,6 @@ def _split_name(text: str) -> tuple[str, str | None, str | None]:
         return name, None, None
     reference, has_digest, digest = rest.partition("@")
     return name, reference, digest if has_digest else None
-
-
-class PackedFormat(StrEnum):
-    """A packed format; its value is the file's extension and the value of the format annotation."""
-
-    SQUASHFS = "squashfs"
-    EROFS = "erofs"
-    TAR = "tar"
 
 
 LEAST_DIGITS = 4

@@ -17,8 +17,7 @@ from pathlib import Path
 import msgspec
 
 from .errors import StorageError
-from .files import open_bounded
-from .names import PackedFormat
+from .files import PackedFormat, open_bounded
 
 BLOCK = 512
 _ZERO = bytes(BLOCK)

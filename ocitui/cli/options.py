@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from ocitui.cache import PlanChangedError
-from ocitui.cache.names import PackedFormat
+from ocitui.cache.files import PackedFormat
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 from ocitui.text import parse_size, timestamp
 

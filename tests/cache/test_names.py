@@ -10,7 +10,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ocitui.cache.errors import AmbiguousDigestError, CacheError, InvalidNameError
-from ocitui.cache.names import DEFAULT_HOSTNAME, ImageName, PackedFormat, find_entry
+from ocitui.cache.files import PackedFormat
+from ocitui.cache.names import DEFAULT_HOSTNAME, ImageName, find_entry
 from tests.tools import recorded
 
 # Texts out of the characters that mean something, so that most of them do.
