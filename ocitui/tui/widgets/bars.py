@@ -30,6 +30,7 @@ R = TypeVar("R")
 
 Part = Cell | str
 """A text, and what it is drawn for where that is not plain."""
+RULE, _LONGEST_RULE = "─", 1000
 _WIDER, _NEARLY_FULL = 100, 0.9
 
 
@@ -145,10 +146,19 @@ class KeyBar(Bar):
     """The keys that apply now, the most useful first."""
 
 
-class TabBar(Bar):
-    """The names of the pane's tabs, in a rule."""
+class RuleBar(Bar):
+    """A rule, and what stands in it."""
 
     ellipsis = ""
+
+    def part(self, *parts: Part, end: str = "") -> None:
+        """Begin with these, and end with a text that recedes."""
+        right: list[Part] = [(end, "muted"), (RULE, "faint")] if end else []
+        self.show([(RULE * 2, "faint"), *parts, (RULE * _LONGEST_RULE, "faint")], right=right)
+
+
+class TabBar(RuleBar):
+    """The names of the pane's tabs."""
 
 
 def draw_frame(screen: SessionScreen[R], subject: str = "") -> None:
