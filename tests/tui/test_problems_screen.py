@@ -12,10 +12,9 @@ from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
-from ocitui.tui.screens.problems import ProblemsScreen
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
-from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk
 
 pytestmark = pytest.mark.slow
 
@@ -39,13 +38,6 @@ def wait_while(held: list[bool], stop: Stop) -> frozenset[str]:
 
 def rows(one: Desk) -> list[str]:
     return [row.text for row in one.app.screen.query_one(PickList).rows]
-
-
-def codes(one: Desk) -> list[str]:
-    """What was found, row by row; a rule parts them."""
-    screen = one.app.screen
-    assert isinstance(screen, ProblemsScreen)
-    return [row.text if row.rule else row.findings[0].code for row in screen.rows.values()]
 
 
 def coverage(one: Desk) -> str:

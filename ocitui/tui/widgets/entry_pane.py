@@ -201,7 +201,8 @@ class EntryPane(Vertical):
         if tab == "summary":
             from ..summary import summarize
 
-            return await asyncio.to_thread(summarize, self._directory, entry)
+            found = await self._findings_of(entry) if entry.state.bad else ()
+            return await asyncio.to_thread(summarize, self._directory, entry, found or ())
         if tab == "history":
             return await self._history_of(entry)
         from ocitui.words.findings import entry_problem_lines
