@@ -147,18 +147,14 @@ class KeyBar(Bar):
 
 
 class RuleBar(Bar):
-    """A rule, and what stands in it."""
+    """A rule, and what stands in it and below it."""
 
     ellipsis = ""
 
-    def part(self, *parts: Part, end: str = "") -> None:
+    def part(self, *parts: Part, below: Sequence[Sequence[Part]] = (), end: str = "") -> None:
         """Begin with these, and end with a text that recedes."""
         right: list[Part] = [(end, "muted"), (RULE, "faint")] if end else []
-        self.show([(RULE * 2, "faint"), *parts, (RULE * _LONGEST_RULE, "faint")], right=right)
-
-
-class TabBar(RuleBar):
-    """The names of the pane's tabs."""
+        self.show([(RULE * 2, "faint"), *parts, (RULE * _LONGEST_RULE, "faint")], *below, right=right)
 
 
 def draw_frame(screen: SessionScreen[R], subject: str = "") -> None:
@@ -301,7 +297,7 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
     if verdict is not None and (not verdict.sound or health.condition is Condition.MISSING):
         short = verdict.consequence.partition(":")[0].removeprefix("the daemon ")
         longer = f"{act}: it {short}" if assessment is not None and assessment.case == "stopped" else act
-        act = (longer if cell_len(longer) <= room else act) or f"if it started now, {verdict.consequence}"
+        act = (longer if cell_len(longer) <= room else act) or f"started now, kratad {short}"
     keys: list[tuple[str, str]] = []
     if health.condition is Condition.CORRUPT:
         keys = [("m", "mends it"), ("v", "shows where it breaks")]

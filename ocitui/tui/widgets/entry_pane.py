@@ -16,7 +16,7 @@ from textual.timer import Timer
 
 from ocitui.text import clean, short_digest
 
-from .bars import Bar, Part, TabBar
+from .bars import Bar, Part, RuleBar
 from .entry_columns import SEVERITIES
 from .lines import Line, LinesView, cut
 
@@ -77,7 +77,7 @@ class EntryPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Bar(id="which")
-        yield TabBar()
+        yield RuleBar()
         yield LinesView(id="summary")
         yield LinesView(id="problems")
         yield LinesView(id="history")
@@ -156,7 +156,7 @@ class EntryPane(Vertical):
             tabs += [" "] if width >= _ROOM_FOR_NAMES else []
         # Beside the table there is no room for it, and it stands in the status line.
         right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if width >= _ROOM_FOR_NAMES else []
-        self.query_one(TabBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
+        self.query_one(RuleBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
 
     def on_descendant_focus(self) -> None:
         self.add_class("-focus")
