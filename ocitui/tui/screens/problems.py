@@ -99,7 +99,7 @@ class ProblemRow(PickRow):
             return [*cells, (f"{clean(self.text)}  ", "plain"), (self.right, "muted")]
         text: Role = "muted" if self.kind == "muted" else "plain"
         cells += name_cells(self.text, name, role if self.kind == "bad" else text)
-        cells += [(f" {format_text(self.findings[0].format, format_)} ", "muted"), (fit(clean(self.right), seen), text)]
+        cells += [(f" {format_text(self.findings[0].format, format_)} ", text), (fit(clean(self.right), seen), text)]
         cells += [(f" {fit(self.source, source)}", "muted" if self.source == _NONE else "good")] if source else []
         return [*cells, *([(f" {fit(devices_text(self.used), used)}", "zone")] if used else ())]
 
