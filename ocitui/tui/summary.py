@@ -136,13 +136,11 @@ def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line])
 
 def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
     """The loop devices that hold the packed file, or held one of its name that is deleted by now."""
-    uses = users_of(directory).get(names.get(FileKind.PACKED, ""), [])
-    for use in uses:
+    for use in users_of(directory).get(names.get(FileKind.PACKED, ""), []):
         parts = ["read-only" if use.read_only else "read-write"]
         parts += [f"mounted at {mount}" for mount in use.mounts] + [f"under {holder}" for holder in use.holders]
         parts += ["holds a deleted file of this name, which can be read back"] if use.deleted else []
-        text = f"{use.device}, {', '.join(parts)}"
-        yield Line(text, "used by", "bad" if use.deleted else "plain")
+        yield Line(f"{use.device}, {', '.join(parts)}", "used by", "bad" if use.deleted else "plain")
 
 
 def _file_type(mode: int) -> str:
@@ -160,8 +158,9 @@ def _image(entry: JudgedEntry, manifest: ImageManifest | None, config: ImageConf
     if config is not None and config.author:
         yield Line(config.author, "author")
     if manifest is not None:
-        layers = manifest.layers
-        yield Line(f"{len(layers)}, {human_size(sum(layer.size for layer in layers))} compressed", "layers")
+        yield Line(
+            f"{len(manifest.layers)}, {human_size(sum(one.size for one in manifest.layers))} compressed", "layers"
+        )
 
 
 def _since(created: str | None) -> str:
@@ -217,11 +216,10 @@ def _runtime(config: ContainerConfig | None) -> Iterator[Line]:
     if config is None:
         return
     runs = [" ".join(words) for words in (config.entrypoint, config.cmd) if words]
-    user, directory = config.user, config.working_dir
     scalars = (
         ("runs", " ".join(runs)),
-        ("as", f"{user} in {directory}" if user and directory else user),
-        ("in", "" if user else directory),
+        ("as", " in ".join(filter(None, (config.user, config.working_dir))) if config.user else ""),
+        ("in", "" if config.user else config.working_dir),
         ("env", "  ".join(config.env or ())),
         ("ports", " ".join(config.exposed_ports or ())),
         ("volumes", " ".join(config.volumes or ())),

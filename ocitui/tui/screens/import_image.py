@@ -133,6 +133,7 @@ def _size(text: str) -> int | None:
     return size
 
 
+Missing = dict[PackedFormat, str]
 _FIELDS = (SOURCE, *BASIC, *ADVANCED)
 _HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
@@ -163,7 +164,7 @@ class ImportScreen(FullScreen[str | None]):
         self._seen: tuple[str, ...] = ()
         self._request: ImportRequest | None = None
         self._standing = Standing()
-        self._missing: dict[PackedFormat, str] = {}
+        self._missing: Missing = {}
         self._name_is_ours = True
 
     # The fields
@@ -410,11 +411,7 @@ def image_rows(inspection: Inspection) -> list[PickRow]:
 
 
 def preview_lines(
-    inspection: Inspection,
-    standing: Standing,
-    request: ImportRequest,
-    missing: dict[PackedFormat, str],
-    free: int | None = None,
+    inspection: Inspection, standing: Standing, request: ImportRequest, missing: Missing, free: int | None = None
 ) -> list[Line]:
     """All that is to be known before `y`; ``free`` is how many bytes the disk has."""
     lines: list[Line] = []

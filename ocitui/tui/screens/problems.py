@@ -145,9 +145,6 @@ class Around:
         held = self.users.get(finding.file, "") if finding.code == "file-missing" else ""
         return "trash" if finding.file in self.trashed else devices_text(held) or _NONE
 
-    def used(self, finding: Finding) -> str:
-        return self.users.get(f"{finding.digest}.{finding.format}", "")
-
 
 def problem_rows(findings: Sequence[Finding], around: Around) -> list[ProblemRow]:
     """The rows for findings that are in order: a rule for each severity, and below it what was found; where several are
@@ -168,8 +165,7 @@ def problem_rows(findings: Sequence[Finding], around: Around) -> list[ProblemRow
 
 def _subject(finding: Finding, names: Mapping[str, str]) -> str:
     """Its entry, or its file where it is of none; the format has a column."""
-    named = _named(finding, names)
-    return named.name or entry_text(finding).removesuffix(f" {finding.format}")
+    return _named(finding, names).name or entry_text(finding).removesuffix(f" {finding.format}")
 
 
 def _rows(
@@ -184,8 +180,8 @@ def _rows(
         seen[fingerprint] += 1
         text = f"{_INDENT if many else ''}{_subject(one, around.names)}"
         shade, right = ("muted", f"acknowledged: {one.seen}") if one.acknowledged else (tone(one), one.seen)
-        key, more = f"{fingerprint} {seen[fingerprint]}", {"source": around.source(one), "used": around.used(one)}
-        yield make(key, text, right, shade, findings=(one,), **more)
+        more = {"source": around.source(one), "used": around.users.get(f"{one.digest}.{one.format}", "")}
+        yield make(f"{fingerprint} {seen[fingerprint]}", text, right, shade, findings=(one,), **more)
     if rest := same[_MOST:]:
         text, right = f"{_INDENT}and {len(rest)} more", "the heading is for all"
         yield make(f"{kind}\0more", text, right, "muted", findings=rest, heading=True)
@@ -386,13 +382,11 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     @on(PickList.Picked)
     def _picked(self) -> None:
-        row = self.row
-        if row is not None and not row.heading and row.findings[0].digest:
+        if (row := self.row) is not None and not row.heading and row.findings[0].digest:
             self.dismiss(row.findings[0])
 
     def action_mend(self) -> None:
-        row = self.row
-        if row is not None:
+        if (row := self.row) is not None:
             self._open_repair(frozenset(one.fingerprint for one in row.findings))
 
     def action_mend_all(self) -> None:
@@ -412,8 +406,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._throttle.ask()
 
     def action_acknowledge(self) -> None:
-        row = self.row
-        if row is None:
+        if (row := self.row) is None:
             return
         if self.session.live.read_only:
             self.say(f"Acknowledge: {self.session.live.read_only}")
