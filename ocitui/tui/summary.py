@@ -158,9 +158,8 @@ def _image(entry: JudgedEntry, manifest: ImageManifest | None, config: ImageConf
     if config is not None and config.author:
         yield Line(config.author, "author")
     if manifest is not None:
-        yield Line(
-            f"{len(manifest.layers)}, {human_size(sum(one.size for one in manifest.layers))} compressed", "layers"
-        )
+        size = sum(layer.size for layer in manifest.layers)
+        yield Line(f"{len(manifest.layers)}, {human_size(size)} compressed", "layers")
 
 
 def _since(created: str | None) -> str:

@@ -27,7 +27,7 @@ _WALKS: list[list[tuple[str, str, str]]] = [
     [("p", "p", "\u203a problems"), ("", "j", "sq"), ("", "M", "\u203a repair"), ("", "o", "Ask registries")],
     [("w", "w", "\u203a why")],
     [("question_mark", "?", "\u203a help"), ("", "\t", "")],
-    [("", "1", "resolves"), ("", "2", "schemaVersion"), ("", "3", ""), ("", "5", "config-unparsable"), ("", "6", "History")],
+    [("", "1", "resolves"), ("", "2", "schemaVersion"), ("", "3", ""), ("", "5", "config-unparsable"), ("", "6", "")],
     [("", "\r", "registry.example.com/fleet"), ("", "]", ""), ("", "]", "")],
     [("", "\\", ""), ("", "\\", ""), ("", "\\", ""), (">", ">", ""), ("<", "<", "")],
     [("", "r", "\u203a resolve")],

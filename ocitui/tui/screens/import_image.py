@@ -257,7 +257,6 @@ class ImportScreen(FullScreen[str | None]):
         self._throttle.ask()
 
     def _draw_jobs(self) -> None:
-        """What is under way meanwhile."""
         active = self.session.imports.active if self.session.has_imports else []
         self.set_class(bool(active), "-busy")
         lines = [_job_parts(job, self.app.size.width) for job in active[:_MOST_JOBS]]
