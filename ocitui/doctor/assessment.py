@@ -454,11 +454,12 @@ def _ocitui(facts: TimelineFacts, command: str, *options: str) -> str:
     return shlex.join(["ocitui", command, *here, *options])
 
 
+# What to do comes first: where there is no room, the reason is cut.
 HEADLINES = {
     Case.IN_STEP: "",
     Case.MEMORY_GOOD: "do not restart kratad: its memory is good; mend now, then have it store",
-    Case.MEMORY_EMPTIED: "kratad has lost the entries too: stop it, mend the index, start it",
-    Case.HUNG: "kratad answers no more: mend the index, then restart it",
+    Case.MEMORY_EMPTIED: "stop kratad, mend the index, start it: it has lost the entries too",
+    Case.HUNG: "mend the index, then restart kratad: it answers no more",
     Case.STOPPED: "mend the index before kratad is started",
 }
 _PROCEDURES: dict[Case, Callable[[TimelineFacts], Procedure]] = {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,34 +27,35 @@ from ocitui.cache import (
 from ocitui.cache.documents import BlobDescriptor, ContainerConfig, HistoryItem
 from ocitui.cache.files import read_regular
 from ocitui.doctor.entries import JudgedEntry
-from ocitui.doctor.findings import Depth
+from ocitui.doctor.findings import Depth, EntryState, Finding, in_order
 from ocitui.host.loop_devices import users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
 
 from .widgets.entry_columns import GOOD, SEVERITIES, UNKNOWN
-from .widgets.lines import Line, heading
+from .widgets.lines import Kind, Line, heading
 
 T = TypeVar("T")
 LARGEST_PARSED = 4 << 20
 """Bytes of a document up to which the screen has it judged: a parser holds every other thread up."""
 
 
-def summarize(directory: Path, entry: JudgedEntry) -> list[Line]:
-    """The summary's lines; reads the two documents and looks at the three files."""
+def summarize(directory: Path, entry: JudgedEntry, findings: Sequence[Finding]) -> list[Line]:
+    """The summary's lines, in groups; reads the two documents and looks at the three files. ``findings`` are those of
+    the entry."""
     names = entry.descriptor.files
     manifest, no_manifest = _read(directory, names.get(FileKind.MANIFEST), lambda raw: Document.manifest(raw).value)
     config, no_config = _read(directory, names.get(FileKind.CONFIG), lambda raw: Document.config(raw).value)
     unread = [Line(why, label, "bad") for label, why in (("manifest", no_manifest), ("config", no_config)) if why]
-    return [
-        *_identity(entry),
-        *unread,
-        *_files(directory, names),
-        *_users(directory, names),
-        *_image(entry, manifest, config),
-        *_runtime(config.config if config else None),
-        *_annotations(entry),
-        *_layers(manifest, config),
-    ]
+    groups: tuple[Iterable[Line], ...] = (
+        [*_identity(entry, findings), *_users(directory, names), Line(entry.digest.removeprefix("sha256:"), "digest")],
+        [*_files(directory, names, [*unread, *_checked(entry.state)]), *_image(entry, manifest, config)],
+        _runtime(config.config if config else None),
+        _told("labels", (config and config.config and config.config.labels) or {}),
+        _annotations(entry),
+        _layers(manifest, config),
+    )
+    lines = [line for group in groups for line in (Line(), *group)]
+    return [line for line, after in pairwise([*lines, Line()]) if line != after][1:]
 
 
 def _read(directory: Path, name: str | None, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
@@ -72,73 +76,71 @@ def _read(directory: Path, name: str | None, parse: Callable[[bytes], T]) -> tup
         return None, f"{error}; the daemon fails on it"
 
 
-def _identity(entry: JudgedEntry) -> Iterator[Line]:
-    descriptor = entry.descriptor
-    yield _state(entry)
-    yield Line(descriptor.image_name or "none: it cannot be resolved, only recalled", "name")
-    yield Line(_RESOLVES[entry.resolves], "resolves", "plain" if entry.resolves == "wins" else "muted")
-    yield Line(entry.digest, "digest")
+def _identity(entry: JudgedEntry, findings: Sequence[Finding]) -> Iterator[Line]:
+    """The state's word and what the worst finding is about, and where its name leads."""
+    state = entry.state
+    if state.severity is not None:
+        sign, role = SEVERITIES[state.severity]
+        seen = next((f": {one.seen}" for one in in_order(findings) if one.severity is state.severity), "")
+        yield Line(f"{sign} {state.word}{seen}", "state", "bad" if role == "bad" else "warn")
+    elif state.ok:
+        yield Line(f"{GOOD} {state.word}", "state", "plain" if state.first_seen else "good")
+    else:
+        looked = "its header was not looked at" if state.depth else "not looked into yet"
+        yield Line(f"{UNKNOWN} {looked}", "state", "muted")
+    name = entry.descriptor.image_name
+    kind: Kind = "plain" if entry.resolves == "wins" else "muted"
+    yield Line((_RESOLVES[entry.resolves] if name else _NAMELESS).format(name), "resolves", kind)
     if not entry.format:
         yield Line("none: no lookup finds it", "format")
 
 
+_NAMELESS = "– it has no name; only its digest leads to it"
 _RESOLVES = {
-    "wins": "▲ its name leads to it",
-    "overruled": "▽ a later entry has its name; only its digest leads to it",
-    "never": "– no name leads to it",
+    "wins": "▲ {} leads to it",
+    "overruled": "▽ a later entry has {}; only its digest leads to it",
+    "never": "– {} leads to nothing; only its digest leads to it",
 }
 
 
-def _state(entry: JudgedEntry) -> Line:
-    """The state's word, and how deep that rests."""
-    state = entry.state
-    if state.severity is not None:
-        sign, role = SEVERITIES[state.severity]
-        return Line(f"{sign} {state.word}", "state", "bad" if role == "bad" else "warn")
-    if state.depth is None:
-        return Line(f"{UNKNOWN} not looked into yet", "state", "muted")
-    if state.depth is Depth.DEEP and state.checked is not None:
-        read = f"all bytes were read and found sound, {timestamp(state.checked)}"
-        if state.first_seen:
-            read = f"first seen: no earlier hash to compare with; all bytes were read, {timestamp(state.checked)}"
-        return Line(f"{GOOD} {state.word}: {read}", "state", "plain" if state.first_seen else "good")
-    if state.ok:
-        return Line(f"{GOOD} {state.word}: its header was looked at", "state", "good")
-    return Line(f"{UNKNOWN} its header was not looked at", "state", "muted")
+def _checked(state: EntryState) -> Iterator[Line]:
+    """How deep the state rests."""
+    if state.checked is not None:
+        new = "first seen: no earlier hash to compare with; all bytes were read"
+        read = new if state.first_seen else "all bytes were read and found sound"
+        yield Line(f"{read}, {age_of(state.checked)} ago, {timestamp(state.checked)}", "checked")
+    elif state.depth is not None:
+        yield Line(state.depth if state.depth is Depth.DEEP else f"{state.depth}; never deep", "checked")
 
 
-def _files(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
-    """When the packed file came, or what is odd about it, and the sizes of all three in a line; what there is to say of
-    the documents was said by who read them."""
-    sizes = []
+def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line]) -> Iterator[Line]:
+    """The sizes of all three in a line, what is odd about any, what else is ``said`` of them, and when the packed file
+    came."""
+    sizes, odd, came = list[str](), list[Line](), list[Line]()
     for kind, name in names.items():
         packed = kind is FileKind.PACKED
         called = name.rpartition(".")[2] if packed else str(kind)
         try:
             found = os.lstat(directory / name)
         except OSError:
-            if packed:
-                yield Line(f"missing: {short_digests(name)}", called, "bad")
+            odd += [Line(f"missing: {short_digests(name)}", called, "bad")] if packed else []
             continue
         if stat.S_ISREG(found.st_mode):
             sizes.append(f"{called} {human_size(found.st_size)}")
         elif packed:
-            yield Line(_file_type(found.st_mode), called, "bad")
+            odd.append(Line(_file_type(found.st_mode), called, "bad"))
         if packed:
-            yield Line(f"{age_of(found.st_mtime)} ago, {timestamp(found.st_mtime)}", "came")
-    if sizes:
-        yield Line("   ".join(sizes), "files")
+            came = [Line(f"{age_of(found.st_mtime)} ago, {timestamp(found.st_mtime)}", "came")]
+    yield from [*([Line("   ".join(sizes), "files")] if sizes else []), *odd, *said, *came]
 
 
 def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
     """The loop devices that hold the packed file, or held one of its name that is deleted by now."""
-    uses = users_of(directory).get(names.get(FileKind.PACKED, ""), [])
-    for use in uses:
+    for use in users_of(directory).get(names.get(FileKind.PACKED, ""), []):
         parts = ["read-only" if use.read_only else "read-write"]
         parts += [f"mounted at {mount}" for mount in use.mounts] + [f"under {holder}" for holder in use.holders]
         parts += ["holds a deleted file of this name, which can be read back"] if use.deleted else []
-        text = f"{use.device}, {', '.join(parts)}"
-        yield Line(text, "used by", "bad" if use.deleted else "plain")
+        yield Line(f"{use.device}, {', '.join(parts)}", "used by", "bad" if use.deleted else "plain")
 
 
 def _file_type(mode: int) -> str:
@@ -150,31 +152,50 @@ def _file_type(mode: int) -> str:
 
 def _image(entry: JudgedEntry, manifest: ImageManifest | None, config: ImageConfiguration | None) -> Iterator[Line]:
     platform = entry.platform or (str(config.platform) if config else "")
-    built = ", ".join(filter(None, (config.created if config else "", f"for {platform}" if platform else "")))
+    built = ", ".join(filter(None, (_since(config.created) if config else "", f"for {platform}" if platform else "")))
     if built:
         yield Line(built, "built")
     if config is not None and config.author:
         yield Line(config.author, "author")
     if manifest is not None:
-        layers = manifest.layers
-        yield Line(f"{len(layers)}, {human_size(sum(layer.size for layer in layers))} compressed", "layers")
+        size = sum(layer.size for layer in manifest.layers)
+        yield Line(f"{len(manifest.layers)}, {human_size(size)} compressed", "layers")
+
+
+def _since(created: str | None) -> str:
+    """The date, and how long ago that is; as it stands where it is none."""
+    with suppress(ValueError, OverflowError):
+        return f"{age_of(datetime.fromisoformat(created or '').timestamp())} ago, {(created or '')[:10]}"
+    return created or ""
 
 
 def _annotations(entry: JudgedEntry) -> Iterator[Line]:
     """What else the descriptor says."""
     descriptor = entry.descriptor
-    yield Line()
     yield Line(f"{descriptor.media_type}, {descriptor.size} bytes", "entry")
     own = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
-    told = (f"{key}={value}" for key, value in descriptor.annotations.items() if key not in own)
-    yield from (Line(text, " " if number else "says") for number, text in enumerate(told))
+    yield from _told("says", {key: value for key, value in descriptor.annotations.items() if key not in own})
+
+
+def _told(label: str, pairs: Mapping[str, str]) -> Iterator[Line]:
+    """Labels, each in a line; what most begin with is said once, and short ends of that are labels themselves."""
+    short = {key: key.removeprefix(_COMMON) for key in pairs if key.startswith(_COMMON)}
+    short = {key: end for key, end in short.items() if len(end) <= _SHORTEST_COLUMN}
+    for key in [key for key in pairs if key not in short]:
+        yield Line(f"{key}={pairs[key]}", label)
+        label = " "
+    if short:
+        yield Line(_COMMON, label, "muted")
+        yield from (Line(pairs[key], end) for key, end in short.items())
+
+
+_COMMON, _SHORTEST_COLUMN = "org.opencontainers.image.", len("resolves")
 
 
 def _layers(manifest: ImageManifest | None, config: ImageConfiguration | None) -> Iterator[Line]:
     """Layers, each beside the history that made it; steps that made no layer stand between them."""
     if manifest is None:
         return
-    yield Line()
     yield heading("Layers")
     rest = iter(manifest.layers)
     for step in config.history if config else ():
@@ -193,22 +214,17 @@ def _layer_line(layer: BlobDescriptor | None, step: HistoryItem | None) -> Line:
 def _runtime(config: ContainerConfig | None) -> Iterator[Line]:
     if config is None:
         return
-    yield Line()
     runs = [" ".join(words) for words in (config.entrypoint, config.cmd) if words]
     scalars = (
         ("runs", " ".join(runs)),
-        ("as", config.user),
-        ("in", config.working_dir),
+        ("as", " in ".join(filter(None, (config.user, config.working_dir))) if config.user else ""),
+        ("in", "" if config.user else config.working_dir),
+        ("env", "  ".join(config.env or ())),
         ("ports", " ".join(config.exposed_ports or ())),
         ("volumes", " ".join(config.volumes or ())),
-        ("stop signal", config.stop_signal),
+        ("stop", config.stop_signal),
     )
     yield from (Line(value, label) for label, value in scalars if value)
-    yield from (Line(text, "env" if number == 0 else " ") for number, text in enumerate(config.env or ()))
-    if config.labels:
-        yield Line()
-        told = (f"{key}={value}" for key, value in config.labels.items())
-        yield from (Line(text, " " if number else "labels") for number, text in enumerate(told))
 
 
 def history(transactions: Sequence[Transaction], entry: JudgedEntry) -> list[Line]:

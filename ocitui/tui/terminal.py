@@ -75,7 +75,8 @@ def draw_cells(cells: Iterable[tuple[str, Role]], surface: Role, styles: Palette
     ground = last = styles[surface]
     segments = list[Segment]()
     for text, role in cells:
-        style = ground + styles[role]
+        # A colour in reverse would be a patch in the line.
+        style = ground + (Style(bold=styles[role].bold) if ground.reverse else styles[role])
         if text.strip() or (style.bgcolor, style.reverse) != (last.bgcolor, last.reverse):
             last = style
         segments.append(Segment(text, last))

@@ -20,6 +20,7 @@ from ocitui.host.daemon import DaemonState
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
 from ocitui.tui.screens.main import MainScreen
+from ocitui.tui.screens.problems import ProblemsScreen
 from ocitui.tui.session import ScreenOptions, Session
 from ocitui.tui.settings import ScreenSettings
 from ocitui.tui.terminal import Terminal
@@ -209,6 +210,13 @@ async def until(pilot: Pilot[Any], condition: Callable[[], bool], what: object =
 def screen_text(app: Any) -> str:
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+def codes(one: Desk) -> list[str]:
+    """What was found, row by row; a rule parts them."""
+    screen = one.app.screen
+    assert isinstance(screen, ProblemsScreen)
+    return [row.text if row.rule else row.findings[0].code for row in screen.rows.values()]
 
 
 def make_app(directory: Path, **options: Any) -> TestedApp:

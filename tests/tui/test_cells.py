@@ -20,7 +20,7 @@ from ocitui.tui.app import OcituiApp
 from ocitui.tui.cell_driver import CellDriver
 from ocitui.tui.session import ScreenOptions, Session
 from tests.tui.cache_support import SEVEN, Image, make_cache, many, packed_path
-from tests.tui.line_support import ASK, Line, RecordedCells, Size, Terminal, cost, line_of, others
+from tests.tui.line_support import ASK, Line, RecordedCells, Size, Terminal, cost, line_of, most_bytes, others
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -336,17 +336,6 @@ def test_another_driver_of_the_operators_stays(tmp_path: Path, monkeypatch: pyte
 # What it costs
 
 
-_COSTS: list[tuple[Size, str, int]] = [
-    (SMALL, "j", 900),
-    (SMALL, "pagedown", 950),
-    (SMALL, "slash", 900),
-    (SMALL, "p", 2500),
-    (SMALL, "w", 3500),
-    (SMALL, "question_mark", 3500),
-    (SMALL, "s", 4500),
-]
-
-
 @pytest.mark.parametrize("size", [SMALL, WIDE])
 async def test_what_each_key_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: Size) -> None:
     cache = make_cache(tmp_path / "image", many(500))
@@ -357,6 +346,5 @@ async def test_what_each_key_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 before = len(line.written)
                 await one.press(key)
                 await one.rest()
-                most = next((most for at, name, most in _COSTS if (at, name) == (size, key)), 9500)
-                assert cost(line.written[before:]) <= most, key
+                assert cost(line.written[before:]) <= most_bytes(size, key), key
                 await _home(one)

@@ -25,7 +25,7 @@ from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_i
 from tests.importing.registry_server import FaultyRegistry, Reply, serving
 from tests.tools import need
 from tests.tui.cache_support import make_cache, tree
-from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look
+from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look, show_jobs
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,9 @@ async def test_a_preview_and_then_an_import(tmp_path: Path, size: tuple[int, int
     async with desk(cache, size) as one:
         await look(one, f"oci:{layout}")
         await _previewed(one)
-        assert "an OCI layout: 1 image" in one.lines
+        assert "FOUND in an OCI layout: 1 image; nothing is written yet" in one.text
+        assert "free" in one.lines
+        assert f"{ALPINE} leads to it" in one.lines
         assert "linux/amd64, 1 layer" in one.lines
         assert "it has nothing of this digest in format squashfs" in one.lines
         assert _value(one, "name") == ALPINE
@@ -75,7 +77,7 @@ async def test_one_of_several_images_is_chosen(tmp_path: Path) -> None:
     async with desk(cache) as one:
         await look(one, f"oci:{layout}")
         await one.until(lambda: "choose one of them" in one.status, "the question which")
-        assert len(one.app.screen.query_one(PickList).rows) == 2
+        assert [row.rule for row in one.app.screen.query_one(PickList).rows] == [True, False, False]
         await one.press("y")
         assert one.top == "ImportScreen"
         await one.press("j", "enter")
@@ -102,7 +104,7 @@ async def test_images_without_names_are_chosen_by_digest(tmp_path: Path) -> None
         assert one.app.focused is one.app.screen.query_one("#name")
         await one.press(*"a", "colon", *"1", "enter")
         await _previewed(one)
-        assert images["two"].digest in one.lines
+        assert images["two"].digest[7:] in one.lines
 
 
 def test_what_is_to_be_known_of_a_source_is_said_where_nothing_is_taken_too() -> None:
@@ -118,7 +120,7 @@ async def test_archives_of_other_tools(tmp_path: Path, tool: str) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await look(one, str(archive))
         await one.until(lambda: "digest" in one.lines, "what was found")
-        assert "1 image" in one.lines
+        assert "1 image" in one.bar_at("#found")
         assert ("docker save kept no manifest" in one.lines) == (tool == "docker")
 
 
@@ -131,10 +133,10 @@ async def test_the_platforms_of_a_registry(tmp_path: Path) -> None:
         source = f"{registry.host}/team/app:v1"
         await look(one, source)
         await _previewed(one)
-        assert "a registry: 2 images" in one.lines
+        assert "a registry: 2 images" in one.bar_at("#found")
         await one.press("down", "enter")
         await one.until(lambda: _value(one, "platform") == "linux/arm64", "the platform")
-        await one.until(lambda: platforms["linux/arm64"].digest in one.lines, "the other image")
+        await one.until(lambda: platforms["linux/arm64"].digest[7:] in one.lines, "the other image")
         assert _value(one, "name") == source
         await _previewed(one)
         # What is fetched is what was shown, whatever the tag stands for by then.
@@ -220,18 +222,18 @@ async def test_all_options_can_be_reached_in_a_small_terminal(tmp_path: Path) ->
         await one.press("f2")
         await one.until(lambda: "TLS CA file" in one.text, "the other options")
         for label in (
-            "Compression",
-            "Level",
-            "Most bytes",
-            "Auth file",
-            "Mirror",
-            "Manifest",
-            "Config",
-            "Plain http",
-            "Again",
+            "compression",
+            "level",
+            "most bytes",
+            "auth file",
+            "mirror",
+            "manifest",
+            "config",
+            "plain http",
+            "again",
         ):
             assert label in one.text
-        await one.press(*"gzip", "tab", *"1", "shift+tab", "up", "up", "up", "right")
+        await one.press(*"gzip", "tab", *"1", "shift+tab", "up", "up", "up", "up", "right")
         assert one.app.screen.query_one("#format", Choice).value == "erofs"
         await one.press("left")
         await look_again(one, str(layout))
@@ -309,14 +311,14 @@ async def test_a_completed_path_is_taken_with_an_arrow(tmp_path: Path) -> None:
 async def test_what_is_typed_ahead_lands_in_its_field(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.open("i", "ImportScreen")
-        for key in ("down", "a", "up", "b", "tab", "c"):
+        for key in ("down", "down", "a", "up", "up", "b", "tab", "tab", "c"):
             one.app.post_message(events.Key(key, key if len(key) == 1 else None))
         await one.until(lambda: (_value(one, "source"), _value(one, "name")) == ("b", "ac"), "each in its field")
 
 
 def test_a_hint_names_the_fields_of_the_form() -> None:
     assert said("name the file with --tls-ca", FIELDS) == 'name the file with "TLS CA file" (F2)'
-    assert said("choose one with --platform; or --format", FIELDS) == 'choose one with "Platform"; or --format'
+    assert said("choose one with --platform; or --format", FIELDS) == 'choose one with "platform"; or --format'
 
 
 def test_every_option_that_a_hint_names_is_a_field() -> None:
@@ -328,3 +330,17 @@ def test_every_option_that_a_hint_names_is_a_field() -> None:
         )
     # The new name is taken with a key of its own.
     assert {"--plain-http", "--tls-ca", "--max-bytes"} < named - {"--rename"} <= FIELDS.keys()
+
+
+async def test_what_is_under_way_stands_below_what_was_found(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("i", "ImportScreen")
+        assert "UNDER WAY" not in one.text
+        show_jobs(one)
+        await one.until(lambda: "UNDER WAY 3" in one.text, "the imports")
+        packing, fetching, waiting = one.bar_at("#jobs").split("\n")[1:]
+        assert "41 % pack      doc…/library/postgres:16.3" in packing
+        assert packing.endswith("  51M of 124M  7s left")
+        assert "docker…/library/nginx:1.27" in fetching
+        assert "waiting" in waiting
+        assert all(line in one.text for line in (packing, fetching, waiting.rstrip())), "none is cut"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textual.widget import Widget
 
-from ocitui.tui.widgets.bars import HealthBar, KeyBar, StatusBar, TabBar
+from ocitui.tui.widgets.bars import HealthBar, KeyBar, RuleBar, StatusBar
 from ocitui.tui.widgets.entry_pane import Tab
 from ocitui.tui.widgets.inputs import Question
 from tests.tui.cache_support import BUSYBOX, make_cache, packed_path
@@ -35,9 +35,9 @@ async def test_keys_and_their_words_are_pressed(tmp_path: Path) -> None:
 async def test_a_tab_is_opened(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         for name in ("Manifest", "History", "Summary"):
-            await _click(one, TabBar, name)
+            await _click(one, RuleBar, name)
             await one.until(lambda name=name: one.pane.tab == name.lower())  # type: ignore[misc]
-        await _click(one, TabBar, "───")
+        await _click(one, RuleBar, "───")
         await one.rest()
         assert one.pane.tab == "summary", "a rule is no key"
 

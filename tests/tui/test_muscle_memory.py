@@ -67,7 +67,7 @@ async def test_the_lists_move_alike(tmp_path: Path) -> None:
         for key in ("ctrl+d", "ctrl+u", "ctrl+f", "g", "G"):
             await one.press(key)
             seen.append(next(at for at, row in enumerate(view.rows) if row.key == view.key))
-        assert seen == [0, half, 0, view.size.height, 0, len(view.rows) - 1]
+        assert seen == [1, 1 + half, 1, 1 + view.size.height, 1, len(view.rows) - 1]
 
 
 async def test_n_goes_round_the_bad_rows_and_in_a_document_round_the_matches(tmp_path: Path) -> None:

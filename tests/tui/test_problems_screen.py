@@ -14,7 +14,7 @@ from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
-from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk
 
 pytestmark = pytest.mark.slow
 
@@ -53,13 +53,8 @@ async def opened(one: Desk) -> None:
 async def test_the_worst_first_with_what_mends_it(tmp_path: Path, size: tuple[int, int]) -> None:
     async with desk(faulty(tmp_path / "image"), size) as one:
         await opened(one)
-        assert [row.split()[1:3] for row in rows(one) if not row.startswith(" ")] == [
-            ["HIGH", "config-unparsable"],
-            ["HIGH", "file-missing"],
-            ["LOW", "orphan-file"],
-        ]
+        assert codes(one) == ["HIGH", "config-unparsable", "file-missing", "LOW", "orphan-file"]
         assert coverage(one).startswith(" 7 entries: 7 quick, 6 header; 2 high, 1 low")
-        await one.press("j")
         await one.until(lambda: "an error at every lookup" in one.lines)
         for word in ("seen", "daemon", "mend", BUSYBOX.digest):
             assert word in one.lines
@@ -82,7 +77,7 @@ async def test_what_is_wrong_shows_at_every_depth_and_moves_with_the_disk(tmp_pa
         await one.until(lambda: coverage(one) == " 3 entries: 3 header; nothing wrong")
         content = packed_path(cache, TEA).read_bytes()
         packed_path(cache, TEA).write_bytes(b"hsqs" + bytes(4096))
-        await one.until(lambda: any("packed-damaged" in row for row in rows(one)), "the header")
+        await one.until(lambda: "packed-damaged" in codes(one), "the header")
         (cache / f"{BUSYBOX.digest}.config.json").write_text("{")
         await one.until(lambda: "2 high" in coverage(one), "a document")
         for key in ("1", "2"):
@@ -103,7 +98,7 @@ async def test_a_deep_check_says_how_far_it_looked_and_what_it_found(tmp_path: P
         assert coverage(one).startswith(" 2 entries: 2 header, 2 deep")
         await one.press("3")
         await one.until(lambda: "deep check: 2 entries" in one.status, "the end")
-        await one.until(lambda: any("packed-damaged" in row for row in rows(one)))
+        await one.until(lambda: "packed-damaged" in codes(one))
         assert coverage(one).startswith(" 2 entries: 2 header, 2 deep; 1 high")
         await one.press("escape")
         await one.until(lambda: "✗ damaged" in one.text)
@@ -132,10 +127,10 @@ async def test_acknowledged_findings_are_hidden_until_asked_for(tmp_path: Path) 
     async with desk(cache) as one:
         await opened(one)
         await one.press("a")
-        await one.until(lambda: not any("config-unparsable" in row for row in rows(one)))
+        await one.until(lambda: "config-unparsable" not in codes(one))
         assert len(load_acknowledged(cache)) == 1
         await one.press("A")
-        await one.until(lambda: any("config-unparsable" in row for row in rows(one)))
+        await one.until(lambda: "config-unparsable" in codes(one))
         await one.press("home", "a")
         await one.until(lambda: not load_acknowledged(cache))
         await one.press("escape")
@@ -161,7 +156,7 @@ async def test_enter_goes_to_the_entry(tmp_path: Path) -> None:
     async with desk(faulty(tmp_path / "image")) as one:
         await one.press("slash", *"busybox", "enter")
         await opened(one)
-        await one.press("j", "j", "j", "enter")
+        await one.press("j", "enter")
         await one.until(lambda: one.top == "MainScreen")
         entry = one.table.cursor_entry
         assert entry is not None
@@ -251,3 +246,41 @@ async def test_nothing_is_to_be_done_first_where_all_was_read_and_is_sound(tmp_p
         await one.open("p", "ProblemsScreen")
         await one.until(lambda: "2 deep; nothing wrong" in coverage(one))
         assert first(one) == []
+
+
+async def test_where_a_copy_lies_and_who_uses_what_is_bad_have_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache(tmp_path / "image", (BUSYBOX, NGINX))
+    index = (cache / "index.json").read_bytes()
+    async with desk(cache) as one:
+        await one.session.cache.delete([(NGINX.digest, "squashfs")])
+        for record in (cache / ".ocitui" / "journal").iterdir():
+            record.unlink()
+        replace_index(cache, index)
+        packed_path(cache, BUSYBOX).write_bytes(b"hsqs" + bytes(4096))
+        await opened(one)
+        await one.until(lambda: "2 high" in coverage(one))
+        head, *found = [line for line in one.text.split("\n")[5:9] if "HIGH" in line or "sq" in line]
+        assert "FROM" in head
+        assert "USED BY" not in one.text
+        at = head.index("FROM")
+        assert [(BUSYBOX.name in line, line[at:].strip()) for line in found] == [(True, "–"), (False, "trash")]
+        held = {f"{BUSYBOX.digest}.squashfs": "loop7, loop8"}
+        monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: held)
+        one.live.host.users_changed()
+        one.live._tell_users()
+        await one.until(lambda: "USED BY" in one.text, "who uses it")
+        assert any("busybox:1.36" in line and line.rstrip().endswith("loop7 +1") for line in one.text.split("\n"))
+
+
+async def test_the_cursor_passes_over_rules(tmp_path: Path) -> None:
+    async with desk(faulty(tmp_path / "image")) as one:
+        await opened(one)
+        listed, seen = one.app.screen.query_one(PickList), list[str | None]()
+        for key in ("home", "k", "j", "j", "j", "k", "home", "end"):
+            await one.press(key)
+            seen.append(listed.key)
+        first, second, last = (row.key for row in listed.rows if not row.rule)
+        assert seen == [first, first, second, last, last, second, first, last]
+        assert "HIGH" in one.text

@@ -9,15 +9,15 @@ import pytest
 from rich.cells import cell_len
 from textual.containers import Vertical
 
-from ocitui.cache import Condition, PackerCache, TransactionState
+from ocitui.cache import Condition, Health, IndexOutcome, PackerCache, TransactionState, Verdict
 from ocitui.cache.files import OWN_NAME
-from ocitui.doctor.assessment import HEADLINES
+from ocitui.doctor.assessment import HEADLINES, Assessment, Case, Command, Confidence
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.screens.import_image import ImportScreen
 from ocitui.tui.terminal import to_ascii
-from ocitui.tui.widgets.bars import Bar, TroubleBar
+from ocitui.tui.widgets.bars import Bar, TroubleBar, trouble_lines
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.entry_columns import cut
 from ocitui.tui.widgets.lines import LinesView, PickList, PickRow
@@ -95,9 +95,11 @@ async def test_a_list_is_drawn_beside_its_scroll_bar(tmp_path: Path) -> None:
         packed_path(cache, image).unlink()
     async with desk(cache) as one:
         await one.open("p", "ProblemsScreen")
-        await one.until(lambda: len(rows(one)) == 31)
+        await one.until(lambda: len(rows(one)) == 32)
         lines = beside_the_bar(one, one.app.screen.query_one(PickList))
-        assert all(line.endswith(" no packed") for line in lines if "image0" in line), lines
+        assert all(line.rstrip().endswith(" sq  the packed file is not there") for line in lines if "image0" in line), (
+            lines
+        )
 
 
 async def test_a_long_document_is_drawn_beside_its_scroll_bar(tmp_path: Path) -> None:
@@ -226,6 +228,32 @@ async def test_the_banner_shows_what_helps_whole(tmp_path: Path, daemon: DaemonS
 @pytest.mark.parametrize("headline", HEADLINES.values())
 def test_what_to_do_fits_a_line_of_the_banner(headline: str) -> None:
     assert cell_len(headline) < SMALL[0]
+
+
+_UNREADABLE = Verdict(IndexOutcome.RESET, message="invalid type: " + "very " * 30 + "long", line=37, column=67)
+_NO_START = Verdict(IndexOutcome.ERROR, message="stream did not contain valid UTF-8")
+_BAD = [(Condition.CORRUPT, _UNREADABLE), (Condition.CORRUPT, _NO_START)]
+_BAD += [(Condition.MISSING, Verdict(IndexOutcome.CREATED)), (Condition.SOUND, Verdict(IndexOutcome.LOADED))]
+
+
+@pytest.mark.parametrize(("condition", "verdict"), _BAD)
+@pytest.mark.parametrize("case", [None, *(case for case in Case if HEADLINES[case])])
+def test_the_banner_says_what_to_do_however_long_the_reason_is(
+    condition: Condition, verdict: Verdict, case: Case | None
+) -> None:
+    """What is cut ends with a mark, or has it in its middle."""
+    alarm = "" if condition is not Condition.SOUND else f"3 entries are gone: {'registry.example.com/' * 5}app:1"
+    health = Health(condition, verdict.place, verdict)
+    told = Assessment(case, Confidence.CERTAIN, (), (Command("", ""),), ()) if case else None
+    do = HEADLINES[case].partition(":")[0] if case else ""
+    for width in (44, 60, 80):
+        lines = trouble_lines(health, alarm, told, width)
+        reason, act, keys = ["".join(one if isinstance(one, str) else one[0] for one in line) for line in lines]
+        assert do in act.lower()
+        assert keys.startswith(" m mends it")
+        assert max(cell_len(reason), cell_len(act)) <= width - 1
+        assert ("…" in reason) is (verdict is _UNREADABLE or bool(alarm) or cell_len(reason) == width - 1)
+        assert width < 80 or "…" not in act
 
 
 async def test_the_full_pane_says_which_entry_it_shows(tmp_path: Path) -> None:

@@ -25,15 +25,19 @@ from ocitui.importing.inspect import (
     pinned,
     standing,
 )
+from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceImage, SourceKind
 from ocitui.importing.sources.opening import expanded
 from ocitui.importing.sources.packed import PackedSource
-from ocitui.text import counted, human_size, parse_size, short_digest, short_digests
+from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
+from ocitui.words.imports import bytes_text, called, pace, percent
 from ocitui.words.lines import Ways, said
 
-from ..background import run_beside
+from ..background import DRAW_SECONDS, Throttle, run_beside
+from ..widgets.bars import RULE, Part, RuleBar
+from ..widgets.entry_columns import BAD, GOOD, fit
 from ..widgets.inputs import Choice, PathSuggester, Question
 from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, heading
 from .base import TYPED_INTO, WAYS, FullScreen, error_lines
@@ -50,29 +54,29 @@ class Field:
     row: int = 0
 
 
+SOURCE = Field("source", "from", "path, oci: oci-archive: docker-archive: packed: registry name", path=True)
 BASIC = (
-    Field("source", "Source", "path, oci: oci-archive: docker-archive: packed: or registry name", path=True),
-    Field("name", "Name", "as the daemon is to find it; empty: what the source calls it"),
+    Field("name", "name", "as the daemon is to find it; empty: what the source calls it"),
+    Field("platform", "platform", "this machine's; or linux/arm64"),
 )
-PLATFORM = Field("platform", "Platform", "this machine's; or linux/arm64")
 ADVANCED = (
-    Field("compression", "Compression", "the format's own", row=1),
-    Field("level", "Level", "its own", row=1),
-    Field("max_bytes", "Most bytes", "64G unpacked", row=2),
-    Field("max_entries", "Most files", "1000000", row=2),
+    Field("compression", "compression", "the format's own", row=1),
+    Field("level", "level", "its own", row=1),
+    Field("max_bytes", "most bytes", "64G unpacked", row=2),
+    Field("max_entries", "most files", "1000000", row=2),
     Field("tls_ca", "TLS CA file", "trusted besides the system's authorities", path=True, row=3),
-    Field("authfile", "Auth file", "credentials; empty: those of skopeo login or docker login", path=True, row=4),
-    Field("mirror", "Mirror", "HOST[:PORT] that serves the images of Docker Hub", row=5),
-    Field("manifest", "Manifest", "of packed files; empty: FILE.manifest.json beside them", path=True, row=6),
-    Field("config", "Config", "of packed files; empty: FILE.config.json beside them", path=True, row=7),
+    Field("authfile", "auth file", "credentials; empty: those of skopeo login or docker login", path=True, row=4),
+    Field("mirror", "mirror", "HOST[:PORT] that serves the images of Docker Hub", row=5),
+    Field("manifest", "manifest", "of packed files; empty: FILE.manifest.json beside them", path=True, row=6),
+    Field("config", "config", "of packed files; empty: FILE.config.json beside them", path=True, row=7),
 )
-SWITCHES = (("plain_http", "Plain http"), ("again", "Again"))
+SWITCHES = (("plain_http", "plain http"), ("again", "again"))
 SOURCE_FIELDS = ("source", "platform", "tls_ca", "authfile", "mirror", "manifest", "config", "plain_http")
 """What a look at the source depends on."""
 
 
 _LABELS = {
-    **{field.id: f'"{field.label}"' for field in (*BASIC, PLATFORM)},
+    **{field.id: f'"{field.label}"' for field in (SOURCE, *BASIC)},
     **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
 }
@@ -91,7 +95,7 @@ def make_request(typed: Mapping[str, str]) -> ImportRequest:
     if not typed["source"]:
         raise FormError("no source yet", hint="type a path, or a name in a registry")
     format_, compression = PackedFormat(typed["format"]), typed["compression"] or None
-    level = _number(typed["level"], "Level", least=0)
+    level = _number(typed["level"], "level", least=0)
     check_choice(format_, compression, level)
     return ImportRequest(
         source=expanded(typed["source"]),
@@ -100,7 +104,7 @@ def make_request(typed: Mapping[str, str]) -> ImportRequest:
         compression=compression,
         level=level,
         max_bytes=_size(typed["max_bytes"]),
-        max_entries=_number(typed["max_entries"], "Most files", least=1),
+        max_entries=_number(typed["max_entries"], "most files", least=1),
         plain_http=typed["plain_http"] == "yes",
         again=typed["again"] == "yes",
         platform=typed["platform"] or None,
@@ -125,12 +129,13 @@ def _size(text: str) -> int | None:
         return None
     size = parse_size(text)
     if not size:
-        raise FormError(f"Most bytes: {text!r} is not a size like 500M or 64G")
+        raise FormError(f"most bytes: {text!r} is not a size like 500M or 64G")
     return size
 
 
-_FIELDS = (*BASIC, PLATFORM, *ADVANCED)
-_HEIGHTS = [(0, "-low"), (18, "-high")]
+Missing = dict[PackedFormat, str]
+_FIELDS = (SOURCE, *BASIC, *ADVANCED)
+_HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
 
 
@@ -154,32 +159,37 @@ class ImportScreen(FullScreen[str | None]):
     def __init__(self, asked: ImportRequest | None = None) -> None:
         super().__init__()
         self._asked = asked
+        self._throttle = Throttle(self, DRAW_SECONDS, self._draw_jobs)
         self._inspection: Inspection | None = None
         self._seen: tuple[str, ...] = ()
         self._request: ImportRequest | None = None
         self._standing = Standing()
-        self._missing: dict[PackedFormat, str] = {}
+        self._missing: Missing = {}
         self._name_is_ours = True
 
     # The fields
 
     def compose_body(self) -> Iterable[Widget]:
         with Vertical(id="form"):
+            yield _row(SOURCE)
+            yield Horizontal(_label("as"), Choice([*PackedFormat], id="format"), classes="field")
             for field in BASIC:
                 yield _row(field)
-            yield Horizontal(_label("Format"), Choice([*PackedFormat], id="format"), classes="field")
-            yield _row(PLATFORM)
-            yield Horizontal(_label("More options"), Choice(["hidden", "shown"], id="more"), classes="field")
+            yield Horizontal(_label("more options"), Choice(["hidden", "shown"], id="more"), classes="field")
             for _, fields in groupby(ADVANCED, lambda field: field.row):
                 yield _row(*fields, advanced=True)
             switches = [(_label(label), Choice(["no", "yes"], id=id)) for id, label in SWITCHES]
             yield Horizontal(*(widget for pair in switches for widget in pair), classes="field advanced")
+        yield RuleBar(id="found")
         yield PickList(id="images")
         yield LinesView()
+        yield RuleBar(id="jobs")
 
     def begin(self) -> None:
         text = "enter looks at the source: what it holds is shown before anything is written"
+        self._head("nothing yet")
         self.show_lines([Line(text, kind="muted")])
+        self._draw_jobs()
         if self._asked is not None:
             for field in _FIELDS:
                 value = getattr(self._asked, field.id)
@@ -239,6 +249,21 @@ class ImportScreen(FullScreen[str | None]):
     def action_field(self, by: int) -> None:
         self.focus_next() if by > 0 else self.focus_previous()
 
+    def _head(self, what: str) -> None:
+        for rule in self.query("#found").results(RuleBar):
+            rule.part((" FOUND", "strong"), (f" {what} ", "muted"))
+
+    def imports_changed(self) -> None:
+        self._throttle.ask()
+
+    def _draw_jobs(self) -> None:
+        active = self.session.imports.queue.active if self.session.has_imports else []
+        self.set_class(bool(active), "-busy")
+        lines = [_job_parts(job, self.app.size.width) for job in active[:_MOST_JOBS]]
+        for rule in self.query("#jobs").results(RuleBar):
+            rule.styles.height = 1 + len(lines)
+            rule.part((" UNDER WAY", "strong"), (f" {len(active)} ", "muted"), below=lines)
+
     # The look
 
     @on(Input.Submitted)
@@ -254,6 +279,7 @@ class ImportScreen(FullScreen[str | None]):
             request = make_request(typed)
             seen = tuple(typed[field] for field in SOURCE_FIELDS)
             if self._inspection is None or seen != self._seen or self._request is not None:
+                self._head("looking")
                 self.conclude(f"looking at {request.source}; ctrl+c stops it")
                 self._inspection, self._seen = None, seen
                 self._inspection = await run_beside(lambda: inspect_source(request, self._note))
@@ -265,6 +291,7 @@ class ImportScreen(FullScreen[str | None]):
         except CacheError as error:
             self._request = None
             self._show_images([])
+            self._head("nothing")
             self.show_lines(error_lines(error, FIELDS))
             self.show_keys(_KEYS)
             self.conclude("nothing was changed")
@@ -276,7 +303,10 @@ class ImportScreen(FullScreen[str | None]):
     def _show(self, inspection: Inspection, request: ImportRequest) -> None:
         rows = image_rows(inspection)
         self._show_images(rows)
-        self.show_lines(preview_lines(inspection, self._standing, request, self._missing))
+        count = counted(len(inspection.images), "image") if inspection.listing else "an image"
+        self._head(f"in {_KINDS[inspection.kind]}: {count}; nothing is written yet")
+        room = self.session.live.host.disk
+        self.show_lines(preview_lines(inspection, self._standing, request, self._missing, room[1] if room else None))
         if not inspection.can_be_taken:
             if rows:
                 self.query_one(PickList).focus()
@@ -344,6 +374,20 @@ def _row(*fields: Field, advanced: bool = False) -> Horizontal:
     return Horizontal(*widgets, classes="field advanced" if advanced else "field")
 
 
+_GAUGE, _MOST_JOBS = 12, 4
+
+
+def _job_parts(job: ImportJob, width: int) -> list[Part]:
+    """How far an import is, in a line."""
+    now = job.progress
+    full = min(now.done * _GAUGE // now.total, _GAUGE) if now.total else 0
+    doing = now.phase if job.state is JobState.RUNNING else job.state
+    said = "".join(f"  {one}" for one in (bytes_text(now), pace(now)[1]) if one)
+    gauge: list[Part] = ["  ", ("━" * full, "gauge"), (RULE * (_GAUGE - full), "faint")]
+    name = fit(clean(called(job.request)), max(width - _GAUGE - len(said) - 20, 0), middle=True)
+    return [*gauge, f" {percent(now):>5} ", (f"{doing:<10}", "muted"), name, (said, "muted")]
+
+
 _KINDS = {
     SourceKind.OCI_LAYOUT: "an OCI layout",
     SourceKind.OCI_ARCHIVE: "an OCI archive",
@@ -357,7 +401,7 @@ def image_rows(inspection: Inspection) -> list[PickRow]:
     """A row for each image, where there are several to choose from."""
     if len(inspection.images) < 2:
         return []
-    rows = []
+    rows = [PickRow("", "  NAME", f"{'PLATFORM':<14} {'SIZE':>5} {'DIGEST':<12}", "muted", rule=True)]
     for number, image in enumerate(inspection.images):
         sign = MARK if inspection.is_taken(image) else " "
         right = f"{image.platform or 'unknown'!s:<14} {human_size(image.size):>5} {short_digest(image.digest)}"
@@ -366,25 +410,24 @@ def image_rows(inspection: Inspection) -> list[PickRow]:
 
 
 def preview_lines(
-    inspection: Inspection, standing: Standing, request: ImportRequest, missing: dict[PackedFormat, str]
+    inspection: Inspection, standing: Standing, request: ImportRequest, missing: Missing, free: int | None = None
 ) -> list[Line]:
-    """All that is to be known before `y`."""
-    count = counted(len(inspection.images), "image") if inspection.listing else "an image"
-    lines = [heading(f"Found in {_KINDS[inspection.kind]}: {count}")]
+    """All that is to be known before `y`; ``free`` is how many bytes the disk has."""
+    lines: list[Line] = []
     if inspection.packed is not None:
         lines += _packed_lines(inspection.packed)
     elif inspection.image is not None:
         lines += _image_lines(inspection.image)
     if inspection.refusal is not None:
-        lines += [Line(inspection.refusal.message, kind="bad")]
-        lines.append(
-            Line(
-                "choose one above: enter takes it"
-                if len(inspection.images) > 1
-                else said(inspection.refusal.hint, FIELDS)
-            )
-        )
+        several = len(inspection.images) > 1
+        lines.append(Line(inspection.refusal.message, kind="plain" if several else "bad"))
+        lines.append(Line("choose one above: enter takes it" if several else said(inspection.refusal.hint, FIELDS)))
     if inspection.can_be_taken:
+        if (taken := inspection.packed or inspection.image) is not None and free is not None:
+            # At the least: an image is unpacked, and packed again.
+            enough, verb = free > taken.size, "copy" if inspection.packed is not None else "read"
+            text = f"{human_size(taken.size)} to {verb}   {GOOD if enough else BAD} {human_size(free)} free"
+            lines.append(Line(text, "takes", "plain" if enough else "bad"))
         lines += _cache_lines(inspection, standing, request)
         if inspection.packed is None and (what := missing.get(request.format)):
             lines.append(
@@ -395,7 +438,7 @@ def preview_lines(
 
 def _image_lines(image: SourceImage) -> Iterator[Line]:
     layers = counted(len(image.layers), "layer")
-    yield Line(image.digest, "digest")
+    yield Line(image.digest.removeprefix("sha256:"), "digest")
     yield Line(f"{image.platform}, {layers}, {human_size(image.size)}", "image")
     if image.names:
         yield Line(", ".join(image.names), "called")
@@ -403,7 +446,7 @@ def _image_lines(image: SourceImage) -> Iterator[Line]:
 
 def _packed_lines(packed: PackedSource) -> Iterator[Line]:
     format_, platform = packed.format or "no known format", packed.platform or "no platform"
-    yield Line(packed.digest or "unknown", "digest")
+    yield Line((packed.digest or "unknown").removeprefix("sha256:"), "digest")
     yield Line(f"{format_}, {platform}, {human_size(packed.size)}", "image")
     if packed.problems:
         yield Line()
@@ -415,9 +458,11 @@ def _cache_lines(inspection: Inspection, standing: Standing, request: ImportRequ
     name = request.name or ""
     format_ = inspection.format(request.format)
     if not name:
-        yield Line("none: a name is needed", "krata's name", "bad")
+        yield Line("none: a name is needed", "then", "bad")
     elif ImageName.parse(name).reference == "latest":
-        yield Line("the daemon never resolves the tag latest from its cache", "note", "bad")
+        yield Line("the daemon never resolves the tag latest from its cache", "then", "bad")
+    else:
+        yield Line(f"▲ {name} leads to it", "then")
     if not standing.there:
         yield Line(f"it has nothing of this digest in format {format_}", "cache")
     elif standing.is_other(name):

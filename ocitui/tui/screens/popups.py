@@ -41,6 +41,7 @@ class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
     PopUp {
         align: center middle;
         & > Vertical { width: 66; max-width: 100%; height: auto; max-height: 100%; border: solid $primary; }
+        PickList { max-height: 12; }
     }
     """
 

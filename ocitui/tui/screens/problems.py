@@ -4,45 +4,75 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, groupby
 from typing import ClassVar
 
 import msgspec
+from rich.cells import cell_len
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition
+from ocitui.cache.trash import list_trash
 from ocitui.cache.undoing import expect_entries
+from ocitui.cache.workspace import trash_identity
 from ocitui.doctor.acknowledged import acknowledge, withdraw
-from ocitui.doctor.findings import Depth, Finding, by_fault, entry_text, state_of, tally
-from ocitui.text import counted
-from ocitui.words.findings import check_progress, finding_lines, kind_lines, no_finding_lines, tone
+from ocitui.doctor.catalogue import FILE_FAULTS
+from ocitui.doctor.findings import Depth, Finding, by_fault, entry_text, tally
+from ocitui.text import clean, counted
+from ocitui.words.findings import SHORT_ID, check_progress, finding_lines, kind_lines, no_finding_lines, title, tone
 from ocitui.words.lines import capital, short_lines
 
 from ..background import DRAW_SECONDS, Throttle
 from ..deep_check import P_SHOWS_IT
 from ..live import LiveCache, LiveChange
-from ..widgets.bars import Bar, Part, condition_text
-from ..widgets.entry_columns import SEVERITIES
-from ..widgets.lines import Kind, Line, PickList, PickRow
+from ..terminal import Role
+from ..widgets.bars import RULE, Bar, Part, RuleBar, condition_text
+from ..widgets.entry_columns import CURSOR, SEVERITIES, Cell, devices_text, fit, format_text, name_cells
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow
 from .base import ListScreen
 from .popups import Copyable, texts_to_copy
 
-_INDENT = "  "
+_INDENT, _NONE = "  ", "–"
 _MOST = 1000
 """Rows of a kind; the heading stands for the others too."""
+_NAME_MOST, _SEEN_LEAST, _NARROW = 52, 30, 8
+
+
+@dataclass(slots=True)
+class _Columns:
+    """What the columns of all rows need: the widest texts, and whether any copy is known, and anything used."""
+
+    name: int = 0
+    seen: int = 0
+    source: bool = False
+    used: bool = False
+
+    def widths(self, width: int) -> tuple[int, int, int, int, int]:
+        """Those of name, format, what was seen, where a copy is, and who uses it; 0 is left out."""
+        format_ = _NARROW if width >= 95 else 3
+        source, used = (_NARROW if wanted and width >= 70 else 0 for wanted in (self.source, self.used))
+        room = width - 3 - sum(one + bool(one) for one in (format_, source, used))
+        name = min(self.name, max(room // 2, room - self.seen), _NAME_MOST)
+        return name, format_, min(max(self.seen, _SEEN_LEAST), room - name), source, used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemRow(PickRow):
-    """A row, and the findings it stands for: those of a kind for a heading, one for most others."""
+    """A row, and the findings it stands for: those of a severity for a rule, of a kind for a heading, one for most
+    others. ``right`` is what was seen."""
 
     findings: tuple[Finding, ...] = field(compare=False)
     heading: bool = False
     names: Mapping[str, str] = field(compare=False)
+    columns: _Columns
+    source: str = ""
+    used: str = ""
 
     @property
     def lines(self) -> list[Line]:
@@ -51,6 +81,31 @@ class ProblemRow(PickRow):
         named = _named(self.findings[0], self.names)
         name = [Line(named.name, "name")] if named is not self.findings[0] else []
         return [*finding_lines(self.findings[0]), *name]
+
+    def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
+        name, format_, seen, source, used = self.columns.widths(width)
+        sign, role = SEVERITIES[self.findings[0].severity]
+        if self.rule:
+            rule: list[Cell] = [(f"{RULE * 2} ", "faint"), (f"{sign} {self.text}", role), (f" {self.right} ", "muted")]
+            # Over the first rows, the names of the columns that do not speak for themselves.
+            end = name + format_ + seen + 4
+            for label, room in ((" FROM ", source), (" USED BY ", used)) if self.start else ():
+                if room:
+                    rule += [(RULE * (end - _width(rule)), "faint"), (label, "muted")]
+                    end += room + 1
+            return [*rule, (RULE * (width - _width(rule)), "faint")]
+        cells: list[Cell] = [(f"{CURSOR if pointed else ' '} ", "plain")]
+        if self.heading:
+            return [*cells, (f"{clean(self.text)}  ", "plain"), (self.right, "muted")]
+        text: Role = "muted" if self.kind == "muted" else "plain"
+        cells += name_cells(self.text, name, role if self.kind == "bad" else text)
+        cells += [(f" {format_text(self.findings[0].format, format_)} ", text), (fit(clean(self.right), seen), text)]
+        cells += [(f" {fit(self.source, source)}", "muted" if self.source == _NONE else "good")] if source else []
+        return [*cells, *([(f" {fit(devices_text(self.used), used)}", "zone")] if used else ())]
+
+
+def _width(cells: Iterable[Cell]) -> int:
+    return sum(cell_len(text) for text, _ in cells)
 
 
 def _named(finding: Finding, names: Mapping[str, str]) -> Finding:
@@ -74,36 +129,68 @@ def names_of_before(live: LiveCache) -> dict[str, str]:
     return {one.digest: f"{one.image_name} ({told})" for told, some in by.items() for one in some if one.image_name}
 
 
-def problem_rows(findings: Sequence[Finding], names: Mapping[str, str]) -> list[ProblemRow]:
-    """The rows for findings that are in order: a heading for each kind, and below it what was found; ``names`` are
-    those of digests that findings have no name for."""
-    seen: Counter[str] = Counter()
-    return [row for same in by_fault(findings) for row in _rows(tuple(same), seen, names)]
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What rows tell beside the findings: names by digest of what has none, the files of which the trash has a copy,
+    and the loop devices by file."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    trashed: frozenset[str] = frozenset()
+    users: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, finding: Finding) -> str:
+        """Where a copy of a file that is bad lies; empty where no copy would help."""
+        if finding.code not in FILE_FAULTS or finding.kind is None:
+            return ""
+        held = self.users.get(finding.file, "") if finding.code == "file-missing" else ""
+        return "trash" if finding.file in self.trashed else devices_text(held) or _NONE
 
 
-def _rows(same: tuple[Finding, ...], seen: Counter[str], names: Mapping[str, str]) -> Iterator[ProblemRow]:
-    first, kind = same[0], "\0".join(msgspec.structs.astuple(same[0].fault))
-    many = counted(len(same), "finding")
-    title = f"{SEVERITIES[first.severity][0]} {first.severity.upper()}  {first.code}"
-    yield ProblemRow(kind, title, many, tone(first), findings=same, heading=True, names=names)
+def problem_rows(findings: Sequence[Finding], around: Around) -> list[ProblemRow]:
+    """The rows for findings that are in order: a rule for each severity, and below it what was found; where several are
+    of a kind, under a heading for all of these."""
+    seen, rows, columns = Counter[str](), list[ProblemRow](), _Columns()
+    make = partial(ProblemRow, columns=columns, names=around.names)
+    for severity, group in groupby(map(tuple, by_fault(findings)), lambda same: same[0].severity):
+        kinds = list(group)
+        same = tuple(chain.from_iterable(kinds))
+        rows.append(make(severity, severity.upper(), str(len(same)), findings=same, rule=True, start=not rows))
+        rows += chain.from_iterable(_rows(kind, seen, around, make) for kind in kinds)
+    for row in rows:
+        if not (row.rule or row.heading):
+            columns.name, columns.seen = max(columns.name, cell_len(row.text)), max(columns.seen, cell_len(row.right))
+        columns.source, columns.used = columns.source or row.source not in ("", _NONE), columns.used or bool(row.used)
+    return rows
+
+
+def _subject(finding: Finding, names: Mapping[str, str]) -> str:
+    """Its entry, or its file where it is of none; the format has a column."""
+    return _named(finding, names).name or entry_text(finding).removesuffix(f" {finding.format}")
+
+
+def _rows(
+    same: tuple[Finding, ...], seen: Counter[str], around: Around, make: Callable[..., ProblemRow]
+) -> Iterator[ProblemRow]:
+    first, kind, many = same[0], "\0".join(msgspec.structs.astuple(same[0].fault)), len(same) > 1
+    if many:
+        yield make(kind, first.code, counted(len(same), "finding"), findings=same, heading=True)
     for one in same[:_MOST]:
         # The same may be found of two entries that are equal.
         fingerprint = one.fingerprint
         seen[fingerprint] += 1
-        # The code of most says what was seen.
-        seen_word = state_of([one], None).word if one.code in ("file-missing", "file-not-regular") else ""
-        right = "acknowledged" if one.acknowledged else seen_word
-        key, text = f"{fingerprint} {seen[fingerprint]}", f"{_INDENT}{entry_text(_named(one, names))}"
-        shade: Kind = "muted" if one.acknowledged else "plain"
-        yield ProblemRow(key, text, right, shade, findings=(one,), names=names)
+        text = f"{_INDENT if many else ''}{_subject(one, around.names)}"
+        shade, right = ("muted", f"acknowledged: {one.seen}") if one.acknowledged else (tone(one), one.seen)
+        more = {"source": around.source(one), "used": around.users.get(f"{one.digest}.{one.format}", "")}
+        yield make(f"{fingerprint} {seen[fingerprint]}", text, right, shade, findings=(one,), **more)
     if rest := same[_MOST:]:
-        more, right = f"{_INDENT}and {len(rest)} more", "the heading is for all"
-        yield ProblemRow(f"{kind}\0more", more, right, "muted", start=True, findings=rest, heading=True, names=names)
+        text, right = f"{_INDENT}and {len(rest)} more", "the heading is for all"
+        yield make(f"{kind}\0more", text, right, "muted", findings=rest, heading=True)
 
 
 class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
 
+    DEFAULT_CSS = "ProblemsScreen LinesView { border-top: none; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "check('quick')", "Quick", show=False),
         Binding("2", "check('header')", "Header", show=False),
@@ -120,6 +207,8 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     def __init__(self) -> None:
         super().__init__()
         self._findings: tuple[Finding, ...] | None = None
+        self._around, self._trash = Around(), object()
+        self._detail: list[Line] = []
         self._hidden = 0
         self._tally = ""
         self._everything = self._filling = self._changed = False
@@ -127,7 +216,9 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="coverage")
-        yield from super().compose_body()
+        yield PickList()
+        yield RuleBar()
+        yield LinesView()
 
     def begin(self) -> None:
         self._throttle.ask()
@@ -165,14 +256,22 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     def _make_rows(self, findings: tuple[Finding, ...]) -> list[ProblemRow] | None:
         """None where they are those that are shown."""
-        if findings == self._findings:
+        around = self._look_around(findings)
+        if (findings, around) == (self._findings, self._around):
             return None
-        self._findings, listed = findings, [one for one in findings if self._everything or one.is_problem]
+        self._findings, self._around = findings, around
+        listed = [one for one in findings if self._everything or one.is_problem]
         self._hidden, self._tally = len(findings) - len(listed), tally(one for one in findings if one.is_problem)
-        names: dict[str, str] = {}
+        return problem_rows(listed, around)
+
+    def _look_around(self, findings: tuple[Finding, ...]) -> Around:
+        names, trashed, live = self._around.names, self._around.trashed, self.session.live
         with suppress(CacheError):
-            names = names_of_before(self.session.live)
-        return problem_rows(listed, names)
+            if findings != self._findings:
+                names = names_of_before(live)
+            if (trash := trash_identity(self.session.directory)) != self._trash:
+                trashed, self._trash = frozenset(one.name for one in list_trash(self.session.directory)), trash
+        return Around(names, trashed, live.host.users)
 
     def _draw(self) -> None:
         live = self.session.live
@@ -220,8 +319,20 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             if row is not None
             else no_finding_lines(live.coverage, condition_text(live.health), looking=live.looking)
         )
-        self.show_lines(lines)
+        self._detail = lines
+        parts, end = list[Part](), ""
+        if row is not None:
+            sign, role = SEVERITIES[row.findings[0].severity]
+            severity, _, about = title(row.findings).partition(" ")
+            parts = [(f" {sign} {severity}", role), (f" {about} ", "strong")]
+            end = f" {row.findings[0].fingerprint[:SHORT_ID]} " if len(row.findings) == 1 else ""
+        for bar in self.query(RuleBar):
+            bar.part(*parts, end=end)
+        self.show_lines(lines if row is None else lines[1:])
         self._draw_keys()
+
+    def copied_lines(self) -> Iterable[Line | LongList]:
+        return self._detail
 
     def copies(self) -> list[Copyable]:
         if (row := self.row) is None or row.heading:
@@ -271,13 +382,11 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     @on(PickList.Picked)
     def _picked(self) -> None:
-        row = self.row
-        if row is not None and not row.heading and row.findings[0].digest:
+        if (row := self.row) is not None and not row.heading and row.findings[0].digest:
             self.dismiss(row.findings[0])
 
     def action_mend(self) -> None:
-        row = self.row
-        if row is not None:
+        if (row := self.row) is not None:
             self._open_repair(frozenset(one.fingerprint for one in row.findings))
 
     def action_mend_all(self) -> None:
@@ -297,8 +406,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._throttle.ask()
 
     def action_acknowledge(self) -> None:
-        row = self.row
-        if row is None:
+        if (row := self.row) is None:
             return
         if self.session.live.read_only:
             self.say(f"Acknowledge: {self.session.live.read_only}")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Part = Cell | str
 """A text, and what it is drawn for where that is not plain."""
+RULE, _LONGEST_RULE = "─", 1000
 _WIDER, _NEARLY_FULL = 100, 0.9
 _LAST = "these are the last good rows"
 _WRONG = {
@@ -143,10 +144,15 @@ class KeyBar(Bar):
     """The keys that apply now, the most useful first."""
 
 
-class TabBar(Bar):
-    """The names of the pane's tabs, in a rule."""
+class RuleBar(Bar):
+    """A rule, and what stands in it and below it."""
 
     ellipsis = ""
+
+    def part(self, *parts: Part, below: Sequence[Sequence[Part]] = (), end: str = "") -> None:
+        """Begin with these, and end with a text that recedes."""
+        right: list[Part] = [(end, "muted"), (RULE, "faint")] if end else []
+        self.show([(RULE * 2, "faint"), *parts, (RULE * _LONGEST_RULE, "faint")], *below, right=right)
 
 
 def draw_frame(screen: SessionScreen[Any], subject: str = "") -> None:
@@ -268,7 +274,7 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
     if verdict is not None and (not verdict.sound or health.condition is Condition.MISSING):
         short = verdict.consequence.partition(":")[0].removeprefix("the daemon ")
         longer = f"{act}: it {short}" if assessment is not None and assessment.case == "stopped" else act
-        act = (longer if cell_len(longer) <= room else act) or f"if it started now, {verdict.consequence}"
+        act = (longer if cell_len(longer) <= room else act) or f"started now, kratad {short}"
     keys: list[tuple[str, str]] = []
     if health.condition is Condition.CORRUPT:
         keys = [("m", "mends it"), ("v", "shows where it breaks")]

@@ -219,13 +219,17 @@ def row_text(row: RowValues, width: int, used: bool = False) -> RowText:
     return RowText(tuple(before), tuple(behind))
 
 
-def _draw_name(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterator[Cell]:
-    """The registry recedes, the last part does not; with the tag, where that has no column of its own."""
-    name = row.name if "tag" in widths or not row.reference else f"{row.name}:{row.reference}"
-    text = fit(clean(name), room, middle=True)
-    parent, slash, last = text.rpartition("/")
+def name_cells(name: str, room: int, last: Role) -> Iterator[Cell]:
+    """A name in exactly ``room`` cells: the registry recedes, the ``last`` part does not."""
+    parent, slash, own = fit(clean(name), room, middle=True).rpartition("/")
     yield f"{parent}{slash}", "muted"
-    yield last, "bad" if _sign(row.state)[1] == "bad" else "plain"
+    yield own, last
+
+
+def _draw_name(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterable[Cell]:
+    """With the tag, where that has no column of its own."""
+    name = row.name if "tag" in widths or not row.reference else f"{row.name}:{row.reference}"
+    return name_cells(name, room, "bad" if _sign(row.state)[1] == "bad" else "plain")
 
 
 def _draw_size(row: RowValues, room: int, _: object) -> Iterator[Cell]:
@@ -262,18 +266,21 @@ _DRAWN: dict[str, Drawn] = {
     "tag": lambda row, room, _: [(fit(clean(row.reference), room, middle=True), "plain")],
     "digest": lambda row, room, _: [(fit(clean(short_digest(row.digest)), room), "muted")],
     "platform": lambda row, room, _: [(fit(clean(row.platform), room), "muted")],
-    "format": lambda row, room, _: [
-        (fit(clean(row.format if room >= 8 else _SHORT_FORMATS.get(row.format, row.format)), room), "plain")
-    ],
+    "format": lambda row, room, _: [(format_text(row.format, room), "plain")],
     "size": _draw_size,
-    "used": lambda row, room, _: [(fit(clean(_devices(row.used)), room), "zone")],
+    "used": lambda row, room, _: [(fit(clean(devices_text(row.used)), room), "zone")],
     "resolves": lambda row, room, _: [(fit(" ".join(_RESOLVES[row.resolves]), room), "muted")],
     "checked": lambda row, room, _: [(fit(row.deep or row.state.depth or "-", room, right=True), "muted")],
     "state": _draw_state,
 }
 
 
-def _devices(used: str) -> str:
+def format_text(name: str, room: int) -> str:
+    """A format in exactly ``room`` cells, in full where it fits."""
+    return fit(clean(name if room >= 8 else _SHORT_FORMATS.get(name, name)), room)
+
+
+def devices_text(used: str) -> str:
     """The first loop device, and how many there are besides."""
     first, *others = used.split(", ")
     return f"{first} +{len(others)}" if others else first

@@ -15,7 +15,7 @@ from textual.timer import Timer
 
 from ocitui.text import clean, short_digest
 
-from .bars import Bar, Part, TabBar
+from .bars import Bar, Part, RuleBar
 from .entry_columns import SEVERITIES
 from .lines import Line, LinesView, ReadingView, bound, cut
 
@@ -69,7 +69,7 @@ class EntryPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Bar(id="which")
-        yield TabBar()
+        yield RuleBar()
         yield from (LinesView(id=tab) for tab in ("summary", "problems", "history"))
 
     def on_mount(self) -> None:
@@ -148,7 +148,7 @@ class EntryPane(Vertical):
             tabs += [" "] if width >= _ROOM_FOR_NAMES else []
         # Beside the table there is no room for it, and it stands in the status line.
         right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if width >= _ROOM_FOR_NAMES else []
-        self.query_one(TabBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
+        self.query_one(RuleBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
 
     def on_resize(self) -> None:
         self._draw_which()
@@ -185,7 +185,8 @@ class EntryPane(Vertical):
         if tab == "summary":
             from ..summary import summarize
 
-            return await asyncio.to_thread(summarize, self._directory, entry)
+            found = await self._findings_of(entry) if entry.state.bad else ()
+            return await asyncio.to_thread(summarize, self._directory, entry, found or ())
         if tab == "history":
             return await self._history_of(entry)
         from ocitui.words.findings import entry_problem_lines

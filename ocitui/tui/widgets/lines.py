@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells, set_cell_size
@@ -22,8 +22,8 @@ from ocitui.words.lines import Kind as Kind
 from ocitui.words.lines import Line as Line
 from ocitui.words.lines import heading as heading
 
-from ..terminal import Role, palette
-from .entry_columns import CURSOR
+from ..terminal import Role, draw_cells, palette
+from .entry_columns import CURSOR, Cell
 from .entry_columns import MARK as MARK
 from .entry_columns import cut as cut
 from .entry_columns import fit as fit
@@ -269,13 +269,19 @@ def _wrap(text: str, width: int) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class PickRow:
     """``key`` tells it from the others; ``right`` stands at the right end, and the text gives way to it: in its middle,
-    or at its end where its ``start`` says more."""
+    or at its end where its ``start`` says more. The cursor passes over a ``rule``."""
 
     key: str
     text: str
     right: str = ""
     kind: Kind = "plain"
     start: bool = False
+    rule: bool = False
+
+    def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
+        """It as it is drawn; ``pointed``: the cursor is on it."""
+        text, right = row_text(self, width, pointed=pointed)
+        return (text, role_of(self.kind)), (right, "muted")
 
 
 class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
@@ -305,7 +311,7 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
         before, old = self.key, self.rows
         self.rows = tuple(rows)
         keys = [row.key for row in self.rows]
-        self._cursor = keys.index(before) if before in keys else max(min(self._cursor, len(keys) - 1), 0)
+        self._cursor = keys.index(before) if before in keys else self._allowed(self._cursor, 1)
         if len(old) != len(self.rows):
             self.virtual_size = Size(self.size.width, len(self.rows))
             self.refresh(layout=True)
@@ -321,18 +327,33 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
         if key in keys:
             self._go(keys.index(key))
 
+    def _allowed(self, number: int, step: int) -> int:
+        """The row nearest to a number that is no rule, first of all a step further."""
+        last = len(self.rows) - 1
+        number = max(min(number, last), 0)
+        ways = range(number, last + 1), range(min(number, last), -1, -1)
+        return next((at for at in chain(*ways[::step]) if not self.rows[at].rule), number)
+
     def _go(self, number: int) -> None:
-        number = max(min(number, len(self.rows) - 1), 0)
+        number = self._allowed(number, 1 if number >= self._cursor else -1)
         if number == self._cursor or not self.rows:
             return
         self.repaint((self._cursor, number))
         self._cursor = number
-        self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False)
+        self._show_cursor()
         self.post_message(self.CursorMoved())
+
+    def _show_cursor(self) -> None:
+        top, height, first = int(self.scroll_offset.y), max(self.size.height, 1), self._cursor
+        if first and height > 1 and self.rows[first - 1].rule:
+            # What stands over it is seen with it.
+            first -= 1
+        if not top <= first <= self._cursor < top + height:
+            self.scroll_to(y=first if first < top else self._cursor - height + 1, animate=False)
 
     def on_resize(self, _: events.Resize) -> None:
         self.virtual_size = Size(self.size.width, len(self.rows))
-        self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False)
+        self._show_cursor()
 
     def render_line(self, y: int) -> Strip:
         number, width = y + int(self.scroll_offset.y), self.size.width
@@ -341,11 +362,11 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
             return Strip.blank(width, styles["plain"])
         row, pointed = self.rows[number], number == self._cursor
         # The scroll bar stands beside it.
-        text, right = row_text(row, self.scrollable_content_region.width, pointed=pointed)
-        ground = styles["cursor" if self.has_focus else "blurred"] if pointed else styles["plain"]
-        style = ground if row.kind == "muted" and pointed else ground + styles[role_of(row.kind)]
-        aside = ground if pointed else styles["muted"]
-        return Strip([Segment(text, style), Segment(right, aside)]).adjust_cell_length(width, ground)
+        cells = row.cells(self.scrollable_content_region.width, pointed)
+        if not pointed:
+            return draw_cells(cells, "plain", styles, width)
+        ground: Role = "cursor" if self.has_focus else "blurred"
+        return draw_cells(((text, "plain" if role == "muted" else role) for text, role in cells), ground, styles, width)
 
     def action_step(self, by: int) -> None:
         self._go(self._cursor + by)
@@ -367,7 +388,7 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
         number = event.y + int(self.scroll_offset.y)
         if number == self._cursor:
             self.action_pick()
-        elif number < len(self.rows):
+        elif number < len(self.rows) and not self.rows[number].rule:
             self._go(number)
 
 
