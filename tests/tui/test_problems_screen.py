@@ -225,8 +225,7 @@ async def test_what_to_do_first_stands_behind_its_key(tmp_path: Path) -> None:
         await one.until(lambda: any(line.startswith("M plans what mends") for line in first(one)))
         assert "nothing is changed before y" in first(one)[0]
         assert first(one)[1] == "3 reads all bytes: those of 0 of 7 entries were read"
-        lines = one.text.split("\n")
-        assert [line.strip() for line in lines[3:5]] == first(one), "all of it is seen"
+        await one.until(lambda: [line.strip() for line in one.text.split("\n")[3:5]] == first(one), "all of it is seen")
         await one.open("M", "RepairScreen")
 
 
