@@ -30,6 +30,7 @@ from ocitui.cache import (
     see_index,
 )
 from ocitui.cache.disk import Disk
+from ocitui.cache.undoing import edit_again, find_overwritten
 from tests.cache.support import (
     EROFS,
     OWN,
@@ -243,11 +244,6 @@ async def restore(cache: PackerCache, _: Scene) -> object:
     return await cache.restore([file.trash for file in await cache.trash()])
 
 
-async def redo(cache: PackerCache, _: Scene) -> object:
-    """The deletion that made the scene, which another program's rewrite has undone."""
-    return await cache.redo((await cache.transactions())[0].id)
-
-
 async def reset(cache: PackerCache, _: Scene) -> object:
     await cache._start_as_the_daemon()
     return None
@@ -322,6 +318,12 @@ def replaced_with_files(scene: Scene) -> Change:
 def pointed(scene: Scene) -> Change:
     first = scene.index().descriptors[0]
     return Change(IndexEdit((Remove(0, first.raw),), (Insert(first.raw),)))
+
+
+def made_again(scene: Scene) -> Change:
+    """The deletion that made the scene, which another program's rewrite has undone."""
+    (lost,) = find_overwritten(scene.directory, scene.index())
+    return Change(edit_again(scene.directory, scene.index(), lost))
 
 
 def deduplicated(scene: Scene) -> Change:
@@ -421,7 +423,7 @@ ACTS: dict[str, tuple[Spoil, Act]] = {
     **BY_KEY,
     **{name: (spoil, changed(make)) for name, (spoil, make) in CHANGES.items()},
     "restore": (nothing, restore),
-    "redo": (overwritten, redo),
+    "redo": (overwritten, changed(made_again, TransactionKind.REDO)),
     "reset": (written(CORRUPT), reset),
     "reset-absent": (absent, reset),
 }
