@@ -14,6 +14,7 @@ import click
 from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
+from ocitui.words.changes import emptied_text, ended_undos, total_text
 
 from ..options import (
     agree,
@@ -98,7 +99,7 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     # What comes into the trash while the question stands was not agreed to.
     names = [file.trash for file in chosen]
     removed = run_async(cache.empty_trash(before, of, names)) if chosen else EmptiedTrash(0, 0)
-    line = f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
+    line = emptied_text(removed)
     if not chosen:
         line = "nothing in the trash is to go" if files else _EMPTY
     told = {"removed": {"files": removed.files, "bytes": removed.bytes}, **_told(chosen)}
@@ -152,11 +153,6 @@ def file_lines(files: Sequence[TrashedFile]) -> Iterator[str]:
         yield f"  {human_size(file.size):>5}  {_described(file)}"
     if len(files) > _MOST_OF_ONE:
         yield f"{'':9}and {len(files) - _MOST_OF_ONE} more; --json has them all"
-
-
-def total_text(files: Sequence[TrashedFile]) -> str:
-    """As ``3 files, 1.2M``."""
-    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
 
 
 def _find(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
@@ -214,10 +210,7 @@ def _explain(
     chosen: Sequence[TrashedFile], files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]
 ) -> list[str]:
     lines = [*trash_lines(chosen, transactions)]
-    undone = len({file.transaction for file in chosen if file.undoable})
-    lines += paragraph(
-        f"{total_text(chosen)} go for good"
-        + (f"; {counted(undone, 'transaction')} can then no longer be undone" if undone else "")
-    )
+    undone = ended_undos(chosen)
+    lines += paragraph(f"{total_text(chosen)} go for good" + (f"; {undone}" if undone else ""))
     stays = len(files) - len(chosen)
     return lines + ([f"{counted(stays, 'file')} in the trash {'stays' if stays == 1 else 'stay'}"] if stays else [])
