@@ -354,7 +354,7 @@ def placed_path(scene: Scene) -> Change:
         place=(
             Place("moved", path=scene.sources / "moved"),
             Place(STRAY, see(scene.directory / STRAY), path=scene.sources / "replacing"),
-            Place("copied", path=scene.sources / "copied", copy=True),
+            Place("copied", path=scene.sources / "copied"),
         )
     )
 
@@ -446,6 +446,8 @@ async def scene_of(case: str, folder: Path) -> tuple[Scene, Act]:
     scene.sources.mkdir()
     for source in ("moved", "replacing", "copied", "packed"):
         (scene.sources / source).write_bytes(source.encode())
+    # With another name it cannot be moved.
+    (folder / "kept").hardlink_to(scene.sources / "copied")
     (scene.directory / STRAY).write_bytes(b"stray")
     (scene.directory / STRAY).chmod(0o200)
     (scene.directory / FOLDER).mkdir(0o755)

@@ -14,7 +14,6 @@ import click
 from ocitui.cache import NoSuchEntryError
 from ocitui.cache.files import check_directory
 from ocitui.text import counted, human_size, timestamp
-from ocitui.words.changes import emptied_text, ended_undos, total_text
 
 from ..options import (
     agree,
@@ -52,6 +51,8 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
 @reading
 def trash_list_command(settings: Settings) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
+    from ocitui.words.changes import total_text
+
     files, transactions = _look(settings)
     total = f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo"
     lines = chain(trash_lines(files, transactions), [total]) if files else [_EMPTY]
@@ -68,6 +69,8 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     NAME is a file's name, in the cache or in the trash, or the beginning of its digest; ID is a transaction, and means
     all the files that it took out. ocitui undo ID brings back the transaction's entries with them.
     """
+    from ocitui.words.changes import total_text
+
     cache = writing_cache(settings, "restore from the trash")
     files, _ = _look(settings)
     chosen = list(dict.fromkeys(file for word in words for file in _find(files, word)))
@@ -89,6 +92,7 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     """
     from ocitui.cache import EmptiedTrash
     from ocitui.cache.trash import files_that_go
+    from ocitui.words.changes import emptied_text
 
     cache = writing_cache(settings, "empty the trash")
     files, transactions = _look(settings)
@@ -209,6 +213,8 @@ def _look(settings: Settings) -> tuple[list[TrashedFile], dict[str, Transaction]
 def _explain(
     chosen: Sequence[TrashedFile], files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]
 ) -> list[str]:
+    from ocitui.words.changes import ended_undos, total_text
+
     lines = [*trash_lines(chosen, transactions)]
     undone = ended_undos(chosen)
     lines += paragraph(f"{total_text(chosen)} go for good" + (f"; {undone}" if undone else ""))

@@ -8,7 +8,6 @@ import click
 
 from ocitui.cache.actor import author_of, whoami
 from ocitui.text import timestamp
-from ocitui.words.changes import extent
 from ocitui.words.json_values import transaction_json
 
 from ..options import agree, run_async, writing, writing_cache, yes_option
@@ -40,5 +39,7 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
 
 
 def _describe(transaction: Transaction) -> str:
+    from ocitui.words.changes import extent
+
     names = f" ({transaction.about})" if transaction.about else ""
     return f"{transaction.kind} of {extent(transaction)}{names}, {timestamp(transaction.started)}, {transaction.id}"
