@@ -19,13 +19,11 @@ from ocitui.cache import (
     StorageError,
     TransactionKind,
     keep_backup,
-    keep_corrupt,
     list_backups,
     new_index,
-    read_backup,
     see_index,
 )
-from ocitui.cache.backups import Backups
+from ocitui.cache.backups import Backups, keep_corrupt, read_backup
 from ocitui.cache.workspace import refused_files
 from tests.cache.scenes import FailingDisk, key
 from tests.cache.support import (

@@ -31,10 +31,10 @@ from ocitui.cache import (
     TransactionState,
     list_backups,
     new_index,
-    read_backup,
     see,
     see_index,
 )
+from ocitui.cache.backups import read_backup
 from ocitui.cache.changes import see_index_in
 from ocitui.cache.disk import Disk, Folder
 from tests.cache.scenes import ACTS, FOLDER, STRAY, Scene, everything_changed, key, replaced, scene_of

@@ -19,14 +19,8 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import (
-    IndexOutcome,
-    PackerCache,
-    TransactionState,
-    judge_index,
-    list_backups,
-    read_backup,
-)
+from ocitui.cache import IndexOutcome, PackerCache, TransactionState, judge_index, list_backups
+from ocitui.cache.backups import read_backup
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.acknowledged import load_acknowledged
 from tests.cache.scenes import Scene, key
