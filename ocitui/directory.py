@@ -1,8 +1,11 @@
-"""Which cache is meant where none is named. Imports nothing, for commands that start without the core."""
+"""Which cache is meant where none is named, and how the text of a source goes on. Imports nothing, for commands that
+start without the core."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 DEFAULT_DIRECTORY = Path("/var/lib/krata/cache/image")
@@ -14,3 +17,18 @@ DIRECTORY_VARIABLE = "OCITUI_CACHE"
 def default_directory() -> Path:
     """The directory that the environment names, else the daemon's."""
     return Path(os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY)
+
+
+# These are known to the importing library too, which is a heavy import; a test holds them together.
+FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
+PREFIXES = (*FILE_PREFIXES, "docker://")
+
+
+def paths_from(begun: str) -> Iterator[str]:
+    """The paths that begin so, in order; a directory ends with a slash."""
+    folder, _, name = begun.rpartition("/")
+    place = f"{folder}/" if "/" in begun else ""
+    with suppress(OSError), os.scandir(os.path.expanduser(place) or ".") as found:
+        for entry, is_folder in sorted((one.name, one.is_dir()) for one in found if one.name.startswith(name)):
+            if name or not entry.startswith("."):
+                yield f"{place}{entry}{'/' if is_folder else ''}"

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .backups import Backup as Backup
     from .backups import keep_backup as keep_backup
-    from .backups import keep_corrupt as keep_corrupt
-    from .backups import late_updates as late_updates
     from .backups import list_backups as list_backups
-    from .backups import next_number as next_number
-    from .backups import read_backup as read_backup
-    from .backups import transactions_since as transactions_since
     from .cache import PackerCache as PackerCache
     from .cache import Preparation as Preparation
     from .changes import Change as Change
@@ -82,7 +77,7 @@ if TYPE_CHECKING:
     from .watch import IndexWatch as IndexWatch
 
 _NAMES = {
-    "backups": "Backup keep_backup keep_corrupt late_updates list_backups next_number read_backup transactions_since",
+    "backups": "Backup keep_backup list_backups",
     "cache": "PackerCache Preparation",
     "changes": (
         "Change DeletePlan Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen new_index see "
@@ -92,9 +87,8 @@ _NAMES = {
     "documents": "Document ImageConfiguration ImageManifest Platform",
     "errors": (
         "AmbiguousDigestError CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
-        "InvalidNameError "
-        "InvalidPackedImageError LockedError NoSuchEntryError NoSuchTransactionError PlanChangedError "
-        "ReadOnlyError StorageError"
+        "InvalidNameError InvalidPackedImageError LockedError NoSuchEntryError NoSuchTransactionError "
+        "PlanChangedError ReadOnlyError StorageError"
     ),
     "files": "DEFAULT_DIRECTORY FileKind PackedFormat",
     "index": "EntryKey ImageIndex examine_index judge_index",

@@ -25,6 +25,11 @@ def whoami() -> str:
     return _printable(f"{name} (process {os.getpid()}, {_user()}@{os.uname().nodename})")[:_LONGEST_NAME]
 
 
+def author_of(by: str) -> str:
+    """The user and host of what `whoami` told, perhaps elsewhere."""
+    return by.rpartition(", ")[2].rstrip(")")
+
+
 def _user() -> str:
     from getpass import getuser
 

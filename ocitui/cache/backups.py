@@ -342,15 +342,15 @@ def next_number(directory: Path) -> int:
     return max(newest + 1, kept)
 
 
-def list_backups(directory: Path, *, corrupt: bool = False) -> list[Backup]:
-    """Every backup, or every ``corrupt`` index that was copied aside, newest first. Raises StorageError."""
-    return _look(directory, lambda copies: (one for one in copies.all() if not one.stalled), corrupt)
+def list_backups(directory: Path) -> list[Backup]:
+    """Every backup, newest first. Raises StorageError."""
+    return _look(directory, lambda copies: (one for one in copies.all() if not one.stalled))
 
 
-def read_backup(directory: Path, backup: Backup, *, corrupt: bool = False) -> bytes:
+def read_backup(directory: Path, backup: Backup) -> bytes:
     """The very bytes of one of them. Raises StorageError where they cannot be read, or are not what was kept."""
     try:
-        with _opened(directory, corrupt) as copies:
+        with _opened(directory) as copies:
             # It may have been compressed, or renamed, meanwhile.
             there = next((copy for copy in copies.all() if copy.content == backup.content), None)
             if there is not None:
@@ -380,7 +380,7 @@ def compress_backups(directory: Path, disk: Disk | None = None) -> int:
 
     Does nothing where the directory may not be written.
     """
-    with suppress(OSError, CacheError), _opened(directory, disk=disk) as copies:
+    with suppress(OSError, CacheError), _opened(directory, disk) as copies:
         return copies.compress()
     return 0
 
@@ -428,9 +428,9 @@ def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
     return []
 
 
-def _look(directory: Path, find: Callable[[Backups], Iterator[R]], corrupt: bool = False) -> list[R]:
+def _look(directory: Path, find: Callable[[Backups], Iterator[R]]) -> list[R]:
     try:
-        with _opened(directory, corrupt) as copies:
+        with _opened(directory) as copies:
             return list(find(copies))
     except FileNotFoundError:
         return []
@@ -439,7 +439,7 @@ def _look(directory: Path, find: Callable[[Backups], Iterator[R]], corrupt: bool
 
 
 @contextmanager
-def _opened(directory: Path, corrupt: bool = False, disk: Disk | None = None) -> Iterator[Backups]:
-    """A folder of copies that is there. Raises FileNotFoundError where none is, OSError."""
-    with open_own_folder(directory, CORRUPT_NAME if corrupt else BACKUPS_NAME) as folder:
+def _opened(directory: Path, disk: Disk | None = None) -> Iterator[Backups]:
+    """The folder of backups, that is there. Raises FileNotFoundError where none is, OSError."""
+    with open_own_folder(directory, BACKUPS_NAME) as folder:
         yield Backups(folder, disk)

@@ -293,17 +293,6 @@ class PackerCache:
 
         return await self._read_journal(lambda journal: find_target(journal, transaction_id))
 
-    async def redo(self, transaction_id: str) -> Transaction:
-        """Do again what another program's rewrite of the index undid of a transaction: see `undoing.find_overwritten`.
-
-        Raises NoSuchTransactionError, and ConflictError where it still stands or an entry's files are gone.
-        """
-        from .undoing import redo
-
-        return await self._write(
-            "do a transaction again", lambda space: redo(space, space.journal.read(transaction_id)), needs_index=True
-        )
-
     async def trash(self) -> Trashed:
         """Every file in the trash, newest first. Raises StorageError."""
         from .trash import list_trash

@@ -141,9 +141,8 @@ class Place:
     the name ``aside`` where one is given.
 
     It is made of ``data``, or is the file at ``path``, or the one of that name in the trash. A file at a path is moved,
-    unless ``copy`` is set or it cannot be; then it is copied, and stays. With ``take`` it goes in any case: a link to a
-    file, or one of several names, too, and what was copied is removed once it is in. ``source`` binds the change to
-    that file.
+    unless it cannot be; then it is copied, and stays. With ``take`` it goes in any case: a link to a file, or one of
+    several names, too, and what was copied is removed once it is in. ``source`` binds the change to that file.
     """
 
     name: str
@@ -151,7 +150,6 @@ class Place:
     data: bytes | None = None
     path: Path | None = None
     trash: str | None = None
-    copy: bool = False
     take: bool = False
     source: Seen | None = None
     aside: str = ""

@@ -20,7 +20,7 @@ import msgspec
 from . import documents
 from .documents import DESCRIPTOR, I64, Platform, read_strictly
 from .errors import DocumentError
-from .files import FileKind, reachable_files
+from .files import FileKind, file_names, known_format, usable_digest
 from .strict_json import Scanner, next_element
 
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
@@ -137,7 +137,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
     @property
     def files(self) -> dict[FileKind, str]:
         """The names of its entry's three files; empty where no lookup can reach any."""
-        return reachable_files(self.digest, self.format)
+        known = known_format(self.format)
+        return {} if known is None or not usable_digest(self.digest) else file_names(self.digest, known)
 
     @property
     def packed_file(self) -> str:

@@ -99,12 +99,6 @@ def known_format(format: str | None) -> PackedFormat | None:
     return _FORMATS.get(format)
 
 
-def reachable_files(digest: str, format: str | None) -> dict[FileKind, str]:
-    """The same by the format's annotation; empty where no lookup can reach any."""
-    known = known_format(format)
-    return {} if known is None or not usable_digest(digest) else file_names(digest, known)
-
-
 def regular_file(path: Path) -> os.stat_result | None:
     """The stat of a regular file, or of one behind a link; None for whatever the daemon takes as a miss."""
     try:

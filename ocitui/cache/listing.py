@@ -98,11 +98,6 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
         return stat.S_ISLNK(self.mode)
 
     @property
-    def plain(self) -> bool:
-        """A regular file with one name, which its owner may read: nothing to say about."""
-        return is_plain(self.mode) and self.links == 1
-
-    @property
     def word(self) -> str:
         """What it is, for a message."""
         kinds = {

@@ -246,6 +246,17 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return sum(moved.size for moved in self.trashed)
 
     @property
+    def entry_count(self) -> int:
+        """How many entries went or came."""
+        return max(len(self.removed), len(self.added))
+
+    @property
+    def file_names(self) -> list[str]:
+        """The files that came, went, or changed their mode, each once; index.json only where it was replaced."""
+        moved = [placed.name for placed in self.placed] + [moved.name for moved in self.trashed]
+        return list(dict.fromkeys((*moved, *(mode.name for mode in self.modes))))
+
+    @property
     def image_names(self) -> list[str]:
         """The names of the images it is about, in krata's spelling, each once."""
         told = (one.descriptor.image_name for one in (*self.removed, *self.added))

@@ -273,7 +273,7 @@ def _staged_one(space: Workspace, place: Place, draft: str, *, copy: bool) -> Pl
     found = _check_source(place, OUTSIDE.lstat(str(path)), str(path))
     if not stat.S_ISREG(found.st_mode) and not (place.take and stat.S_ISREG(os.stat(path).st_mode)):
         raise ConflictError(f"{path} is not a regular file")
-    if copy or place.copy or not _is_movable(space, place, path, found):
+    if copy or not _is_movable(space, place, path, found):
         space.disk.copy_in(path, space.staging, draft)
         return _placed(space, draft, place.name)
     space.disk.sync_file(OUTSIDE, str(path))

@@ -1,4 +1,4 @@
-"""Undo, the change that reverses a transaction; redo, which makes again what another program's rewrite undid.
+"""Undo, the change that reverses a transaction; and the edit that makes again what another program's rewrite undid.
 
 An undo's files come back first, the index last; what had been brought in goes to the trash. A daemon holds its index in
 memory and writes it whole at each store, so what was changed on disk meanwhile is gone. The newest transaction that
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import records
-from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen, deletion
+from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
 from .descriptors import Descriptor
 from .disk import storage_errors
 from .edits import Edit, Gaps, needed, positions, removals
@@ -371,26 +371,6 @@ def _rolled_forward(descriptors: list[Descriptor], transaction: Transaction) -> 
         if one.descriptor.identity not in there:
             left.insert(one.position, one.descriptor)
     return left
-
-
-def redo(space: Workspace, target: Transaction) -> Transaction:
-    """Do again what no longer stands of a transaction's edit of the index.
-
-    Raises ConflictError where all of it stands, or the files of an entry are not there any more.
-    """
-    if target.state is not TransactionState.EMPTIED:
-        require_done(target)
-    if target.replaces_index:
-        raise ConflictError(f"transaction {target.id} cannot be done again: it replaced the whole index")
-    index = space.read_index().contents
-    lost = _State(space.directory, index).compare(target, ())
-    if not lost:
-        raise ConflictError(f"transaction {target.id} still stands", hint="there is nothing to do again")
-    if target.kind == TransactionKind.DELETE:
-        change = deletion(space.root, index, list(dict.fromkeys(one.key for one in lost.returned)))
-    else:
-        change = Change(edit_again(space.directory, index, lost))
-    return make(space, change, About(TransactionKind.REDO, target.id))
 
 
 class _State:

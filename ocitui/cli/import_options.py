@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
+
+from ocitui.directory import FILE_PREFIXES, PREFIXES, paths_from
 
 from .options import FORMATS, byte_size, with_options
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.
 COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
-FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
-PREFIXES = (*FILE_PREFIXES, "docker://")
 _FILE = click.Path()
 
 
@@ -28,19 +25,9 @@ def complete_source(context: click.Context, parameter: click.Parameter, word: st
 
     prefix = next((prefix for prefix in PREFIXES if word.startswith(prefix)), "")
     if prefix in FILE_PREFIXES:
-        return [CompletionItem(prefix + path) for path in _paths_from(word.removeprefix(prefix))]
+        return [CompletionItem(prefix + path) for path in paths_from(word.removeprefix(prefix))]
     begun = [CompletionItem(prefix) for prefix in PREFIXES if word and prefix.startswith(word)]
     return begun or ([] if prefix else [CompletionItem(word, type="file")])
-
-
-def _paths_from(begun: str) -> Iterator[str]:
-    """The paths that begin so; a directory ends with a slash."""
-    folder, _, name = begun.rpartition("/")
-    place = f"{folder}/" if "/" in begun else ""
-    with suppress(OSError), os.scandir(os.path.expanduser(place) or ".") as found:
-        for entry, is_folder in sorted((one.name, one.is_dir()) for one in found if one.name.startswith(name)):
-            if name or not entry.startswith("."):
-                yield f"{place}{entry}{'/' if is_folder else ''}"
 
 
 source_argument = click.argument("source", shell_complete=complete_source)

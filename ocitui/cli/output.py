@@ -25,7 +25,7 @@ from ocitui.cache.errors import (
     NoSuchTransactionError,
     ReadOnlyError,
 )
-from ocitui.text import clean, counted, short_digest
+from ocitui.text import clean, short_digest
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
@@ -292,25 +292,6 @@ def tell_done(settings: Settings, done: Transaction, undoing: str, said: Iterabl
     answer(settings, lambda: {**told(), "transaction": transaction_json(done)}, lines)
 
 
-def extent(transaction: Transaction) -> str:
-    """What it is about: the index as a whole, else entries; else, as of many a mend, only files."""
-    if transaction.swap is not None:
-        return "index.json as a whole"
-    entries, files = entry_count(transaction), file_count(transaction)
-    return counted(entries, "entry", "entries") if entries or not files else counted(files, "file")
-
-
-def entry_count(transaction: Transaction) -> int:
-    """How many entries went or came."""
-    return max(len(transaction.removed), len(transaction.added))
-
-
-def file_count(transaction: Transaction) -> int:
-    """How many files went, came, or changed their mode; index.json is one of them only where it was replaced."""
-    moved = [moved.name for moved in transaction.trashed] + [placed.name for placed in transaction.placed]
-    return len({*moved, *(mode.name for mode in transaction.modes)})
-
-
 _GAP = "  "
 _NARROWEST = 8
 ELLIPSIS = "…"
@@ -427,14 +408,14 @@ def shortened(text: str) -> str:
     return _DIGEST.sub(_short, text)
 
 
-def paragraph(text: str, first: str = "", rest: str | None = None) -> list[str]:
-    """The text in lines of at most `text_width`; ``first`` begins the first one and ``rest`` the others, which are set
-    in as far as the first where it is None. A word that is longer than a line is left whole."""
+def paragraph(text: str, first: str = "") -> list[str]:
+    """The text in lines of at most `text_width`; ``first`` begins the first one, and the others are set in as far. A
+    word that is longer than a line is left whole."""
     lines = textwrap.wrap(
         clean(shortened(text)),
         max(text_width(), len(first) + 20),
         initial_indent=first,
-        subsequent_indent=" " * len(first) if rest is None else rest,
+        subsequent_indent=" " * len(first),
         break_long_words=False,
         break_on_hyphens=False,
     )

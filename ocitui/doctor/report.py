@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ocitui.cache import IndexOutcome, Verdict
-from ocitui.cache.disk import write_outside
 from ocitui.text import counted
 
 from .findings import Depth, Finding, Severity
@@ -140,14 +139,6 @@ def prometheus(report: Report) -> str:
     """All metrics of one examination, each with its cache as a label, in Prometheus' text format, for node_exporter's
     textfile collector: https://prometheus.io/docs/instrumenting/exposition_formats/."""
     return "".join(f"{line}\n" for line in _lines(report))
-
-
-def write_prometheus(report: Report, path: Path) -> None:
-    """Put the metrics in a file's place at once, so that the collector never reads half of them.
-
-    Raises ConflictError for a file of the cache itself, StorageError, ReadOnlyError.
-    """
-    write_outside(report.directory, path, prometheus(report), replace=True)
 
 
 def _lines(report: Report) -> Iterator[str]:

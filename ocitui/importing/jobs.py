@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -37,10 +36,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImportJob:
-    """An import as it stands; ``began`` is in seconds since the epoch, None where it has not.
-
-    ``resumes`` is the id of the interrupted import that it goes on with, empty where it is a new one.
-    """
+    """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none."""
 
     id: int
     request: ImportRequest
@@ -49,7 +45,6 @@ class ImportJob:
     progress: ImportProgress = field(default_factory=lambda: ImportProgress(ImportPhase.WAIT))
     result: ImportResult | None = None
     error: CacheError | None = None
-    began: float | None = None
 
     @property
     def active(self) -> bool:
@@ -144,7 +139,7 @@ class ImportQueue:
         try:
             with recorded(self._cache.directory, job.request, job.resumes) as record:
                 async with self._turn:
-                    self._change(number, state=JobState.RUNNING, began=time.time())
+                    self._change(number, state=JobState.RUNNING)
                     result = await import_image(self._desk, job.request, lambda now: self._change(number, progress=now))
         except asyncio.CancelledError:
             state = self._state_of_cancelled(number)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ocitui.cache import Descriptor, list_backups, read_backup
+from ocitui.cache import Descriptor, list_backups
+from ocitui.cache.backups import read_backup
 from ocitui.cache.disk import Disk, Folder
 from ocitui.cache.edits import Edit
 from ocitui.cache.index import read_once

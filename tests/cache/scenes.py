@@ -30,6 +30,7 @@ from ocitui.cache import (
     see_index,
 )
 from ocitui.cache.disk import Disk
+from ocitui.cache.undoing import edit_again, find_overwritten
 from tests.cache.support import (
     EROFS,
     OWN,
@@ -243,11 +244,6 @@ async def restore(cache: PackerCache, _: Scene) -> object:
     return await cache.restore([file.trash for file in await cache.trash()])
 
 
-async def redo(cache: PackerCache, _: Scene) -> object:
-    """The deletion that made the scene, which another program's rewrite has undone."""
-    return await cache.redo((await cache.transactions())[0].id)
-
-
 async def reset(cache: PackerCache, _: Scene) -> object:
     await cache._start_as_the_daemon()
     return None
@@ -324,6 +320,12 @@ def pointed(scene: Scene) -> Change:
     return Change(IndexEdit((Remove(0, first.raw),), (Insert(first.raw),)))
 
 
+def made_again(scene: Scene) -> Change:
+    """The deletion that made the scene, which another program's rewrite has undone."""
+    (lost,) = find_overwritten(scene.directory, scene.index())
+    return Change(edit_again(scene.directory, scene.index(), lost))
+
+
 def deduplicated(scene: Scene) -> Change:
     return Change(IndexEdit((Remove(0, scene.index().descriptors[0].raw),)))
 
@@ -352,7 +354,7 @@ def placed_path(scene: Scene) -> Change:
         place=(
             Place("moved", path=scene.sources / "moved"),
             Place(STRAY, see(scene.directory / STRAY), path=scene.sources / "replacing"),
-            Place("copied", path=scene.sources / "copied", copy=True),
+            Place("copied", path=scene.sources / "copied"),
         )
     )
 
@@ -421,7 +423,7 @@ ACTS: dict[str, tuple[Spoil, Act]] = {
     **BY_KEY,
     **{name: (spoil, changed(make)) for name, (spoil, make) in CHANGES.items()},
     "restore": (nothing, restore),
-    "redo": (overwritten, redo),
+    "redo": (overwritten, changed(made_again, TransactionKind.REDO)),
     "reset": (written(CORRUPT), reset),
     "reset-absent": (absent, reset),
 }
@@ -444,6 +446,8 @@ async def scene_of(case: str, folder: Path) -> tuple[Scene, Act]:
     scene.sources.mkdir()
     for source in ("moved", "replacing", "copied", "packed"):
         (scene.sources / source).write_bytes(source.encode())
+    # With another name it cannot be moved.
+    (folder / "kept").hardlink_to(scene.sources / "copied")
     (scene.directory / STRAY).write_bytes(b"stray")
     (scene.directory / STRAY).chmod(0o200)
     (scene.directory / FOLDER).mkdir(0o755)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ocitui.cache import Descriptor, Document, ImageName, PackedFormat, PackedImage, PackerCache
+from ocitui.cache.backups import CORRUPT_NAME, Backups
+from ocitui.cache.own_folder import open_own_folder
 
 OWN = ".ocitui"
 SQUASHFS, EROFS, TAR = PackedFormat.SQUASHFS, PackedFormat.EROFS, PackedFormat.TAR
@@ -135,6 +137,13 @@ def trash(directory: Path) -> list[bytes]:
     """The bytes of every file in the trash."""
     folder = directory / OWN / "trash"
     return [path.read_bytes() for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+
+def corrupt_copies(directory: Path) -> dict[str, bytes]:
+    """What was copied aside of corrupt indexes, newest first: the bytes by the file's name."""
+    with open_own_folder(directory, CORRUPT_NAME) as folder:
+        copies = Backups(folder)
+        return {copy.name: copies.read(copy) for copy in copies.all()}
 
 
 def digests_and_formats(directory: Path) -> list[tuple[str, str]]:

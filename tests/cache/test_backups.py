@@ -19,16 +19,24 @@ from ocitui.cache import (
     StorageError,
     TransactionKind,
     keep_backup,
-    keep_corrupt,
     list_backups,
     new_index,
-    read_backup,
     see_index,
 )
-from ocitui.cache.backups import Backups
+from ocitui.cache.backups import Backups, keep_corrupt, read_backup
 from ocitui.cache.workspace import refused_files
 from tests.cache.scenes import FailingDisk, key
-from tests.cache.support import OWN, digests_and_formats, entry, index_bytes, stored, trash, tree, write_cache
+from tests.cache.support import (
+    OWN,
+    corrupt_copies,
+    digests_and_formats,
+    entry,
+    index_bytes,
+    stored,
+    trash,
+    tree,
+    write_cache,
+)
 
 
 def index_of(numbers: Iterable[int]) -> bytes:
@@ -62,8 +70,7 @@ def test_what_the_daemon_would_not_load_is_copied_aside(data: bytes, tmp_path: P
     assert kept is not None
     assert keep_corrupt(tmp_path, data) == kept
     assert keep_corrupt(tmp_path, index_of(range(2))) is None
-    assert list_backups(tmp_path, corrupt=True) == [kept]
-    assert read_backup(tmp_path, kept, corrupt=True) == data
+    assert corrupt_copies(tmp_path) == {kept.name: data}
     assert list_backups(tmp_path) == []
 
 
@@ -72,8 +79,7 @@ def test_bounded_by_number(tmp_path: Path) -> None:
         keep_backup(tmp_path, index_of(range(number)))
         keep_corrupt(tmp_path, b"corrupt %d" % number)
     assert [backup.entries for backup in list_backups(tmp_path)] == list(range(59, 9, -1))
-    corrupt = [read_backup(tmp_path, backup, corrupt=True) for backup in list_backups(tmp_path, corrupt=True)]
-    assert corrupt == [b"corrupt %d" % number for number in range(59, 39, -1)]
+    assert [*corrupt_copies(tmp_path).values()] == [b"corrupt %d" % number for number in range(59, 39, -1)]
 
 
 def test_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,14 +31,14 @@ from ocitui.cache import (
     TransactionState,
     list_backups,
     new_index,
-    read_backup,
     see,
     see_index,
 )
+from ocitui.cache.backups import read_backup
 from ocitui.cache.changes import see_index_in
 from ocitui.cache.disk import Disk, Folder
 from tests.cache.scenes import ACTS, FOLDER, STRAY, Scene, everything_changed, key, replaced, scene_of
-from tests.cache.support import OWN, entry, index_bytes, make_image, stored, trash, tree, write_cache
+from tests.cache.support import OWN, corrupt_copies, entry, index_bytes, make_image, stored, trash, tree, write_cache
 
 
 @pytest.mark.parametrize("name", ACTS)
@@ -286,9 +286,7 @@ async def test_a_reset_is_undone(memory_path: Path) -> None:
     assert await cache.list() == []
     (reset,) = await cache.transactions()
     # Apart from the trash, which may be emptied.
-    assert [read_backup(directory, copy, corrupt=True) for copy in list_backups(directory, corrupt=True)] == [
-        b'{"schemaVersion":2,'
-    ]
+    assert [*corrupt_copies(directory).values()] == [b'{"schemaVersion":2,']
     with pytest.raises(NoSuchTransactionError):
         await cache.undo()
     await cache.undo(reset.id)

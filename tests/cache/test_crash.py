@@ -19,8 +19,8 @@ from ocitui.cache import (
     TransactionKind,
     TransactionState,
     list_backups,
-    read_backup,
 )
+from ocitui.cache.backups import read_backup
 from ocitui.cache.disk import Disk
 from tests.cache.scenes import (
     CASES,

@@ -32,8 +32,8 @@ from ocitui.cache import (
     judge_index,
     keep_backup,
     list_backups,
-    read_backup,
 )
+from ocitui.cache.backups import read_backup
 from ocitui.importing.staging import staging_folder
 from tests.cache.forgetful import ForgetfulDisk, Luck
 from tests.cache.scenes import (

@@ -19,18 +19,12 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import (
-    IndexOutcome,
-    PackerCache,
-    TransactionState,
-    judge_index,
-    list_backups,
-    read_backup,
-)
+from ocitui.cache import IndexOutcome, PackerCache, TransactionState, judge_index, list_backups
+from ocitui.cache.backups import read_backup
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.acknowledged import load_acknowledged
 from tests.cache.scenes import Scene, key
-from tests.cache.support import OWN
+from tests.cache.support import OWN, corrupt_copies
 from tests.tools import ROOT
 
 pytestmark = pytest.mark.slow
@@ -168,8 +162,7 @@ async def test_its_trash_and_backups_are_read(memory_path: Path) -> None:
     assert [[b.name, b.kept, b.entries, b.before_shrink, b.content] for b in backups] == told["backups"]
     for backup in backups:
         assert read_backup(scene.directory, backup).count(b"io.containerd.image.name") == backup.entries
-    (corrupt,) = list_backups(scene.directory, corrupt=True)
-    assert read_backup(scene.directory, corrupt, corrupt=True) == b'{"schemaVersion":2,'
+    assert [*corrupt_copies(scene.directory).values()] == [b'{"schemaVersion":2,']
     # New ones come before them.
     await cache.delete([(await cache.list())[0].key])
     newest, *older = list_backups(scene.directory)

@@ -26,10 +26,9 @@ from ocitui.cache import (
     TransactionKind,
     TransactionState,
     keep_backup,
-    keep_corrupt,
     list_backups,
 )
-from ocitui.cache.backups import compress_backups, late_updates
+from ocitui.cache.backups import compress_backups, keep_corrupt, late_updates
 from ocitui.cache.disk import Disk, Folder
 from ocitui.cache.journal import Journal, RefusedFile
 from ocitui.cache.own_folder import enter, hold_lock

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import ConflictError, ImageName, PackerCache, TransactionState, late_updates, list_backups
+from ocitui.cache import ConflictError, ImageName, PackerCache, TransactionState, list_backups
+from ocitui.cache.backups import late_updates
 from ocitui.cache.disk import Disk
 from ocitui.doctor.check.examine import examine
 from ocitui.doctor.findings import Finding

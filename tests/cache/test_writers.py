@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import late_updates
+from ocitui.cache.backups import late_updates
 from ocitui.cache.disk import Folder
 from ocitui.cache.publish import await_writers
 from ocitui.cache.workspace import Workspace

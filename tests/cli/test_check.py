@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import list_backups, read_backup
+from ocitui.cache import list_backups
 from ocitui.cli import options
 from ocitui.cli.commands import check as checking
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, QUEUE, SITE
@@ -25,6 +25,7 @@ from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.check import examine
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.report import Report
+from tests.cache.support import corrupt_copies
 from tests.cli.conftest import Ocitui, Outcome, rot, widest
 
 BAD = ("file-missing", "packed-truncated", "orphan-entry")
@@ -268,9 +269,9 @@ def test_corrupt_bytes_are_copied_aside_and_a_sound_index_is_kept(demo: Path, oc
     assert done.status == 1
     assert "CRITICAL  index-unparsable" in done.out
     assert "mend the index" in done.out
-    (kept,) = list_backups(demo, corrupt=True)
-    assert read_backup(demo, kept, corrupt=True) == sound[:700]
-    assert kept.name in done.out.replace("\n", "").replace(" ", "")
+    [(name, kept)] = corrupt_copies(demo).items()
+    assert kept == sound[:700]
+    assert name in done.out.replace("\n", "").replace(" ", "")
     assert index.read_bytes() == sound[:700]
 
 

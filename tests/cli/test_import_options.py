@@ -17,6 +17,7 @@ from ocitui.cli.commands.completion import COMPLETION_VARIABLE
 from ocitui.cli.import_run import import_request, read_request
 from ocitui.cli.options import byte_size
 from ocitui.cli.output import UsageProblemError
+from ocitui.directory import PREFIXES
 from ocitui.importing.errors import SourceError
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.packing.packing import COMPRESSIONS
@@ -33,7 +34,7 @@ IMAGE = "docker://localhost:1/a:1"
 
 def test_the_light_copies_of_the_library_s_constants_agree(ocitui: Ocitui) -> None:
     assert import_options.COMPRESSIONS == COMPRESSIONS
-    assert {f"{kind}:" for kind in SourceKind} == {prefix.removesuffix("//") for prefix in import_options.PREFIXES}
+    assert {f"{kind}:" for kind in SourceKind} == {prefix.removesuffix("//") for prefix in PREFIXES}
     said = " ".join(ocitui("import", "--help").out.split())
     limits = LayerLimits()
     assert f"unpack to [default: {limits.unpacked_bytes >> 30}G]" in said

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ocitui.cache import list_backups, read_backup
+from ocitui.cache import list_backups
 from ocitui.doctor.check.history import keep_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.entries import Entries
+from tests.cache.support import corrupt_copies
 from tests.tui.cache_support import BUSYBOX, NGINX, TEA, add_files, make_cache, packed_path, write_index
 
 
@@ -46,9 +47,9 @@ def test_corrupt_bytes_are_copied_aside_once(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (TEA,))
     (cache / "index.json").write_bytes(b"{broken")
     first, again = keep_index(cache), keep_index(cache)
-    [copy] = list_backups(cache, corrupt=True)
-    assert first == again == f"the bytes of index.json are copied aside, as .ocitui/corrupt/{copy.name}"
-    assert read_backup(cache, copy, corrupt=True) == b"{broken"
+    [(name, kept)] = corrupt_copies(cache).items()
+    assert first == again == f"the bytes of index.json are copied aside, as .ocitui/corrupt/{name}"
+    assert kept == b"{broken"
     assert codes(cache) == ["index-unparsable"]
 
 

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from ocitui.cache import CacheDirectoryError, PackerCache, keep_backup, keep_corrupt
+from ocitui.cache import CacheDirectoryError, PackerCache, keep_backup
+from ocitui.cache.backups import keep_corrupt
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.assessment import gather
 from ocitui.doctor.check.history import keep_index

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ConflictError, StorageError
+from ocitui.cache.disk import write_outside
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.report import prometheus, write_prometheus
+from ocitui.doctor.report import prometheus
 from tests.doctor.examine_support import Sample, found
 
 _SAMPLE = re.compile(r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)+)\} (-?[0-9.e+-]+)')
@@ -80,7 +81,7 @@ async def test_the_file_is_put_in_place_at_once(sample: Sample, tmp_path: Path) 
     path = tmp_path / "ocitui.prom"
     path.write_text("old")
     inode = path.stat().st_ino
-    write_prometheus(report, path)
+    write_outside(report.directory, path, prometheus(report), replace=True)
     assert path.read_text() == prometheus(report)
     assert path.stat().st_ino != inode
     assert path.stat().st_mode & 0o777 == 0o644
@@ -91,15 +92,15 @@ async def test_the_file_is_put_in_place_at_once(sample: Sample, tmp_path: Path) 
 async def test_no_file_of_the_cache_is_written_over(name: str, sample: Sample) -> None:
     report, before = await found(sample.directory), (sample.directory / "index.json").read_bytes()
     with pytest.raises(ConflictError):
-        write_prometheus(report, sample.directory / name)
+        write_outside(report.directory, sample.directory / name, prometheus(report), replace=True)
     assert (sample.directory / "index.json").read_bytes() == before
 
 
 async def test_where_it_cannot_be_written(sample: Sample, tmp_path: Path) -> None:
     report = await found(sample.directory)
     with pytest.raises(StorageError):
-        write_prometheus(report, tmp_path / "absent" / "ocitui.prom")
+        write_outside(report.directory, tmp_path / "absent" / "ocitui.prom", prometheus(report), replace=True)
     (tmp_path / "folder.prom").mkdir()
     with pytest.raises(StorageError):
-        write_prometheus(report, tmp_path / "folder.prom")
+        write_outside(report.directory, tmp_path / "folder.prom", prometheus(report), replace=True)
     assert sorted(os.listdir(tmp_path)) == ["copy", "folder.prom"]

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import Condition, list_backups, read_backup
+from ocitui.cache import Condition, list_backups
 from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth
 from tests.cache.scenes import interrupted_delete
+from tests.cache.support import corrupt_copies
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -245,8 +246,7 @@ async def test_the_bytes_of_a_corrupt_index_are_copied_aside(tmp_path: Path) -> 
     before = tree(cache)
     async with desk(cache) as one:
         await one.until_corrupt()
-        [copy] = list_backups(cache, corrupt=True)
-        assert read_backup(cache, copy, corrupt=True) == broken
+        assert [*corrupt_copies(cache).values()] == [broken]
     assert tree(cache) == before
 
 

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from textual.events import AppBlur, AppFocus
 
 from ocitui.cache import Transaction
+from ocitui.cache.records import Moved, Placed
 from ocitui.tui.screens import changes
-from ocitui.tui.screens.changes import _searched, timeline_row
+from ocitui.tui.screens.changes import _searched, timeline_row, transaction_lines
 from ocitui.tui.widgets.inputs import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList, PickRow
 from tests.tui.cache_support import NGINX, TEA, Image, make_cache, packed_path
@@ -43,6 +44,13 @@ async def two_deleted(one: Desk) -> None:
 async def filtered(one: Desk, text: str, count: int) -> None:
     await one.press("slash", "ctrl+u", *text, "enter")
     await one.until(lambda: len(rows(one)) == count, f"{count} with {text}")
+
+
+def test_a_file_that_was_replaced_is_one() -> None:
+    came, went = Placed("config.json", 2, 1, path="there"), Moved("config.json", 1, 1, trash="000001-abcd~config.json")
+    one = Transaction(id="000001-abcd", kind="repair", started=1.0, by="me", placed=[came], displaced=[went])
+    assert "config.json 1 file" in timeline_row(one, True).text
+    assert transaction_lines(one)[0].text.endswith(", 1 file")
 
 
 @pytest.mark.parametrize("size", [SMALL, MIDDLE, WIDE])

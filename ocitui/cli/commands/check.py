@@ -146,10 +146,10 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
-    from ocitui.cache.disk import refuse_inside
+    from ocitui.cache.disk import refuse_inside, write_outside
     from ocitui.doctor.acknowledged import remember_told
     from ocitui.doctor.findings import Severity
-    from ocitui.doctor.report import prometheus, write_prometheus
+    from ocitui.doctor.report import prometheus
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
@@ -183,7 +183,8 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
     if metrics_only:
         say(*prometheus(report).splitlines())
     elif asked.prometheus is not None:
-        write_prometheus(report, asked.prometheus)
+        # At once, so that the collector never reads half of them.
+        write_outside(settings.directory, asked.prometheus, prometheus(report), replace=True)
     if settings.as_json:
         summary = summary_json(report)
         summary["notes"] += kept

@@ -78,7 +78,7 @@ def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
 
 
 def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> Iterator[str]:
-    from ocitui.words.plans import delete_sections, delete_title
+    from ocitui.words.changes import delete_sections, delete_title
 
     yield delete_title(plan)
     yield from (f"in use: {device} holds the packed file of one of them" for device in used_by)

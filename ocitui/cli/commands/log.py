@@ -12,7 +12,7 @@ from ocitui.text import human_size, timestamp
 from ocitui.words.json_values import transaction_json
 
 from ..options import cache_of, reading, run_async, tell_notes
-from ..output import Column, ExitCode, Settings, answer, entry_count, file_count, lay_out, terminal_width
+from ..output import Column, ExitCode, Settings, answer, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
@@ -57,8 +57,8 @@ def _row(transaction: Transaction) -> list[str]:
         timestamp(transaction.started),
         transaction.kind,
         transaction.state,
-        "index" if transaction.swap is not None else str(entry_count(transaction)),
-        str(file_count(transaction)),
+        "index" if transaction.swap is not None else str(transaction.entry_count),
+        str(len(transaction.file_names)),
         human_size(transaction.bytes_in_trash),
         transaction.about,
         transaction.by,

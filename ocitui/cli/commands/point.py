@@ -78,7 +78,7 @@ async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: 
 
 
 def _explain(plan: PointPlan) -> Iterator[str]:
-    from ocitui.words.plans import point_lines
+    from ocitui.words.changes import point_lines
 
     yield str(plan.name)
     for line in point_lines(plan):

@@ -51,6 +51,8 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
 @reading
 def trash_list_command(settings: Settings) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
+    from ocitui.words.changes import total_text
+
     files, transactions = _look(settings)
     total = f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo"
     lines = chain(trash_lines(files, transactions), [total]) if files else [_EMPTY]
@@ -67,6 +69,8 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     NAME is a file's name, in the cache or in the trash, or the beginning of its digest; ID is a transaction, and means
     all the files that it took out. ocitui undo ID brings back the transaction's entries with them.
     """
+    from ocitui.words.changes import total_text
+
     cache = writing_cache(settings, "restore from the trash")
     files, _ = _look(settings)
     chosen = list(dict.fromkeys(file for word in words for file in _find(files, word)))
@@ -88,6 +92,7 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     """
     from ocitui.cache import EmptiedTrash
     from ocitui.cache.trash import files_that_go
+    from ocitui.words.changes import emptied_text
 
     cache = writing_cache(settings, "empty the trash")
     files, transactions = _look(settings)
@@ -98,7 +103,7 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     # What comes into the trash while the question stands was not agreed to.
     names = [file.trash for file in chosen]
     removed = run_async(cache.empty_trash(before, of, names)) if chosen else EmptiedTrash(0, 0)
-    line = f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
+    line = emptied_text(removed)
     if not chosen:
         line = "nothing in the trash is to go" if files else _EMPTY
     told = {"removed": {"files": removed.files, "bytes": removed.bytes}, **_told(chosen)}
@@ -152,11 +157,6 @@ def file_lines(files: Sequence[TrashedFile]) -> Iterator[str]:
         yield f"  {human_size(file.size):>5}  {_described(file)}"
     if len(files) > _MOST_OF_ONE:
         yield f"{'':9}and {len(files) - _MOST_OF_ONE} more; --json has them all"
-
-
-def total_text(files: Sequence[TrashedFile]) -> str:
-    """As ``3 files, 1.2M``."""
-    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
 
 
 def _find(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
@@ -213,11 +213,10 @@ def _look(settings: Settings) -> tuple[list[TrashedFile], dict[str, Transaction]
 def _explain(
     chosen: Sequence[TrashedFile], files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]
 ) -> list[str]:
+    from ocitui.words.changes import ended_undos, total_text
+
     lines = [*trash_lines(chosen, transactions)]
-    undone = len({file.transaction for file in chosen if file.undoable})
-    lines += paragraph(
-        f"{total_text(chosen)} go for good"
-        + (f"; {counted(undone, 'transaction')} can then no longer be undone" if undone else "")
-    )
+    undone = ended_undos(chosen)
+    lines += paragraph(f"{total_text(chosen)} go for good" + (f"; {undone}" if undone else ""))
     stays = len(files) - len(chosen)
     return lines + ([f"{counted(stays, 'file')} in the trash {'stays' if stays == 1 else 'stay'}"] if stays else [])

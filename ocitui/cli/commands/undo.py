@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocitui.cache.actor import whoami
+from ocitui.cache.actor import author_of, whoami
 from ocitui.text import timestamp
 from ocitui.words.json_values import transaction_json
 
 from ..options import agree, run_async, writing, writing_cache, yes_option
-from ..output import ExitCode, Settings, answer, extent
+from ..output import ExitCode, Settings, answer
 from ..selectors import complete_transaction
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
     """
     cache = writing_cache(settings, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))
-    if _author(target.by) != _author(whoami()):
+    if author_of(target.by) != author_of(whoami()):
         agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
     done = run_async(cache.undo(target.id))
     note = [f"note: {done.explanation}"] if done.explanation else []
@@ -38,11 +38,8 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
     return ExitCode.CLEAN
 
 
-def _author(by: str) -> str:
-    """The user and host in a transaction's ``by``."""
-    return by.rpartition(", ")[2].rstrip(")")
-
-
 def _describe(transaction: Transaction) -> str:
+    from ocitui.words.changes import extent
+
     names = f" ({transaction.about})" if transaction.about else ""
     return f"{transaction.kind} of {extent(transaction)}{names}, {timestamp(transaction.started)}, {transaction.id}"

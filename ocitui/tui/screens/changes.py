@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from ocitui.cache import (
     TransactionState,
     TrashedFile,
 )
-from ocitui.cache.actor import whoami
+from ocitui.cache.actor import author_of, whoami
 from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, known_format, read_regular
 from ocitui.cache.index import Key
 from ocitui.cache.trash import files_that_go
@@ -37,7 +36,8 @@ from ocitui.doctor.repair.point import PointPlan, plan_point, point
 from ocitui.doctor.salvage.salvage import salvage
 from ocitui.host.loop_devices import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
-from ocitui.words import plans
+from ocitui.words import changes
+from ocitui.words.changes import total_text
 from ocitui.words.json_values import transaction_json
 from ocitui.words.lines import short_lines
 
@@ -66,11 +66,11 @@ class DeleteScreen(ConfirmScreen):
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
         self.used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
-        lines = self.opening(plans.delete_title(plan), "bring these entries back")
+        lines = self.opening(changes.delete_title(plan), "bring these entries back")
         what = "holds the packed file of one of them: deleting it is asked twice"
         lines += [Line(what, device, "bad") for device in self.used_by]
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
-        return lines + await asyncio.to_thread(section_lines, plans.delete_sections(plan))
+        return lines + await asyncio.to_thread(section_lines, changes.delete_sections(plan))
 
     async def act(self) -> str:
         transaction = await self.session.cache.delete(self._keys, self._plan)
@@ -78,14 +78,14 @@ class DeleteScreen(ConfirmScreen):
         return f"{counted(len(transaction.removed), 'entry')} deleted, u undoes it{note}: {transaction.id}"
 
 
-def section_lines(sections: Iterable[plans.Section[Any]]) -> list[Line | LongList]:
+def section_lines(sections: Iterable[changes.Section[Any]]) -> list[Line | LongList]:
     """The parts of a plan, each beneath its title. Of few entries the whole digest stands in a line of its own."""
     lines: list[Line | LongList] = []
     for section in sections:
         lines += [Line(), heading(section.title)]
         if len(section.items) > _MANY:
             lines.append(LongList(len(section.items), partial(_short_line, section)))
-        elif section.line is plans.entry_line and len(section.items) <= WHOLE_DIGESTS:
+        elif section.line is changes.entry_line and len(section.items) <= WHOLE_DIGESTS:
             for entry in section.items:
                 lines += [Line(entry.image_name or "no name", entry.format or "no format"), Line(entry.digest)]
         else:
@@ -93,7 +93,7 @@ def section_lines(sections: Iterable[plans.Section[Any]]) -> list[Line | LongLis
     return lines
 
 
-def _short_line(section: plans.Section[Any], number: int) -> Line:
+def _short_line(section: changes.Section[Any], number: int) -> Line:
     return short_lines([section.line(section.items[number])])[0]
 
 
@@ -117,7 +117,7 @@ class UndoScreen(ConfirmScreen):
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "plain" if target.by == whoami() else "bad")]
         lines += [Line(target.about, "of")] if target.about else []
         indexes = await asyncio.to_thread(self._indexes, target)
-        return lines + await asyncio.to_thread(lambda: section_lines(plans.undo_sections(target, *indexes)))
+        return lines + await asyncio.to_thread(lambda: section_lines(changes.undo_sections(target, *indexes)))
 
     def _indexes(self, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
         """The entries of index.json as it would be and as it is, where it is replaced whole: as many as can be read."""
@@ -157,7 +157,7 @@ class PointScreen(ConfirmScreen):
         if not plan.needed:
             raise ConflictError(short_digests(plan.then), hint="there is nothing to do; w shows how the daemon answers")
         self._plan = plan
-        return [*self.opening(f"point {plan.name}", "undo this"), *plans.point_lines(plan)]
+        return [*self.opening(f"point {plan.name}", "undo this"), *changes.point_lines(plan)]
 
     async def act(self) -> str:
         assert self._plan is not None
@@ -251,7 +251,6 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
             self.dismiss(transaction.id)
 
 
-_USER = re.compile(r"\(process \d+, ([^@]+)@")
 _SIGNS = {"store": "+", "import": "+", "adopt": "+", "delete": "−", "undo": "↩", "redo": "↪", "point": "▲"}
 _STATES = {
     TransactionState.PENDING: "pending: the next writer finishes it",
@@ -270,19 +269,17 @@ def timeline_row(transaction: Transaction, first: bool) -> PickRow:
     """One transaction in a line: when, with its day on the ``first`` of that, what, what it was about; its size, how it
     stands, by whom."""
     at, done = timestamp(transaction.started), transaction.state is TransactionState.DONE
-    user = _USER.search(transaction.by)
     size = human_size(transaction.bytes_in_trash) if transaction.bytes_in_trash else ""
     state = size if done else f"{transaction.state}"
     text = f"{at[5:10] if first else '':<5} {at[11:16]}  {_SIGNS.get(transaction.kind, '↻')} {transaction.kind:<7}"
-    right = f"{state}  {cut(user[1] if user else transaction.by, 12)}"
+    right = f"{state}  {cut(author_of(transaction.by).partition('@')[0], 12)}"
     kind: Kind = "plain" if done or transaction.state is TransactionState.PENDING else "muted"
     return PickRow(transaction.id, clean(f"{text} {_about(transaction)}"), clean(right), kind, start=True)
 
 
 def transaction_lines(transaction: Transaction) -> list[Line]:
     """A transaction in full: by whom, how it stands, and the index before and after as what left it and what came."""
-    files = len(transaction.trashed) + len(transaction.placed)
-    title = f"{transaction.kind}, {timestamp(transaction.started)}, {counted(files, 'file')}"
+    title = f"{transaction.kind}, {timestamp(transaction.started)}, {counted(len(transaction.file_names), 'file')}"
     stands = _STATES.get(transaction.state, "done; u undoes it" if can_be_undone(transaction) else "done")
     if transaction.bytes_in_trash:
         stands += f"; {human_size(transaction.bytes_in_trash)} lie in the trash"
@@ -301,13 +298,12 @@ def transaction_lines(transaction: Transaction) -> list[Line]:
 def _about(transaction: Transaction) -> str:
     """The first entry's name, and how many there are besides."""
     if transaction.swap is not None:
-        return "index.json as a whole"
+        return changes.extent(transaction)
     entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
     if not entries:
-        files = [one.name for one in transaction.placed] + [one.name for one in transaction.trashed]
-        names = transaction.image_names
+        names, files = transaction.image_names, transaction.file_names
         what = cut(names[0], _NAME_CELLS, middle=True) if names else short_digests(files[0] if files else "")
-        return f"{what} {counted(len(files), 'file')}" if files else "no entry"
+        return f"{what} {changes.extent(transaction)}" if files else "no entry"
     keys = dict.fromkeys(entry.key for entry in entries)
     name = cut(entries[0].image_name or "no name", _NAME_CELLS, middle=True)
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
@@ -327,7 +323,7 @@ class RestoreScreen(ConfirmScreen):
 
     async def plan(self) -> Iterable[Line | LongList]:
         return [
-            *self.opening(f"{_total(self._files)}, come back"),
+            *self.opening(f"{total_text(self._files)}, come back"),
             Line(
                 "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
                 "makes entries of them."
@@ -338,7 +334,7 @@ class RestoreScreen(ConfirmScreen):
 
     async def act(self) -> str:
         done = await self.session.cache.restore([file.trash for file in self._files])
-        return f"{_total(self._files)}, restored in {done.id}; u takes them out again"
+        return f"{total_text(self._files)}, restored in {done.id}; u takes them out again"
 
 
 class EmptyTrashScreen(ConfirmScreen):
@@ -362,32 +358,27 @@ class EmptyTrashScreen(ConfirmScreen):
         self._agreed = [file.trash for file in files]
         if not files:
             raise ConflictError("nothing of that is to go", hint="what no transaction is known of stays")
-        undone = len({file.transaction for file in files if file.undoable})
-        lines = self.opening(f"{_total(files)}, go for good")
-        if undone:
-            lines.append(Line(f"{counted(undone, 'transaction')} can then no longer be undone", kind="bad"))
+        lines = self.opening(f"{total_text(files)}, go for good")
+        if undone := changes.ended_undos(files):
+            lines.append(Line(undone, kind="bad"))
         for transaction_id, group in groupby(files, key=lambda file: file.transaction):
             lines += [Line(), *_lost(tuple(group), transaction_id, transactions.get(transaction_id))]
         return lines
 
     async def act(self) -> str:
         removed = await self.session.cache.empty_trash(ids=self._ids, names=self._agreed)
-        return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
+        return changes.emptied_text(removed)
 
 
 def _lost(files: Sequence[TrashedFile], transaction_id: str, known: Transaction | None) -> list[Line]:
     """What goes of one transaction: of which images, who took it out and when, and the files."""
     if known is None:
-        return [heading(f"{_total(files)}: of {transaction_id}, whose record cannot be read"), *_lines(files)]
-    names = plans.names_of_files(known)
+        return [heading(f"{total_text(files)}: of {transaction_id}, whose record cannot be read"), *_lines(files)]
+    names = changes.names_of_files(known)
     told = (names.get(file.name.partition(".")[0], ()) for file in files)
     of = dict.fromkeys(name for some in told for name in some) or known.image_names
-    lines = [heading(f"{_total(files)}: {known.kind} of {timestamp(known.started)}, by {known.by}")]
+    lines = [heading(f"{total_text(files)}: {known.kind} of {timestamp(known.started)}, by {known.by}")]
     return [*lines, *(Line(name, "of") for name in list(of)[:_MOST]), *_lines(files)]
-
-
-def _total(files: Sequence[TrashedFile]) -> str:
-    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
 
 
 def _lines(files: Sequence[TrashedFile]) -> list[Line]:
@@ -429,7 +420,7 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
             self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
             self._draw_detail()
-            self.stand(f"{_total(files)}; the room is free once it is emptied" if files else "the trash is empty")
+            self.stand(f"{total_text(files)}; the room is free once it is emptied" if files else "the trash is empty")
             self.say(said)
 
     @on(PickList.CursorMoved)
@@ -446,7 +437,8 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             self.rows[key] = replace(row, text=f"{_mark(row.files, marked)}{row.text[1:]}")
         self.show_rows(self.rows.values())
         chosen = [file for file in self._files if file.trash in marked]
-        self.say(f"marked: {_total(chosen)}" if chosen else "nothing is marked: a key is for the row under the cursor")
+        none = "nothing is marked: a key is for the row under the cursor"
+        self.say(f"marked: {total_text(chosen)}" if chosen else none)
 
     def action_mark(self) -> None:
         """Mark the row's files, or take their marks away where all have one, and go on to the next row."""
@@ -520,7 +512,7 @@ def _detail(row: TrashRow) -> list[Line]:
         lines = [Line(file.name or "nobody knows", "was"), Line(file.trash, "in the trash")]
         lines.append(Line(f"{human_size(file.size)}, {file.size} bytes", "size"))
     else:
-        lines = [heading(_total(row.files))]
+        lines = [heading(total_text(row.files))]
     if row.transaction is not None:
         lines += [Line(row.transaction.by, "by"), Line(str(row.transaction.state), "transaction")]
     return lines

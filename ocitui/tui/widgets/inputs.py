@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
 
+from ocitui.directory import FILE_PREFIXES, PREFIXES, paths_from
 from ocitui.text import clean
 
 from ..terminal import Role, palette
@@ -145,10 +145,6 @@ class Choice(Widget, can_focus=True):
         self.action_step(1)
 
 
-_FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
-_PREFIXES = (*_FILE_PREFIXES, "docker://")
-
-
 class PathSuggester(Suggester):
     """Completes a path from what is on disk; ``sources`` allows a kind of source before it."""
 
@@ -162,24 +158,16 @@ class PathSuggester(Suggester):
 
 def complete_source(value: str) -> str | None:
     """The first source that goes on from ``value``; None where there is none, or only a registry knows."""
-    prefix = next((prefix for prefix in _FILE_PREFIXES if value.startswith(prefix)), "")
+    prefix = next((prefix for prefix in FILE_PREFIXES if value.startswith(prefix)), "")
     found = complete_path(value.removeprefix(prefix))
     if found is not None:
         return prefix + found
-    return next((known for known in _PREFIXES if value and not prefix and known.startswith(value)), None)
+    return next((known for known in PREFIXES if value and not prefix and known.startswith(value)), None)
 
 
 def complete_path(value: str) -> str | None:
     """The first path that goes on from ``value``, a directory with its slash; None where there is none."""
-    folder, slash, start = value.rpartition("/")
-    place = os.path.expanduser(f"{folder}/") if slash else "."
-    try:
-        found = os.listdir(place) if start else []
-    except OSError:
-        return None
     # A field shows what it is offered as it is.
-    first = min((name for name in found if name.startswith(start) and clean(name) == name), default=None)
-    if first is None:
-        return None
-    path = f"{folder}{slash}{first}{'/' if os.path.isdir(os.path.join(place, first)) else ''}"
-    return path if path != value else None
+    paths = (path for path in paths_from(value) if clean(path) == path)
+    found = next(paths, None) if value and not value.endswith("/") else None
+    return found if found != value else None

@@ -1,0 +1,141 @@
+"""Changes in words: what a delete, an undo or the pointing of a name would do, what a transaction was about, and what
+the trash holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ocitui.cache.records import some_of
+from ocitui.text import counted, human_size, short_digests
+
+from .lines import Line
+
+if TYPE_CHECKING:
+    from ocitui.cache import DeletePlan, Descriptor, Discard, EmptiedTrash, Transaction, TrashedFile
+    from ocitui.cache.records import Moved, Placed, Swap
+    from ocitui.doctor.repair.point import PointPlan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Section(Generic[T]):
+    """A part of a plan: its title, and a line for each of its items, which may be as many as a cache has entries."""
+
+    title: str
+    items: Sequence[T]
+    line: Callable[[T], Line]
+
+
+def delete_title(plan: DeletePlan) -> str:
+    """How much of the index and of the disk it is about."""
+    leave = "leaves" if len(plan.entries) == 1 else "leave"
+    go = "goes" if len(plan.files) == 1 else "go"
+    return (
+        f"{counted(len(plan.entries), 'entry')} {leave} the index, "
+        f"{counted(len(plan.files), 'file')} {go} to the trash ({human_size(plan.bytes_trashed)})"
+    )
+
+
+def delete_sections(plan: DeletePlan) -> Iterator[Section[Any]]:
+    """What it does, what matters most first and the long lists last."""
+    yield from _filled(
+        Section("These names will then stand for another image", plan.uncovered, _uncovered_line),
+        Section("Out of the index", plan.entries, entry_line),
+        Section("To the trash; undo brings it back, and the room is free once that is emptied", plan.files, _file_line),
+        Section("Kept, because another format of that digest uses them", plan.kept, lambda name: Line(name, "kept")),
+    )
+
+
+def undo_sections(
+    target: Transaction, old: Sequence[Descriptor] = (), now: Sequence[Descriptor] = ()
+) -> Iterator[Section[Any]]:
+    """What comes back and what goes when a transaction is undone; ``old`` and ``now`` are what can be read of the index
+    that comes back as a whole, and of the one that is there."""
+    swap = [target.swap] if target.swap is not None else []
+    back, out = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
+    there, before = {one.identity for one in now}, {one.identity for one in old}
+    back += [one for one in old if one.identity not in there]
+    out += [one for one in now if one.identity not in before]
+    names = names_of_files(target, (*old, *now))
+
+    def line(file: Moved | Placed) -> Line:
+        of = some_of(names.get(file.name.partition(".")[0], ()))
+        return replace(_file_line(file), text=f"{file.name}  {of}" if of else file.name)
+
+    yield from _filled(
+        Section("index.json as a whole", swap, lambda one: _swap_line(one, len(old))),
+        Section("Back into the index", back, entry_line),
+        Section("Out of the index", out, entry_line),
+        Section("Modes as they were", target.modes, lambda mode: Line(mode.name, "mode")),
+        Section("Back from the trash", target.trashed, line),
+        Section("To the trash, unless another entry needs them", target.placed, line),
+    )
+
+
+def names_of_files(transaction: Transaction, more: Sequence[Descriptor] = ()) -> dict[str, list[str]]:
+    """The names of images by their digests, as a transaction and ``more`` descriptors tell them, each once."""
+    names: dict[str, dict[str, None]] = {}
+    for one in (*(one.descriptor for one in (*transaction.removed, *transaction.added)), *more):
+        if one.image_name:
+            names.setdefault(one.digest, {})[one.image_name] = None
+    if not names and len(transaction.digests) == 1:
+        names = {transaction.digests[0]: dict.fromkeys(transaction.names)}
+    return {digest: list(known) for digest, known in names.items()}
+
+
+def _filled(*sections: Section[Any]) -> Iterator[Section[Any]]:
+    return (section for section in sections if section.items)
+
+
+def entry_line(descriptor: Descriptor) -> Line:
+    """An entry that goes or comes."""
+    return Line(f"{descriptor.image_name or 'no name'} {descriptor.digest}", descriptor.format or "no format")
+
+
+def _file_line(file: Discard | Moved | Placed) -> Line:
+    return Line(file.name, f"{human_size(file.size):>5}")
+
+
+def _uncovered_line(descriptor: Descriptor) -> Line:
+    return replace(entry_line(descriptor), kind="bad")
+
+
+def _swap_line(swap: Swap, entries: int) -> Line:
+    text = f"comes back as it was before, byte for byte; {counted(entries, 'entry')} can be read in it"
+    return Line(text if swap.old else "goes: there was none")
+
+
+def point_lines(plan: PointPlan) -> Iterator[Line]:
+    """Whether the daemon would find the image, what the name stands for, and how it comes to stand for that."""
+    if plan.trouble:
+        yield Line(f"the daemon would not find it all the same: {short_digests(plan.trouble)}", kind="bad")
+    yield Line()
+    for label, descriptor in (("stands for", plan.winner), ("will be", plan.entry)):
+        yield Line(f"{descriptor.digest} {descriptor.format or 'without a format'}", label)
+    yield Line(f"entry {plan.position + 1} moves to the end of index.json, where it wins; nothing is deleted", "how")
+
+
+def extent(transaction: Transaction) -> str:
+    """How much it was about: the index as a whole, else entries; else, as of many a mend, only files."""
+    if transaction.swap is not None:
+        return "index.json as a whole"
+    entries, files = transaction.entry_count, len(transaction.file_names)
+    return counted(entries, "entry") if entries or not files else counted(files, "file")
+
+
+def total_text(files: Sequence[TrashedFile]) -> str:
+    """As ``3 files, 1.2M``."""
+    return f"{counted(len(files), 'file')}, {human_size(sum(file.size for file in files))}"
+
+
+def ended_undos(files: Sequence[TrashedFile]) -> str:
+    """What else is lost where these files are removed; empty for nothing."""
+    undone = len({file.transaction for file in files if file.undoable})
+    return f"{counted(undone, 'transaction')} can then no longer be undone" if undone else ""
+
+
+def emptied_text(removed: EmptiedTrash) -> str:
+    return f"removed {counted(removed.files, 'file')}: {human_size(removed.bytes)} are free again"
