@@ -187,7 +187,7 @@ async def test_what_a_field_would_mend_is_changed_in_the_form_which_is_filled(tm
         one.session.imports.queue = StillQueue(job)  # type: ignore[assignment]
         await one.open("I", "ImportsScreen")
         await one.until(lambda: "it does not speak TLS" in one.lines)
-        advice = 'give "Plain http" (F2) if it is meant to speak plain http; i opens the form, filled as it was'
+        advice = 'give "plain http" (F2) if it is meant to speak plain http; i opens the form, filled as it was'
         assert advice in " ".join(one.lines.split())
         await one.open("i", "ImportScreen")
         await one.pilot.pause()
