@@ -15,7 +15,7 @@ from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntr
 from ocitui.text import counted, human_size, short_digest
 
 from .findings import SHORT_ID, text_of
-from .lines import CommandLine, Line, Ways, heading, said
+from .lines import CommandLine, Line, Ways, capital, heading, said
 
 _MOST_IDS = 4
 _GOOD_COPY = {
@@ -127,7 +127,7 @@ def advice(left: Left, ways: Ways) -> str:
 def assessment_lines(assessment: Assessment) -> list[Line]:
     """Which copy of the index is good: what that follows from, what to do in which order, what never."""
     lines = [heading(f"Which copy is good: {_GOOD_COPY[assessment.case]} ({assessment.confidence})")]
-    lines += [Line(f"{assessment.headline}.", "do")] if assessment.headline else []
+    lines += [Line(f"{capital(assessment.headline)}.", "do")] if assessment.headline else []
     lines += [Line(reason, "because") for reason in assessment.reasons]
     if assessment.commands:
         lines += [Line(), heading("In this order")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -50,7 +51,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 def damage(sample: Sample, cases: list[FaultCase]) -> None:
     """Several faults at once, what is no file any more last; one that another stands in the way of is left out."""
     for case in sorted(cases, key=lambda case: case.code in ("index-not-a-file", "file-not-regular")):
-        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, struct.error):
             case.make(sample)
 
 

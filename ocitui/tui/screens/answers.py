@@ -28,6 +28,7 @@ from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.findings import Answer
 from ocitui.doctor.why import Chain, Link, LinkState, why
 from ocitui.text import short_digests
+from ocitui.words.lines import capital
 
 from ..background import run_beside
 from ..widgets.document_view import DocumentView
@@ -93,7 +94,7 @@ def verdict_lines(verdict: Verdict, health: Health, assessment: Assessment | Non
         held = "It held entries when it was last read; a running daemon writes it at its next store."
         lines.append(Line(held, "gone", "bad"))
     if assessment is not None and assessment.headline:
-        lines.append(Line(f"{assessment.headline}.", "advice", "bad"))
+        lines.append(Line(f"{capital(assessment.headline)}.", "advice", "bad"))
     if not verdict.sound:
         lines.append(Line("No entry is written while it is so; m on the first screen plans what mends it.", "mend"))
     return lines

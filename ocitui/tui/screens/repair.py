@@ -312,7 +312,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         headline = self._assessment.headline if self._assessment is not None else ""
         edits = not headline and any(step.change.edits_index for step in plan.made)
         lines = self.opening(plans.balance(plan), "overwrite what is changed in it" if edits else "")
-        lines += [Line(f"{headline}.", kind="bad")] if headline else []
+        lines += [Line(f"{capital(headline)}.", kind="bad")] if headline else []
         return [*lines, *plan_lines(plan)]
 
     def copied_lines(self) -> Iterable[Line | LongList]:
