@@ -145,7 +145,7 @@ async def test_a_corrupt_index(tmp_path: Path, record: dict[str, str]) -> None:
         await one.open("v", "VerdictScreen")
         await one.until(lambda: "outcome" in one.lines, "the verdict")
         assert record["outcome"] in one.lines
-        assert "mend the index before kratad is started" in one.lines
+        assert "Mend the index before kratad is started" in one.lines
     assert tree(tmp_path) == before
 
 

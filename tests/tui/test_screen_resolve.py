@@ -104,7 +104,7 @@ async def test_the_verdict_shows_where_it_breaks(tmp_path: Path) -> None:
         await one.until_corrupt()
         await one.open("v", "VerdictScreen")
         await one.until(lambda: '"schemaVersion": two' in one.text)
-        assert "do not restart kratad: its memory is good" in one.lines.replace("\n", " ")
+        assert "Do not restart kratad: its memory is good" in one.lines.replace("\n", " ")
         assert "line 2" in one.lines
         write_index(cache, SEVEN)
         await one.press("escape")
