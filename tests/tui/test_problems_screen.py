@@ -100,6 +100,7 @@ async def test_a_deep_check_says_how_far_it_looked_and_what_it_found(tmp_path: P
         await one.until(lambda: "deep check: 2 entries" in one.status, "the end")
         await one.until(lambda: "packed-damaged" in codes(one))
         assert coverage(one).startswith(" 2 entries: 2 header, 2 deep; 1 high")
+        await one.until(lambda: "✗ 1 high" in one.header, "the same on top")
         await one.press("escape")
         await one.until(lambda: "✗ damaged" in one.text)
         assert "p shows it" in one.status

@@ -274,6 +274,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         return Around(names, trashed, live.host.users)
 
     def _draw(self) -> None:
+        self.draw_header()
         live = self.session.live
         lines: list[list[Part]] = [[(f" {self._coverage}", "muted")], *self._first()]
         for bar in self.query("#coverage").results(Bar):
