@@ -80,11 +80,10 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     with _as_usage():
         if request.platform is not None:
             parse_platform(request.platform)
-    if request.tls_ca is not None:
-        _check_authority(request.tls_ca)
-    with _as_usage():
         if request.authfile is not None:
             read_config(home_path(request.authfile))
+    if request.tls_ca is not None:
+        _check_authority(request.tls_ca)
     if request.mirror is not None and not is_host(request.mirror):
         raise UsageProblemError(f"--mirror {request.mirror} is not a host", hint="write it as HOST[:PORT]")
     return request

@@ -115,7 +115,6 @@ def _common(settings: Settings) -> dict[str, Any]:
 def emit_list(settings: Settings, key: str, items: Iterable[Any]) -> None:
     """Print the same document with a list as its last value, each item as soon as it is made."""
     import json
-    import textwrap
 
     head = json.dumps(_common(settings) | {key: []}, indent=2)[: -len("]\n}")]
     texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
