@@ -25,10 +25,10 @@ PREFIXES = (*FILE_PREFIXES, "docker://")
 
 
 def paths_from(begun: str) -> Iterator[str]:
-    """The paths that begin so, in order; a directory ends with a slash."""
+    """The paths that begin so, in order, a directory with a slash; without names that no shell or field can show."""
     folder, _, name = begun.rpartition("/")
     place = f"{folder}/" if "/" in begun else ""
     with suppress(OSError), os.scandir(os.path.expanduser(place) or ".") as found:
         for entry, is_folder in sorted((one.name, one.is_dir()) for one in found if one.name.startswith(name)):
-            if name or not entry.startswith("."):
+            if entry.isprintable() and (name or not entry.startswith(".")):
                 yield f"{place}{entry}{'/' if is_folder else ''}"

@@ -148,3 +148,9 @@ def test_the_key_in_a_terminal(typed: str, word: str, here: Path) -> None:
     bash.expect_exact(f"<{word}>")
     bash.sendline("exit")
     bash.close()
+
+
+def test_names_that_cannot_be_shown_keep_no_other_from_being_offered(here: Path) -> None:
+    for name in (b"im\xff", b"im\ny"):
+        (here / os.fsdecode(name)).touch()
+    assert ask(here, "ocitui import oci-archive:im", "ocitui", "import", "oci-archive", ":", "im")[-1] == "image.tar"
