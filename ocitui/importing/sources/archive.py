@@ -199,7 +199,8 @@ class Archive:
                     blob.finish()
 
         blobs.make_directory()
-        async with blobs.turns.hold(self.path):
+        # One for all: what two archives share is unpacked once.
+        async with blobs.turns.hold(Archive):
             while True:
                 try:
                     return await in_thread(unpack)
