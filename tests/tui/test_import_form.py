@@ -198,6 +198,7 @@ async def test_a_typed_name_stays(tmp_path: Path) -> None:
         ("source", "docker-daemon:a", "this kind of source is not read"),
         ("level", "high", "is not a number"),
         ("level", "11", "levels 1 to 9"),
+        ("max_entries", "9" * 5_000, "is not a number"),
         ("max_bytes", "much", "is not a size"),
         ("platform", "a/b/c/d", "is not a platform"),
     ],

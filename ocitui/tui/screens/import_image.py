@@ -119,7 +119,7 @@ def make_request(typed: Mapping[str, str]) -> ImportRequest:
 def _number(text: str, label: str, *, least: int) -> int | None:
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and int(text) >= least):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) >= least):
         raise FormError(f"{label}: {text!r} is not a number from {least}")
     return int(text)
 
@@ -374,7 +374,7 @@ def _row(*fields: Field, advanced: bool = False) -> Horizontal:
     return Horizontal(*widgets, classes="field advanced" if advanced else "field")
 
 
-_GAUGE, _MOST_JOBS = 12, 4
+_GAUGE, _MOST_JOBS, _MOST_DIGITS = 12, 4, 18
 
 
 def _job_parts(job: ImportJob, width: int) -> list[Part]:
