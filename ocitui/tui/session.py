@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from textual import events, on
+from textual._styles_cache import StylesCache
 from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
@@ -214,6 +215,11 @@ class SessionScreen(Screen[R]):
     def is_tiny(self) -> bool:
         """Whether all that is seen of it is that it is too small."""
         return self.has_class("-tiny")
+
+    @on(events.Unmount)
+    def _let_go(self) -> None:
+        # Textual 8.2 meant a method of the class: it keeps each widget's lines for as long as it keeps its colours.
+        StylesCache.get_inner_outer.cache_clear()
 
     @on(events.Resize)
     def _hide_what_has_no_room(self, event: events.Resize) -> None:

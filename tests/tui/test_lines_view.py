@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from textual._styles_cache import StylesCache
 from textual.app import App, ComposeResult
 
-from ocitui.tui.widgets.lines import Line, LinesView, LongList
+from ocitui.tui.widgets.lines import Line, LinesView, LongList, PickList, PickRow
 from tests.tui.cache_support import make_cache
 from tests.tui.screen_support import LIMIT_SECONDS, desk, text_of
 
@@ -128,3 +130,39 @@ async def test_a_bar_that_comes_back_stands_where_its_text_does(keys: tuple[str,
         await one.press("escape")
         await one.rest()
         assert one.text == before
+
+
+class PickApp(App[None]):
+    CSS = "PickList { height: 1fr; }"
+
+    def compose(self) -> ComposeResult:
+        yield PickList(id="rows")
+
+
+@pytest.mark.parametrize(("first", "then"), [(range(60, 70), range(70)), (range(110), range(80, 110))])
+async def test_the_row_of_the_cursor_stays_seen_whatever_comes_and_goes_above_it(first: range, then: range) -> None:
+    app = PickApp()
+    async with app.run_test(size=(40, 10)) as pilot:
+        view = app.query_one(PickList)
+        view.set_rows([PickRow(str(number), "row") for number in first])
+        await pilot.pause()
+        view.move_to(str(first[-5]))
+        await pilot.pause()
+        view.set_rows([PickRow(str(number), "row") for number in then])
+        at = then.index(first[-5])
+        await until(lambda: 0 <= at - view.scroll_offset.y < 10, lambda: f"row {at}, from {view.scroll_offset.y}")
+        assert view.key == str(first[-5])
+
+
+async def test_screens_that_are_closed_leave_none_of_their_lines(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        for key in ("t", "p", "v", "question_mark"):
+            await one.press(key)
+            await one.rest()
+            await one.press("escape")
+            await one.until(lambda: one.top == "MainScreen")
+        await one.rest()
+        gc.collect()
+        living = [node for screen in one.app.screen_stack for node in screen.walk_children()]
+        kept = [cache for cache in gc.get_objects() if isinstance(cache, StylesCache)]
+        assert len(kept) <= len(living) + 4, "but for screens and the tooltip"

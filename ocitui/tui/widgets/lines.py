@@ -308,7 +308,8 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
 
     def set_rows(self, rows: Sequence[PickRow]) -> None:
         """Show these; where the cursor's row is gone, it stays near."""
-        before, old = self.key, self.rows
+        before, old, was = self.key, self.rows, self._cursor
+        seen = 0 <= was - int(self.scroll_offset.y) < self.size.height
         self.rows = tuple(rows)
         keys = [row.key for row in self.rows]
         self._cursor = keys.index(before) if before in keys else self._allowed(self._cursor, 1)
@@ -318,7 +319,9 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
         else:
             # A row that the cursor left or came to is another one.
             pairs = enumerate(zip(old, self.rows, strict=True))
-            self.repaint(y for y, (one, other) in pairs if one is not other and one != other)
+            self.repaint([was, self._cursor, *(y for y, (one, other) in pairs if one is not other and one != other)])
+        if seen and self._cursor != was:
+            self.call_after_refresh(self._show_cursor)
         if self.key != before:
             self.post_message(self.CursorMoved())
 
