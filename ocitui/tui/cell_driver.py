@@ -71,7 +71,7 @@ class CellDriver(LinuxDriver):
         self._asked = deque[float]()
         self._shortest = LONGEST
         self._later: asyncio.TimerHandle | None = None
-        self._ending = os.eventfd(0)
+        self._ending = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         finalize(self, os.close, self._ending)
 
     def write(self, data: str) -> None:
@@ -160,7 +160,9 @@ class CellDriver(LinuxDriver):
         """End the thread that reads, and wait for it."""
         os.eventfd_write(self._ending, 1)
         super().disable_input()
-        os.eventfd_read(self._ending)
+        # A signal that suspends may have come in between, and has read it.
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._ending)
 
     def process_message(self, message: Message) -> None:
         """Called in the thread that reads what is typed and answered."""
