@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import msgspec
 
@@ -26,9 +26,6 @@ from .errors import DocumentError, NoSuchEntryError, PlanChangedError
 from .files import INDEX_NAME, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, Key
 from .records import ChangeMode
-
-if TYPE_CHECKING:
-    from .edits import Edit
 
 
 class Seen(NamedTuple):

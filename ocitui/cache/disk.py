@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .errors import ConflictError, FileTakenError, ReadOnlyError, StorageError
-from .files import MOST_INDEX_BYTES, closing, open_bounded, read_to_end
+from .files import MOST_INDEX_BYTES, READ_FLAGS, closing, open_bounded, read_to_end
 
 if TYPE_CHECKING:
     from ctypes import CDLL
@@ -357,7 +357,7 @@ class Disk:
             path = f"/proc/self/fd/{fd}"
             self.step("chmod", name)
             os.chmod(path, mode)
-            with suppress(PermissionError), closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as there:
+            with suppress(PermissionError), closing(os.open(path, READ_FLAGS)) as there:
                 self.sync(there, name)
 
     def unlink(self, folder: Folder, name: str) -> None:

@@ -98,14 +98,14 @@ def _swap_back(space: Workspace, placed: Placed, old: Moved, folder: Folder, nam
         space.disk.unlink(root, placed.name)
         there = None
     if there is None:
-        if waiting is not None and not placed.matches(waiting):
+        if not placed.matches(waiting):
             # They had changed places, and the new one is gone since: the staging folder is emptied after this.
             move(space, folder, name, root, placed.name)
         move(space, trash, old.trash, root, placed.name)
         return
     if not placed.matches(there):
         # Not brought in yet, or replaced since by somebody else, whose file stays.
-        if waiting is not None and not placed.matches(waiting):
+        if not placed.matches(waiting):
             move(space, folder, name, trash, old.trash)
         return
     move(space, trash, old.trash, folder, name)

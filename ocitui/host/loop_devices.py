@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import Descriptor, StorageError
-from ocitui.cache.files import read_kernel_file
+from ocitui.cache.files import READ_FLAGS, read_kernel_file
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05
@@ -33,7 +33,6 @@ _CHUNK = 1 << 20
 _LOOP = re.compile(r"loop([0-9]+)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNT_DEVICE, _MOUNT_POINT = 2, 4
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None =
         )
     done = 0
     try:
-        with open(os.open(use.device, _OPEN), "rb", buffering=0) as device:
+        with open(os.open(use.device, READ_FLAGS), "rb", buffering=0) as device:
             status = _status(device.fileno())
             if use.identity is not None and (status is None or status.identity != use.identity):
                 raise StorageError(f"{use.device} holds another file by now", hint="look again which device holds it")
@@ -207,7 +206,7 @@ def _use(block: Path, kernel: Kernel, mounts: dict[str, list[str]]) -> LoopUse |
 
 
 def _ask(device: Path) -> _Status | None:
-    with suppress(OSError), open(os.open(device, _OPEN), "rb", buffering=0) as opened:
+    with suppress(OSError), open(os.open(device, READ_FLAGS), "rb", buffering=0) as opened:
         return _status(opened.fileno())
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ocitui.cache import ChangeMode
@@ -221,6 +222,18 @@ def test_a_file_that_replaces_another_is_sent_back(case: str, space: Workspace) 
         rest.unlink(missing_ok=True)
     send_back(space, transaction, ours=True)
     assert state(space) == expected
+
+
+def test_an_old_file_that_the_record_cannot_tell_from_the_new_one_stays(space: Workspace) -> None:
+    """Where inodes are not recorded, of the same size and time: nothing changes places that was never brought in."""
+    transaction, where = begun(space, "staging", over=True)
+    path_of(space, f"cache/{NAME}").write_bytes(FOREIGN[: len(NEW)].ljust(len(NEW)))
+    same = path_of(space, where).stat().st_mtime_ns
+    os.utime(path_of(space, f"cache/{NAME}"), ns=(same, same))
+    placed = [msgspec.structs.replace(one, inode=0) for one in transaction.placed]
+    before = state(space)
+    send_back(space, msgspec.structs.replace(transaction, placed=placed), ours=True)
+    assert state(space) == before
 
 
 def test_of_a_move_that_a_disk_forgot_the_half_of_one_name_stays(space: Workspace) -> None:

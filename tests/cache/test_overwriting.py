@@ -76,7 +76,7 @@ async def test_a_deletion(directory: Path) -> None:
     assert await overwritten(cache) == []
 
 
-async def test_what_was_pulled_again_is_no_overwriting(directory: Path, tmp_path: Path) -> None:
+async def test_what_was_pulled_again_is_no_overwriting(directory: Path) -> None:
     cache = PackerCache(directory)
     await cache.delete([key(0)])
     image = make_image(directory / f"{key(0)[0]}.squashfs", "0", name="image0:1")

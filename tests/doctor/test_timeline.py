@@ -275,7 +275,7 @@ def test_the_daemon_of_another_cache_makes_unsure() -> None:
     assert told(assess(facts(RESET, DaemonState(77, START, False)))) == (Case.MEMORY_GOOD, Confidence.UNSURE)
 
 
-def test_commands_name_a_cache_that_is_not_the_daemons_own(tmp_path: Path) -> None:
+def test_commands_name_a_cache_that_is_not_the_daemons_own() -> None:
     known = replace(facts(RESET, answers=False), directory=Path("/mnt/a b"))
     assert texts(assess(known))[1] == "ocitui repair -C '/mnt/a b' --apply"
 

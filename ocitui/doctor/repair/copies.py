@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from ocitui.cache import CacheError, Descriptor, FileKind, ImageName, InvalidNameError, PackedFormat, Place, Seen
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, config_name, manifest_name
+from ocitui.cache.files import INDEX_NAME, OWN_NAME, READ_FLAGS, config_name, manifest_name
 from ocitui.cache.ledger import Ledger, hash_file
 from ocitui.cache.packed_file import check_packed_file
 from ocitui.cache.trash import list_trash
@@ -284,7 +284,7 @@ def good_packed(
     ``ledger`` is that of the cache which it lies in, or lay in; ``offered`` has the size of what has none of its own.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as opened:
+        with open(os.open(path, READ_FLAGS), "rb", buffering=0) as opened:
             return _looked_through(opened, offered, wanted, told, stop, ledger)
     except FileNotFoundError:
         return None
