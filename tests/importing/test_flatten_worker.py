@@ -229,6 +229,15 @@ async def test_a_worker_that_ends_amid_a_line_is_said(
         await flatten_and_pack(image, place / "out", PackedFormat.TAR)
 
 
+@pytest.mark.parametrize("said", ["'{'", "{'progress': 1}", "'x' * (1 << 25)"], ids=["torn", "odd", "long"])
+async def test_an_answer_that_cannot_be_read_is_said(
+    said: str, image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.importing.packing.packing._START", f"print({said})")
+    with pytest.raises(WorkerError, match="the process that flattens said what cannot be read: "):
+        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+
+
 def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
     script = "import sys; from ocitui.importing.packing.packers import main; sys.exit(main(1))"
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False, input=b"")

@@ -261,9 +261,12 @@ async def _converse(worker: Process, request: FlattenRequest, progress: Progress
         await worker.stdin.drain()
     while True:
         try:
-            answer = decode_answer(await worker.stdout.readline())
-        except ValueError:
-            return None
+            line = await worker.stdout.readline()
+            if not line.endswith(b"\n"):
+                return None
+            answer = decode_answer(line)
+        except ValueError as error:
+            raise WorkerError(f"the process that flattens said what cannot be read: {error}") from error
         if answer.progress is None:
             return answer
         if progress is not None:
