@@ -42,8 +42,8 @@ from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.registry.auth import read_config
 from ocitui.importing.requests import ImportRequest, forget, recorded
 from ocitui.importing.sources.images import SourceKind, parse_platform
-from ocitui.importing.sources.opening import home_path, recognise
-from ocitui.importing.sources.references import is_host
+from ocitui.importing.sources.opening import home_path, optional_path, recognise
+from ocitui.importing.sources.references import RegistryOptions, is_host
 from ocitui.importing.staging import remove_abandoned
 from ocitui.text import human_size
 from ocitui.words.imports import outcome_text
@@ -80,13 +80,22 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     with _as_usage():
         if request.platform is not None:
             parse_platform(request.platform)
-        if request.authfile is not None:
-            read_config(home_path(request.authfile))
-    if request.tls_ca is not None:
-        _check_authority(request.tls_ca)
-    if request.mirror is not None and not is_host(request.mirror):
-        raise UsageProblemError(f"--mirror {request.mirror} is not a host", hint="write it as HOST[:PORT]")
+    check_registry(**{name: getattr(request, name) for name in REGISTRY_ONLY})
     return request
+
+
+def check_registry(
+    *, tls_ca: str | None, plain_http: bool, authfile: str | None, mirror: str | None
+) -> RegistryOptions:
+    """How to reach a registry, as it was typed. Raises UsageProblemError."""
+    with _as_usage():
+        if authfile is not None:
+            read_config(home_path(authfile))
+    if tls_ca is not None:
+        _check_authority(tls_ca)
+    if mirror is not None and not is_host(mirror):
+        raise UsageProblemError(f"--mirror {mirror} is not a host", hint="write it as HOST[:PORT]")
+    return RegistryOptions(optional_path(tls_ca), plain_http, optional_path(authfile), mirror)
 
 
 def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:

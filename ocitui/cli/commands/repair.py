@@ -151,7 +151,8 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     report, lines = looks[0].report, _would(settings, looks[0])
     if asked.apply:
         report = _repair(settings, asked, agreed, looks, transactions)
-        lines = _checked_again(report, bool(transactions))
+        # Where nothing was done, what was found before is all there is to tell.
+        lines = _remaining(report, again=bool(transactions))
     answer(settings, lambda: {**_so_far(looks, transactions), **_state(report)}, lines)
     remaining = ExitCode.REMAINING if asked.apply else ExitCode.PROBLEMS
     return remaining if report.shown() else ExitCode.CLEAN
@@ -206,8 +207,9 @@ async def _options(settings: Settings, asked: AskedRepair, report: Report) -> Re
     UsageProblemError."""
     from ocitui.cache import ImageIndex
     from ocitui.doctor.repair.steps import RepairOptions
+    from ocitui.importing.sources.opening import SourceOptions
 
-    from ..import_run import REGISTRY_ONLY, read_request
+    from ..import_run import REGISTRY_ONLY, check_registry
 
     # Those that --adopt and --name may tell by their beginning.
     digests = [finding.digest for finding in report.findings if finding.digest]
@@ -217,7 +219,6 @@ async def _options(settings: Settings, asked: AskedRepair, report: Report) -> Re
     if asked.only:
         with suppress(CorruptIndexError):
             index = await cache_of(settings).index()
-    registry = {name: getattr(asked, name) for name in REGISTRY_ONLY}
     return RepairOptions(
         only=frozenset(chosen for word in asked.only for chosen in _chosen(word, report.findings, index)),
         drop=asked.drop,
@@ -229,7 +230,7 @@ async def _options(settings: Settings, asked: AskedRepair, report: Report) -> Re
         sources=asked.sources,
         registry=asked.registry,
         even_if_futile=asked.even_if_futile,
-        access=read_request(source="docker://localhost/any", **registry).source_options(),
+        access=SourceOptions(registry=check_registry(**{name: getattr(asked, name) for name in REGISTRY_ONLY})),
     )
 
 
@@ -426,12 +427,13 @@ def _would(settings: Settings, looked: Looked) -> Iterator[str]:
     yield from paragraph(_next_step(report, looked.plan))
 
 
-def _checked_again(report: Report, mended: bool) -> Iterator[str]:
+def _remaining(report: Report, *, again: bool) -> Iterator[str]:
     from ocitui.words.findings import remaining_lines
 
-    yield "checked again:"
+    if again:
+        yield "checked again:"
     yield from laid_out(remaining_lines(report, _MOST))
-    if report.shown() and mended:
+    if report.shown() and again:
         yield "ocitui repair shows what else can be done"
 
 
