@@ -16,7 +16,7 @@ from .descriptors import Descriptor
 from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import PackedFormat, config_name, manifest_name, read_regular, regular_file, usable_digest
-from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, look, read_once, read_patiently, refuse_link
+from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, index_signature, read_once, read_patiently, refuse_link
 from .listing import CacheFiles, Entry, Listing, list_entries
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName
@@ -210,7 +210,7 @@ class PackerCache:
 
         def act(space: Workspace) -> Preparation:
             left_alone = set_aside_refused(space)
-            found = look(self.directory)
+            found = index_signature(self.directory)
             whole = space.reserve.refill(found.size if found else 0)
             return Preparation(tuple(space.recovered), space.set_aside, left_alone, whole)
 
@@ -391,7 +391,7 @@ class PackerCache:
                     raise
                 finally:
                     self._adopt(space.published)
-                found = look(self.directory)
+                found = index_signature(self.directory)
                 if found is None:
                     # It was taken away on purpose, and is absent as it is.
                     with self._reading:
@@ -405,7 +405,7 @@ class PackerCache:
     def _current(self) -> IndexFile:
         """The index as it is on disk. Raises CorruptIndexError, CacheDirectoryError."""
         with self._reading:
-            seen, signature = self._seen, look(self.directory)
+            seen, signature = self._seen, index_signature(self.directory)
             if seen is not None and seen.settled and signature is not None and signature == seen.signature:
                 return seen
             previous = seen.index if seen else None

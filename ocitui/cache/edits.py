@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .descriptors import Descriptor
 from .files import PackedFormat
 from .index import ImageIndex, Key, Placement
-from .listing import SUFFIXES
+from .listing import FILE_SUFFIXES
 from .records import RecordedDescriptor, neighbour_of
 
 Gaps = tuple[bytes, bytes]
@@ -172,7 +172,7 @@ def _as_many(wanted: Recorded, counts: Counter[bytes]) -> list[RecordedDescripto
 
 def needed(index: ImageIndex, name: str) -> bool:
     """Whether an entry of the index has this file."""
-    for suffix, kind in SUFFIXES.items():
+    for suffix, kind in FILE_SUFFIXES.items():
         digest = name.removesuffix(f".{suffix}")
         if digest != name:
             formats = {index.formats[at] for at in index.positions(digest)}

@@ -518,7 +518,7 @@ class IndexFile(msgspec.Struct, frozen=True):
             )
 
 
-def look(directory: Path) -> Signature | None:
+def index_signature(directory: Path) -> Signature | None:
     """The signature of index.json, links followed as the daemon does; None where there is none."""
     try:
         # A path made of parts costs more than the look.
@@ -549,7 +549,8 @@ def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
         check_directory(directory)
         if error.errno in (errno.EISDIR, errno.EINVAL):
             kind = "a directory" if error.errno == errno.EISDIR else "not a regular file"
-            return IndexFile(look(directory), Verdict(IndexOutcome.ERROR, message=f"it is {kind}"), None, b"")
+            verdict = Verdict(IndexOutcome.ERROR, message=f"it is {kind}")
+            return IndexFile(index_signature(directory), verdict, None, b"")
         denied = isinstance(error, PermissionError)
         raise CacheDirectoryError(
             f"{directory / INDEX_NAME} cannot be read: {error.strerror}",
@@ -567,7 +568,7 @@ def read_patiently(directory: Path, previous: ImageIndex | None = None) -> Index
     while not seen.verdict.sound and time.monotonic() < deadline:
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
-        if look(directory) != seen.signature:
+        if index_signature(directory) != seen.signature:
             seen = read_once(directory, previous)
     return seen
 

@@ -38,15 +38,15 @@ from .files import (
 )
 from .index import EntryKey, entry_keys
 
-SUFFIXES: dict[str, FileKind | PackedFormat] = {
+FILE_SUFFIXES: dict[str, FileKind | PackedFormat] = {
     manifest_name("")[1:]: FileKind.MANIFEST,
     config_name("")[1:]: FileKind.CONFIG,
     **{str(format_): format_ for format_ in PackedFormat},
 }
 """What follows the digest and a dot, in the order of a row's places."""
-PLACES = {suffix: place for place, suffix in enumerate(SUFFIXES)}
-MANIFEST, CONFIG, FIRST_PACKED, WIDTH = 0, 1, 2, len(SUFFIXES)
-_ENDINGS = "|".join(re.escape(suffix) for suffix in SUFFIXES)
+PLACE_OF_SUFFIX = {suffix: place for place, suffix in enumerate(FILE_SUFFIXES)}
+MANIFEST_PLACE, CONFIG_PLACE, FIRST_PACKED, ROW_WIDTH = 0, 1, 2, len(FILE_SUFFIXES)
+_ENDINGS = "|".join(re.escape(suffix) for suffix in FILE_SUFFIXES)
 _USUAL = re.compile(rf"({USUAL_DIGEST})\.({_ENDINGS})").fullmatch
 _ANY = re.compile(rf"([^/]+:[^/]+)\.({_ENDINGS})").fullmatch
 _USUAL_LENGTH, _MORE_ROWS = 71, 256
@@ -205,7 +205,7 @@ class Listing:
         self.modes, self.sizes, self.inodes = array("H"), array("q"), array("Q")
         self.modified, self.changed = array("q"), array("q")
         for column in self._columns:
-            column.frombytes(bytes(len(self.digests) * WIDTH * column.itemsize))
+            column.frombytes(bytes(len(self.digests) * ROW_WIDTH * column.itemsize))
         self.odd: dict[int, Fact] = {}
         """By place, what has more to it than the columns hold: several names, another device, no stat."""
         self._device = 0
@@ -222,7 +222,7 @@ class Listing:
         listing = cls(digests)
         listing._device = os.fstat(files.fd).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
-        rows, places, is_usual = listing.rows, PLACES, usual_digest
+        rows, places, is_usual = listing.rows, PLACE_OF_SUFFIX, usual_digest
         modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
         modified, changed = listing.modified, listing.changed
         likely = len(rows) * _FILES_OF_ONE
@@ -238,7 +238,7 @@ class Listing:
                 if row is None or place is None or other or name[_USUAL_LENGTH] != ".":
                     put(name, Fact.of(found))
                 else:
-                    place += row * WIDTH
+                    place += row * ROW_WIDTH
                     modes[place], sizes[place], inodes[place] = found.st_mode, found.st_size, found.st_ino
                     modified[place], changed[place] = found.st_mtime_ns, found.st_ctime_ns
             except FileNotFoundError:
@@ -294,7 +294,7 @@ class Listing:
     def place(self, digest: str, suffix: int) -> int | None:
         """The place of a digest's file; None where the digest has no row."""
         row = self.rows.get(digest)
-        return None if row is None else row * WIDTH + suffix
+        return None if row is None else row * ROW_WIDTH + suffix
 
     def plain(self, place: int) -> bool:
         """Whether there is a regular file with one name that its owner may read."""
@@ -314,7 +314,7 @@ class Listing:
         yield from self.others
 
     def name_at(self, place: int) -> str:
-        return f"{self.digests[place // WIDTH]}.{_SUFFIX_AT[place % WIDTH]}"
+        return f"{self.digests[place // ROW_WIDTH]}.{_SUFFIX_AT[place % ROW_WIDTH]}"
 
     # What there is of each digest
 
@@ -327,8 +327,8 @@ class Listing:
     def complete(self) -> int:
         """How many packed files have both documents beside them."""
         there = self.there()
-        rows = [int.from_bytes(there[place::WIDTH]) for place in range(WIDTH)]
-        whole = rows[MANIFEST] & rows[CONFIG]
+        rows = [int.from_bytes(there[place::ROW_WIDTH]) for place in range(ROW_WIDTH)]
+        whole = rows[MANIFEST_PLACE] & rows[CONFIG_PLACE]
         return sum((whole & packed).bit_count() for packed in rows[FIRST_PACKED:])
 
     def there(self) -> bytearray:
@@ -341,33 +341,39 @@ class Listing:
     @property
     def packed_bytes(self) -> int:
         """What all packed files hold."""
-        return sum(sum(self.sizes[place::WIDTH]) for place in range(FIRST_PACKED, WIDTH))
+        return sum(sum(self.sizes[place::ROW_WIDTH]) for place in range(FIRST_PACKED, ROW_WIDTH))
 
     def held(self) -> Iterator[str]:
         """The digests of which there is a file."""
         there = self.there()
-        return (digest for row, digest in enumerate(self.digests) if 1 in there[row * WIDTH : row * WIDTH + WIDTH])
+        return (
+            digest
+            for row, digest in enumerate(self.digests)
+            if 1 in there[row * ROW_WIDTH : row * ROW_WIDTH + ROW_WIDTH]
+        )
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
         if (row := self.rows.get(digest)) is None:
             return []
-        at, modes, odd = row * WIDTH, self.modes, self.odd
+        at, modes, odd = row * ROW_WIDTH, self.modes, self.odd
         return [kind for place, kind in _FORMATS if modes[at + place] or at + place in odd]
 
     def incomplete(self, keys: Iterable[tuple[str, str | None]]) -> Iterator[int]:
         """Which of these digests and formats, by their number, lack one of their three files."""
         there, rows = self.there(), self.rows
         for number, (digest, format_) in enumerate(keys):
-            row, place = rows.get(digest), PLACES.get(format_ or "", MANIFEST)
-            of_row = b"" if row is None else there[row * WIDTH : row * WIDTH + WIDTH]
-            if place < FIRST_PACKED or not (of_row and of_row[MANIFEST] and of_row[CONFIG] and of_row[place]):
+            row, place = rows.get(digest), PLACE_OF_SUFFIX.get(format_ or "", MANIFEST_PLACE)
+            of_row = b"" if row is None else there[row * ROW_WIDTH : row * ROW_WIDTH + ROW_WIDTH]
+            if place < FIRST_PACKED or not (
+                of_row and of_row[MANIFEST_PLACE] and of_row[CONFIG_PLACE] and of_row[place]
+            ):
                 yield number
 
     def documents(self, digest: str) -> list[FileKind]:
         """Which of its two there are."""
         row = self.rows.get(digest)
-        return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * WIDTH + place)]
+        return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * ROW_WIDTH + place)]
 
     @property
     def _columns(self) -> tuple[array[int], ...]:
@@ -378,18 +384,18 @@ class Listing:
         row = self.rows.get(digest)
         if row is None:
             return ()
-        places = slice(row * WIDTH, row * WIDTH + WIDTH)
+        places = slice(row * ROW_WIDTH, row * ROW_WIDTH + ROW_WIDTH)
         odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
         columns = [column[places] for column in self._columns]
         return (*columns, odd, self._device) if any(columns[0]) or any(odd) else ()
 
     def _place_of(self, name: str) -> int | None:
-        row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACES.get(name[_USUAL_LENGTH + 1 :])
+        row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACE_OF_SUFFIX.get(name[_USUAL_LENGTH + 1 :])
         if row is not None and suffix is not None and name[_USUAL_LENGTH] == ".":
-            return row * WIDTH + suffix
+            return row * ROW_WIDTH + suffix
         part = part_of(name)
         row = self.rows.get(part[0]) if part is not None else None
-        return None if part is None or row is None else row * WIDTH + _PLACE_OF[part[1]]
+        return None if part is None or row is None else row * ROW_WIDTH + _PLACE_OF[part[1]]
 
     def put(self, name: str, fact: Fact | None) -> None:
         """Note what a name is by now; None where nothing has it."""
@@ -402,7 +408,7 @@ class Listing:
         row = self.rows.get(part[0])
         if row is None:
             row = self.add_row(part[0])
-        place = row * WIDTH + _PLACE_OF[part[1]]
+        place = row * ROW_WIDTH + _PLACE_OF[part[1]]
         self.odd.pop(place, None)
         one = fact or Fact(0)
         self.modes[place], self.sizes[place], self.inodes[place] = one.mode, one.size, one.inode
@@ -414,17 +420,17 @@ class Listing:
         """A row for a digest that has none yet."""
         row = self.rows[digest] = len(self.digests)
         self.digests.append(digest)
-        if row * WIDTH >= len(self.modes):
+        if row * ROW_WIDTH >= len(self.modes):
             for column in self._columns:
-                column.frombytes(bytes(_MORE_ROWS * WIDTH * column.itemsize))
+                column.frombytes(bytes(_MORE_ROWS * ROW_WIDTH * column.itemsize))
         return row
 
 
-_SUFFIX_AT = list(SUFFIXES)
-_PLACE_OF = {kind: place for place, kind in enumerate(SUFFIXES.values())}
-_FORMATS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, PackedFormat)]
-_DOCUMENTS = [(place, kind) for place, kind in enumerate(SUFFIXES.values()) if isinstance(kind, FileKind)]
-_NOT_ODD = [None] * WIDTH
+_SUFFIX_AT = list(FILE_SUFFIXES)
+_PLACE_OF = {kind: place for place, kind in enumerate(FILE_SUFFIXES.values())}
+_FORMATS = [(place, kind) for place, kind in enumerate(FILE_SUFFIXES.values()) if isinstance(kind, PackedFormat)]
+_DOCUMENTS = [(place, kind) for place, kind in enumerate(FILE_SUFFIXES.values()) if isinstance(kind, FileKind)]
+_NOT_ODD = [None] * ROW_WIDTH
 
 
 def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
@@ -432,7 +438,7 @@ def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
     found = _USUAL(name) or _ANY(name)
     if found is None or (len(found[1]) != _USUAL_LENGTH and not valid_digest(found[1])):
         return None
-    return found[1], SUFFIXES[found[2]]
+    return found[1], FILE_SUFFIXES[found[2]]
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

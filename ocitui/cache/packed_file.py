@@ -136,7 +136,7 @@ class PackedCheck(msgspec.Struct, frozen=True):
     tail: int = 0
 
 
-SOUND = {format_: PackedCheck(format_) for format_ in PackedFormat}
+SOUND_PACKED = {format_: PackedCheck(format_) for format_ in PackedFormat}
 """What a file of each format is that is all well: this very one."""
 
 
@@ -168,7 +168,7 @@ def check_packed_file(fd: int, size: int) -> PackedCheck:
 
 
 def _checked(found: PackedFormat, problem: str | None, tail: int = 0) -> PackedCheck:
-    return SOUND[found] if problem is None and not tail else PackedCheck(found, problem, tail=tail)
+    return SOUND_PACKED[found] if problem is None and not tail else PackedCheck(found, problem, tail=tail)
 
 
 def _check_squashfs(head: bytes, size: int) -> PackedCheck:

@@ -22,7 +22,7 @@ from .edits import Edit
 from .errors import ConflictError
 from .file_steps import source_of
 from .files import INDEX_NAME, file_identity, read_kernel_file
-from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, look, read_patiently, refuse_link
+from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, index_signature, read_patiently, refuse_link
 from .journal import PUBLISHED, PUBLISHING
 from .records import Moved, Placed, Swap, Transaction, order_of
 from .verdict import IndexOutcome, Verdict
@@ -145,7 +145,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
 
 def _note_published(space: Workspace, new: ImageIndex, written: os.stat_result | None) -> None:
     """Remember the index with its file's signature, unless another writer is in the file already."""
-    now = look(space.directory)
+    now = index_signature(space.directory)
     here = now and (now.inode, now.size, now.modified_ns)
     ours = written is not None and here == (written.st_ino, written.st_size, written.st_mtime_ns)
     space.published = IndexFile(now, Verdict(IndexOutcome.LOADED, len(new)), new) if ours else None
@@ -153,7 +153,7 @@ def _note_published(space: Workspace, new: ImageIndex, written: os.stat_result |
 
 def _still(space: Workspace, base: IndexFile) -> bool:
     """Whether the index on disk is ``base``; a daemon that stores may have written the same again."""
-    if look(space.directory) == base.signature:
+    if index_signature(space.directory) == base.signature:
         return True
     latest = read_patiently(space.directory)
     if base.index is None or latest.index is None:

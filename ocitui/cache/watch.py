@@ -20,7 +20,7 @@ from pathlib import Path
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
 from .files import INDEX_NAME, FileIdentity, identity_of
-from .index import PATIENCE_SECONDS, EntryKey, ImageIndex, IndexDifference, IndexFile, look, read_once
+from .index import PATIENCE_SECONDS, EntryKey, ImageIndex, IndexDifference, IndexFile, index_signature, read_once
 from .verdict import Condition, Health
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
@@ -270,7 +270,7 @@ class IndexWatch:
         known = self._good if self._doubt is None else self._doubt.seen
         if known is None or known.signature is None or not known.settled:
             return False
-        return look(self._directory) == known.signature
+        return index_signature(self._directory) == known.signature
 
     @property
     def _settled(self) -> bool:
@@ -282,7 +282,7 @@ class IndexWatch:
         """Look once; None when there is nothing to say."""
         forced, self._forced = self._forced, False
         names = None if names is None else names - {INDEX_NAME}
-        signature = look(self._directory)
+        signature = index_signature(self._directory)
         good = None if forced else self._good
         if good is not None and good.settled and signature is not None and signature == good.signature:
             self._doubt = None

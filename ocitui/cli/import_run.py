@@ -40,9 +40,9 @@ from ocitui.importing.errors import NamedOtherwiseError, SourceError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.registry.auth import read_config
-from ocitui.importing.requests import ImportRequest, forget, recorded
+from ocitui.importing.requests import ImportRequest, forget_import, recorded_import
 from ocitui.importing.sources.images import SourceKind, parse_platform
-from ocitui.importing.sources.opening import home_path, optional_path, recognise
+from ocitui.importing.sources.opening import home_path, optional_path, recognise_source
 from ocitui.importing.sources.references import RegistryOptions, is_host
 from ocitui.importing.staging import remove_abandoned
 from ocitui.text import human_size
@@ -73,7 +73,7 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     Raises UsageProblemError, SourceError where there is no such path.
     """
     request = ImportRequest(**typed)
-    kind = recognise(request.source).kind
+    kind = recognise_source(request.source).kind
     _refuse_others(request, kind)
     if format and kind is not SourceKind.PACKED:
         raise UsageProblemError(f"{request.source} is not packed yet, so it has no format", hint="leave out --format")
@@ -113,7 +113,7 @@ def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
 
     Raises SourceError where a packed file is of another format, UsageProblemError for a choice that there is not.
     """
-    if recognise(request.source).kind is not SourceKind.PACKED:
+    if recognise_source(request.source).kind is not SourceKind.PACKED:
         format_ = asked or PackedFormat.SQUASHFS
         with _as_usage():
             check_choice(format_, request.compression, request.level)
@@ -193,7 +193,7 @@ def carry_out(settings: Settings, request: ImportRequest, import_id: str = "") -
 
 def _about_renaming(request: ImportRequest) -> list[str]:
     """What to know before an entry is named anew."""
-    name, found = request.image_name, recognise(request.source)
+    name, found = request.image_name, recognise_source(request.source)
     if name is None and found.kind is SourceKind.REGISTRY:
         name = ImageName.parse(found.rest)
     new = f"would be named {name} instead" if name else "would take the name of the source"
@@ -210,7 +210,7 @@ def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> 
     async def work() -> ImportResult:
         nonlocal record
         await asyncio.to_thread(remove_abandoned, cache.directory)
-        with recorded(cache.directory, request, import_id) as record:
+        with recorded_import(cache.directory, request, import_id) as record:
             return await import_image(ImportDesk.of(cache), request, progress)
 
     with progress_shown(settings) as progress:
@@ -233,7 +233,7 @@ def _explained(
     stored, cancelled = run_async(_find_store(cache, since=since)), error.number == signal.SIGINT
     if record and (stored or (cancelled and is_new)):
         with suppress(CacheError):
-            forget(cache.directory, record)
+            forget_import(cache.directory, record)
     message = "cancelled" if cancelled else f"interrupted by {error.name}"
     if stored is not None:
         message, hint = f"{message}, but the image had been stored", f"ocitui undo {stored.id} takes it out again"

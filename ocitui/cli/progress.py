@@ -198,10 +198,10 @@ def _layers(now: ImportProgress) -> str:
 
 def _pace(now: ImportProgress, seconds: float, idle: float) -> tuple[str, str]:
     """The rate and the time left; else how long nothing came, or how long it has lasted where the end is not known."""
-    from ocitui.words.imports import pace
+    from ocitui.words.imports import import_pace
 
     if not now.total:
         return "", human_span(seconds) if seconds >= _SHORT_SECONDS else ""
     if idle >= _IDLE_SECONDS and now.done < now.total:
         return f"nothing for {human_span(idle)}", ""
-    return pace(now)
+    return import_pace(now)

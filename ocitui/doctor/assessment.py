@@ -23,7 +23,7 @@ from ocitui.cache import ImageIndex, IndexOutcome, PackedFormat, Transaction, Ve
 from ocitui.cache.backups import Backup, list_backups
 from ocitui.cache.errors import CacheDirectoryError, CacheError
 from ocitui.cache.files import read_kernel_file
-from ocitui.cache.index import look, read_patiently
+from ocitui.cache.index import index_signature, read_patiently
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.undoing import all_changes, taken_back
@@ -112,7 +112,7 @@ def gather(
 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
-    known = judge is not None and judge.reading.signature == look(directory)
+    known = judge is not None and judge.reading.signature == index_signature(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
     daemon = find_daemon(directory, proc) if daemon is None else daemon
     backups, transactions = tuple[Backup, ...](), tuple[Transaction, ...]()

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
 from ocitui.cache import Entry, EntryKey, ImageIndex
-from ocitui.cache.listing import FIRST_PACKED, PLACES, WIDTH, Listing, name_without_tag
+from ocitui.cache.listing import FIRST_PACKED, PLACE_OF_SUFFIX, ROW_WIDTH, Listing, name_without_tag
 from ocitui.text import parse_size
 
 from .findings import EntryState
@@ -167,10 +167,10 @@ class Entries:
     def packed(self, position: int) -> int | None:
         """Where the listing has the packed file, as a regular one."""
         listing = self.listing
-        row, suffix = listing.rows.get(self.digests[position]), PLACES.get(self.formats[position] or "", 0)
+        row, suffix = listing.rows.get(self.digests[position]), PLACE_OF_SUFFIX.get(self.formats[position] or "", 0)
         if row is None or suffix < FIRST_PACKED:
             return None
-        place = row * WIDTH + suffix
+        place = row * ROW_WIDTH + suffix
         return place if stat.S_ISREG(listing.modes[place]) else None
 
     # Keys, by which an entry is known again in another index

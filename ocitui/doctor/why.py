@@ -29,7 +29,7 @@ from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
 from .findings import Answer, Finding, found_text
-from .salvage.salvage import salvage
+from .salvage.salvage import salvage_entries
 
 REPAIR = "`ocitui repair` shows what can be brought back"
 _IMPORT = "import it again, or let the daemon pull it: `ocitui repair` shows what there is to restore it from"
@@ -177,7 +177,7 @@ class Chain(msgspec.Struct, frozen=True):
     assumed: bool = False
 
 
-async def why(
+async def chain_of(
     cache: PackerCache | Path | str,
     text: str,
     format: PackedFormat | None = None,
@@ -241,7 +241,7 @@ class _Asking:
         return self._chain(text, "", named.digest, self._formats(named.digest, _SOME_NAME))
 
     def _salvaged(self, seen: IndexFile) -> ImageIndex:
-        found = salvage(seen.data or b"")
+        found = salvage_entries(seen.data or b"")
         refused = f", {len(found.refused)} whole ones are refused by the daemon" if found.refused else ""
         text = f"{len(found.sound)} descriptors can be salvaged{refused}, {len(found.gaps)} pieces are none"
         self._links.append(Link("salvage", ok_or_bad(bool(found.sound)), text, REPAIR))

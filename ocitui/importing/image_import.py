@@ -35,7 +35,7 @@ from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest
 from .sources.images import Source, SourceImage, SourceKind, check_platform, packed_image
-from .sources.opening import open_source, recognise
+from .sources.opening import open_source, recognise_source
 from .sources.packed import PackedSource, inspect_packed, regular_size
 from .staging import check_room, staging_folder, while_there_is_room
 
@@ -109,7 +109,7 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
     await desk.cache.index()  # one that cannot be written is no reason to download first
     tracker = Tracker(progress)
     tracker.enter(ImportPhase.INSPECT)
-    found = await asyncio.to_thread(recognise, request.source)
+    found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
         return await _import_packed_files(desk, request, name, tracker)
     source = await open_source(request.source, request.source_options(tracker.note))

@@ -14,7 +14,7 @@ from .errors import SourceError
 from .packing.packing import check_tool
 from .requests import ImportRequest
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import open_source, prefix_of, recognise
+from .sources.opening import open_source, prefix_of, recognise_source
 from .sources.packed import PackedSource, inspect_packed
 
 
@@ -87,7 +87,7 @@ async def inspect_source(
     Raises SourceError.
     """
     options = request.source_options(notify)
-    found = await asyncio.to_thread(recognise, request.source)
+    found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
         return Inspection(found.kind, packed=await inspect_packed(request.packed_files(format)))
     source = await open_source(request.source, options)
@@ -101,7 +101,7 @@ async def inspect_source(
         await source.close()
 
 
-async def standing(cache: PackerCache, inspection: Inspection, request: ImportRequest) -> Standing:
+async def standing_of(cache: PackerCache, inspection: Inspection, request: ImportRequest) -> Standing:
     """What the cache has of what was found. Raises CacheError."""
     format_ = inspection.format(request.format)
     if inspection.digest is None or format_ is None:
@@ -114,7 +114,7 @@ async def standing(cache: PackerCache, inspection: Inspection, request: ImportRe
     return Standing(True, there.image_name or "", winner is not None and winner.key == there.key)
 
 
-def pinned(request: ImportRequest, inspection: Inspection) -> ImportRequest:
+def pinned_request(request: ImportRequest, inspection: Inspection) -> ImportRequest:
     """The same import, of the very image that was shown: a tag may stand for another by the time it is fetched."""
     if inspection.kind is not SourceKind.REGISTRY or inspection.image is None or "@" in request.source:
         return request
@@ -129,7 +129,7 @@ def chosen_source(text: str, inspection: Inspection, number: int) -> tuple[str, 
     if inspection.kind is SourceKind.REGISTRY:
         alone = platform is not None and [str(other.platform) for other in same_names].count(platform) == 1
         return (text, platform) if alone else (f"{text.partition('@')[0]}@{image.digest}", None)
-    found = recognise(text)
+    found = recognise_source(text)
     base = f"{prefix_of(text)}{found.path}"
     if inspection.kind is SourceKind.DOCKER_ARCHIVE:
         return (f"{base}:{image.names[0]}" if image.names else f"{base}:@{number}"), None

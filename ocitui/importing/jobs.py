@@ -18,7 +18,7 @@ from ocitui.cache import CacheError, PackerCache
 
 from .image_import import ImportDesk, ImportResult, import_image
 from .progress import ImportPhase, ImportProgress
-from .requests import ImportRequest, forget, recorded
+from .requests import ImportRequest, forget_import, recorded_import
 
 _AT_ONCE = 2
 
@@ -137,7 +137,7 @@ class ImportQueue:
         job, record = self._jobs[number], ""
         self._change(number)
         try:
-            with recorded(self._cache.directory, job.request, job.resumes) as record:
+            with recorded_import(self._cache.directory, job.request, job.resumes) as record:
                 async with self._turn:
                     self._change(number, state=JobState.RUNNING)
                     result = await import_image(self._desk, job.request, lambda now: self._change(number, progress=now))
@@ -145,7 +145,7 @@ class ImportQueue:
             state = self._state_of_cancelled(number)
             if state is JobState.CANCELLED and record:
                 with suppress(CacheError):
-                    await asyncio.to_thread(forget, self._cache.directory, record)
+                    await asyncio.to_thread(forget_import, self._cache.directory, record)
             self._change(number, state=state)
         except CacheError as error:
             self._change(number, state=JobState.FAILED, error=error)

@@ -28,7 +28,7 @@ from .errors import SourceError
 from .layers.layers import LayerLimits
 from .packing.packing import PackOptions
 from .sources.images import SourceKind, parse_platform
-from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise
+from .sources.opening import PackedFiles, SourceOptions, find_packed_files, optional_path, recognise_source
 from .sources.references import RegistryOptions
 from .staging import import_folder, locked
 
@@ -101,7 +101,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     def with_absolute_paths(self) -> ImportRequest:
         """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
-        found = recognise(self.source)
+        found = recognise_source(self.source)
         source = self.source
         if found.kind is not SourceKind.REGISTRY:
             rest = found.rest.removeprefix("./")
@@ -147,7 +147,7 @@ class UnfinishedImport:
 
 
 @contextmanager
-def recorded(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
+def recorded_import(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
     """Keep a record of an import while it runs; gives its id. ``resumes`` is that of an interrupted one to go on with.
 
     It is removed at the end; where the program is told to leave meanwhile (anything but an Exception), it stays.
@@ -235,7 +235,7 @@ def _decoded(import_id: str, started: float, read: Callable[[], bytes]) -> Unfin
     return UnfinishedImport(import_id, started, request, problem)
 
 
-def unfinished(directory: Path) -> list[UnfinishedImport]:
+def unfinished_imports(directory: Path) -> list[UnfinishedImport]:
     """The imports that were interrupted, the oldest first, those too whose records cannot be read; nothing is changed.
     Raises StorageError."""
     records = []
@@ -251,7 +251,7 @@ def unfinished(directory: Path) -> list[UnfinishedImport]:
     return records
 
 
-def forget(directory: Path, import_id: str) -> None:
+def forget_import(directory: Path, import_id: str) -> None:
     """Remove the record of an interrupted import, damaged or not; one that runs stays. Raises StorageError,
     ReadOnlyError, and SourceError for one of a later ocitui."""
     with (

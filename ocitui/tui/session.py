@@ -330,17 +330,17 @@ class Imports:
 
     def read_interrupted(self) -> None:
         """Look for interrupted imports; not on the event loop. Raises StorageError."""
-        from ocitui.importing.requests import unfinished
+        from ocitui.importing.requests import unfinished_imports
 
         # One that waits for its thread's first step does not hold its record yet.
         taken = {job.resumes for job in self.queue.active}
-        self.interrupted = [one for one in unfinished(self._cache.directory) if one.id not in taken]
+        self.interrupted = [one for one in unfinished_imports(self._cache.directory) if one.id not in taken]
 
     def forget(self, unfinished: UnfinishedImport) -> None:
         """Remove its record; not on the event loop. Raises StorageError, ReadOnlyError."""
-        from ocitui.importing.requests import forget
+        from ocitui.importing.requests import forget_import
 
-        forget(self._cache.directory, unfinished.id)
+        forget_import(self._cache.directory, unfinished.id)
         self.read_interrupted()
 
     def _changed(self, job: ImportJob) -> None:

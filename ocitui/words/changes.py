@@ -118,7 +118,7 @@ def point_lines(plan: PointPlan) -> Iterator[Line]:
     yield Line(f"entry {plan.position + 1} moves to the end of index.json, where it wins; nothing is deleted", "how")
 
 
-def extent(transaction: Transaction) -> str:
+def transaction_extent(transaction: Transaction) -> str:
     """How much it was about: the index as a whole, else entries; else, as of many a mend, only files."""
     if transaction.swap is not None:
         return "index.json as a whole"

@@ -10,7 +10,7 @@ import msgspec
 
 from ocitui.text import human_size
 
-CHUNK = 1 << 18  # One step in C takes a few milliseconds at most, so that the event loop gets its turn.
+DOCUMENT_CHUNK = 1 << 18  # One step in C takes a few milliseconds at most, so that the event loop gets its turn.
 Alive = Callable[[], bool]
 
 _INDENT = 2
@@ -31,7 +31,7 @@ class NotIndentedError(Exception):
     """The document can be read but not laid out; the text says why."""
 
 
-def indent(raw: bytes, alive: Alive) -> bytes:
+def indent_document(raw: bytes, alive: Alive) -> bytes:
     """``raw`` over lines; order, repeated keys and numbers stay as written.
 
     Raises msgspec.DecodeError where it is not JSON, NotIndentedError where it could not be shown laid out.
@@ -70,15 +70,15 @@ def _outside_strings(raw: bytes, alive: Alive) -> Iterator[bytes]:
 def _chunks_between_escapes(raw: bytes, alive: Alive) -> Iterator[bytes]:
     start = 0
     while start < len(raw):
-        check(alive)
-        chunk = raw[start : start + CHUNK]
+        check_wanted(alive)
+        chunk = raw[start : start + DOCUMENT_CHUNK]
         if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
             chunk = raw[start : start + len(chunk) + 1]
         yield chunk
         start += len(chunk)
 
 
-def check(alive: Alive) -> None:
+def check_wanted(alive: Alive) -> None:
     """Raises SupersededError once nobody waits any more."""
     if not alive():
         raise SupersededError

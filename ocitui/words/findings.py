@@ -28,11 +28,11 @@ def entry_problem_lines(findings: Sequence[Finding] | None) -> list[Line]:
         return [Line("no problem is known; p checks deeper", kind="good")]
     lines: list[Line] = []
     for finding in sorted(findings, key=lambda one: -one.severity.rank):
-        lines += [*([Line()] if lines else []), heading(title([finding])), *_seen_lines(finding)]
+        lines += [*([Line()] if lines else []), heading(findings_title([finding])), *_seen_lines(finding)]
     return lines
 
 
-def title(same: Sequence[Finding]) -> str:
+def findings_title(same: Sequence[Finding]) -> str:
     """The severity and the code of findings of a kind, how many there are, and whether a single one is acknowledged."""
     first = same[0]
     many = f"  ({counted(len(same), 'finding')})" if len(same) > 1 else ""
@@ -40,7 +40,7 @@ def title(same: Sequence[Finding]) -> str:
     return f"{first.severity.upper()}  {first.code}{many}{accepted}"
 
 
-def tone(finding: Finding) -> Kind:
+def finding_tone(finding: Finding) -> Kind:
     """How it is coloured."""
     if finding.acknowledged or finding.severity is Severity.INFO:
         return "muted"
@@ -65,12 +65,12 @@ def shared_lines(finding: Finding) -> Iterator[Line]:
 
 
 def _seen_lines(finding: Finding) -> list[Line]:
-    return [Line(seen_text(finding), "seen", tone(finding)), *shared_lines(finding)]
+    return [Line(seen_text(finding), "seen", finding_tone(finding)), *shared_lines(finding)]
 
 
 def finding_lines(finding: Finding) -> list[Line]:
     """All there is to say of one."""
-    lines = [heading(title([finding])), Line(entry_text(finding), "about"), *_seen_lines(finding)]
+    lines = [heading(findings_title([finding])), Line(entry_text(finding), "about"), *_seen_lines(finding)]
     lines += [Line(finding.digest, "digest")] if finding.digest else []
     lines += [Line(finding.file, "file")] if finding.file else []
     return [*lines, Line(finding.fingerprint, "id", "muted")]
@@ -78,8 +78,8 @@ def finding_lines(finding: Finding) -> list[Line]:
 
 def kind_lines(findings: Sequence[Finding], most: int = 200) -> list[Line]:
     """What is common to findings of one kind, and a line for each."""
-    lines = [heading(title(findings)), *shared_lines(findings[0]), Line()]
-    lines += [Line(text_of(one), kind=tone(one)) for one in findings[:most]]
+    lines = [heading(findings_title(findings)), *shared_lines(findings[0]), Line()]
+    lines += [Line(text_of(one), kind=finding_tone(one)) for one in findings[:most]]
     return lines + ([Line(f"and {len(findings) - most} more", kind="muted")] if len(findings) > most else [])
 
 
@@ -102,7 +102,8 @@ def remaining_lines(report: Report, most: int) -> list[Line]:
     if not remaining:
         return [*lines, Line(clean_text(report.depth), "found", "good")]
     lines.append(Line(tally(remaining), "remains", "bad"))
-    lines += [Line(f"{one.code}: {text_of(one)}", one.fingerprint[:SHORT_ID], tone(one)) for one in remaining[:most]]
+    for one in remaining[:most]:
+        lines.append(Line(f"{one.code}: {text_of(one)}", one.fingerprint[:SHORT_ID], finding_tone(one)))
     return lines + ([Line(f"and {len(remaining) - most} more")] if len(remaining) > most else [])
 
 

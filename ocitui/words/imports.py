@@ -21,7 +21,7 @@ _PHASES = {
 }
 
 
-def percent(progress: ImportProgress) -> str:
+def import_percent(progress: ImportProgress) -> str:
     """``41 %``; empty where nobody knows how much there is to do."""
     if not progress.total or progress.phase is ImportPhase.FINISH:
         return ""
@@ -34,10 +34,10 @@ def short_text(active: Sequence[ImportJob]) -> str:
         return ""
     first = next((job for job in active if job.state is JobState.RUNNING), active[0])
     count = f" {len(active)}" if len(active) > 1 else ""
-    return f"importing{count}: {first.progress.phase} {percent(first.progress)}".rstrip()
+    return f"importing{count}: {first.progress.phase} {import_percent(first.progress)}".rstrip()
 
 
-def called(request: ImportRequest) -> str:
+def import_label(request: ImportRequest) -> str:
     """The name an import was asked to give, else its source."""
     return request.name or short_digests(request.source)
 
@@ -58,8 +58,8 @@ def end_text(job: ImportJob) -> str:
         undo = "" if job.result.outcome is ImportOutcome.CACHED else "; u undoes it"
         return outcome_text(job.result.outcome, job.result.image) + undo
     if job.error is not None:
-        return f"import of {called(job.request)} failed; I shows more: {job.error.message}"
-    return f"import of {called(job.request)} {job.state}; the cache is as it was"
+        return f"import of {import_label(job.request)} failed; I shows more: {job.error.message}"
+    return f"import of {import_label(job.request)} {job.state}; the cache is as it was"
 
 
 def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
@@ -112,11 +112,11 @@ def _hint(job: ImportJob, fields: Ways) -> str:
 
 
 def _progress_lines(now: ImportProgress) -> Iterator[Line]:
-    yield Line(f"{now.phase} {percent(now)}".rstrip(), "step")
+    yield Line(f"{now.phase} {import_percent(now)}".rstrip(), "step")
     if now.phase in _PHASES:
         yield Line(_PHASES[now.phase], "now")
     if now.total:
-        yield Line(", ".join(part for part in (bytes_text(now), *pace(now)) if part), "bytes")
+        yield Line(", ".join(part for part in (bytes_text(now), *import_pace(now)) if part), "bytes")
     if now.files:
         yield Line(files_text(now), "files")
     if now.layer:
@@ -137,7 +137,7 @@ def files_text(now: ImportProgress) -> str:
     return counted(now.files, "file") if now.files else ""
 
 
-def pace(now: ImportProgress) -> tuple[str, str]:
+def import_pace(now: ImportProgress) -> tuple[str, str]:
     """The rate and the time that is left, as far as they are known."""
     rate = f"{human_size(round(now.rate))}/s" if now.rate is not None else ""
     return rate, f"{human_span(now.left)} left" if now.left is not None else ""

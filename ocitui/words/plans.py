@@ -27,7 +27,7 @@ _GOOD_COPY = {
 }
 
 
-def balance(plan: RepairPlan) -> str:
+def plan_balance(plan: RepairPlan) -> str:
     """How many steps, and what they cost in bytes."""
     if not plan.made:
         return "nothing is to be done"
@@ -38,7 +38,7 @@ def balance(plan: RepairPlan) -> str:
     return f"{counted(len(plan.made), 'step')}, one transaction: {', '.join(parts)}"
 
 
-def sections(plan: RepairPlan, ways: Ways) -> Iterator[tuple[str, Sequence[RepairStep]]]:
+def plan_sections(plan: RepairPlan, ways: Ways) -> Iterator[tuple[str, Sequence[RepairStep]]]:
     """The steps by what becomes of them: a title, and the steps."""
     if plan.made:
         yield "what is to be done", plan.made
@@ -167,7 +167,7 @@ def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str
     return [name, short_digest(entry.digest), format_, *cells, taken_from]
 
 
-def remarks(entry: JoinedEntry, ways: Ways) -> list[str]:
+def entry_remarks(entry: JoinedEntry, ways: Ways) -> list[str]:
     """What is wrong with an entry, what is told differently, and what may help to name it."""
     told = [
         f"{fact.what}: " + ", but ".join(f"the {source} says {value}" for source, value in fact.told)
@@ -191,4 +191,4 @@ def joined_lines(entry: JoinedEntry, ways: Ways) -> list[Line]:
     """All that is known of an entry whose name is lost."""
     lines = [heading(f"The name of {entry_word(entry)} is lost"), Line(entry.digest, "digest")]
     lines += [Line(f"{source}: {value}", fact.what) for fact in entry.facts for source, value in fact.told]
-    return [*lines, *(Line(text, "remark", "bad") for text in remarks(entry, ways))]
+    return [*lines, *(Line(text, "remark", "bad") for text in entry_remarks(entry, ways))]

@@ -14,7 +14,7 @@ from ocitui.cache import ConflictError, CorruptIndexError, Descriptor, ImageInde
 from ocitui.cache.backups import Backups
 from ocitui.cache.disk import Folder
 from ocitui.cache.edits import Edit, removals
-from ocitui.cache.index import look, read_once
+from ocitui.cache.index import index_signature, read_once
 from ocitui.cache.publish import COMPARED_ONLY, keep_displaced
 from ocitui.cache.workspace import Workspace
 from tests.cache.meddling import (
@@ -55,7 +55,7 @@ def test_what_was_displaced_is_a_backup_and_what_was_published_is_known(index: P
     assert (backup.number, backup.entries, backup.stalled) == (2, 2, False)
     assert folder(space, "staging") == folder(space, "trash") == {}
     assert space.published is not None
-    assert space.published.signature == look(space.directory)
+    assert space.published.signature == index_signature(space.directory)
     assert space.published.contents.data == AFTER
     assert space.published.verdict == read_once(space.directory).verdict
     assert space.index_changed

@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 from ocitui.cache import Condition, Difference, PackerCache
-from ocitui.cache.index import Signature, look
+from ocitui.cache.index import Signature, index_signature
 from ocitui.cache.watch import to_the_second
 from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, stored, until, write_cache
@@ -90,9 +90,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def counted(directory: Path) -> Signature | None:
         made.append(directory)
-        return look(directory)
+        return index_signature(directory)
 
-    monkeypatch.setattr("ocitui.cache.watch.look", counted)
+    monkeypatch.setattr("ocitui.cache.watch.index_signature", counted)
     return made
 
 

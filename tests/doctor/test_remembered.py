@@ -25,7 +25,7 @@ from ocitui.doctor.findings import Depth, Finding, seen_text
 from ocitui.doctor.repair.plan import plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
 from ocitui.doctor.report import Report, prometheus
-from ocitui.doctor.why import LinkState, why
+from ocitui.doctor.why import LinkState, chain_of
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
 from tests.doctor.repair_support import bytes_in, repaired, undone
 from tests.tools import examples
@@ -245,7 +245,7 @@ async def test_only_those_that_are_asked_for(sample: Sample, monkeypatch: pytest
 
 async def test_why_tells_when_it_was_found(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     _, first = await harmed(sample, rotten, monkeypatch)
-    answer = await why(sample.directory, NAME, ledger=Ledger.open(sample.directory))
+    answer = await chain_of(sample.directory, NAME, ledger=Ledger.open(sample.directory))
     links = {one.format: next(link for link in one.links if link.title == "content") for one in answer.formats}
     assert [link.standing for link in links.values()] == [LinkState.OK, LinkState.BAD, LinkState.OK]
     text = links[first.format].text  # type: ignore[index]
@@ -432,7 +432,7 @@ async def test_no_ledger_breaks_a_check(data: st.DataObject, sample: Sample) -> 
     ledger = Ledger.open(sample.directory)
     for depth in (Depth.QUICK, Depth.HEADER):
         assert all_codes((await found(sample.directory, depth)).findings) == set()
-    answer = await why(sample.directory, NAME, ledger=ledger)
+    answer = await chain_of(sample.directory, NAME, ledger=ledger)
     assert len(answer.formats) == 3
 
 

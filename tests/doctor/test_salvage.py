@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, DocumentError, ImageIndex, examine_index
-from ocitui.doctor.salvage.salvage import Gap, Salvage, salvage
+from ocitui.doctor.salvage.salvage import Gap, Salvage, salvage_entries
 from ocitui.doctor.salvage.scan import Salvaged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.damage import Damaged, mangled, overwritten, places, raw, sound_indexes
@@ -74,7 +74,7 @@ def check_bytes(data: bytes, found: Salvage) -> None:
 @pytest.mark.parametrize("record", [r for r in recorded("indexes.json") if r["input"]], ids=lambda r: str(r["case"]))
 def test_recorded_indexes(record: dict[str, Any]) -> None:
     data = (CONFORMANCE / record["input"]).read_bytes()
-    found, (verdict, index) = salvage(data), examine_index(data)
+    found, (verdict, index) = salvage_entries(data), examine_index(data)
     check_places(data, found)
     if index is not None:
         assert raws(found) == [descriptor.raw for descriptor in index.descriptors]
@@ -87,7 +87,7 @@ def test_recorded_indexes(record: dict[str, Any]) -> None:
 
 @given(sound_indexes())
 def test_a_sound_index_is_all_there(data: bytes) -> None:
-    found = salvage(data)
+    found = salvage_entries(data)
     assert raws(found) == [descriptor.raw for descriptor in ImageIndex.parse(data).descriptors]
     assert found.gaps == ()
     assert found.refused == []
@@ -97,7 +97,7 @@ def test_a_sound_index_is_all_there(data: bytes) -> None:
 @given(sound_indexes(), st.data())
 def test_a_truncated_index_keeps_what_came_before(data: bytes, draw: st.DataObject) -> None:
     end = draw.draw(st.integers(0, len(data)))
-    found = salvage(data[:end])
+    found = salvage_entries(data[:end])
     assert raws(found) == [data[a:b] for a, b in places(data) if b <= end]
     check_bytes(data[:end], found)
 
@@ -105,7 +105,7 @@ def test_a_truncated_index_keeps_what_came_before(data: bytes, draw: st.DataObje
 @given(sound_indexes(), st.data())
 def test_an_index_overwritten_here_and_there_keeps_what_was_not_touched(data: bytes, draw: st.DataObject) -> None:
     damaged = draw.draw(overwritten(Damaged.of(data)))
-    found = salvage(damaged.data)
+    found = salvage_entries(damaged.data)
     check_bytes(damaged.data, found)
     at = {item.offset: item for item in found.items}
     for start, end in places(data):
@@ -120,7 +120,7 @@ def test_an_index_overwritten_here_and_there_keeps_what_was_not_touched(data: by
 def test_a_mangled_index_keeps_or_names_what_was_not_touched(data: bytes, draw: st.DataObject) -> None:
     """Where damage makes an entry the member of something else, it is told apart; where both are whole, it is there."""
     damaged = draw.draw(mangled(Damaged.of(data)))
-    found = salvage(damaged.data)
+    found = salvage_entries(damaged.data)
     check_bytes(damaged.data, found)
     told_apart = extents(found.items) + extents(gap for gap in found.gaps if is_whole(damaged.data, gap))
     for start, end in places(data):
@@ -134,7 +134,7 @@ def test_a_mangled_index_keeps_or_names_what_was_not_touched(data: bytes, draw: 
 def test_an_index_written_over_a_longer_one(old: bytes, new: bytes, draw: st.DataObject) -> None:
     shift = draw.draw(st.integers(0, max(0, len(old) - 1)))
     data = new + old[shift:]
-    found = salvage(data)
+    found = salvage_entries(data)
     check_bytes(data, found)
     current = [descriptor.raw for descriptor in ImageIndex.parse(new).descriptors]
     assert raws(found)[: len(current)] == current
@@ -144,13 +144,13 @@ def test_an_index_written_over_a_longer_one(old: bytes, new: bytes, draw: st.Dat
 
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
-    check_places(data, salvage(data))
+    check_places(data, salvage_entries(data))
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=60))
 def test_any_json_like_bytes(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
-    check_bytes(data, salvage(data))
+    check_bytes(data, salvage_entries(data))
 
 
 @given(sound_indexes(), st.sampled_from(["utf-16", "utf-16-le", "utf-16-be"]), st.data())
@@ -158,7 +158,7 @@ def test_utf_16(data: bytes, encoding: str, draw: st.DataObject) -> None:
     text = data.decode()
     wide = text.encode(encoding)
     end = draw.draw(st.integers(0, len(wide) // 2)) * 2
-    found = salvage(wide[:end])
+    found = salvage_entries(wide[:end])
     check_places(wide[:end], found)
     edge = len("".encode(encoding))
     lengths = [(edge + 2 * utf16_units(data[:a]), edge + 2 * utf16_units(data[:b]), data[a:b]) for a, b in places(data)]
@@ -203,7 +203,7 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_is_broken(case: str) -> None:
     data, whole, lost = BROKEN[case]
-    found = salvage(data)
+    found = salvage_entries(data)
     assert raws(found) == whole
     assert found.refused == []
     assert lost is None or gaps(data, found) == lost
@@ -212,7 +212,7 @@ def test_what_is_broken(case: str) -> None:
 def test_a_hole_costs_what_it_touches_and_tells_what_can_still_be_read() -> None:
     start = SOUND.index(RAWS[1]) + RAWS[1].index(b'"size"')
     data = SOUND[:start] + bytes(20) + SOUND[start + 20 :]
-    found = salvage(data)
+    found = salvage_entries(data)
     assert raws(found) == [RAWS[0], RAWS[2]]
     told = [((THREE[1]["digest"],), ()), ((), ()), ((), ("image1:1",))]
     assert [(gap.digests, gap.names) for gap in found.gaps] == told
@@ -225,7 +225,7 @@ def test_a_hole_that_begins_and_ends_in_a_string_hides_no_other_entry(quote: byt
     start = SOUND.index(RAWS[1]) + RAWS[1].index(quote) + 1
     end = SOUND.index(RAWS[2]) + RAWS[2].index(b"mediaType")
     five = index_bytes([*THREE, entry(3), entry(4)])
-    found = salvage(five[:start] + bytes(end - start) + five[end:])
+    found = salvage_entries(five[:start] + bytes(end - start) + five[end:])
     assert names(found) == ["image0:1", "image3:1", "image4:1"]
 
 
@@ -244,7 +244,7 @@ def test_a_hole_that_begins_and_ends_in_a_string_hides_no_other_entry(quote: byt
 )
 def test_one_bad_descriptor_among_good_ones_is_told_apart(change: tuple[bytes, bytes]) -> None:
     bad = RAWS[1].replace(*change)
-    found = salvage(SOUND.replace(RAWS[1], bad))
+    found = salvage_entries(SOUND.replace(RAWS[1], bad))
     assert raws(found) == [RAWS[0], bad, RAWS[2]]
     assert [item.raw for item in found.refused] == [bad]
     assert [descriptor.raw for descriptor in found.descriptors] == [RAWS[0], RAWS[2]]
@@ -272,7 +272,7 @@ def test_the_like_of_a_descriptor_in_another_is_none(holder: bytes, cut: str) ->
         data = data[: end + 1] + bytes(len(data) - end - 1)
     if cut in ("beginning", "both"):
         data = bytes(start - 1) + data[start - 1 :]
-    assert LIKE not in raws(salvage(data))
+    assert LIKE not in raws(salvage_entries(data))
 
 
 def test_annotations_and_platforms_of_a_broken_descriptor_are_no_descriptors() -> None:
@@ -283,25 +283,25 @@ def test_annotations_and_platforms_of_a_broken_descriptor_are_no_descriptors() -
     }
     one = raw(fields)
     for data in (one[:-1], b"x" + one[1:], b'{"schemaVersion":2,"manifests":[' + one[:-1]):
-        assert salvage(data).items == ()
+        assert salvage_entries(data).items == ()
 
 
 def test_the_index_of_an_index_is_no_entry() -> None:
     index = {"schemaVersion": 2, "manifests": THREE[:1], "subject": THREE[1], "annotations": {"digest": "x"}}
-    assert names(salvage(json.dumps(index).encode() + b"x")) == ["image0:1"]
+    assert names(salvage_entries(json.dumps(index).encode() + b"x")) == ["image0:1"]
 
 
 def test_what_an_older_index_left_behind_wins_nothing() -> None:
     older = index_bytes([*THREE, entry(5, name="image0:1"), THREE[0], entry(6)])
     newer = index_bytes([entry(8), THREE[0]])
-    found = salvage(newer + older[len(newer) :])
+    found = salvage_entries(newer + older[len(newer) :])
     assert [item.stale for item in found.items] == [False, False, True, True, True]
     assert names(found) == ["image0:1", "image6:1", "image8:1", "image0:1"]
     assert found.descriptors[-1].digest == THREE[0]["digest"]
 
 
 def test_two_whole_indexes_are_both_current() -> None:
-    found = salvage(index_bytes(THREE[:1]) + index_bytes(THREE[1:]))
+    found = salvage_entries(index_bytes(THREE[:1]) + index_bytes(THREE[1:]))
     assert raws(found) == RAWS
     assert not any(item.stale for item in found.items)
 
@@ -310,20 +310,20 @@ def test_what_is_known_is_salvaged_as_it_would_be_anyway_and_held_once() -> None
     data = index_bytes([entry(number) for number in range(40)])
     known = [*ImageIndex.parse(data).descriptors]
     for broken in (data[:-100], data[: len(data) // 2] + b"\xff" + data[len(data) // 2 + 1 :], b"[" + data):
-        found = salvage(broken, known)
-        assert found == salvage(broken)
+        found = salvage_entries(broken, known)
+        assert found == salvage_entries(broken)
         assert {*map(id, found.descriptors)} <= {*map(id, known)}
 
 
 def test_duplicates_are_all_salvaged() -> None:
-    found = salvage(index_bytes([THREE[0], THREE[0]]) + b"x")
+    found = salvage_entries(index_bytes([THREE[0], THREE[0]]) + b"x")
     assert raws(found) == [RAWS[0], RAWS[0]]
 
 
 def test_utf_16_with_a_hole_and_utf_8_after_it() -> None:
     wide = SOUND.decode().encode("utf-16-le")
     hole = wide.index(RAWS[1].decode().encode("utf-16-le")) + 40
-    found = salvage(wide[:hole] + bytes(50) + wide[hole + 50 :] + SOUND)
+    found = salvage_entries(wide[:hole] + bytes(50) + wide[hole + 50 :] + SOUND)
     assert raws(found) == [RAWS[0], RAWS[2], *RAWS]
 
 
@@ -331,4 +331,4 @@ def test_utf_16_with_a_hole_and_utf_8_after_it() -> None:
 def test_hostile_repetition_ends(unit: bytes) -> None:
     """Were the work to grow with the square of the length, this would not end within the patience of anybody."""
     data = unit * (400_000 // len(unit))
-    check_places(data, salvage(data))
+    check_places(data, salvage_entries(data))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
 from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Told
-from ocitui.doctor.salvage.salvage import salvage
+from ocitui.doctor.salvage.salvage import salvage_entries
 from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, merged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.test_rebuild import rebuilt
@@ -131,16 +131,18 @@ def test_equal_entries_of_an_index_that_reads_are_all_kept() -> None:
 
 def test_an_index_that_was_written_twice_holds_each_entry_once() -> None:
     data = index_bytes([entry(0), entry(1), entry(2)])
-    assert proposed(JoinedEntries(salvage(data + data))) == proposed(JoinedEntries(salvage(data + b"x")))
+    assert proposed(JoinedEntries(salvage_entries(data + data))) == proposed(
+        JoinedEntries(salvage_entries(data + b"x"))
+    )
     moved = index_bytes([entry(1), entry(0)])
-    assert names(JoinedEntries(salvage(data + moved))) == ["image2:1", "image1:1", "image0:1"]
+    assert names(JoinedEntries(salvage_entries(data + moved))) == ["image2:1", "image1:1", "image0:1"]
 
 
 def test_a_name_that_can_be_read_beside_a_digest_is_a_hint() -> None:
     data = index_bytes([entry(0), entry(1), entry(2)])
     broken = data.replace(b'"size"', b'"size?', 1)
     refused = b'"size": "x", "was"'.join(broken.rsplit(b'"size"', 1))
-    joined = JoinedEntries(salvage(refused), [], [on_disk(0), on_disk(1), on_disk(2)])
+    joined = JoinedEntries(salvage_entries(refused), [], [on_disk(0), on_disk(1), on_disk(2)])
     assert names(joined) == ["image1:1", None, None]
     hints = {one.digest: [hint.text for hint in one.hints] for one in joined}
     assert hints == {A.digest: ["image0:1"], B.digest: [], C.digest: ["image2:1"]}

@@ -19,7 +19,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.why import Chain, Link, LinkState, why
+from ocitui.doctor.why import Chain, Link, LinkState, chain_of
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.doctor.examine_support import NAME, Sample, descriptor
 
@@ -47,7 +47,7 @@ def link(chain: Chain, title: str, format_: PackedFormat = SQUASHFS) -> Link:
 
 
 async def test_a_sound_name_is_ok_from_end_to_end(sample: Sample) -> None:
-    chain = await why(sample.directory, NAME)
+    chain = await chain_of(sample.directory, NAME)
     assert (chain.name, chain.digest, chain.outcome) == (NAME, sample.digest, IndexOutcome.LOADED)
     assert answers(chain) == {SQUASHFS: Answer.HIT, EROFS: Answer.HIT, TAR: Answer.HIT}
     assert bad(chain.links) == []
@@ -65,35 +65,35 @@ async def test_it_says_what_the_daemon_s_lookups_say(krata_cache: Path) -> None:
     async with await PackerCache.open(krata_cache) as cache:
         for one in await cache.list():
             name = one.image_name or ""
-            chain = await why(cache, name)
+            chain = await chain_of(cache, name)
             for format_, answer in answers(chain).items():
                 hit = await cache.resolve(ImageName.parse(name), format_) is not None
                 assert (answer is Answer.HIT) == hit
-            found = await why(cache, one.digest, PackedFormat(one.format or ""))
+            found = await chain_of(cache, one.digest, PackedFormat(one.format or ""))
             assert answers(found) == {PackedFormat(one.format or ""): Answer.HIT}
 
 
 async def test_krata_s_spelling(sample: Sample) -> None:
-    chain = await why(sample.directory, "mirror.gcr.io/library/busybox:1.36", EROFS)
+    chain = await chain_of(sample.directory, "mirror.gcr.io/library/busybox:1.36", EROFS)
     assert chain.name == NAME
     assert link(chain, "name").text == f"krata spells the name {NAME!r}"
     assert answers(chain) == {EROFS: Answer.HIT}
 
 
 async def test_a_name_that_nothing_carries_and_what_is_like_it(sample: Sample) -> None:
-    chain = await why(sample.directory, "BusyBox:1.35")
+    chain = await chain_of(sample.directory, "BusyBox:1.35")
     assert answers(chain) == {SQUASHFS: Answer.MISS}
     carriers = link(chain, "carriers")
     assert (carriers.standing, carriers.advice) == (LinkState.BAD, f"there is {NAME}")
-    assert link(await why(sample.directory, "nothing:1"), "carriers").advice == ""
+    assert link(await chain_of(sample.directory, "nothing:1"), "carriers").advice == ""
 
 
 async def test_latest_is_never_resolved(sample: Sample) -> None:
     sample.index.write_bytes(index_bytes([descriptor(sample.digest, 1, "squashfs", "busybox:latest")]))
-    chain = await why(sample.directory, "busybox:latest")
+    chain = await chain_of(sample.directory, "busybox:latest")
     assert answers(chain) == {SQUASHFS: Answer.MISS}
     assert "without a tag" in link(chain, "carriers").advice
-    by_digest = await why(sample.directory, sample.digest, SQUASHFS)
+    by_digest = await chain_of(sample.directory, sample.digest, SQUASHFS)
     assert answers(by_digest) == {SQUASHFS: Answer.HIT}
     assert "never resolved" in link(by_digest, "names").text
 
@@ -101,13 +101,13 @@ async def test_latest_is_never_resolved(sample: Sample) -> None:
 async def test_a_moved_tag_names_the_winner_and_what_would_be_a_hit(sample: Sample) -> None:
     gone = entry(5, name=NAME)
     sample.index.write_bytes(index_bytes([descriptor(sample.digest, 1, "squashfs", NAME), gone]))
-    chain = await why(sample.directory, NAME, SQUASHFS)
+    chain = await chain_of(sample.directory, NAME, SQUASHFS)
     assert chain.digest == gone["digest"]
     assert answers(chain) == {SQUASHFS: Answer.MISS}
     assert [one.advice for one in chain.links if one.advice] == [
         f"`ocitui point {NAME} {sample.digest}` lets it win, and deletes nothing"
     ]
-    by_digest = await why(sample.directory, sample.digest, SQUASHFS)
+    by_digest = await chain_of(sample.directory, sample.digest, SQUASHFS)
     assert answers(by_digest) == {SQUASHFS: Answer.HIT}
     assert f"which {gone['digest']} wins" in link(by_digest, "names").text
 
@@ -116,7 +116,7 @@ async def test_missing_files_are_all_told(sample: Sample) -> None:
     sample.file("squashfs").unlink()
     sample.file("config.json").unlink()
     sample.file("config.json").symlink_to("nowhere")
-    chain = await why(sample.directory, NAME, SQUASHFS)
+    chain = await chain_of(sample.directory, NAME, SQUASHFS)
     assert answers(chain) == {SQUASHFS: Answer.MISS}
     (one,) = chain.formats
     assert bad(one.links) == ["packed file", "config"]
@@ -126,7 +126,7 @@ async def test_missing_files_are_all_told(sample: Sample) -> None:
 
 async def test_an_error_does_not_heal(sample: Sample) -> None:
     sample.file("manifest.json").write_bytes(b"{")
-    chain = await why(sample.directory, NAME)
+    chain = await chain_of(sample.directory, NAME)
     assert set(answers(chain).values()) == {Answer.ERROR}
     assert "EOF while parsing an object" in link(chain, "manifest's content").text
     assert "becomes a miss" in link(chain, "manifest's content").advice
@@ -137,7 +137,7 @@ async def test_what_the_daemon_does_not_look_at(sample: Sample) -> None:
     raw = sample.file("config.json").read_bytes()
     sample.file("config.json").write_bytes(raw.replace(b"arm64", b"amd64"))
     os.truncate(sample.file("squashfs"), 5000)
-    chain = await why(sample.directory, NAME, SQUASHFS)
+    chain = await chain_of(sample.directory, NAME, SQUASHFS)
     assert answers(chain) == {SQUASHFS: Answer.HIT}
     assert bad(chain.formats[0].links) == ["config's content", "header"]
     assert "the guest fails later" in link(chain, "header").text
@@ -145,24 +145,24 @@ async def test_what_the_daemon_does_not_look_at(sample: Sample) -> None:
 
 async def test_another_format_in_the_packed_file(sample: Sample) -> None:
     sample.file("tar").write_bytes(sample.file("erofs").read_bytes())
-    chain = await why(sample.directory, NAME, TAR)
+    chain = await chain_of(sample.directory, NAME, TAR)
     assert link(chain, "header", TAR).text.startswith("it is erofs by its magic, and the entry says tar")
 
 
 async def test_what_the_ledger_says_of_the_content(sample: Sample) -> None:
     ledger, packed = Ledger.open(sample.directory), sample.file("squashfs")
     ledger.record(packed.name, packed.stat(), hashlib.sha256(packed.read_bytes()).hexdigest(), checked=1_000_000)
-    chain = await why(sample.directory, NAME, SQUASHFS, ledger=ledger)
+    chain = await chain_of(sample.directory, NAME, SQUASHFS, ledger=ledger)
     content = link(chain, "content")
     assert (content.standing, "1970-01-12 13:46:40Z" in content.text) == (LinkState.OK, True)
     os.utime(packed, (1, 1))
-    content = link(await why(sample.directory, NAME, SQUASHFS, ledger=ledger), "content")
+    content = link(await chain_of(sample.directory, NAME, SQUASHFS, ledger=ledger), "content")
     assert (content.standing, "was written since" in content.text) == (LinkState.UNKNOWN, True)
 
 
 async def test_an_orphan(sample: Sample) -> None:
     sample.index.write_bytes(index_bytes([]))
-    chain = await why(sample.directory, sample.digest[:20])
+    chain = await chain_of(sample.directory, sample.digest[:20])
     assert chain.digest == sample.digest
     assert set(answers(chain).values()) == {Answer.MISS}
     assert "its files are there" in link(chain, "names").advice
@@ -172,10 +172,10 @@ async def test_an_orphan(sample: Sample) -> None:
 
 async def test_the_beginning_of_a_digest(sample: Sample) -> None:
     hexadecimal = sample.other.removeprefix("sha256:")
-    assert (await why(sample.directory, hexadecimal[:10])).digest == sample.other
-    assert (await why(sample.directory, f"sha256:{hexadecimal[:10]}")).digest == sample.other
-    assert (await why(sample.directory, sample.other)).digest == sample.other
-    unknown = await why(sample.directory, "sha256:" + "0" * 64)
+    assert (await chain_of(sample.directory, hexadecimal[:10])).digest == sample.other
+    assert (await chain_of(sample.directory, f"sha256:{hexadecimal[:10]}")).digest == sample.other
+    assert (await chain_of(sample.directory, sample.other)).digest == sample.other
+    unknown = await chain_of(sample.directory, "sha256:" + "0" * 64)
     assert bad(unknown.links) == ["names"]
     assert answers(unknown) == {SQUASHFS: Answer.MISS}
 
@@ -185,23 +185,23 @@ async def test_the_beginning_of_several_digests_is_an_error_with_the_choices(tmp
     entries = [{**entry(0), "digest": digest} for digest in digests]
     (tmp_path / "index.json").write_bytes(index_bytes(entries))
     with pytest.raises(AmbiguousDigestError) as raised:
-        await why(tmp_path, "abcd")
+        await chain_of(tmp_path, "abcd")
     assert all(digest in raised.value.message for digest in digests)
-    assert (await why(tmp_path, "abcd2")).digest == digests[2]
+    assert (await chain_of(tmp_path, "abcd2")).digest == digests[2]
 
 
 async def test_a_name_of_hexadecimal_digits(tmp_path: Path) -> None:
     entries = [entry(0, name="abcd"), {**entry(1), "digest": "sha256:" + "abcd".ljust(64, "0")}]
     (tmp_path / "index.json").write_bytes(index_bytes(entries))
-    assert (await why(tmp_path, "abcd")).name == "abcd"
-    assert (await why(tmp_path, "abcd0")).digest == entries[1]["digest"]
-    assert (await why(tmp_path, "beef")).name == "beef"
-    assert (await why(tmp_path, "abc")).name == "abc"
+    assert (await chain_of(tmp_path, "abcd")).name == "abcd"
+    assert (await chain_of(tmp_path, "abcd0")).digest == entries[1]["digest"]
+    assert (await chain_of(tmp_path, "beef")).name == "beef"
+    assert (await chain_of(tmp_path, "abc")).name == "abc"
 
 
 async def test_a_digest_that_cannot_be_a_file_name(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_bytes(index_bytes([{**entry(0, name="app:1"), "digest": "../../etc/passwd"}]))
-    chain = await why(tmp_path, "app:1")
+    chain = await chain_of(tmp_path, "app:1")
     assert answers(chain) == {SQUASHFS: Answer.MISS}
     assert link(chain, "files").text == "'../../etc/passwd' cannot be a file name"
 
@@ -212,16 +212,16 @@ async def test_a_digest_that_cannot_be_a_file_name(tmp_path: Path) -> None:
 )
 async def test_a_corrupt_index(sample: Sample, damage: bytes, answer: Answer, outcome: IndexOutcome) -> None:
     sample.index.write_bytes(sample.index.read_bytes() + damage)
-    chain = await why(sample.directory, NAME)
+    chain = await chain_of(sample.directory, NAME)
     assert (chain.outcome, chain.assumed) == (outcome, False)
     assert answers(chain) == {SQUASHFS: answer}
     assert link(chain, "index").standing is LinkState.BAD
     assert link(chain, "carriers").standing is LinkState.UNKNOWN
-    by_digest = await why(sample.directory, sample.digest)
+    by_digest = await chain_of(sample.directory, sample.digest)
     assert set(answers(by_digest).values()) == {answer}
     assert "header" in [one.title for one in by_digest.formats[0].links]
 
-    mended = await why(sample.directory, NAME, salvage_index=True)
+    mended = await chain_of(sample.directory, NAME, salvage_index=True)
     assert mended.assumed
     assert "4 descriptors can be salvaged" in link(mended, "salvage").text
     assert set(answers(mended).values()) == {Answer.HIT}
@@ -230,7 +230,7 @@ async def test_a_corrupt_index(sample: Sample, damage: bytes, answer: Answer, ou
 async def test_no_index(tmp_path: Path) -> None:
     write_cache(tmp_path, [0])
     (tmp_path / "index.json").unlink()
-    chain = await why(tmp_path, "image0:1")
+    chain = await chain_of(tmp_path, "image0:1")
     assert chain.outcome is IndexOutcome.CREATED
     assert bad(chain.links) == ["index", "carriers"]
 
@@ -238,6 +238,6 @@ async def test_no_index(tmp_path: Path) -> None:
 async def test_what_cannot_be_asked(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_bytes(index_bytes([]))
     with pytest.raises(InvalidNameError):
-        await why(tmp_path, "host.example:99999/app/x")
+        await chain_of(tmp_path, "host.example:99999/app/x")
     with pytest.raises(CacheDirectoryError):
-        await why(tmp_path / "nowhere", "app")
+        await chain_of(tmp_path / "nowhere", "app")

@@ -18,7 +18,7 @@ import pytest
 from ocitui.cache import NoSuchTransactionError, PackerCache
 from ocitui.importing.image_import import import_image
 from ocitui.importing.progress import ImportPhase
-from ocitui.importing.requests import resumed, unfinished
+from ocitui.importing.requests import resumed, unfinished_imports
 from ocitui.importing.staging import remove_abandoned
 from tests.cache.support import OWN, SQUASHFS, TAR, until, write_cache
 from tests.importing.image_makers import put
@@ -116,11 +116,11 @@ async def assert_sound(run: Run, before: dict[str, tuple[str, bytes]]) -> None:
 
 async def assert_goes_on(run: Run) -> None:
     """The import is offered again, and comes to its end."""
-    (left,) = unfinished(run.directory)
+    (left,) = unfinished_imports(run.directory)
     with resumed(run.directory, left.id) as request:
         await import_image(run.desk, request)
     await run.assert_whole(IMAGE, NAME, SQUASHFS)
-    assert unfinished(run.directory) == []
+    assert unfinished_imports(run.directory) == []
     assert staged(run.directory) == []
     assert os.listdir(run.directory / OWN / "imports") == []
     assert run.desk.blobs.size() == 0
@@ -136,7 +136,7 @@ async def test_killed_in_each_step(phase: ImportPhase, importing: Run, served: s
     await said(program, "stands")
     await kill(program)
     assert in_cache(importing.directory) == before
-    assert [one.request.name for one in unfinished(importing.directory)] == [NAME]
+    assert [one.request.name for one in unfinished_imports(importing.directory)] == [NAME]
     begun = phase is not ImportPhase.INSPECT
     assert len(staged(importing.directory)) == begun
     assert remove_abandoned(importing.directory) == begun
@@ -155,7 +155,7 @@ async def test_killed_in_the_middle_of_a_download(importing: Run, served: str, r
     await kill(program)
     kept = max(path.stat().st_size for path in importing.desk.blobs.directory.iterdir())
     assert in_cache(importing.directory) == before
-    assert [one.request.name for one in unfinished(importing.directory)] == [NAME]
+    assert [one.request.name for one in unfinished_imports(importing.directory)] == [NAME]
     remove_abandoned(importing.directory)
     assert staged(importing.directory) == []
     await assert_goes_on(importing)
@@ -184,7 +184,7 @@ async def test_killed_at_a_random_moment(seed: int, served: str, tmp_path: Path)
     await assert_sound(run, before)
     remove_abandoned(run.directory)
     assert staged(run.directory) == []
-    if unfinished(run.directory):
+    if unfinished_imports(run.directory):
         await assert_goes_on(run)
 
 

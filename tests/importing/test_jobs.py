@@ -15,7 +15,7 @@ from ocitui.importing.errors import NoRoomError, SourceError
 from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
-from ocitui.importing.requests import ImportRequest, recorded, unfinished
+from ocitui.importing.requests import ImportRequest, recorded_import, unfinished_imports
 from tests.cache.support import PATIENT_SECONDS, TAR, make_image, until, write_cache
 from tests.importing.pipeline import LAYERS, NAME, image_of, layout_of, staged
 
@@ -110,7 +110,7 @@ def test_waiting_and_running_ones_are_cancelled(queue: ImportQueue, stage: Stage
     wait_for(lambda: not queue.active)
     assert stage.begun == ["docker://a", "docker://b"]
     wait_for(lambda: not list((cache.directory / ".ocitui" / "imports").iterdir()))
-    assert unfinished(cache.directory) == []
+    assert unfinished_imports(cache.directory) == []
 
 
 def test_cancelled_before_its_first_step(queue: ImportQueue, stage: Stage, cache: PackerCache) -> None:
@@ -118,7 +118,7 @@ def test_cancelled_before_its_first_step(queue: ImportQueue, stage: Stage, cache
         queue.cancel(queue.submit(asked("a")))
     wait_for(lambda: not queue.active)
     assert set(states(queue)) == {JobState.CANCELLED}
-    assert unfinished(cache.directory) == []
+    assert unfinished_imports(cache.directory) == []
 
 
 def test_errors_are_told(queue: ImportQueue, stage: Stage, cache: PackerCache) -> None:
@@ -133,7 +133,7 @@ def test_errors_are_told(queue: ImportQueue, stage: Stage, cache: PackerCache) -
     assert second.state is JobState.FAILED
     assert second.error is not None
     assert "a fault of ours" in second.error.message
-    assert unfinished(cache.directory) == []
+    assert unfinished_imports(cache.directory) == []
 
 
 def test_closing_keeps_what_waits_and_what_runs(cache: PackerCache, stage: Stage) -> None:
@@ -141,11 +141,11 @@ def test_closing_keeps_what_waits_and_what_runs(cache: PackerCache, stage: Stage
     for name in "abc":
         queue.submit(asked(name))
     wait_for(lambda: len(stage.begun) == 1)
-    assert unfinished(cache.directory) == [], "those that are held are not unfinished"
+    assert unfinished_imports(cache.directory) == [], "those that are held are not unfinished"
     queue.close()
     queue.close()
     assert states(queue) == [JobState.INTERRUPTED] * 3
-    assert [one.request for one in unfinished(cache.directory)] == [asked(name) for name in "abc"]
+    assert [one.request for one in unfinished_imports(cache.directory)] == [asked(name) for name in "abc"]
     assert not any(thread.name == "ocitui-imports" for thread in threading.enumerate())
 
 
@@ -154,7 +154,7 @@ def test_closing_at_once_keeps_what_was_just_asked_for(cache: PackerCache, stage
     for name in "ab":
         queue.submit(asked(name))
     queue.close()
-    assert [one.request for one in unfinished(cache.directory)] == [asked(name) for name in "ab"]
+    assert [one.request for one in unfinished_imports(cache.directory)] == [asked(name) for name in "ab"]
 
 
 def test_after_the_close(cache: PackerCache, stage: Stage) -> None:
@@ -166,17 +166,17 @@ def test_after_the_close(cache: PackerCache, stage: Stage) -> None:
 
 
 def test_an_interrupted_import_is_gone_on_with(cache: PackerCache, stage: Stage) -> None:
-    with pytest.raises(KeyboardInterrupt), recorded(cache.directory, asked("a")) as record:
+    with pytest.raises(KeyboardInterrupt), recorded_import(cache.directory, asked("a")) as record:
         raise KeyboardInterrupt
     queue = ImportQueue(cache)
     queue.submit(asked("a"), record)
     wait_for(lambda: bool(stage.begun))
-    assert unfinished(cache.directory) == []
+    assert unfinished_imports(cache.directory) == []
     stage.free.add("docker://a")
     wait_for(lambda: not queue.active)
     assert states(queue) == [JobState.DONE]
     queue.close()
-    assert unfinished(cache.directory) == []
+    assert unfinished_imports(cache.directory) == []
 
 
 def test_real_imports(queue: ImportQueue, cache: PackerCache, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ocitui.importing.errors import (
     UnsupportedSourceError,
 )
 from ocitui.importing.sources.images import SourceKind, fit, parse_platform, this_platform
-from ocitui.importing.sources.opening import find_packed_files, open_source, recognise
+from ocitui.importing.sources.opening import find_packed_files, open_source, recognise_source
 from tests.importing.image_makers import layout_files, make_image, make_index, make_tar, named, write_files
 
 IMAGE = make_image(b"x")
@@ -71,16 +71,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("text", "kind"), KINDS)
 def test_kinds(text: str, kind: SourceKind) -> None:
-    assert recognise(text).kind is kind
+    assert recognise_source(text).kind is kind
 
 
 def test_parts() -> None:
-    assert recognise("oci:layout:a/b:v1").name == "a/b:v1"
-    assert recognise(f"oci:layout@{IMAGE.digest}").digest == IMAGE.digest
-    assert recognise("docker-archive:image.tar:@12").number == 12
-    assert recognise("image.tar:app:1").name == "app:1"
-    assert recognise("with:colon.tar").path == Path("with:colon.tar")
-    assert recognise("docker://localhost:5000/a@b").rest == "localhost:5000/a@b"
+    assert recognise_source("oci:layout:a/b:v1").name == "a/b:v1"
+    assert recognise_source(f"oci:layout@{IMAGE.digest}").digest == IMAGE.digest
+    assert recognise_source("docker-archive:image.tar:@12").number == 12
+    assert recognise_source("image.tar:app:1").name == "app:1"
+    assert recognise_source("with:colon.tar").path == Path("with:colon.tar")
+    assert recognise_source("docker://localhost:5000/a@b").rest == "localhost:5000/a@b"
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ async def test_a_layout_whose_index_is_a_pipe() -> None:
 )
 async def test_a_home_directory_behind_a_prefix(text: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
-    assert recognise(text).path.parent == here
+    assert recognise_source(text).path.parent == here
     await (await open_source(text)).close()
 
 
 def test_packed_files_in_a_home_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
     for source in ("packed:~/packed.tar", "~/packed.tar"):
-        assert recognise(source).path == here / "packed.tar"
+        assert recognise_source(source).path == here / "packed.tar"
         assert find_packed_files(source).manifest == here / "packed.manifest.json"
 
 

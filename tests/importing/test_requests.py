@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ocitui.cache import ImageName, InvalidNameError, PackedFormat, Platform
 from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.opening import recognise
+from ocitui.importing.sources.opening import recognise_source
 from tests.importing.image_makers import make_tar
 from tests.importing.pipeline import LAYERS, archive_of, image_of, layout_of
 from tests.tools import recorded
@@ -92,10 +92,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ids=str,
 )
 def test_paths_mean_the_same_anywhere(source: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = recognise(source)
+    found = recognise_source(source)
     kept = ImportRequest(source=source).with_absolute_paths()
     monkeypatch.chdir("/")
-    again = recognise(kept.source)
+    again = recognise_source(kept.source)
     assert again.kind is found.kind
     assert again.path == here / found.path
     assert (again.name, again.digest, again.number) == (found.name, found.digest, found.number)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.importing.errors import SourceError
-from ocitui.importing.requests import ImportRequest, recorded, resumed, unfinished
+from ocitui.importing.requests import ImportRequest, recorded_import, resumed, unfinished_imports
 
 REQUEST = ImportRequest(source="docker://localhost:1/a:1", name="a:1", level=3)
 
@@ -17,7 +17,7 @@ REQUEST = ImportRequest(source="docker://localhost:1/a:1", name="a:1", level=3)
 @pytest.fixture
 def interrupted(tmp_path: Path) -> str:
     """The id of an import whose program was told to leave."""
-    with pytest.raises(asyncio.CancelledError), recorded(tmp_path, REQUEST) as import_id:
+    with pytest.raises(asyncio.CancelledError), recorded_import(tmp_path, REQUEST) as import_id:
         raise asyncio.CancelledError
     return import_id
 
@@ -25,7 +25,7 @@ def interrupted(tmp_path: Path) -> str:
 def test_what_is_gone_on_with_is_as_it_was_asked(interrupted: str, tmp_path: Path) -> None:
     with resumed(tmp_path, interrupted) as request:
         assert request == REQUEST
-        assert unfinished(tmp_path) == []
+        assert unfinished_imports(tmp_path) == []
     assert os.listdir(tmp_path / ".ocitui" / "imports") == []
 
 
@@ -35,7 +35,7 @@ def test_what_does_not_come_to_its_end_can_be_tried_again(
 ) -> None:
     with pytest.raises(type(error)), resumed(tmp_path, interrupted):
         raise error
-    assert [one.id for one in unfinished(tmp_path)] == [interrupted]
+    assert [one.id for one in unfinished_imports(tmp_path)] == [interrupted]
 
 
 def test_one_program_at_a_time(interrupted: str, tmp_path: Path) -> None:

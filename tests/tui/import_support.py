@@ -15,7 +15,7 @@ from ocitui.cache import PackedFormat
 from ocitui.importing.errors import NamedOtherwiseError
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
-from ocitui.importing.requests import ImportRequest, recorded
+from ocitui.importing.requests import ImportRequest, recorded_import
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
 from tests.tui.screen_support import Desk
@@ -74,7 +74,7 @@ def stalled(registry: FaultyRegistry, *contents: bytes) -> Made:
 
 def leave_interrupted(cache: Path, request: ImportRequest) -> None:
     """The record of an import that a signal ended."""
-    with suppress(KeyboardInterrupt), recorded(cache, request):
+    with suppress(KeyboardInterrupt), recorded_import(cache, request):
         raise KeyboardInterrupt
 
 

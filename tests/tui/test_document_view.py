@@ -168,7 +168,7 @@ def test_any_bytes_are_drawn_harmlessly_and_exactly_as_wide_as_asked(raw: bytes,
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 18])
 def test_lines_are_those_between_line_breaks(chunk: int, data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ocitui.tui.widgets.document_text.CHUNK", chunk)
+        patch.setattr("ocitui.tui.widgets.document_text.DOCUMENT_CHUNK", chunk)
         index = index_lines(data, always)
     text = DocumentText(data, *index)
     lines = data.removesuffix(b"\n").split(b"\n")

@@ -129,7 +129,7 @@ def test_search_finds_what_python_finds(text: str, wanted: str) -> None:
 
 
 def test_matches_across_chunks_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.tui.widgets.document_view.CHUNK", 5)
+    monkeypatch.setattr("ocitui.tui.widgets.document_view.DOCUMENT_CHUNK", 5)
     assert list(find_all(b"aaaaaaaaaaaaab", Needle("aaa"), always)) == [0, 3, 6, 9]
     assert list(find_all(b"xxxxabcdxxxxabcd", Needle("abcd"), always)) == [4, 12]
 

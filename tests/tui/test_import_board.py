@@ -11,7 +11,7 @@ import pytest
 from ocitui.cache import PackerCache
 from ocitui.importing import jobs
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
-from ocitui.importing.requests import ImportRequest, unfinished
+from ocitui.importing.requests import ImportRequest, unfinished_imports
 from ocitui.tui.session import Imports, leaves_of_imports
 from tests.tui.cache_support import make_cache
 from tests.tui.import_support import ALPINE, layout_with_names, leave_interrupted
@@ -49,7 +49,7 @@ def test_an_import_is_cancelled_before_its_first_step(tmp_path: Path, request_: 
     watched.queue.cancel(number)
     assert watched.wait().state is JobState.CANCELLED
     watched.queue.close()
-    assert unfinished(tmp_path / "image") == []
+    assert unfinished_imports(tmp_path / "image") == []
 
 
 def test_what_nobody_foresaw_fails_the_import(
@@ -91,7 +91,7 @@ def test_all_who_close_it_wait(tmp_path: Path, request_: ImportRequest, monkeypa
     for closer in closers:
         closer.join()
     assert seen == [JobState.INTERRUPTED] * 3
-    assert len(unfinished(tmp_path / "image")) == 1
+    assert len(unfinished_imports(tmp_path / "image")) == 1
     number = watched.queue.submit(request_)
     assert watched.queue.jobs[number - 1].state is JobState.INTERRUPTED
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.requests import ImportRequest, unfinished
+from ocitui.importing.requests import ImportRequest, unfinished_imports
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import hesitant_mksquashfs, need
 from tests.tui.cache_support import make_cache
@@ -55,7 +55,7 @@ def _assert_stopped(cache: Path) -> ImportRequest:
     assert _processes_about(cache) == []
     assert list((cache / ".ocitui" / "import").glob("*")) == []
     assert len(json.loads((cache / "index.json").read_bytes())["manifests"]) == 7
-    [record] = unfinished(cache)
+    [record] = unfinished_imports(cache)
     return record.request
 
 
@@ -114,7 +114,7 @@ def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: in
             program.press("I")
             program.wait_for("goes on with it")
             program.press("r")
-            program.until(lambda: not unfinished(cache) and BlobStore(cache).size() == 0, "it is brought in")
+            program.until(lambda: not unfinished_imports(cache) and BlobStore(cache).size() == 0, "it is brought in")
             program.press("\x1b")
             program.wait_to_see("of 8 ─")
             program.press("q")

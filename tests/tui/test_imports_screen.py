@@ -14,7 +14,7 @@ from ocitui.cache.ledger import Ledger
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import RegistryError
 from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.importing.requests import ImportRequest, unfinished
+from ocitui.importing.requests import ImportRequest, unfinished_imports
 from ocitui.tui.background import Throttle
 from ocitui.tui.screens.import_image import ImportScreen, make_request
 from ocitui.tui.widgets.lines import PickList, PickRow, row_text
@@ -75,7 +75,7 @@ async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int,
         await one.until(lambda: "; u undoes it" in one.lines, "the outcome")
         assert any("range" in request.headers for request in registry.requests)
         assert BlobStore(cache).size() == 0
-        assert unfinished(cache) == []
+        assert unfinished_imports(cache) == []
         await one.press("escape")
         await one.until(lambda: one.table.total == 8, "the entry")
         assert "importing" not in one.status
@@ -125,7 +125,7 @@ async def test_quitting_asks(tmp_path: Path) -> None:
         await one.until(lambda: one.app._exit, "the end")
         assert _states(one) == [JobState.INTERRUPTED]
     assert one.app.return_value == 0
-    assert len(unfinished(cache)) == 1
+    assert len(unfinished_imports(cache)) == 1
     assert BlobStore(cache).size() > 60_000
 
 
@@ -145,11 +145,13 @@ async def test_an_interrupted_import_is_gone_on_with(tmp_path: Path) -> None:
         await one.press("r")
         await one.until(lambda: _states(one) == [JobState.DONE], "it went on")
         await one.press("home", "f")
-        await one.until(lambda: "forgotten" in one.status or unfinished(cache) == [], "the other one is forgotten")
+        await one.until(
+            lambda: "forgotten" in one.status or unfinished_imports(cache) == [], "the other one is forgotten"
+        )
         await one.until(lambda: len(one.app.screen.query_one(PickList).rows) == 1)
         await one.press("escape")
         await one.until(lambda: one.table.total == 8, "the entry")
-    assert unfinished(cache) == []
+    assert unfinished_imports(cache) == []
 
 
 async def test_one_interrupted_import_that_fails_can_be_tried_again(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ async def test_one_interrupted_import_that_fails_can_be_tried_again(tmp_path: Pa
         await one.until(lambda: "r Again" in one.keys)
         await one.press("r")
         await one.until(lambda: _states(one) == [JobState.FAILED, JobState.DONE])
-    assert unfinished(cache) == []
+    assert unfinished_imports(cache) == []
 
 
 async def test_what_a_field_would_mend_is_changed_in_the_form_which_is_filled(tmp_path: Path) -> None:

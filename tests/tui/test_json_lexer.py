@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.tui.widgets.document_text import lex
-from ocitui.words.documents import CHUNK, NotIndentedError, SupersededError, indent, indented_size
+from ocitui.words.documents import DOCUMENT_CHUNK, NotIndentedError, SupersededError, indent_document, indented_size
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -86,26 +86,26 @@ def test_a_line_that_begins_within_a_key() -> None:
 @given(JSON)
 def test_the_size_laid_out_is_foreseen(value: object) -> None:
     raw = json.dumps(value).encode()
-    laid_out = len(indent(raw, always))
+    laid_out = len(indent_document(raw, always))
     assert laid_out <= indented_size(raw, always) <= 4 * laid_out + 16
 
 
 def test_brackets_in_strings_and_escapes_across_chunks_do_not_count() -> None:
     for shift in range(3):
-        text = b"[" + b" " * shift + b'"' + b"\\\\" * (CHUNK // 2) + b'\\"[[[[[[",1]'
+        text = b"[" + b" " * shift + b'"' + b"\\\\" * (DOCUMENT_CHUNK // 2) + b'\\"[[[[[[",1]'
         assert indented_size(text, always) < len(text) + 16
 
 
 def test_what_would_grow_beyond_measure_is_not_laid_out() -> None:
     deep = b"[" * 900 + b",".join([b"1"] * 100_000) + b"]" * 900
     with pytest.raises(NotIndentedError, match="173M"):
-        indent(deep, always)
+        indent_document(deep, always)
     with pytest.raises(msgspec.DecodeError):
-        indent(deep[:-1], always)
+        indent_document(deep[:-1], always)
     with pytest.raises(NotIndentedError, match="deeply"):
-        indent(b"[" * 5000 + b"]" * 5000, always)
+        indent_document(b"[" * 5000 + b"]" * 5000, always)
 
 
 def test_a_superseded_document_is_given_up() -> None:
     with pytest.raises(SupersededError):
-        indent(b"[" + b"1," * CHUNK + b"1]", lambda: False)
+        indent_document(b"[" + b"1," * DOCUMENT_CHUNK + b"1]", lambda: False)

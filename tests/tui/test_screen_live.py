@@ -177,9 +177,9 @@ def _count_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
     def look(directory: Path) -> object:
         looks.append(None)
-        return index_module.look(directory)
+        return index_module.index_signature(directory)
 
-    monkeypatch.setattr("ocitui.cache.watch.look", look)
+    monkeypatch.setattr("ocitui.cache.watch.index_signature", look)
     return looks
 
 

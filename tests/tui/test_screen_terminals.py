@@ -151,9 +151,9 @@ async def test_an_idle_screen_writes_nothing(tmp_path: Path, monkeypatch: pytest
 
     def look(directory: Path) -> object:
         looks.append(None)
-        return index.look(directory)
+        return index.index_signature(directory)
 
-    monkeypatch.setattr("ocitui.cache.watch.look", look)
+    monkeypatch.setattr("ocitui.cache.watch.index_signature", look)
     async with desk(make_cache(tmp_path / "image")) as one:
         for keys in ((), ("slash",), ("escape", "r"), ("escape", "question_mark"), ("escape", "d")):
             await one.press(*keys)

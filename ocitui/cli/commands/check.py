@@ -285,10 +285,10 @@ _HOST_CODES = ("cache-read-only", "disk-full")
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
     """Findings that are in order, those of one kind together; unless they are wanted ``whole``, long lists are cut."""
     from ocitui.doctor.findings import by_fault, entry_text, seen_text
-    from ocitui.words.findings import SHORT_ID, shared_lines, title
+    from ocitui.words.findings import SHORT_ID, findings_title, shared_lines
 
     for same in by_fault(findings):
-        yield title(same)
+        yield findings_title(same)
         shown = same if whole else same[:_MOST_OF_A_KIND]
         for finding in shown:
             marked = " (acknowledged)" if finding.acknowledged and len(same) > 1 else ""

@@ -35,7 +35,7 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     Exits with 0 where the cache has the image then. ctrl+c leaves the cache as it was; what was downloaded is kept, see
     ocitui imports.
     """
-    from ocitui.importing.requests import unfinished
+    from ocitui.importing.requests import unfinished_imports
 
     from ..import_run import carry_out, import_request, imported_json, imported_lines
 
@@ -43,7 +43,7 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     request = import_request(**typed)
     count = 0
     with suppress(CacheError):
-        count = len(unfinished(settings.directory))
+        count = len(unfinished_imports(settings.directory))
     if count and (is_terminal(sys.stderr) or not settings.as_json):
         what = "1 import was" if count == 1 else f"{count} imports were"
         say(f"{what} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)

@@ -73,10 +73,10 @@ _COLUMNS = (
 def list_interrupted(settings: Settings) -> ExitCode:
     """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
     from ocitui.importing.blobs import BlobStore
-    from ocitui.importing.requests import unfinished
+    from ocitui.importing.requests import unfinished_imports
 
     check_directory(settings.directory)
-    found, kept = unfinished(settings.directory), BlobStore(settings.directory).size()
+    found, kept = unfinished_imports(settings.directory), BlobStore(settings.directory).size()
     lines = [_NONE]
     if found:
         lines = [*lay_out(_COLUMNS, [_row(one) for one in found], terminal_width())]
@@ -120,13 +120,13 @@ def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
     """Forget interrupted imports; what was downloaded for them stays. A record of a later ocitui stays too, and gives
     the status. Raises NoSuchImportError, StorageError."""
     from ocitui.importing.errors import SourceError
-    from ocitui.importing.requests import forget
+    from ocitui.importing.requests import forget_import
 
     writing_cache(settings, "forget an import")
     status, chosen, forgotten = ExitCode.CLEAN, _chosen(settings, import_ids), []
     for one in chosen:
         try:
-            forget(settings.directory, one.id)
+            forget_import(settings.directory, one.id)
             forgotten.append(one)
         except SourceError as error:
             complain(error.message, error.hint)
@@ -142,14 +142,14 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
     Raises NotAskedError, CancelledError, StorageError.
     """
     from ocitui.importing.blobs import BlobStore
-    from ocitui.importing.requests import unfinished
+    from ocitui.importing.requests import unfinished_imports
     from ocitui.importing.staging import remove_abandoned
 
     writing_cache(settings, "remove what was downloaded")
     blobs = BlobStore(settings.directory)
     freed, left = 0, remove_abandoned(settings.directory)
     if kept := blobs.size():
-        waiting = len(unfinished(settings.directory))
+        waiting = len(unfinished_imports(settings.directory))
         lines = [f"{human_size(kept)} that were downloaded are removed, but for what an import uses right now"]
         lines += [f"interrupted imports that need them: at most {waiting}; they download them again"] if waiting else []
         agree(settings, agreed, lines, "remove them?")
@@ -163,10 +163,10 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
 
 def _chosen(settings: Settings, import_ids: Sequence[str]) -> list[UnfinishedImport]:
     """The interrupted imports that these ids begin, all where there are none. Raises NoSuchImportError."""
-    from ocitui.importing.requests import unfinished
+    from ocitui.importing.requests import unfinished_imports
 
     check_directory(settings.directory)
-    found = unfinished(settings.directory)
+    found = unfinished_imports(settings.directory)
     if not import_ids:
         return found
     chosen = [_find(found, text) for text in import_ids]

@@ -303,12 +303,12 @@ class Looked:
 def _plan_lines(plan: RepairPlan) -> Iterator[str]:
     """What would be done, what is only offered, what stays as it is."""
     from ocitui.words.lines import OPTIONS
-    from ocitui.words.plans import balance, first_steps, grouped_left, left_lines, sections, step_lines
+    from ocitui.words.plans import first_steps, grouped_left, left_lines, plan_balance, plan_sections, step_lines
 
     if plan.joined:
         yield from _source_lines(plan.joined)
         yield ""
-    for title, steps in sections(plan, OPTIONS):
+    for title, steps in plan_sections(plan, OPTIONS):
         yield f"{title}:"
         shown, more = first_steps(steps, _MOST_STEPS)
         for step in shown:
@@ -326,7 +326,7 @@ def _plan_lines(plan: RepairPlan) -> Iterator[str]:
         yield from paragraph(note, "note: ")
     if plan.made:
         yield from paragraph(
-            balance(plan) + ("; the trash takes room until it is emptied" if plan.bytes_trashed else "")
+            plan_balance(plan) + ("; the trash takes room until it is emptied" if plan.bytes_trashed else "")
         )
 
 
@@ -334,7 +334,7 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
     from ocitui.doctor.salvage.sources import sources_shown
     from ocitui.words.lines import OPTIONS
-    from ocitui.words.plans import remarks, shown_positions, source_cells, sources_tally, sources_title
+    from ocitui.words.plans import entry_remarks, shown_positions, source_cells, sources_tally, sources_title
 
     sources = sources_shown(entries)
     shown = [(at + 1, entries[at]) for at in shown_positions(entries, _MOST_ROWS)]
@@ -345,7 +345,7 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     if len(shown) < len(entries):
         yield f"  {counted(len(entries) - len(shown), 'more entry', 'more entries')}; --json has them all"
     for number, entry in shown:
-        for remark in remarks(entry, OPTIONS):
+        for remark in entry_remarks(entry, OPTIONS):
             yield from paragraph(remark, f"  {number:>3} ")
     yield from paragraph(sources_tally(entries), "  ")
 

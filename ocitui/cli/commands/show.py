@@ -88,12 +88,12 @@ def _print(raw: bytes, kind: Kind, digest: str) -> None:
     if not is_terminal(sys.stdout):
         return emit_bytes(raw)
     from ocitui.cache import Document
-    from ocitui.words.documents import NotIndentedError, indent
+    from ocitui.words.documents import NotIndentedError, indent_document
 
     say(*[f"{kind} of {digest}:"] if digest else ())
     text = raw
     with suppress(ValueError, NotIndentedError):
-        text = indent(raw, lambda: True)
+        text = indent_document(raw, lambda: True)
     say(*text.decode(errors="replace").splitlines())
     try:
         (Document.manifest if kind == "manifest" else Document.config)(raw)

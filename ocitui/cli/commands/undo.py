@@ -39,7 +39,8 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
 
 
 def _describe(transaction: Transaction) -> str:
-    from ocitui.words.changes import extent
+    from ocitui.words.changes import transaction_extent
 
     names = f" ({transaction.about})" if transaction.about else ""
-    return f"{transaction.kind} of {extent(transaction)}{names}, {timestamp(transaction.started)}, {transaction.id}"
+    what = f"{transaction.kind} of {transaction_extent(transaction)}{names}"
+    return f"{what}, {timestamp(transaction.started)}, {transaction.id}"

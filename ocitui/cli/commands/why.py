@@ -38,11 +38,12 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
     """
     from ocitui.cache.ledger import Ledger
-    from ocitui.doctor.why import why
+    from ocitui.doctor.why import chain_of
 
     check_directory(settings.directory)
-    ledger, fallback = Ledger.open(settings.directory), None if format_ == _ALL else PackedFormat.SQUASHFS
-    asked = why(cache_of(settings), text, known_format(format_), fallback=fallback, ledger=ledger, salvage_index=True)
+    cache, ledger = cache_of(settings), Ledger.open(settings.directory)
+    fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
+    asked = chain_of(cache, text, known_format(format_), fallback=fallback, ledger=ledger, salvage_index=True)
     chain = run_async(asked)
     answer(settings, lambda: chain_json(chain), (*place(settings), *chain_lines(chain)))
     return _status(chain)

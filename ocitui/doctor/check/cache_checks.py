@@ -14,7 +14,7 @@ from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
 from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, read_kernel_file
 from ocitui.cache.index import Key
 from ocitui.cache.journal import JOURNAL_NAME
-from ocitui.cache.listing import FIRST_PACKED, PLACES, SUFFIXES, WIDTH, Fact, Listing
+from ocitui.cache.listing import FILE_SUFFIXES, FIRST_PACKED, PLACE_OF_SUFFIX, ROW_WIDTH, Fact, Listing
 from ocitui.cache.own_folder import LOCK_NAME, open_journal, open_own_folder
 from ocitui.host.daemon import find_daemon
 from ocitui.text import human_size, timestamp
@@ -23,8 +23,8 @@ from ..catalogue import CATALOGUE, NEARLY_FULL
 from ..findings import Finding
 
 _OURS = frozenset((INDEX_NAME, OWN_NAME))
-_ALL_FORMATS = sum(1 << PLACES[format_] for format_ in PackedFormat)
-_BITS: dict[str | None, int] = {str(format_): 1 << PLACES[format_] for format_ in PackedFormat}
+_ALL_FORMATS = sum(1 << PLACE_OF_SUFFIX[format_] for format_ in PackedFormat)
+_BITS: dict[str | None, int] = {str(format_): 1 << PLACE_OF_SUFFIX[format_] for format_ in PackedFormat}
 
 
 def inferred_formats(listing: Listing, index: ImageIndex) -> dict[str, str]:
@@ -46,8 +46,8 @@ def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
         if (row := rows.get(digest)) is not None:
             named[row] |= bits.get(format_, _ALL_FORMATS) | 1
     there, unnamed = listing.there(), {row: list[int]() for row, by in enumerate(named) if not by}
-    for place in range(FIRST_PACKED, WIDTH):
-        for row, (is_there, by) in enumerate(zip(there[place::WIDTH], named, strict=False)):
+    for place in range(FIRST_PACKED, ROW_WIDTH):
+        for row, (is_there, by) in enumerate(zip(there[place::ROW_WIDTH], named, strict=False)):
             if is_there and not by >> place & 1:
                 unnamed.setdefault(row, []).append(place)
     for row, places in sorted(unnamed.items()):
@@ -57,7 +57,7 @@ def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
 def _orphans_of(listing: Listing, digest: str, *, named: bool, unnamed: Sequence[int]) -> Iterator[Finding]:
     documents = listing.documents(digest)
     whole = len(documents) == 2
-    formats = {PLACES[format_]: format_ for format_ in listing.formats(digest)}
+    formats = {PLACE_OF_SUFFIX[format_]: format_ for format_ in listing.formats(digest)}
     for place in unnamed:
         yield _orphan(digest, formats[place], FileKind.PACKED, whole=whole)
     if not named:
@@ -87,7 +87,7 @@ def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
     """Files of a digest with a second name, or a mode in which they cannot be read."""
     if (row := listing.rows.get(digest)) is None:
         return
-    for place, kind in enumerate(SUFFIXES.values(), row * WIDTH):
+    for place, kind in enumerate(FILE_SUFFIXES.values(), row * ROW_WIDTH):
         if listing.has(place) and not listing.plain(place):
             said = (str(kind), FileKind.PACKED) if isinstance(kind, PackedFormat) else ("", kind)
             yield from odd(listing.fact(place), digest, *said)
@@ -115,7 +115,7 @@ def collisions(listing: Listing) -> Iterator[Finding]:
         f"{digest}.{suffix}"
         for digest in listing.digests
         if not digest.islower()
-        for suffix in SUFFIXES
+        for suffix in FILE_SUFFIXES
         if f"{digest}.{suffix}" in listing
     ]
     for name in sorted(names):

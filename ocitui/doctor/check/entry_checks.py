@@ -18,8 +18,18 @@ from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration
 from ocitui.cache.documents import read_config, read_manifest
 from ocitui.cache.files import MOST_DOCUMENT_BYTES, OWN_NAME, identity_of, known_format, read_bounded
 from ocitui.cache.ledger import LEDGER_NAME, Damage, Damaged, Ledger, Sound
-from ocitui.cache.listing import CONFIG, MANIFEST, PLACES, WIDTH, CacheFiles, Fact, Listing, is_plain, part_of
-from ocitui.cache.packed_file import SOUND, check_packed_file
+from ocitui.cache.listing import (
+    CONFIG_PLACE,
+    MANIFEST_PLACE,
+    PLACE_OF_SUFFIX,
+    ROW_WIDTH,
+    CacheFiles,
+    Fact,
+    Listing,
+    is_plain,
+    part_of,
+)
+from ocitui.cache.packed_file import SOUND_PACKED, check_packed_file
 
 from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
 from ..findings import Finding
@@ -163,8 +173,8 @@ def platform_disagrees(platform: Platform, config: ImageConfiguration) -> bool:
 _LARGEST_USUAL = 1 << 22
 """Bytes; of a larger document the careful checks speak."""
 DOCUMENTS_LOOKED = 1
-_FORMAT_AT = {PLACES[format_]: str(format_) for format_ in PackedFormat}
-_SOUND_AT = {PLACES[format_]: sound for format_, sound in SOUND.items()}
+_FORMAT_AT = {PLACE_OF_SUFFIX[format_]: str(format_) for format_ in PackedFormat}
+_SOUND_AT = {PLACE_OF_SUFFIX[format_]: sound for format_, sound in SOUND_PACKED.items()}
 Expected = tuple[int, int, Platform | None]
 """What an entry says: the place of its packed file in the listing, the size of its manifest in bytes, its platform."""
 
@@ -228,22 +238,22 @@ def look_usually(
 
     Few calls, because this goes over every entry of the largest caches.
     """
-    at, odd, looked = row * WIDTH, listing.odd, DOCUMENTS_LOOKED
-    modes, sizes = listing.modes[at : at + WIDTH], listing.sizes[at : at + WIDTH]
+    at, odd, looked = row * ROW_WIDTH, listing.odd, DOCUMENTS_LOOKED
+    modes, sizes = listing.modes[at : at + ROW_WIDTH], listing.sizes[at : at + ROW_WIDTH]
     if (
         not entries
-        or (odd and not odd.keys().isdisjoint(range(at, at + WIDTH)))
-        or not is_plain(modes[MANIFEST])
-        or not is_plain(modes[CONFIG])
-        or max(sizes[MANIFEST], sizes[CONFIG]) > _LARGEST_USUAL
+        or (odd and not odd.keys().isdisjoint(range(at, at + ROW_WIDTH)))
+        or not is_plain(modes[MANIFEST_PLACE])
+        or not is_plain(modes[CONFIG_PLACE])
+        or max(sizes[MANIFEST_PLACE], sizes[CONFIG_PLACE]) > _LARGEST_USUAL
     ):
         return 0
     try:
-        manifest = files.read(f"{digest}.manifest.json", sizes[MANIFEST])
-        if len(manifest) != sizes[MANIFEST] or f"sha256:{sha256(manifest).hexdigest()}" != digest:
+        manifest = files.read(f"{digest}.manifest.json", sizes[MANIFEST_PLACE])
+        if len(manifest) != sizes[MANIFEST_PLACE] or f"sha256:{sha256(manifest).hexdigest()}" != digest:
             return 0
         said = read_manifest(manifest)
-        raw = files.read(f"{digest}.config.json", sizes[CONFIG])
+        raw = files.read(f"{digest}.config.json", sizes[CONFIG_PLACE])
         if f"sha256:{sha256(raw).hexdigest()}" != said.config.digest:
             return 0
         config = read_config(raw)
@@ -252,7 +262,7 @@ def look_usually(
         for place, expected_size, platform in entries:
             if (
                 not place
-                or expected_size != sizes[MANIFEST]
+                or expected_size != sizes[MANIFEST_PLACE]
                 or not sizes[place]
                 or not is_plain(modes[place])
                 or (platform is not None and platform_disagrees(platform, config))
@@ -301,7 +311,7 @@ def check_digest(
             look = look_at_header(files, name, format_, at)
             findings += look.findings
             unchecked += [(name, look.unchecked)] if look.unchecked else []
-            looked |= 1 << PLACES[format_] if look.read and not look.unchecked else 0
+            looked |= 1 << PLACE_OF_SUFFIX[format_] if look.read and not look.unchecked else 0
     if not lonely or there:
         findings += missing
     return DigestCheck(tuple(findings), looked, tuple(unchecked))

@@ -15,7 +15,7 @@ from ocitui.cache import Descriptor, ImageIndex, ImageName, IndexOutcome, Transa
 from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
 from ocitui.cache.errors import CacheDirectoryError, DocumentError, InvalidNameError
 from ocitui.cache.files import INDEX_NAME, known_format, usable_digest, usual_digest, valid_digest
-from ocitui.cache.index import IndexFile, Key, Signature, look, read_patiently
+from ocitui.cache.index import IndexFile, Key, Signature, index_signature, read_patiently
 from ocitui.cache.listing import CacheFiles, Fact
 from ocitui.cache.lookup import LATEST
 from ocitui.cache.records import Identity, some_of
@@ -121,7 +121,7 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
     fact = files.fact(INDEX_NAME)
     if fact is not None and not fact.link and not fact.regular and not fact.failed:
         verdict = Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}")
-        return IndexReading(fact, verdict, signature=look(files.directory))
+        return IndexReading(fact, verdict, signature=index_signature(files.directory))
     try:
         if fact is not None and fact.regular:
             with suppress(FileNotFoundError):
@@ -138,7 +138,7 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
 
 def same_index(files: CacheFiles, reading: IndexReading) -> bool:
     """Whether index.json is the file it was when it was read."""
-    return look(files.directory) == reading.signature
+    return index_signature(files.directory) == reading.signature
 
 
 # What serde says where JSON is whole but of another type; all else it says is about the text itself.

@@ -19,9 +19,17 @@ import msgspec
 
 from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheDirectoryError, Descriptor, ImageIndex, PackedFormat
 from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, identity_of, known_format, manifest_name, valid_digest
-from ocitui.cache.index import Key, look
+from ocitui.cache.index import Key, index_signature
 from ocitui.cache.ledger import LEDGER_NAME, Ledger
-from ocitui.cache.listing import FIRST_PACKED, MANIFEST, PLACES, WIDTH, CacheFiles, Listing, part_of
+from ocitui.cache.listing import (
+    FIRST_PACKED,
+    MANIFEST_PLACE,
+    PLACE_OF_SUFFIX,
+    ROW_WIDTH,
+    CacheFiles,
+    Listing,
+    part_of,
+)
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
@@ -42,7 +50,7 @@ from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, W
 
 _BATCH = 256
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-_PACKED_PLACES: dict[str | None, int] = {str(format_): PLACES[format_] for format_ in PackedFormat}
+_PACKED_PLACES: dict[str | None, int] = {str(format_): PLACE_OF_SUFFIX[format_] for format_ in PackedFormat}
 Findings = tuple[Finding, ...]
 Told = Callable[[int, int], object]
 T = TypeVar("T")
@@ -286,9 +294,9 @@ class Judge:
     def _expected(self, digest: str, row: int) -> list[Expected]:
         """What each entry of a digest says of itself; where the index does not tell, what the files tell of."""
         if (index := self.index) is None:
-            at, modes = row * WIDTH, self.listing.modes
-            size = self.listing.sizes[at + MANIFEST]
-            return [(place, size, None) for place in range(FIRST_PACKED, WIDTH) if modes[at + place]]
+            at, modes = row * ROW_WIDTH, self.listing.modes
+            size = self.listing.sizes[at + MANIFEST_PLACE]
+            return [(place, size, None) for place in range(FIRST_PACKED, ROW_WIDTH) if modes[at + place]]
         return [
             (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
             for position in index.positions(digest, row)
@@ -316,7 +324,7 @@ class Judge:
 
     def _remembered_of(self, digest: str, carriers: Carriers, row: int) -> Iterator[Finding]:
         for format_, (_, descriptor) in first_of_formats(carriers) if self.remembered.knows(digest) else ():
-            fact = self.listing.fact(row * WIDTH + PLACES[format_])
+            fact = self.listing.fact(row * ROW_WIDTH + PLACE_OF_SUFFIX[format_])
             if fact is not None:
                 yield from self.remembered.findings(PackedFile(digest, format_, fact.size, descriptor), fact)
 
@@ -340,7 +348,7 @@ class Judge:
         read = self.reading
         if history is None:
             history = known_history(self.directory, read.index)
-            if read.index is not None and look(self.directory) != read.signature:
+            if read.index is not None and index_signature(self.directory) != read.signature:
                 # The journal may tell of a newer index, which is yet to be read.
                 history = NO_HISTORY
         with self.turn:
@@ -417,7 +425,7 @@ class Judge:
         looked = self._looked[row] if row is not None and row < len(self._looked) else 0
         if not looked:
             return None
-        if not looked >> _PACKED_PLACES.get(format, WIDTH) & 1:
+        if not looked >> _PACKED_PLACES.get(format, ROW_WIDTH) & 1:
             return Depth.QUICK
         return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
 
@@ -425,7 +433,7 @@ class Judge:
         """When all bytes of its packed file were last found sound, in seconds since the epoch, and whether that was the
         first time that they were seen."""
         place = self.listing.place(digest, _PACKED_PLACES.get(format, 0))
-        return None if place is None or not place % WIDTH else self.remembered.checked(self.listing, place)
+        return None if place is None or not place % ROW_WIDTH else self.remembered.checked(self.listing, place)
 
     @property
     def entries(self) -> int:
@@ -489,7 +497,7 @@ class Judge:
             row = rows.get(digest)
             if (only is None or (digest, format_) in only) and (row is not None or valid_digest(digest)):
                 far = looked[row] if row is not None and row < len(looked) else 0
-                yield digest, format_, depths[far >> places.get(format_, WIDTH) & 1]
+                yield digest, format_, depths[far >> places.get(format_, ROW_WIDTH) & 1]
 
     def remember_more(self, ledger: Ledger) -> None:
         """Know what a deep check noted, whether it could be written down or not."""
@@ -512,7 +520,7 @@ class Judge:
 
 def _names_of(digests: Iterable[str]) -> Iterator[str]:
     """The names that files of these digests may have."""
-    return (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACES)
+    return (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACE_OF_SUFFIX)
 
 
 def _keep(found: dict[str, tuple[T, ...]], digest: str, what: tuple[T, ...]) -> None:

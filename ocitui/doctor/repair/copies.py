@@ -31,7 +31,7 @@ from ocitui.importing.sources.opening import (
     find_packed_files,
     home_path,
     open_source,
-    recognise,
+    recognise_source,
 )
 from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
@@ -381,7 +381,7 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
     path = home_path(text)
     if os.path.exists(path / INDEX_NAME) and not os.path.exists(path / "oci-layout"):
         return FilesCopies(text, path, Ledger.open(path))
-    kind = recognise(text).kind
+    kind = recognise_source(text).kind
     if kind is SourceKind.REGISTRY:
         raise UnsupportedSourceError(
             f"{text} is no layout, archive, packed file or other cache",
@@ -430,7 +430,7 @@ class LayerCopies:
 
 async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
     """An image of a layout or an archive by its digest; where that names none in it, by its place."""
-    path = (await asyncio.to_thread(recognise, text)).path.absolute()
+    path = (await asyncio.to_thread(recognise_source, text)).path.absolute()
     source = await open_source(text, access)
     try:
         kind = source.kind

@@ -27,14 +27,14 @@ REPLACED = frozenset(
     {"index-missing", "index-unparsable", "index-not-utf8", "index-schema", "descriptor-invalid", "index-not-a-file"}
 )
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
-CODES = REPLACED | REFILLED
+INDEX_CODES = REPLACED | REFILLED
 _LATER = "it is found only once index.json reads again"
 _PLAN_AGAIN = "make a new plan then"
 
 
 def is_about_index(finding: Finding) -> bool:
     """Whether the index as a whole is to be mended for it."""
-    return finding.code in CODES or (finding.code, finding.file) == ("read-error", INDEX_NAME)
+    return finding.code in INDEX_CODES or (finding.code, finding.file) == ("read-error", INDEX_NAME)
 
 
 def plan_index(

@@ -14,7 +14,7 @@ import msgspec
 from ocitui.cache import ChangeMode, Descriptor, ImageIndex, PackedFormat
 from ocitui.cache.changes import Discard, IndexReplacement, IndexSeen, Insert, Place, Seen, see_index
 from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.index import look
+from ocitui.cache.index import index_signature
 from ocitui.cache.listing import Listing
 from ocitui.importing.sources.opening import SourceOptions
 from ocitui.text import short_digest
@@ -272,7 +272,7 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
     """
     judge = report.judge or Judge(directory)
     before = judge.listing
-    if not judge.complete or look(directory) != judge.reading.signature:
+    if not judge.complete or index_signature(directory) != judge.reading.signature:
         judge.read()
         for _ in judge.look():
             continue

@@ -16,7 +16,7 @@ import msgspec
 from ocitui.cache import CacheError, Document, ImageConfiguration, ImageManifest, ImageName, PackedFormat
 from ocitui.cache.descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from ocitui.cache.files import config_name, manifest_name
-from ocitui.cache.listing import MANIFEST, PLACES, WIDTH
+from ocitui.cache.listing import MANIFEST_PLACE, PLACE_OF_SUFFIX, ROW_WIDTH
 from ocitui.importing.sources.images import describe, describe_image, manifest_type
 
 from ..check.entry_checks import Described, has_digest, read_document
@@ -145,10 +145,10 @@ def rebuild(judge: Judge) -> list[FoundEntry]:
 def _entries(judge: Judge, digests: Iterable[str]) -> Iterator[FoundEntry]:
     listing, read = judge.listing, partial(read_told, judge.directory)
     for digest in digests:
-        at = listing.rows[digest] * WIDTH
-        manifest = at + MANIFEST
+        at = listing.rows[digest] * ROW_WIDTH
+        manifest = at + MANIFEST_PLACE
         for format_ in listing.formats(digest):
-            place = at + PLACES[format_]
+            place = at + PLACE_OF_SUFFIX[format_]
             yield FoundEntry(
                 digest,
                 format_,

@@ -192,7 +192,7 @@ class Salvage(msgspec.Struct, frozen=True):
 Piece = TypeVar("Piece", Salvaged, Gap)
 
 
-def salvage(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
+def salvage_entries(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
     """Search the bytes of an index, whatever they are; the time grows with their length. Never raises.
 
     ``known`` are descriptors of sound indexes: one that stands here too is held once.

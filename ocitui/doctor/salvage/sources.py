@@ -36,7 +36,7 @@ from ocitui.cache.undoing import ExpectedEntries, expect_entries
 from ..check.index_checks import History
 from ..repair.steps import Snapshot
 from .rebuild import FoundEntry, NameHint, Statement, rebuild
-from .salvage import Salvage, readable, salvage
+from .salvage import Salvage, readable, salvage_entries
 
 FileKey = tuple[str, str]
 """Digest and format."""
@@ -374,7 +374,8 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
 
     Raises CacheDirectoryError.
     """
-    left = list(snapshot.descriptors) if snapshot.index is not None else salvage(snapshot.data or b"", history.backup)
+    sound, data = snapshot.index is not None, snapshot.data or b""
+    left = list(snapshot.descriptors) if sound else salvage_entries(data, history.backup)
     expected = ExpectedEntries(tuple(history.backup))
     with suppress(CacheError):
         expected = expect_entries(snapshot.directory, history.backup, history.since)

@@ -42,10 +42,10 @@ def find_packed_files(
 ) -> PackedFiles:
     """The files of ``packed:FILE``, or of a path to one; the documents stand beside it unless they are named.
 
-    Raises what `recognise` does, UnsupportedSourceError for other kinds of sources, SourceError where the file's name
-    contradicts ``format``.
+    Raises what `recognise_source` does, UnsupportedSourceError for other kinds of sources, SourceError where the file's
+    name contradicts ``format``.
     """
-    found = recognise(source)
+    found = recognise_source(source)
     if found.kind is not SourceKind.PACKED:
         raise UnsupportedSourceError(f"{source} is no packed file")
     packed = found.path
@@ -85,13 +85,13 @@ class SourceOptions:
     registry: RegistryOptions = field(default_factory=RegistryOptions)
 
 
-def recognise(text: str) -> Recognised:
+def recognise_source(text: str) -> Recognised:
     """What kind of source this is: by its prefix, else by looking at the path.
 
     Raises UnsupportedSourceError for skopeo's other transports, UnreadableSourceError for a path that is not there, or
     a text that was surely meant as one.
     """
-    text = expanded(text)
+    text = expanded_source(text)
     if text.startswith(_REGISTRY):
         return Recognised(SourceKind.REGISTRY, text.removeprefix(_REGISTRY), Path())
     prefix = prefix_of(text)
@@ -108,7 +108,7 @@ def recognise(text: str) -> Recognised:
     return _by_looking(text)
 
 
-def expanded(text: str) -> str:
+def expanded_source(text: str) -> str:
     """The source with a home directory written out: behind a prefix, no shell does that."""
     prefix = prefix_of(text)
     return prefix + os.path.expanduser(text.removeprefix(prefix))
@@ -125,7 +125,7 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
     Packed files are not opened here: UnsupportedSourceError.
     """
     options = options or SourceOptions()
-    found = await in_thread(lambda stop: recognise(text))
+    found = await in_thread(lambda stop: recognise_source(text))
     if found.kind is SourceKind.PACKED:
         raise UnsupportedSourceError(f"{text} holds a packed image, not layers", hint="write it as packed:FILE")
     if found.kind is SourceKind.REGISTRY:

@@ -26,7 +26,7 @@ from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, known_format, read_
 from ocitui.cache.ledger import Ledger
 from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.findings import Answer
-from ocitui.doctor.why import Chain, Link, LinkState, why
+from ocitui.doctor.why import Chain, Link, LinkState, chain_of
 from ocitui.text import short_digests
 from ocitui.words.lines import capital
 
@@ -188,7 +188,7 @@ class WhyScreen(AnswerScreen):
         directory = self.session.directory
 
         async def ask() -> Chain:
-            return await why(directory, asked.strip(), ledger=Ledger.open(directory), salvage_index=True)
+            return await chain_of(directory, asked.strip(), ledger=Ledger.open(directory), salvage_index=True)
 
         return chain_lines(await run_beside(ask))
 

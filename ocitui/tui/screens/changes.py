@@ -33,7 +33,7 @@ from ocitui.cache.trash import files_that_go
 from ocitui.cache.undoing import can_be_undone
 from ocitui.cache.workspace import TRASH_NAME
 from ocitui.doctor.repair.point import PointPlan, plan_point, point
-from ocitui.doctor.salvage.salvage import salvage
+from ocitui.doctor.salvage.salvage import salvage_entries
 from ocitui.host.loop_devices import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
 from ocitui.words import changes
@@ -134,7 +134,7 @@ class UndoScreen(ConfirmScreen):
 
 def _entries_in(path: Path) -> Sequence[Descriptor]:
     with suppress(StorageError):
-        return salvage(read_regular(path, MOST_INDEX_BYTES)).descriptors
+        return salvage_entries(read_regular(path, MOST_INDEX_BYTES)).descriptors
     return ()
 
 
@@ -298,12 +298,12 @@ def transaction_lines(transaction: Transaction) -> list[Line]:
 def _about(transaction: Transaction) -> str:
     """The first entry's name, and how many there are besides."""
     if transaction.swap is not None:
-        return changes.extent(transaction)
+        return changes.transaction_extent(transaction)
     entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
     if not entries:
         names, files = transaction.image_names, transaction.file_names
         what = cut(names[0], _NAME_CELLS, middle=True) if names else short_digests(files[0] if files else "")
-        return f"{what} {changes.extent(transaction)}" if files else "no entry"
+        return f"{what} {changes.transaction_extent(transaction)}" if files else "no entry"
     keys = dict.fromkeys(entry.key for entry in entries)
     name = cut(entries[0].image_name or "no name", _NAME_CELLS, middle=True)
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""

@@ -22,17 +22,17 @@ from ocitui.importing.inspect import (
     chosen_source,
     inspect_source,
     missing_packers,
-    pinned,
-    standing,
+    pinned_request,
+    standing_of,
 )
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.packing.packing import check_choice
 from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceImage, SourceKind
-from ocitui.importing.sources.opening import expanded
+from ocitui.importing.sources.opening import expanded_source
 from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
-from ocitui.words.imports import bytes_text, called, pace, percent
+from ocitui.words.imports import bytes_text, import_label, import_pace, import_percent
 from ocitui.words.lines import Ways, said
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
@@ -98,7 +98,7 @@ def make_request(typed: Mapping[str, str]) -> ImportRequest:
     level = _number(typed["level"], "level", least=0)
     check_choice(format_, compression, level)
     return ImportRequest(
-        source=expanded(typed["source"]),
+        source=expanded_source(typed["source"]),
         name=str(ImageName.parse(typed["name"])) if typed["name"] else None,
         format=format_,
         compression=compression,
@@ -286,7 +286,7 @@ class ImportScreen(FullScreen[str | None]):
             inspection = self._inspection
             if self._name_is_ours:
                 self._fill("name", str(inspection.name) if inspection.name else "")
-            self._standing = await standing(self.session.cache, inspection, make_request(self._typed()))
+            self._standing = await standing_of(self.session.cache, inspection, make_request(self._typed()))
             self._show(inspection, make_request(self._typed()))
         except CacheError as error:
             self._request = None
@@ -352,7 +352,8 @@ class ImportScreen(FullScreen[str | None]):
         if self._standing.is_other(request.name or "") and not rename:
             self.say("not done: Y gives the entry that is there the new name")
         elif self.may("import_image"):
-            number = self.session.imports.submit(pinned(msgspec.structs.replace(request, rename=rename), inspection))
+            request = pinned_request(msgspec.structs.replace(request, rename=rename), inspection)
+            number = self.session.imports.submit(request)
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:
@@ -382,10 +383,10 @@ def _job_parts(job: ImportJob, width: int) -> list[Part]:
     now = job.progress
     full = min(now.done * _GAUGE // now.total, _GAUGE) if now.total else 0
     doing = now.phase if job.state is JobState.RUNNING else job.state
-    said = "".join(f"  {one}" for one in (bytes_text(now), pace(now)[1]) if one)
+    said = "".join(f"  {one}" for one in (bytes_text(now), import_pace(now)[1]) if one)
     gauge: list[Part] = ["  ", ("━" * full, "gauge"), (RULE * (_GAUGE - full), "faint")]
-    name = fit(clean(called(job.request)), max(width - _GAUGE - len(said) - 20, 0), middle=True)
-    return [*gauge, f" {percent(now):>5} ", (f"{doing:<10}", "muted"), name, (said, "muted")]
+    name = fit(clean(import_label(job.request)), max(width - _GAUGE - len(said) - 20, 0), middle=True)
+    return [*gauge, f" {import_percent(now):>5} ", (f"{doing:<10}", "muted"), name, (said, "muted")]
 
 
 _KINDS = {

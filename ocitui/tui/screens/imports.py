@@ -15,7 +15,7 @@ from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import LayerProgress
 from ocitui.importing.requests import UnfinishedImport
 from ocitui.text import counted, human_age, human_size, short_digest
-from ocitui.words.imports import called, interrupted_lines, job_lines, list_summary, percent
+from ocitui.words.imports import import_label, import_percent, interrupted_lines, job_lines, list_summary
 from ocitui.words.lines import Kind
 
 from ..background import DRAW_SECONDS, Throttle
@@ -207,7 +207,8 @@ class LeavingScreen(ConfirmScreen):
         active = self.session.imports.queue.active
         verb = "runs" if len(active) == 1 else "run"
         lines = self.opening(f"{counted(len(active), 'import')} still {verb}")
-        lines += [Line(f"{called(job.request)} {percent(job.progress)}", job.progress.phase) for job in active]
+        for job in active:
+            lines.append(Line(f"{import_label(job.request)} {import_percent(job.progress)}", job.progress.phase))
         return [
             *lines,
             Line(),
@@ -235,14 +236,14 @@ def _job_row(job: ImportJob, width: int) -> PickRow:
     if job.state is JobState.RUNNING:
         drawn = f"{_bar(now.done, now.total)} " if width >= _ROOM_FOR_BAR else ""
         left = human_age(math.ceil(now.left)) if now.left is not None else ""
-        right = f"{now.phase:<11} {drawn}{percent(now):>5} {left:>4}"
-    text = f"{job.id} {called(job.request)} {job.request.format}"
+        right = f"{now.phase:<11} {drawn}{import_percent(now):>5} {left:>4}"
+    text = f"{job.id} {import_label(job.request)} {job.request.format}"
     return PickRow(f"job{job.id}", text, right, _KINDS.get(job.state, "muted"))
 
 
 def _interrupted_row(unfinished: UnfinishedImport) -> PickRow:
     request, damaged = unfinished.request, unfinished.problem
-    text = f"- {unfinished.id} cannot be read" if damaged else f"- {called(request)} {request.format}"
+    text = f"- {unfinished.id} cannot be read" if damaged else f"- {import_label(request)} {request.format}"
     return PickRow(f"old{unfinished.id}", text, f"{'interrupted':<11}", "bad")
 
 

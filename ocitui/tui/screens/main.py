@@ -157,11 +157,11 @@ class MainScreen(EntriesScreen):
 
     def _plan_repair(self, digests: frozenset[str] | None) -> None:
         """Plan the mending of the index, or of what these digests have."""
-        from ocitui.doctor.repair.index_steps import CODES
+        from ocitui.doctor.repair.index_steps import INDEX_CODES
 
         from .repair import RepairScreen
 
-        self.app.push_screen(RepairScreen(CODES if digests is None else digests), self._said)
+        self.app.push_screen(RepairScreen(INDEX_CODES if digests is None else digests), self._said)
 
     def _go_to(self, finding: Finding | None) -> None:
         """Put the cursor on the entry of a finding, and show what is wrong with it."""

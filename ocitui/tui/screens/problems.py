@@ -25,7 +25,15 @@ from ocitui.doctor.acknowledged import acknowledge, withdraw
 from ocitui.doctor.catalogue import FILE_FAULTS
 from ocitui.doctor.findings import Depth, Finding, by_fault, entry_text, tally
 from ocitui.text import clean, counted
-from ocitui.words.findings import SHORT_ID, check_progress, finding_lines, kind_lines, no_finding_lines, title, tone
+from ocitui.words.findings import (
+    SHORT_ID,
+    check_progress,
+    finding_lines,
+    finding_tone,
+    findings_title,
+    kind_lines,
+    no_finding_lines,
+)
 from ocitui.words.lines import capital, short_lines
 
 from ..background import DRAW_SECONDS, Throttle
@@ -179,7 +187,7 @@ def _rows(
         fingerprint = one.fingerprint
         seen[fingerprint] += 1
         text = f"{_INDENT if many else ''}{_subject(one, around.names)}"
-        shade, right = ("muted", f"acknowledged: {one.seen}") if one.acknowledged else (tone(one), one.seen)
+        shade, right = ("muted", f"acknowledged: {one.seen}") if one.acknowledged else (finding_tone(one), one.seen)
         more = {"source": around.source(one), "used": around.users.get(f"{one.digest}.{one.format}", "")}
         yield make(f"{fingerprint} {seen[fingerprint]}", text, right, shade, findings=(one,), **more)
     if rest := same[_MOST:]:
@@ -324,7 +332,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         parts, end = list[Part](), ""
         if row is not None:
             sign, role = SEVERITIES[row.findings[0].severity]
-            severity, _, about = title(row.findings).partition(" ")
+            severity, _, about = findings_title(row.findings).partition(" ")
             parts = [(f" {sign} {severity}", role), (f" {about} ", "strong")]
             end = f" {row.findings[0].fingerprint[:SHORT_ID]} " if len(row.findings) == 1 else ""
         for bar in self.query(RuleBar):

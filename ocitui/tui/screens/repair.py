@@ -20,10 +20,10 @@ from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.repair.steps import Left, RepairOptions, RepairProgress, RepairStep
 from ocitui.doctor.report import Report
 from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
-from ocitui.importing.sources.opening import expanded
+from ocitui.importing.sources.opening import expanded_source
 from ocitui.text import counted, human_size, short_digests
 from ocitui.words import plans
-from ocitui.words.findings import remaining_lines, repair_progress, title
+from ocitui.words.findings import findings_title, remaining_lines, repair_progress
 from ocitui.words.lines import KEYS, capital, short_lines
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
@@ -50,7 +50,7 @@ class PlanRow(PickRow):
 
 def plan_rows(plan: RepairPlan, assessment: Assessment | None) -> list[PlanRow]:
     """The rows of a plan, in the order in which they are to be looked at."""
-    rows = [PlanRow(PLAN, plans.balance(plan), kind="heading", lines=_fixed([]))]
+    rows = [PlanRow(PLAN, plans.plan_balance(plan), kind="heading", lines=_fixed([]))]
     if assessment is not None:
         text = "Which copy of the index is good, and what to do in what order"
         copies = _fixed(plans.assessment_lines(assessment))
@@ -108,7 +108,7 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
     for step in shown:
         lines += [Line(), *_step_lines(step, chosen=True)]
     lines += [Line(), *map(Line, more)] if more else []
-    for name, steps in plans.sections(plan, KEYS):
+    for name, steps in plans.plan_sections(plan, KEYS):
         if steps[0].number in plan.chosen:
             continue
         lines += [Line(), heading(capital(name)), *([Line(steps[0].futile)] if steps[0].futile else [])]
@@ -128,7 +128,7 @@ def _step_lines(step: RepairStep, *, chosen: bool) -> list[Line]:
 
 def _left(left: Sequence[Left]) -> list[Line]:
     """Findings that stay for one reason."""
-    return short_lines([heading(title([one.finding for one in left])), *plans.left_lines(left, KEYS, _MOST)])
+    return short_lines([heading(findings_title([one.finding for one in left])), *plans.left_lines(left, KEYS, _MOST)])
 
 
 def _sources(entries: JoinedEntries, width: int) -> list[Line]:
@@ -148,7 +148,7 @@ def _sources(entries: JoinedEntries, width: int) -> list[Line]:
         lines.append(Line(row(*plans.source_cells(entry, sources)), kind="bad" if lost else "plain"))
     if len(entries) > len(shown):
         lines.append(Line(counted(len(entries) - len(shown), "more entry", "more entries"), kind="muted"))
-    told = [Line(text, plans.entry_word(entry), "bad") for entry in shown for text in plans.remarks(entry, KEYS)]
+    told = [Line(text, plans.entry_word(entry), "bad") for entry in shown for text in plans.entry_remarks(entry, KEYS)]
     return [*lines, *([Line(), heading("To be known of them"), *told] if told else [])]
 
 
@@ -210,7 +210,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         self.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory")
 
     def answered(self, text: str) -> None:
-        self._add_source(expanded(text))
+        self._add_source(expanded_source(text))
 
     @work(group="source")
     async def _add_source(self, text: str) -> None:
@@ -311,7 +311,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         """The plan as a whole: what matters most stands first."""
         headline = self._assessment.headline if self._assessment is not None else ""
         edits = not headline and any(step.change.edits_index for step in plan.made)
-        lines = self.opening(plans.balance(plan), "overwrite what is changed in it" if edits else "")
+        lines = self.opening(plans.plan_balance(plan), "overwrite what is changed in it" if edits else "")
         lines += [Line(f"{capital(headline)}.", kind="bad")] if headline else []
         return [*lines, *plan_lines(plan)]
 

@@ -25,7 +25,7 @@ from ocitui.cache.documents import structural_quotes
 from ocitui.cache.errors import DocumentError
 from ocitui.cache.strict_json import Scanner
 from ocitui.text import REPLACEMENT, clean
-from ocitui.words.documents import CHUNK, Alive, NotIndentedError, check, indent
+from ocitui.words.documents import DOCUMENT_CHUNK, Alive, NotIndentedError, check_wanted, indent_document
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 _LONGEST_BANNER = 1000
@@ -67,7 +67,7 @@ def prepare(raw: bytes, error: DocumentError | None, alive: Alive) -> DocumentTe
     Raises SupersededError soon after ``alive`` says False.
     """
     try:
-        pretty = indent(raw, alive)
+        pretty = indent_document(raw, alive)
     except NotIndentedError as reason:
         return _as_stored(raw, error, f"shown as stored: {reason}", alive)
     except msgspec.DecodeError as refusal:
@@ -124,9 +124,9 @@ def index_lines(data: bytes, alive: Alive) -> tuple[array[int], int]:
     """The offset of every line and where one more would begin; and the bytes of the longest, so at most its cells."""
     starts = array("I" if len(data) < 2**32 - 1 else "Q", [0])
     width = 0
-    for at in range(0, len(data), CHUNK):
-        check(alive)
-        lengths = list(map(len, data[at : at + CHUNK].split(b"\n")))
+    for at in range(0, len(data), DOCUMENT_CHUNK):
+        check_wanted(alive)
+        lengths = list(map(len, data[at : at + DOCUMENT_CHUNK].split(b"\n")))
         begun = at - starts[-1]
         # All in C: the n-th break lies after n line lengths and n breaks.
         starts.extend(islice(map(add, accumulate(lengths), count(at + 1)), len(lengths) - 1))

@@ -21,7 +21,7 @@ from textual.worker import get_current_worker
 
 from ocitui.cache.errors import DocumentError
 from ocitui.text import clean, human_size
-from ocitui.words.documents import CHUNK, Alive, SupersededError, check
+from ocitui.words.documents import DOCUMENT_CHUNK, Alive, SupersededError, check_wanted
 
 from ..terminal import Role, palette
 from .document_text import DocumentText, Mark, column_of, draw, prepare, window
@@ -294,10 +294,10 @@ def find_all(data: bytes, needle: Needle, alive: Alive) -> array[int]:
     """The offsets of the first MOST_MATCHES matches, none within another. Raises SupersededError."""
     found = array("Q")
     resume = 0
-    for at in range(0, len(data), CHUNK):
-        check(alive)
-        for start, end in needle.find(data, max(at, resume), at + CHUNK + needle.reach - 1):
-            if start >= at + CHUNK or len(found) == MOST_MATCHES:
+    for at in range(0, len(data), DOCUMENT_CHUNK):
+        check_wanted(alive)
+        for start, end in needle.find(data, max(at, resume), at + DOCUMENT_CHUNK + needle.reach - 1):
+            if start >= at + DOCUMENT_CHUNK or len(found) == MOST_MATCHES:
                 break
             found.append(start)
             resume = end
