@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.requests import unfinished
+from ocitui.importing.requests import unfinished_imports
 from tests.bench.big_cache import make_big_cache
 from tests.bench.terminal import TerminalRun, python
 from tests.tools import need
@@ -43,7 +43,7 @@ def _percentile(seconds: list[float], share: float) -> float:
 
 def _begin(run: TerminalRun, layout: Path) -> None:
     run.press(b"i")
-    run.wait_for(b"Source")
+    run.wait_for(b"FOUND")
     run.press(f"oci:{layout}\r".encode())
     run.wait_for(b"says no name")
     run.press(b"a:1\r")
@@ -66,7 +66,7 @@ def test_keys_during_an_import(
         _begin(run, layout)
         begun = len(run.output)
         during = _answers(run, lambda count: count > 5 and b"imported" in run.output[begun:])
-    assert not unfinished(cache)
+    assert not unfinished_imports(cache)
     with capsys.disabled():
         for name, seconds in (("at rest", at_rest), ("during an import", during)):
             middle, worst = statistics.median(seconds) * 1000, _percentile(seconds, 0.99) * 1000
