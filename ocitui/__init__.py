@@ -1,6 +1,7 @@
 """See, understand and change krata's image cache: a library, a screen and a command line.
 
-The house, for who comes new. Each room may import from those below it, and none from those above::
+The house, for who comes new. Each room may import from those below it, and none from those above; what others may take
+from it stands in its `__init__`, its front::
 
     cli         the command line: main, options, output; commands/<command>.py
     tui         the screen: app, session, live; screens/<screen>.py, widgets/
@@ -11,7 +12,7 @@ The house, for who comes new. Each room may import from those below it, and none
     contents    inside a packed file: its tree, read here or by squashfs-tools and erofs-utils
     host        what the host knows beside the cache: its daemon, its loop devices
     cache       one directory, one index, the daemon's rules; every change. A library of its own
-    text, threads, directory, last_resort: the ground
+    text, threads, directory, front, last_resort: the ground
 
 How an index is read and shown: `cache.watch` notices the rename, `cache.index` reads, knows where each descriptor
 stands and decodes it when it is asked for; `tui.live` has the judge look at what changed, and tells the screen which

@@ -36,8 +36,7 @@ def _open_screen(arguments: list[str]) -> int:
     from pathlib import Path
 
     from ocitui.directory import default_directory
-    from ocitui.tui.app import run_screen
-    from ocitui.tui.session import ScreenOptions
+    from ocitui.tui import ScreenOptions, run_screen
 
     return run_screen(ScreenOptions(Path(arguments[0]) if arguments else default_directory()))
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -60,6 +61,21 @@ class House:
         """How many classes there are of each name; one that begins with an underscore is its file's own."""
         nodes = (node for tree in self._trees.values() for node in ast.walk(tree))
         return Counter(one.name for one in nodes if isinstance(one, ast.ClassDef) and not one.name.startswith("_"))
+
+    def names_of_front(self, front: str) -> dict[str, str]:
+        """What a package gives, with the module that each name is from."""
+        behind = {name: base for (package, name), (base, _) in self._behind.items() if package == front}
+        return {name: module for name, module in behind.items() if module.startswith(f"{front}.")}
+
+    def taken_from(self, front: str) -> set[str]:
+        """What other packages take from one."""
+        return {
+            alias.name
+            for module in self._trees
+            if not module.startswith(f"{front}.")
+            for node, alias in self._named(module)
+            if self._base(module, node) == front
+        }
 
     def _named(self, module: str) -> Iterator[tuple[ast.ImportFrom, ast.alias]]:
         for node in ast.walk(self._trees[module]):
@@ -112,6 +128,20 @@ def per_thousand_lines(count: int) -> float:
 
 def test_no_files_import_each_other_in_a_circle() -> None:
     assert circle(house().arrows) == []
+
+
+@pytest.mark.parametrize("package", ["cache", "host", "contents", "importing", "doctor", "words", "tui"])
+def test_a_front_gives_what_it_says_and_nothing_more(package: str) -> None:
+    """What it gives while it runs is what a type checker sees, and what somebody takes."""
+    front = import_module(f"ocitui.{package}")
+    named = house().names_of_front(f"ocitui.{package}")
+    assert sorted(named) == sorted(front.__all__) == dir(front)
+    for name, module in named.items():
+        assert getattr(front, name) is getattr(import_module(module), name)
+    if package != "cache":
+        assert set(named) - house().taken_from(f"ocitui.{package}") == set()
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        front.nothing  # noqa: B018
 
 
 def test_few_arrows_lead_from_file_to_file() -> None:

@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 
 from ocitui.cache import (
+    LATEST,
     CacheError,
+    CacheFiles,
     ImageIndex,
     ImageName,
     PackedFormat,
@@ -25,29 +27,37 @@ from ocitui.cache import (
     StorageError,
     Transaction,
     TransactionKind,
+    check_packed,
+    known_format,
+    open_bounded,
+    record_stored,
+    whoami,
 )
-from ocitui.cache.actor import whoami
-from ocitui.cache.files import known_format, open_bounded
-from ocitui.cache.ledger import record_stored
-from ocitui.cache.listing import CacheFiles
-from ocitui.cache.lookup import LATEST
-from ocitui.cache.packed_file import check_packed
-from ocitui.doctor.check.index_checks import read_index
-from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.entries import Entries, JudgedEntry
-from ocitui.importing.blobs import BlobStore
-from ocitui.importing.errors import NamedOtherwiseError, SourceError
-from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult, import_image
-from ocitui.importing.packing.packing import check_choice
-from ocitui.importing.registry.auth import read_config
-from ocitui.importing.requests import ImportRequest, forget_import, recorded_import
-from ocitui.importing.sources.images import SourceKind, parse_platform
-from ocitui.importing.sources.opening import home_path, optional_path, recognise_source
-from ocitui.importing.sources.references import RegistryOptions, is_host
-from ocitui.importing.staging import remove_abandoned
+from ocitui.doctor import Entries, Judge, JudgedEntry, read_index
+from ocitui.importing import (
+    BlobStore,
+    ImportDesk,
+    ImportOutcome,
+    ImportRequest,
+    ImportResult,
+    NamedOtherwiseError,
+    RegistryOptions,
+    SourceError,
+    SourceKind,
+    check_choice,
+    forget_import,
+    home_path,
+    import_image,
+    is_host,
+    optional_path,
+    parse_platform,
+    read_config,
+    recognise_source,
+    recorded_import,
+    remove_abandoned,
+)
 from ocitui.text import human_size
-from ocitui.words.imports import outcome_text
-from ocitui.words.json_values import entry_json, transaction_json
+from ocitui.words import entry_json, outcome_text, transaction_json
 
 from .options import agree, cache_of, run_async
 from .output import InterruptedBySignalError, Settings, UsageProblemError, can_ask

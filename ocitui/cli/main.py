@@ -149,8 +149,7 @@ def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json
     if kind in ("dumb", "unknown"):
         # Rich takes any such terminal for one of 80x25, and the screen would be laid out again without end.
         raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
-    from ocitui.tui.app import run_screen
-    from ocitui.tui.session import ScreenOptions
+    from ocitui.tui import ScreenOptions, run_screen
 
     directory = directory or default_directory()
     return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))

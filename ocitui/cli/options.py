@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from ocitui.cache import PlanChangedError
-from ocitui.cache.files import PackedFormat
+from ocitui.cache import PackedFormat, PlanChangedError
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 from ocitui.text import parse_size, timestamp
 
@@ -206,8 +205,8 @@ def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str
 
 def place(settings: Settings) -> list[str]:
     """Where it is going to happen, and whether a daemon there will meet it."""
-    from ocitui.host.daemon import find_daemon
-    from ocitui.words.lines import memory_warning
+    from ocitui.host import find_daemon
+    from ocitui.words import memory_warning
 
     lines = [f"on {os.uname().nodename}, in {settings.directory.absolute()}"]
     daemon = find_daemon(settings.directory)
@@ -331,7 +330,7 @@ async def keep_index_aside(settings: Settings) -> tuple[str, ...]:
     """Copy a corrupt index aside, or keep a backup of a sound one, unless nothing may be written; gives notes on it."""
     import asyncio
 
-    from ocitui.doctor.check.history import keep_index
+    from ocitui.doctor import keep_index
 
     note = "" if settings.read_only else await asyncio.to_thread(keep_index, settings.directory)
     return (note,) if note else ()

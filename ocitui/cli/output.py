@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from ocitui.cache.errors import (
+from ocitui.cache import (
     AmbiguousDigestError,
     CacheError,
     InvalidNameError,
@@ -29,7 +29,7 @@ from ocitui.text import clean, short_digest
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
-    from ocitui.words.lines import Line
+    from ocitui.words import Line
 
 
 SCHEMA = 1
@@ -284,7 +284,7 @@ class NotAskedError(UsageProblemError):
 
 def tell_done(settings: Settings, done: Transaction, undoing: str, said: Iterable[str], told: Told) -> None:
     """Say what was done, and what ``undoing`` it would do; programs are ``told`` of it and of the transaction."""
-    from ocitui.words.json_values import transaction_json
+    from ocitui.words import transaction_json
 
     lines = [*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})"]
     lines += [f"note: {done.note}"] if done.note else []
@@ -423,7 +423,7 @@ def paragraph(text: str, first: str = "") -> list[str]:
 
 def laid_out(lines: Iterable[Line]) -> Iterator[str]:
     """Lines with their labels before them, set in beneath a title."""
-    from ocitui.words.lines import CommandLine
+    from ocitui.words import CommandLine
 
     for line in lines:
         if isinstance(line, CommandLine):

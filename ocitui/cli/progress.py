@@ -16,9 +16,8 @@ from ocitui.text import clean, counted, human_size, human_span
 from .output import Settings, cell_width, cut, is_terminal, say, shortened
 
 if TYPE_CHECKING:
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.repair.steps import RepairProgress
-    from ocitui.importing.progress import ImportProgress, ProgressCall
+    from ocitui.doctor import Progress, RepairProgress
+    from ocitui.importing import ImportProgress, ProgressCall
 
 T = TypeVar("T")
 _REDRAW_SECONDS = 0.25
@@ -85,8 +84,8 @@ def fitting(text: str, width: int) -> str:
 
 def doctor_text(now: Progress | RepairProgress, _: int) -> str:
     """How far a check is, or a repair."""
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.words.findings import check_progress, repair_progress
+    from ocitui.doctor import Progress
+    from ocitui.words import check_progress, repair_progress
 
     return check_progress(now) if isinstance(now, Progress) else shortened(repair_progress(now))
 
@@ -112,7 +111,7 @@ def progress_shown(settings: Settings) -> Iterator[ProgressCall]:
 
 def _phase_lines() -> ProgressCall:
     """A line when a step begins that takes its time, and one when a registry keeps it waiting."""
-    from ocitui.importing.progress import ImportPhase
+    from ocitui.importing import ImportPhase
 
     phase, note = ImportPhase.INSPECT, ""
 
@@ -161,7 +160,7 @@ def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) 
 
     Where it is narrow, files are left out first, then layers, the rate, and the time left.
     """
-    from ocitui.words.imports import bytes_text, files_text
+    from ocitui.words import bytes_text, files_text
 
     if now.note:
         return _waiting_text(now, width)
@@ -175,7 +174,7 @@ def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) 
 
 def _waiting_text(now: ImportProgress, width: int) -> str:
     """Why a registry is asked again, and when, which is the end of the note and is cut last."""
-    from ocitui.words.imports import bytes_text
+    from ocitui.words import bytes_text
 
     reason, _, when = now.note.rpartition("; ")
     for text in (_joined([str(now.phase), bytes_text(now), now.note]), now.note):
@@ -198,7 +197,7 @@ def _layers(now: ImportProgress) -> str:
 
 def _pace(now: ImportProgress, seconds: float, idle: float) -> tuple[str, str]:
     """The rate and the time left; else how long nothing came, or how long it has lasted where the end is not known."""
-    from ocitui.words.imports import import_pace
+    from ocitui.words import import_pace
 
     if not now.total:
         return "", human_span(seconds) if seconds >= _SHORT_SECONDS else ""

@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocitui.cache.errors import CacheError, CorruptIndexError, NoSuchEntryError
-from ocitui.cache.names import LEAST_DIGITS, NamedEntry, find_entry, spelled, stem_of
+from ocitui.cache import (
+    LEAST_DIGITS,
+    CacheError,
+    CorruptIndexError,
+    NamedEntry,
+    NoSuchEntryError,
+    find_entry,
+    spelled,
+    stem_of,
+)
 from ocitui.directory import default_directory
 from ocitui.text import short_digest
 
@@ -24,10 +32,8 @@ from .options import FORMATS, ended_by_signals, run_async
 from .output import Settings, UsageProblemError, say
 
 if TYPE_CHECKING:
-    from ocitui.cache import ImageIndex, PackerCache
-    from ocitui.cache.index import Key
-    from ocitui.doctor.check.judge import Judge
-    from ocitui.doctor.entries import Entries
+    from ocitui.cache import ImageIndex, Key, PackerCache
+    from ocitui.doctor import Entries, Judge
 
 _WHOLE = re.compile(rf"((?:sha256:)?[0-9a-f]{{64}}|(?:sha512:)?[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
 _MOST_ALIKE = 5
@@ -99,11 +105,8 @@ def need_entries(words: Sequence[str], filter_text: str | None) -> None:
 def judged_entries(settings: Settings, filter_text: str) -> tuple[Judge, Entries]:
     """The entries of the cache, and who says how they are. Raises UsageProblemError, with what was meant, for a filter
     that cannot be understood, CorruptIndexError, CacheDirectoryError."""
-    from ocitui.cache import ImageIndex
-    from ocitui.cache.listing import CacheFiles
-    from ocitui.doctor.check.index_checks import read_index
-    from ocitui.doctor.check.judge import Judge
-    from ocitui.doctor.entries import Entries
+    from ocitui.cache import CacheFiles, ImageIndex
+    from ocitui.doctor import Entries, Judge, read_index
 
     judge = Judge(settings.directory)
     with CacheFiles(settings.directory) as files:
@@ -112,7 +115,7 @@ def judged_entries(settings: Settings, filter_text: str) -> tuple[Judge, Entries
     judge.begin(reading)
     users: Mapping[str, str] = {}
     if "used:" in filter_text.lower():  # nobody pays for a look at loop devices who does not ask for it
-        from ocitui.host.loop_devices import users_by_name
+        from ocitui.host import users_by_name
 
         users = users_by_name(settings.directory)
     entries = Entries(reading.index or ImageIndex.empty(), judge, users)
@@ -171,7 +174,7 @@ async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] 
 
 def keys_of_files(directory: Path) -> list[Key]:
     """The digests and formats of which there is a packed file. Raises CacheDirectoryError."""
-    from ocitui.cache.listing import CacheFiles, Listing
+    from ocitui.cache import CacheFiles, Listing
 
     with CacheFiles(directory) as files:
         listing = Listing.read(files)
@@ -271,7 +274,7 @@ def complete_filter(directory: Path, text: str, context: click.Context) -> Colle
     head = f"{before}{blank}{word[: len(word) - len(bare)]}"
     values: Collection[str] = ()
     if bare.lower().startswith("state:"):
-        from ocitui.doctor.findings import STATE_WORDS
+        from ocitui.doctor import STATE_WORDS
 
         values = STATE_WORDS
     elif bare.lower().startswith("format:"):
@@ -283,7 +286,7 @@ def complete_filter(directory: Path, text: str, context: click.Context) -> Colle
 @completer
 def complete_acknowledged(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """The ids of the findings that were accepted."""
-    from ocitui.doctor.acknowledged import load_acknowledged
+    from ocitui.doctor import load_acknowledged
 
     return load_acknowledged(directory)
 
@@ -291,7 +294,7 @@ def complete_acknowledged(directory: Path, word: str, context: click.Context) ->
 @completer
 def complete_finding(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """The ids of the findings that were told last."""
-    from ocitui.doctor.acknowledged import told_last
+    from ocitui.doctor import told_last
 
     return told_last(directory)
 
@@ -299,7 +302,7 @@ def complete_finding(directory: Path, word: str, context: click.Context) -> Coll
 @completer
 def complete_concern(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """What a repair may be about: the codes and ids of findings, names and digests."""
-    from ocitui.doctor.catalogue import CATALOGUE
+    from ocitui.doctor import CATALOGUE
 
     told = _told(directory)
     found = [
@@ -308,7 +311,7 @@ def complete_concern(directory: Path, word: str, context: click.Context) -> Coll
         *(_digests(directory, word, told) if word else ()),
     ]
     with suppress(OSError, CacheError):
-        from ocitui.doctor.acknowledged import told_last
+        from ocitui.doctor import told_last
 
         found += told_last(directory)
     return found
@@ -317,7 +320,7 @@ def complete_concern(directory: Path, word: str, context: click.Context) -> Coll
 @completer
 def complete_transaction(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """Those that can be undone, newest first."""
-    from ocitui.cache.own_folder import open_journal
+    from ocitui.cache import open_journal
 
     with open_journal(directory) as journal:
         return [record.id for record in (journal.names() if journal else ()) if record.state == "done"]
@@ -326,7 +329,7 @@ def complete_transaction(directory: Path, word: str, context: click.Context) -> 
 @completer
 def complete_trashed(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """The ids by which files came into the trash, and the files, for whoever begins one."""
-    from ocitui.cache.own_folder import open_own_folder
+    from ocitui.cache import open_own_folder
 
     with open_own_folder(directory, "trash") as trash:
         pairs = [name.split("~") for name in sorted(trash.names(), reverse=True) if name.count("~") == 1]
@@ -336,7 +339,7 @@ def complete_trashed(directory: Path, word: str, context: click.Context) -> Coll
 @completer
 def complete_import(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """The imports that were begun and not ended."""
-    from ocitui.cache.own_folder import open_own_folder
+    from ocitui.cache import open_own_folder
 
     with open_own_folder(directory, "imports") as imports:
         return sorted(name.removesuffix(".json") for name in imports.names() if name.endswith(".json"))
@@ -354,7 +357,7 @@ def _directory(context: click.Context) -> Path:
 
 def _told(directory: Path) -> list[tuple[str, str]]:
     """The digests that the index tells, in order, each with the name that follows it; empty where none does."""
-    from ocitui.cache.files import INDEX_NAME, read_bounded
+    from ocitui.cache import INDEX_NAME, read_bounded
 
     told: list[tuple[str, str]] = []
     with suppress(OSError):

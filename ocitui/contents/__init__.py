@@ -1,1 +1,29 @@
 """What is inside packed files: their trees, read here or by the tools that make them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocitui.front import front
+
+if TYPE_CHECKING:
+    from .tools import NotCheckedError as NotCheckedError
+    from .tools import Said as Said
+    from .tools import Tool as Tool
+    from .tools import ToolOptions as ToolOptions
+    from .tools import be_idle as be_idle
+    from .tools import hash_past_cache as hash_past_cache
+    from .trees import Tree as Tree
+    from .trees import erofs_tree as erofs_tree
+    from .trees import has_program as has_program
+    from .trees import lacking as lacking
+    from .trees import squashfs_tree as squashfs_tree
+    from .trees import tar_tree as tar_tree
+
+__getattr__, __dir__, __all__ = front(
+    __name__,
+    {
+        "tools": "NotCheckedError Said Tool ToolOptions be_idle hash_past_cache",
+        "trees": "Tree erofs_tree has_program lacking squashfs_tree tar_tree",
+    },
+)

@@ -21,8 +21,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ocitui.cache.files import open_bounded
-from ocitui.cache.ledger import HASH_CHUNK, hash_file
+from ocitui.cache import HASH_CHUNK, hash_file, open_bounded
 from ocitui.threads import Stop
 
 _KEPT_OUTPUT = 1 << 16

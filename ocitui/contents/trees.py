@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
-from ocitui.cache.packed_file import EROFS_READ_FEATURES
+from ocitui.cache import EROFS_READ_FEATURES
 from ocitui.contents.tools import NotCheckedError, Said, Tool
 from ocitui.threads import Stop
 

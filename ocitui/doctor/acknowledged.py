@@ -15,11 +15,18 @@ from time import time
 
 import msgspec
 
-from ocitui.cache import CacheError, ConflictError, StorageError
-from ocitui.cache.actor import whoami
-from ocitui.cache.disk import Disk, shared_mode, storage_errors
-from ocitui.cache.files import OWN_NAME
-from ocitui.cache.own_folder import open_own_folder, taking_turns
+from ocitui.cache import (
+    OWN_NAME,
+    CacheError,
+    ConflictError,
+    Disk,
+    StorageError,
+    open_own_folder,
+    shared_mode,
+    storage_errors,
+    taking_turns,
+    whoami,
+)
 
 from .findings import Finding
 

@@ -19,17 +19,27 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ocitui.cache import ImageIndex, IndexOutcome, PackedFormat, Transaction, Verdict
-from ocitui.cache.backups import Backup, list_backups
-from ocitui.cache.errors import CacheDirectoryError, CacheError
-from ocitui.cache.files import read_kernel_file
-from ocitui.cache.index import index_signature, read_patiently
-from ocitui.cache.listing import CacheFiles, Listing
-from ocitui.cache.lookup import LATEST
-from ocitui.cache.undoing import all_changes, taken_back
+from ocitui.cache import (
+    LATEST,
+    Backup,
+    CacheDirectoryError,
+    CacheError,
+    CacheFiles,
+    ImageIndex,
+    IndexOutcome,
+    Listing,
+    PackedFormat,
+    Transaction,
+    Verdict,
+    all_changes,
+    index_signature,
+    list_backups,
+    read_kernel_file,
+    read_patiently,
+    taken_back,
+)
 from ocitui.directory import DEFAULT_DIRECTORY
-from ocitui.host.daemon import DaemonState, find_daemon
-from ocitui.host.loop_devices import users_by_name
+from ocitui.host import DaemonState, find_daemon, users_by_name
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index

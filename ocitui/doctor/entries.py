@@ -20,8 +20,16 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
-from ocitui.cache import Entry, EntryKey, ImageIndex
-from ocitui.cache.listing import FIRST_PACKED, PLACE_OF_SUFFIX, ROW_WIDTH, Listing, name_without_tag
+from ocitui.cache import (
+    FIRST_PACKED,
+    PLACE_OF_SUFFIX,
+    ROW_WIDTH,
+    Entry,
+    EntryKey,
+    ImageIndex,
+    Listing,
+    name_without_tag,
+)
 from ocitui.text import parse_size
 
 from .findings import EntryState

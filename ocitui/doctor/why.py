@@ -15,13 +15,31 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import Descriptor, FileKind, ImageIndex, IndexOutcome, PackerCache, StorageError, Verdict
-from ocitui.cache.files import PackedFormat, file_names, usable_digest
-from ocitui.cache.index import IndexFile, read_patiently
-from ocitui.cache.ledger import Ledger
-from ocitui.cache.listing import part_of
-from ocitui.cache.lookup import LATEST, Explanation, Reason, explain_recall, explain_resolve
-from ocitui.cache.names import ImageName, NamedEntry, find_entry, stem_of
+from ocitui.cache import (
+    LATEST,
+    Descriptor,
+    Explanation,
+    FileKind,
+    ImageIndex,
+    ImageName,
+    IndexFile,
+    IndexOutcome,
+    Ledger,
+    NamedEntry,
+    PackedFormat,
+    PackerCache,
+    Reason,
+    StorageError,
+    Verdict,
+    explain_recall,
+    explain_resolve,
+    file_names,
+    find_entry,
+    part_of,
+    read_patiently,
+    stem_of,
+    usable_digest,
+)
 from ocitui.text import timestamp
 
 from .catalogue import DOCUMENT_FAULTS, MISSES

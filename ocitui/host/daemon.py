@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache.files import read_kernel_file
+from ocitui.cache import read_kernel_file
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME = "daemon.socket"

@@ -21,8 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import Descriptor, StorageError
-from ocitui.cache.files import READ_FLAGS, read_kernel_file
+from ocitui.cache import READ_FLAGS, Descriptor, StorageError, read_kernel_file
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05

@@ -1,1 +1,92 @@
 """Bringing images into a cache: from registries, layouts, archives, and packed files with their documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocitui.front import front
+
+if TYPE_CHECKING:
+    from .blobs import BlobStore as BlobStore
+    from .errors import NamedOtherwiseError as NamedOtherwiseError
+    from .errors import NoSuchImageError as NoSuchImageError
+    from .errors import SourceError as SourceError
+    from .errors import UnreadableSourceError as UnreadableSourceError
+    from .errors import UnsupportedSourceError as UnsupportedSourceError
+    from .image_import import ImportDesk as ImportDesk
+    from .image_import import ImportOutcome as ImportOutcome
+    from .image_import import ImportResult as ImportResult
+    from .image_import import clear_blobs as clear_blobs
+    from .image_import import fetch_and_pack as fetch_and_pack
+    from .image_import import import_image as import_image
+    from .inspect import Inspection as Inspection
+    from .inspect import Standing as Standing
+    from .inspect import chosen_source as chosen_source
+    from .inspect import inspect_source as inspect_source
+    from .inspect import missing_packers as missing_packers
+    from .inspect import pinned_request as pinned_request
+    from .inspect import standing_of as standing_of
+    from .jobs import ImportJob as ImportJob
+    from .jobs import ImportQueue as ImportQueue
+    from .jobs import JobState as JobState
+    from .packing.packing import PackOptions as PackOptions
+    from .packing.packing import check_choice as check_choice
+    from .progress import ImportPhase as ImportPhase
+    from .progress import ImportProgress as ImportProgress
+    from .progress import LayerProgress as LayerProgress
+    from .progress import ProgressCall as ProgressCall
+    from .registry.auth import read_config as read_config
+    from .requests import ImportRequest as ImportRequest
+    from .requests import UnfinishedImport as UnfinishedImport
+    from .requests import forget_import as forget_import
+    from .requests import recorded_import as recorded_import
+    from .requests import unfinished_imports as unfinished_imports
+    from .sources.images import ListedImage as ListedImage
+    from .sources.images import Source as Source
+    from .sources.images import SourceImage as SourceImage
+    from .sources.images import SourceKind as SourceKind
+    from .sources.images import describe as describe
+    from .sources.images import describe_image as describe_image
+    from .sources.images import manifest_type as manifest_type
+    from .sources.images import parse_platform as parse_platform
+    from .sources.opening import PackedFiles as PackedFiles
+    from .sources.opening import SourceOptions as SourceOptions
+    from .sources.opening import expanded_source as expanded_source
+    from .sources.opening import find_packed_files as find_packed_files
+    from .sources.opening import home_path as home_path
+    from .sources.opening import open_source as open_source
+    from .sources.opening import optional_path as optional_path
+    from .sources.opening import recognise_source as recognise_source
+    from .sources.packed import PackedSource as PackedSource
+    from .sources.references import Reference as Reference
+    from .sources.references import RegistryOptions as RegistryOptions
+    from .sources.references import is_digest as is_digest
+    from .sources.references import is_host as is_host
+    from .staging import check_room as check_room
+    from .staging import remove_abandoned as remove_abandoned
+    from .staging import staging_folder as staging_folder
+
+__getattr__, __dir__, __all__ = front(
+    __name__,
+    {
+        "blobs": "BlobStore",
+        "errors": "NamedOtherwiseError NoSuchImageError SourceError UnreadableSourceError UnsupportedSourceError",
+        "image_import": "ImportDesk ImportOutcome ImportResult clear_blobs fetch_and_pack import_image",
+        "inspect": "Inspection Standing chosen_source inspect_source missing_packers pinned_request standing_of",
+        "jobs": "ImportJob ImportQueue JobState",
+        "packing.packing": "PackOptions check_choice",
+        "progress": "ImportPhase ImportProgress LayerProgress ProgressCall",
+        "registry.auth": "read_config",
+        "requests": "ImportRequest UnfinishedImport forget_import recorded_import unfinished_imports",
+        "sources.images": (
+            "ListedImage Source SourceImage SourceKind describe describe_image manifest_type parse_platform"
+        ),
+        "sources.opening": (
+            "PackedFiles SourceOptions expanded_source find_packed_files home_path open_source optional_path "
+            "recognise_source"
+        ),
+        "sources.packed": "PackedSource",
+        "sources.references": "Reference RegistryOptions is_digest is_host",
+        "staging": "check_room remove_abandoned staging_folder",
+    },
+)

@@ -17,11 +17,17 @@ from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ocitui.cache import CacheError, StorageError
-from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import OWN_NAME, open_bounded
-from ocitui.cache.ledger import hash_file
-from ocitui.cache.own_folder import open_own_folder
+from ocitui.cache import (
+    OWN_NAME,
+    CacheError,
+    Disk,
+    Folder,
+    StorageError,
+    hash_file,
+    open_bounded,
+    open_own_folder,
+    storage_errors,
+)
 from ocitui.threads import Stop, in_thread, settled
 
 from .errors import UnsoundSourceError

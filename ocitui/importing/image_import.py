@@ -23,10 +23,11 @@ from ocitui.cache import (
     ReadOnlyError,
     StorageError,
     TransactionKind,
+    check_packed,
+    open_bounded,
+    packed_name,
+    storage_errors,
 )
-from ocitui.cache.disk import storage_errors
-from ocitui.cache.files import open_bounded, packed_name
-from ocitui.cache.packed_file import check_packed
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
 from .blobs import BlobProgress, BlobStore

@@ -19,10 +19,17 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import ConflictError, ImageName, PackedFormat
-from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import check_directory, read_to_end
-from ocitui.cache.own_folder import open_own_folder
+from ocitui.cache import (
+    ConflictError,
+    Disk,
+    Folder,
+    ImageName,
+    PackedFormat,
+    check_directory,
+    open_own_folder,
+    read_to_end,
+    storage_errors,
+)
 
 from .errors import SourceError
 from .layers.layers import LayerLimits

@@ -15,9 +15,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ocitui.cache.disk import Disk, Folder, storage_errors
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, check_directory
-from ocitui.cache.own_folder import open_own_folder, wait_for_turn
+from ocitui.cache import (
+    INDEX_NAME,
+    OWN_NAME,
+    Disk,
+    Folder,
+    check_directory,
+    open_own_folder,
+    storage_errors,
+    wait_for_turn,
+)
 from ocitui.text import human_size
 
 from .errors import NoRoomError

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocitui.cache import CacheDirectoryError
-from ocitui.cache.files import identity_of
+from ocitui.cache import CacheDirectoryError, identity_of
 
 if TYPE_CHECKING:
-    from ocitui.doctor.check.judge import Judge
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.findings import Finding
+    from ocitui.doctor import Finding, Judge, Progress
 
 
 P_SHOWS_IT = ": p shows it"
@@ -53,8 +50,7 @@ class DeepCheck:
         read. ``look_over`` is awaited where that is to be shown, ``tell`` is called when it is further than before.
         Cancelled, it ends once its threads have.
         """
-        from ocitui.doctor.check.examine import ExamineOptions, examine
-        from ocitui.doctor.findings import Depth, tally
+        from ocitui.doctor import Depth, ExamineOptions, examine, tally
 
         context, waiting = copy_context(), set[asyncio.Future[None]]()
 

@@ -15,22 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
-from ocitui.host.daemon import DaemonState
+from ocitui.host import DaemonState
 from ocitui.threads import giving_way
 
 from .deep_check import P_SHOWS_IT, DeepCheck
 from .live_host import LiveHost
 
 if TYPE_CHECKING:
-    from ocitui.cache import Difference, Entry, IndexWatch, PackerCache
-    from ocitui.cache.index import Key
-    from ocitui.cache.listing import CacheFiles, Listing
-    from ocitui.doctor.assessment import Assessment
-    from ocitui.doctor.check.index_checks import IndexReading
-    from ocitui.doctor.check.judge import Judge
-    from ocitui.doctor.entries import Entries, Moves
-    from ocitui.doctor.findings import EntryState, Finding
-    from ocitui.doctor.report import Coverage, Report
+    from ocitui.cache import CacheFiles, Difference, Entry, IndexWatch, Key, Listing, PackerCache
+    from ocitui.doctor import Assessment, Coverage, Entries, EntryState, Finding, IndexReading, Judge, Moves, Report
 
 Findings = tuple["Finding", ...]
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
@@ -146,7 +139,7 @@ class LiveCache:
     @property
     def coverage(self) -> Coverage:
         """How deep the states of the entries rest."""
-        from ocitui.doctor.report import Coverage, Reach
+        from ocitui.doctor import Coverage, Reach
 
         states = self._published.states if self._published is not None else []
         depths, unchecked = Counter(state.depth for state in states), self.judge.unchecked if self.judge else ()
@@ -165,7 +158,7 @@ class LiveCache:
             found = judge.findings()
         if not (more := deep.passing_in(self._directory)):
             return found
-        from ocitui.doctor.findings import in_order
+        from ocitui.doctor import in_order
 
         known = {one.fingerprint for one in found}
         return in_order([*found, *(one for one in more if one.fingerprint not in known)])
@@ -202,8 +195,7 @@ class LiveCache:
         return await asyncio.to_thread(self._report)
 
     def _report(self) -> Report:
-        from ocitui.doctor.findings import Depth
-        from ocitui.doctor.report import Report
+        from ocitui.doctor import Depth, Report
 
         judge = self.judge
         if judge is None:
@@ -268,10 +260,8 @@ class LiveCache:
 
     def _lay_out(self, difference: Difference) -> tuple[Entries, _Published, LiveChange] | None:
         """The entries of the index, None where they are what they were; those of one that does not read stay."""
-        from ocitui.cache import ImageIndex
-        from ocitui.cache.listing import Listing
-        from ocitui.doctor.entries import Entries
-        from ocitui.doctor.findings import NOT_LOOKED
+        from ocitui.cache import ImageIndex, Listing
+        from ocitui.doctor import NOT_LOOKED, Entries
 
         self.read_only = self._why_read_only()
         before, published = self.entries, self._published
@@ -305,8 +295,8 @@ class LiveCache:
 
     def _take(self, difference: Difference) -> bool:
         """Gives whether anything could be taken: a directory that is gone leaves all as it was."""
-        from ocitui.cache.listing import CacheFiles
-        from ocitui.doctor.check.judge import Judge
+        from ocitui.cache import CacheFiles
+        from ocitui.doctor import Judge
 
         judge, names = self.judge or Judge(self._directory), self._names
         if self.judge is None:
@@ -330,7 +320,7 @@ class LiveCache:
 
     def _reading(self, files: CacheFiles, judge: Judge, difference: Difference) -> IndexReading | None:
         """The index as the judge takes it; None where another difference is about to tell of another one."""
-        from ocitui.doctor.check.index_checks import IndexReading, read_index, same_index
+        from ocitui.doctor import IndexReading, read_index, same_index
 
         seen = difference.file if difference.health.sound else difference.broken
         if seen is not None:
@@ -469,7 +459,7 @@ class LiveCache:
         return found, self._assess()
 
     def _assess(self) -> Assessment | None:
-        from ocitui.doctor.assessment import assess, gather
+        from ocitui.doctor import assess, gather
 
         try:
             return assess(gather(self._directory, judge=self.judge, daemon=self.host.daemon))
@@ -495,7 +485,7 @@ class LiveCache:
 
     async def follow_memory(self) -> None:
         """Read the ledger and the acknowledgements when they change, whoever wrote them. Has no end."""
-        from ocitui.cache.watch import to_the_second
+        from ocitui.cache import to_the_second
 
         while True:
             # Of a directory that is gone, what was remembered holds.
@@ -561,7 +551,7 @@ class LiveCache:
             self._news.set()
         if condition is Condition.MISSING:
             return
-        from ocitui.doctor.check.history import keep_index
+        from ocitui.doctor import keep_index
 
         if said := await asyncio.to_thread(keep_index, self._directory):
             # The copy's name is as long as the line.
@@ -578,7 +568,7 @@ class LiveCache:
 
     async def follow_host(self) -> None:
         """Notice when the daemon comes or goes, who holds packed files, and what room there is. Has no end."""
-        from ocitui.cache.watch import to_the_second
+        from ocitui.cache import to_the_second
 
         while True:
             now = time.monotonic()

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ocitui.cache.files import identity_of
-from ocitui.host.daemon import DaemonState, daemon_socket, is_daemon
+from ocitui.cache import identity_of
+from ocitui.host import DaemonState, daemon_socket, is_daemon
 from ocitui.text import human_size
 
 _WALK_SECONDS = 30.0  # between two looks through all processes
@@ -45,7 +45,7 @@ class LiveHost:
 
     def users_changed(self) -> bool:
         """Look which loop devices hold packed files."""
-        from ocitui.host.loop_devices import users_by_name
+        from ocitui.host import users_by_name
 
         before, self.users = self.users, users_by_name(self._directory)
         return self.users != before
@@ -62,7 +62,7 @@ class LiveHost:
         return self.disk is None, human_size(free), round(100 * free / (total or 1)), human_size(self.trash)
 
     def _look_at_room(self) -> None:
-        from ocitui.cache.workspace import TRASH_NAME, size_in_own_folder, trash_identity
+        from ocitui.cache import TRASH_NAME, size_in_own_folder, trash_identity
 
         try:
             found = os.statvfs(self._directory)

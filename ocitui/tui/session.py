@@ -22,10 +22,9 @@ from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import CacheError, Condition
-from ocitui.cache.files import OWN_NAME
-from ocitui.host.daemon import DaemonState, find_daemon
-from ocitui.words.lines import Line
+from ocitui.cache import OWN_NAME, CacheError, Condition
+from ocitui.host import DaemonState, find_daemon
+from ocitui.words import Line
 
 from .actions import BY_NAME
 from .background import give_memory_back
@@ -35,10 +34,8 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
-    from ocitui.doctor.entries import JudgedEntry
-    from ocitui.importing.jobs import ImportJob, ImportQueue
-    from ocitui.importing.progress import LayerProgress
-    from ocitui.importing.requests import ImportRequest, UnfinishedImport
+    from ocitui.doctor import JudgedEntry
+    from ocitui.importing import ImportJob, ImportQueue, ImportRequest, LayerProgress, UnfinishedImport
 
 R = TypeVar("R")
 _SMALLEST = (40, 10)
@@ -156,7 +153,7 @@ class Session:
         """
         if not leaves_of_imports(self.directory):
             return 0
-        from ocitui.importing.staging import remove_abandoned
+        from ocitui.importing import remove_abandoned
 
         remove_abandoned(self.directory)
         self.imports.read_interrupted()
@@ -292,7 +289,7 @@ class Imports:
     """
 
     def __init__(self, cache: PackerCache, tell: Callable[[], object]) -> None:
-        from ocitui.importing.jobs import ImportQueue
+        from ocitui.importing import ImportQueue
 
         self._tell = tell
         self._told = False
@@ -330,7 +327,7 @@ class Imports:
 
     def read_interrupted(self) -> None:
         """Look for interrupted imports; not on the event loop. Raises StorageError."""
-        from ocitui.importing.requests import unfinished_imports
+        from ocitui.importing import unfinished_imports
 
         # One that waits for its thread's first step does not hold its record yet.
         taken = {job.resumes for job in self.queue.active}
@@ -338,7 +335,7 @@ class Imports:
 
     def forget(self, unfinished: UnfinishedImport) -> None:
         """Remove its record; not on the event loop. Raises StorageError, ReadOnlyError."""
-        from ocitui.importing.requests import forget_import
+        from ocitui.importing import forget_import
 
         forget_import(self._cache.directory, unfinished.id)
         self.read_interrupted()
@@ -348,7 +345,7 @@ class Imports:
         if job.progress.layers:
             self._layers[job.id] = job.progress.layers
         if job.result is not None and job.result.outcome == "stored":
-            from ocitui.cache.ledger import record_stored
+            from ocitui.cache import record_stored
 
             # It takes as long as reading the file; what is killed in it is made up for by the first deep check.
             stored = (self._cache.directory, job.result.image.path)

@@ -11,7 +11,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ocitui.cache.files import read_bounded
+from ocitui.cache import read_bounded
 
 from .terminal import HOST_COLOURS, THEMES
 from .widgets.entry_columns import BY_NAME
@@ -74,7 +74,7 @@ def read_settings(path: Path) -> tuple[ScreenSettings, str]:
 
 def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:
     """Write them. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
-    from ocitui.cache.disk import refuse_inside, storage_errors, write_outside
+    from ocitui.cache import refuse_inside, storage_errors, write_outside
 
     refuse_inside(directory, path)
     with storage_errors(f"write {path}"):

@@ -15,20 +15,21 @@ from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
     ANNOTATION_PACKED_FORMAT,
     ANNOTATION_REFERENCE,
+    BlobDescriptor,
+    ContainerConfig,
     Document,
     DocumentError,
     FileKind,
+    HistoryItem,
     ImageConfiguration,
     ImageManifest,
     StorageError,
     Transaction,
     TransactionState,
+    read_regular,
 )
-from ocitui.cache.documents import BlobDescriptor, ContainerConfig, HistoryItem
-from ocitui.cache.files import read_regular
-from ocitui.doctor.entries import JudgedEntry
-from ocitui.doctor.findings import Depth, EntryState, Finding, in_order
-from ocitui.host.loop_devices import users_of
+from ocitui.doctor import Depth, EntryState, Finding, JudgedEntry, in_order
+from ocitui.host import users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
 
 from .widgets.entry_columns import GOOD, SEVERITIES, UNKNOWN

@@ -7,15 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ocitui.cache.records import some_of
+from ocitui.cache import some_of
 from ocitui.text import counted, human_size, short_digests
 
 from .lines import Line
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, Descriptor, Discard, EmptiedTrash, Transaction, TrashedFile
-    from ocitui.cache.records import Moved, Placed, Swap
-    from ocitui.doctor.repair.point import PointPlan
+    from ocitui.cache import (
+        DeletePlan,
+        Descriptor,
+        Discard,
+        EmptiedTrash,
+        Moved,
+        Placed,
+        Swap,
+        Transaction,
+        TrashedFile,
+    )
+    from ocitui.doctor import PointPlan
 
 T = TypeVar("T")
 

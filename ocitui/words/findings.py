@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ocitui.doctor.findings import Finding, Severity, clean_text, entry_text, seen_text, tally
+from ocitui.doctor import Finding, Severity, clean_text, entry_text, seen_text, tally
 from ocitui.text import counted, human_size, human_span
 
 from .lines import Kind, Line, heading
 
 if TYPE_CHECKING:
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.repair.steps import RepairProgress
-    from ocitui.doctor.report import Coverage, Report
+    from ocitui.doctor import Coverage, Progress, RepairProgress, Report
 
 SHORT_ID = 8
 """How many digits of a fingerprint are shown; as many are enough to name it."""

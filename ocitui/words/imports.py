@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ocitui.cache import PackedImage
-from ocitui.importing.errors import NamedOtherwiseError
-from ocitui.importing.image_import import ImportOutcome
-from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.importing.progress import ImportPhase, ImportProgress
-from ocitui.importing.requests import ImportRequest, UnfinishedImport
+from ocitui.importing import (
+    ImportJob,
+    ImportOutcome,
+    ImportPhase,
+    ImportProgress,
+    ImportRequest,
+    JobState,
+    NamedOtherwiseError,
+    UnfinishedImport,
+)
 from ocitui.text import counted, human_size, human_span, short_digests, timestamp
 
 from .lines import Line, Ways, said

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, Verdict
-    from ocitui.doctor.assessment import Assessment
-    from ocitui.doctor.entries import JudgedEntry
-    from ocitui.doctor.findings import Finding
-    from ocitui.doctor.repair.plan import RepairPlan
-    from ocitui.doctor.repair.steps import Left, RepairStep
-    from ocitui.doctor.report import Report
-    from ocitui.doctor.salvage.sources import JoinedEntry
+    from ocitui.doctor import Assessment, Finding, JoinedEntry, JudgedEntry, Left, RepairPlan, RepairStep, Report
 
 
 def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
@@ -44,7 +38,7 @@ def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[
 
 def summary_json(report: Report) -> dict[str, Any]:
     """A report without its findings; the counts leave out those that are acknowledged."""
-    from ocitui.doctor.findings import Severity
+    from ocitui.doctor import Severity
 
     return {
         "depth": report.depth.value,
@@ -63,7 +57,7 @@ def summary_json(report: Report) -> dict[str, Any]:
 
 def counts_json(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:
     """How many there are of each severity and of each code."""
-    from ocitui.doctor.findings import Severity
+    from ocitui.doctor import Severity
 
     found = list(findings)
     severities = Counter(finding.severity for finding in found)

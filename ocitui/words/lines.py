@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ocitui.doctor.findings import Way
+from ocitui.doctor import Way
 from ocitui.text import short_digests
 
 _MARKS = re.compile(r"[\\`*<\[]")

@@ -6,12 +6,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 
-from ocitui.cache.files import INDEX_NAME
-from ocitui.doctor.assessment import Assessment, Case
-from ocitui.doctor.findings import Finding, Way, entry_text
-from ocitui.doctor.repair.plan import RepairPlan
-from ocitui.doctor.repair.steps import Left, RepairStep
-from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, sources_shown
+from ocitui.cache import INDEX_NAME
+from ocitui.doctor import (
+    Assessment,
+    Case,
+    Finding,
+    IndexSource,
+    JoinedEntries,
+    JoinedEntry,
+    Left,
+    RepairPlan,
+    RepairStep,
+    Way,
+    entry_text,
+    sources_shown,
+)
 from ocitui.text import counted, human_size, short_digest
 
 from .findings import SHORT_ID, text_of

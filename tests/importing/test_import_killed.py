@@ -39,7 +39,7 @@ from pathlib import Path
 from ocitui.cache import NoSuchTransactionError, PackerCache
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.requests import ImportRequest
-from ocitui.importing.requests import recorded
+from ocitui.importing.requests import recorded_import
 
 directory, source, name, wait_in = sys.argv[1:]
 told = None
@@ -56,7 +56,7 @@ def hear(now):
 async def main():
     cache = await PackerCache.open(directory)
     request = ImportRequest(source=source, name=name, platform="linux/amd64", plain_http=True)
-    with recorded(cache.directory, request):
+    with recorded_import(cache.directory, request):
         await import_image(ImportDesk.of(cache), request, hear)
     print("done", flush=True)
 

@@ -12,7 +12,7 @@ import click
 
 from ocitui.cache import StorageError
 from ocitui.text import counted, human_size, human_span
-from ocitui.words.json_values import finding_json, summary_json
+from ocitui.words import finding_json, summary_json
 
 from ..options import (
     DEPTHS,
@@ -49,9 +49,8 @@ from ..selectors import (
 )
 
 if TYPE_CHECKING:
-    from ocitui.cache.index import Key
-    from ocitui.doctor.findings import Finding
-    from ocitui.doctor.report import Report
+    from ocitui.cache import Key
+    from ocitui.doctor import Finding, Report
 
 SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
 MOST_JOBS = 64
@@ -146,10 +145,8 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
 
 
 def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
-    from ocitui.cache.disk import refuse_inside, write_outside
-    from ocitui.doctor.acknowledged import remember_told
-    from ocitui.doctor.findings import Severity
-    from ocitui.doctor.report import prometheus
+    from ocitui.cache import refuse_inside, write_outside
+    from ocitui.doctor import Severity, prometheus, remember_told
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
@@ -205,10 +202,7 @@ def _examine(
     """The report, and notes on what was kept of the index; findings are told as they are made."""
     import asyncio
 
-    from ocitui.doctor.check.examine import ExamineOptions, examining
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.findings import Depth
-    from ocitui.doctor.report import Report
+    from ocitui.doctor import Depth, ExamineOptions, Progress, Report, examining
 
     options = ExamineOptions(
         Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
@@ -241,7 +235,7 @@ def _take_back(settings: Settings, asked: AskedCheck) -> frozenset[str]:
 
     Raises NoSuchFindingError, ReadOnlyError, StorageError.
     """
-    from ocitui.doctor.acknowledged import load_acknowledged, withdraw
+    from ocitui.doctor import load_acknowledged, withdraw
 
     if asked.acknowledge or asked.forget or asked.forget_all:
         refuse_read_only(settings, "acknowledge findings")
@@ -262,7 +256,7 @@ def _acknowledge(settings: Settings, asked: AskedCheck, report: Report, known: f
 
     Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
     """
-    from ocitui.doctor.acknowledged import acknowledge
+    from ocitui.doctor import acknowledge
 
     wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in asked.acknowledge}
     if wanted:
@@ -284,8 +278,8 @@ _HOST_CODES = ("cache-read-only", "disk-full")
 
 def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]:
     """Findings that are in order, those of one kind together; unless they are wanted ``whole``, long lists are cut."""
-    from ocitui.doctor.findings import by_fault, entry_text, seen_text
-    from ocitui.words.findings import SHORT_ID, findings_title, shared_lines
+    from ocitui.doctor import by_fault, entry_text, seen_text
+    from ocitui.words import SHORT_ID, findings_title, shared_lines
 
     for same in by_fault(findings):
         yield findings_title(same)
@@ -303,7 +297,7 @@ def _finding_lines(findings: Sequence[Finding], *, whole: bool) -> Iterator[str]
 
 def _about(report: Report, kept: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is told of the index, of how far it looked and of the host, each with its label."""
-    from ocitui.doctor.assessment import advice
+    from ocitui.doctor import advice
 
     verdict, coverage = report.verdict, report.coverage
     yield "index.json", f"{verdict.outcome}: {verdict.consequence}"
@@ -328,7 +322,7 @@ def _repair(report: Report) -> str:
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
     """What was found, and how much of it is not shown."""
-    from ocitui.doctor.findings import clean_text, tally
+    from ocitui.doctor import clean_text, tally
 
     problems = report.shown()
     seen = set(shown)

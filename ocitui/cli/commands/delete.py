@@ -12,8 +12,7 @@ from ..output import ExitCode, Settings, tell_done
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, PackerCache
-    from ocitui.cache.index import Key
+    from ocitui.cache import DeletePlan, Key, PackerCache
 
 
 @click.command("delete")
@@ -32,7 +31,7 @@ def delete_command(
 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
-    from ocitui.host.loop_devices import users_of_any
+    from ocitui.host import users_of_any
 
     cache = writing_cache(settings, "delete entries")
     need_entries(words, filter_text)
@@ -78,7 +77,7 @@ def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
 
 
 def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> Iterator[str]:
-    from ocitui.words.changes import delete_sections, delete_title
+    from ocitui.words import delete_sections, delete_title
 
     yield delete_title(plan)
     yield from (f"in use: {device} holds the packed file of one of them" for device in used_by)

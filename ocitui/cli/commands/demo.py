@@ -32,8 +32,7 @@ def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> int:
     try:
         make_demo_cache(directory)
         if shown:
-            from ocitui.tui.app import run_screen
-            from ocitui.tui.session import ScreenOptions
+            from ocitui.tui import ScreenOptions, run_screen
 
             status = run_screen(ScreenOptions(directory=directory, theme=theme, mouse=not no_mouse))
     finally:

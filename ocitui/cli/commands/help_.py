@@ -52,6 +52,6 @@ def _topics() -> Iterator[str]:
 def _text(topic: str) -> str:
     if topic != "keys":
         return topic_text(topic)
-    from ocitui.tui.actions import keys_text
+    from ocitui.tui import keys_text
 
     return keys_text()

@@ -35,7 +35,7 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
     Exits with 0 where the cache has the image then. ctrl+c leaves the cache as it was; what was downloaded is kept, see
     ocitui imports.
     """
-    from ocitui.importing.requests import unfinished_imports
+    from ocitui.importing import unfinished_imports
 
     from ..import_run import carry_out, import_request, imported_json, imported_lines
 

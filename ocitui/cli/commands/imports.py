@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CacheError
-from ocitui.cache.files import check_directory
+from ocitui.cache import CacheError, check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..options import agree, writing, writing_cache, yes_option
@@ -30,7 +29,7 @@ from ..output import (
 from ..selectors import complete_import
 
 if TYPE_CHECKING:
-    from ocitui.importing.requests import UnfinishedImport
+    from ocitui.importing import UnfinishedImport
 
 
 @click.command("imports")
@@ -72,8 +71,7 @@ _COLUMNS = (
 
 def list_interrupted(settings: Settings) -> ExitCode:
     """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
-    from ocitui.importing.blobs import BlobStore
-    from ocitui.importing.requests import unfinished_imports
+    from ocitui.importing import BlobStore, unfinished_imports
 
     check_directory(settings.directory)
     found, kept = unfinished_imports(settings.directory), BlobStore(settings.directory).size()
@@ -119,8 +117,7 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
 def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
     """Forget interrupted imports; what was downloaded for them stays. A record of a later ocitui stays too, and gives
     the status. Raises NoSuchImportError, StorageError."""
-    from ocitui.importing.errors import SourceError
-    from ocitui.importing.requests import forget_import
+    from ocitui.importing import SourceError, forget_import
 
     writing_cache(settings, "forget an import")
     status, chosen, forgotten = ExitCode.CLEAN, _chosen(settings, import_ids), []
@@ -141,9 +138,7 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
 
     Raises NotAskedError, CancelledError, StorageError.
     """
-    from ocitui.importing.blobs import BlobStore
-    from ocitui.importing.requests import unfinished_imports
-    from ocitui.importing.staging import remove_abandoned
+    from ocitui.importing import BlobStore, remove_abandoned, unfinished_imports
 
     writing_cache(settings, "remove what was downloaded")
     blobs = BlobStore(settings.directory)
@@ -163,7 +158,7 @@ def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
 
 def _chosen(settings: Settings, import_ids: Sequence[str]) -> list[UnfinishedImport]:
     """The interrupted imports that these ids begin, all where there are none. Raises NoSuchImportError."""
-    from ocitui.importing.requests import unfinished_imports
+    from ocitui.importing import unfinished_imports
 
     check_directory(settings.directory)
     found = unfinished_imports(settings.directory)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CacheError
-from ocitui.cache.files import known_format
+from ocitui.cache import CacheError, known_format
 from ocitui.text import human_size, short_digest
 
 from ..import_options import source_argument, source_options
@@ -20,9 +19,7 @@ from ..output import Column, ExitCode, Settings, answer, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
-    from ocitui.importing.inspect import Inspection
-    from ocitui.importing.sources.images import ListedImage
-    from ocitui.importing.sources.packed import PackedSource
+    from ocitui.importing import Inspection, ListedImage, PackedSource
 
 
 @click.command("inspect")
@@ -37,7 +34,7 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
-    from ocitui.importing.inspect import inspect_source
+    from ocitui.importing import inspect_source
 
     from ..import_run import read_request
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocitui.cache.files import INDEX_NAME
+from ocitui.cache import INDEX_NAME
 from ocitui.text import human_age, human_size, short_digest
-from ocitui.words.json_values import entry_json
+from ocitui.words import entry_json
 
 from ..options import ended_by_signals, reading
 from ..output import Column, ExitCode, Settings, emit_list, lay_out, say, say_lines, terminal_width
 from ..selectors import filter_option, judged_entries, passing
 
 if TYPE_CHECKING:
-    from ocitui.doctor.entries import Entries
+    from ocitui.doctor import Entries
 
 
 @click.command("list")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocitui.cache.files import check_directory
+from ocitui.cache import check_directory
 from ocitui.text import human_size, timestamp
-from ocitui.words.json_values import transaction_json
+from ocitui.words import transaction_json
 
 from ..options import cache_of, reading, run_async, tell_notes
 from ..output import Column, ExitCode, Settings, answer, lay_out, terminal_width

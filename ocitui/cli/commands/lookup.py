@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
-from ocitui.cache.files import known_format
-from ocitui.cache.names import NamedEntry, find_entry
-from ocitui.words.json_values import verdict_json
+from ocitui.cache import ImageName, NamedEntry, NoSuchEntryError, PackedFormat, find_entry, known_format
+from ocitui.words import verdict_json
 
 from ..options import format_option, reading
 from ..output import ExitCode, Settings, answer, fail, say
@@ -31,7 +29,7 @@ def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitC
 
     Exits with 0 for a hit and 1 for a miss.
     """
-    from ocitui.cache.lookup import explain_resolve
+    from ocitui.cache import explain_resolve
 
     index = _index(settings)
     named = find_entry(word, index.digests, index.names)
@@ -53,7 +51,7 @@ def recall_command(settings: Settings, word: str, format_: str | None) -> ExitCo
 
     Exits with 0 for a hit and 1 for a miss.
     """
-    from ocitui.cache.lookup import explain_recall
+    from ocitui.cache import explain_recall
 
     index = _index(settings)
     named = find_entry(word, index.digests, index.names)
@@ -71,7 +69,7 @@ def verdict_command(settings: Settings) -> ExitCode:
 
     Exits with 0 where it would load or create it, with 1 where it would lose it or refuse to start.
     """
-    from ocitui.cache.index import read_patiently
+    from ocitui.cache import read_patiently
 
     verdict = read_patiently(settings.directory).verdict
     answer(settings, lambda: verdict_json(verdict), _explain(settings, verdict))
@@ -83,7 +81,7 @@ def _explain(settings: Settings, verdict: Verdict) -> Iterator[str]:
     if verdict.message:
         yield f"index.json breaks here: {verdict.place}"
     if not verdict.sound:
-        from ocitui.doctor.assessment import advice
+        from ocitui.doctor import advice
 
         if said := advice(settings.directory):
             yield said
@@ -109,7 +107,7 @@ _DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
 
 def _index(settings: Settings) -> ImageIndex:
     """Raises CorruptIndexError, CacheDirectoryError."""
-    from ocitui.cache.index import read_patiently
+    from ocitui.cache import read_patiently
 
     seen = read_patiently(settings.directory)
     seen.require_sound(settings.directory)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat
-from ocitui.cache.names import find_entry
+from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat, find_entry
 
 from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
 from ..output import ExitCode, Settings, answer, paragraph, shortened, tell_done
@@ -16,7 +15,7 @@ from ..selectors import complete_digest, complete_entry
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
-    from ocitui.doctor.repair.point import PointPlan
+    from ocitui.doctor import PointPlan
 
 
 @click.command("point")
@@ -32,7 +31,7 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
     DIGEST, or its first digits, must be that of an entry with this name; it may end with .FORMAT. ocitui undo points
     the name back.
     """
-    from ocitui.doctor.repair.point import point
+    from ocitui.doctor import point
 
     cache = writing_cache(settings, "point a name")
     parsed, form = ImageName.parse(name), PackedFormat(format_) if format_ else None
@@ -65,7 +64,7 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
 
 
 async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> PointPlan:
-    from ocitui.doctor.repair.point import plan_point
+    from ocitui.doctor import plan_point
 
     index = await cache.index()
     # The digest need only be told from those of the same name.
@@ -78,7 +77,7 @@ async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: 
 
 
 def _explain(plan: PointPlan) -> Iterator[str]:
-    from ocitui.words.changes import point_lines
+    from ocitui.words import point_lines
 
     yield str(plan.name)
     for line in point_lines(plan):

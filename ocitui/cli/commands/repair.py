@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CorruptIndexError, ImageName
-from ocitui.cache.names import find_entry
+from ocitui.cache import CorruptIndexError, ImageName, find_entry
 from ocitui.text import counted
-from ocitui.words.json_values import assessment_json, finding_json, plan_json, summary_json, transaction_json
+from ocitui.words import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
 from ..import_options import complete_source, registry_options
 from ..options import (
@@ -49,14 +48,7 @@ from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fin
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
-    from ocitui.doctor.assessment import Assessment
-    from ocitui.doctor.check.pacing import Progress
-    from ocitui.doctor.findings import Finding
-    from ocitui.doctor.repair.apply import Repaired
-    from ocitui.doctor.repair.plan import RepairPlan
-    from ocitui.doctor.repair.steps import RepairOptions
-    from ocitui.doctor.report import Report
-    from ocitui.doctor.salvage.sources import JoinedEntries
+    from ocitui.doctor import Assessment, Finding, JoinedEntries, Progress, Repaired, RepairOptions, RepairPlan, Report
 
 ANY_KNOWN = "*"
 """What --adopt stands for without a value."""
@@ -163,7 +155,7 @@ def _repair(
 ) -> Report:
     """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced. Gathers
     the plans in ``looks``, and the transactions."""
-    from ocitui.doctor.repair.apply import apply_plan
+    from ocitui.doctor import apply_plan
 
     told = partial(_so_far, looks, transactions)
 
@@ -206,8 +198,8 @@ async def _options(settings: Settings, asked: AskedRepair, report: Report) -> Re
     """What is asked for, as the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError,
     UsageProblemError."""
     from ocitui.cache import ImageIndex
-    from ocitui.doctor.repair.steps import RepairOptions
-    from ocitui.importing.sources.opening import SourceOptions
+    from ocitui.doctor import RepairOptions
+    from ocitui.importing import SourceOptions
 
     from ..import_run import REGISTRY_ONLY, check_registry
 
@@ -239,7 +231,7 @@ def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
 
     Where the index itself is to be mended, any digest may turn out to need one.
     """
-    from ocitui.doctor.repair.index_steps import is_about_index
+    from ocitui.doctor import is_about_index
 
     if any(is_about_index(finding) for finding in findings):
         return
@@ -255,7 +247,7 @@ def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
 
 def _chosen(word: str, findings: Sequence[Finding], index: ImageIndex) -> Sequence[str]:
     """What the doctor knows a word by: a code, fingerprints, a digest."""
-    from ocitui.doctor.catalogue import CATALOGUE
+    from ocitui.doctor import CATALOGUE
 
     if word in CATALOGUE:
         return [word]
@@ -292,7 +284,7 @@ class Looked:
 
     def lines(self) -> Iterator[str]:
         """All there is to know before it is done."""
-        from ocitui.words.plans import assessment_lines
+        from ocitui.words import assessment_lines
 
         if self.assessment is not None:
             yield from laid_out(assessment_lines(self.assessment))
@@ -302,8 +294,7 @@ class Looked:
 
 def _plan_lines(plan: RepairPlan) -> Iterator[str]:
     """What would be done, what is only offered, what stays as it is."""
-    from ocitui.words.lines import OPTIONS
-    from ocitui.words.plans import first_steps, grouped_left, left_lines, plan_balance, plan_sections, step_lines
+    from ocitui.words import OPTIONS, first_steps, grouped_left, left_lines, plan_balance, plan_sections, step_lines
 
     if plan.joined:
         yield from _source_lines(plan.joined)
@@ -332,9 +323,8 @@ def _plan_lines(plan: RepairPlan) -> Iterator[str]:
 
 def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
-    from ocitui.doctor.salvage.sources import sources_shown
-    from ocitui.words.lines import OPTIONS
-    from ocitui.words.plans import entry_remarks, shown_positions, source_cells, sources_tally, sources_title
+    from ocitui.doctor import sources_shown
+    from ocitui.words import OPTIONS, entry_remarks, shown_positions, source_cells, sources_tally, sources_title
 
     sources = sources_shown(entries)
     shown = [(at + 1, entries[at]) for at in shown_positions(entries, _MOST_ROWS)]
@@ -354,10 +344,9 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
     """Check, where that was not done, and plan. Raises CacheDirectoryError, SourceError, and what `_options` does."""
     import asyncio
 
-    from ocitui.doctor.assessment import assess, gather
-    from ocitui.doctor.repair.plan import plan_repair
-    from ocitui.importing.errors import SourceError
-    from ocitui.words.lines import OPTIONS, said
+    from ocitui.doctor import assess, gather, plan_repair
+    from ocitui.importing import SourceError
+    from ocitui.words import OPTIONS, said
 
     # Whether the daemon answers, the operator may say.
     answers = False if asked.daemon_hangs else None
@@ -384,9 +373,7 @@ async def _check(settings: Settings, asked: AskedRepair, progress: Callable[[Pro
     """Corrupt bytes of the index are kept at once, unless nothing may be written."""
     import asyncio
 
-    from ocitui.doctor.acknowledged import remember_told
-    from ocitui.doctor.check.examine import ExamineOptions, examine
-    from ocitui.doctor.findings import Depth
+    from ocitui.doctor import Depth, ExamineOptions, examine, remember_told
 
     options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
     report, _ = await asyncio.gather(examine(settings.directory, options, progress), keep_index_aside(settings))
@@ -414,7 +401,7 @@ def _so_far(looks: Sequence[Looked], done: Sequence[Transaction]) -> dict[str, A
 
 def _would(settings: Settings, looked: Looked) -> Iterator[str]:
     """All there is to say where nothing is to be done yet."""
-    from ocitui.doctor.findings import clean_text, tally
+    from ocitui.doctor import clean_text, tally
 
     report = looked.report
     yield from place(settings)
@@ -428,7 +415,7 @@ def _would(settings: Settings, looked: Looked) -> Iterator[str]:
 
 
 def _remaining(report: Report, *, again: bool) -> Iterator[str]:
-    from ocitui.words.findings import remaining_lines
+    from ocitui.words import remaining_lines
 
     if again:
         yield "checked again:"

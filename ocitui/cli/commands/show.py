@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ocitui.cache import DocumentError
-from ocitui.cache.files import check_directory
+from ocitui.cache import DocumentError, check_directory
 
 from ..options import cache_of, reading, run_async
 from ..output import ExitCode, NoSuchDocumentError, Settings, complain, emit, emit_bytes, is_terminal, say
@@ -88,7 +87,7 @@ def _print(raw: bytes, kind: Kind, digest: str) -> None:
     if not is_terminal(sys.stdout):
         return emit_bytes(raw)
     from ocitui.cache import Document
-    from ocitui.words.documents import NotIndentedError, indent_document
+    from ocitui.words import NotIndentedError, indent_document
 
     say(*[f"{kind} of {digest}:"] if digest else ())
     text = raw

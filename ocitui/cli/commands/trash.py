@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import NoSuchEntryError
-from ocitui.cache.files import check_directory
+from ocitui.cache import NoSuchEntryError, check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..options import (
@@ -51,7 +50,7 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
 @reading
 def trash_list_command(settings: Settings) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
-    from ocitui.words.changes import total_text
+    from ocitui.words import total_text
 
     files, transactions = _look(settings)
     total = f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo"
@@ -69,7 +68,7 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     NAME is a file's name, in the cache or in the trash, or the beginning of its digest; ID is a transaction, and means
     all the files that it took out. ocitui undo ID brings back the transaction's entries with them.
     """
-    from ocitui.words.changes import total_text
+    from ocitui.words import total_text
 
     cache = writing_cache(settings, "restore from the trash")
     files, _ = _look(settings)
@@ -90,9 +89,8 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
 
     Shows what goes and asks; only the whole word yes confirms. These transactions cannot be undone any more.
     """
-    from ocitui.cache import EmptiedTrash
-    from ocitui.cache.trash import files_that_go
-    from ocitui.words.changes import emptied_text
+    from ocitui.cache import EmptiedTrash, files_that_go
+    from ocitui.words import emptied_text
 
     cache = writing_cache(settings, "empty the trash")
     files, transactions = _look(settings)
@@ -213,7 +211,7 @@ def _look(settings: Settings) -> tuple[list[TrashedFile], dict[str, Transaction]
 def _explain(
     chosen: Sequence[TrashedFile], files: Sequence[TrashedFile], transactions: Mapping[str, Transaction]
 ) -> list[str]:
-    from ocitui.words.changes import ended_undos, total_text
+    from ocitui.words import ended_undos, total_text
 
     lines = [*trash_lines(chosen, transactions)]
     undone = ended_undos(chosen)

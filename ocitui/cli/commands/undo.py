@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocitui.cache.actor import author_of, whoami
+from ocitui.cache import author_of, whoami
 from ocitui.text import timestamp
-from ocitui.words.json_values import transaction_json
+from ocitui.words import transaction_json
 
 from ..options import agree, run_async, writing, writing_cache, yes_option
 from ..output import ExitCode, Settings, answer
@@ -39,7 +39,7 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
 
 
 def _describe(transaction: Transaction) -> str:
-    from ocitui.words.changes import transaction_extent
+    from ocitui.words import transaction_extent
 
     names = f" ({transaction.about})" if transaction.about else ""
     what = f"{transaction.kind} of {transaction_extent(transaction)}{names}"

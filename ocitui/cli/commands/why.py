@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import PackedFormat
-from ocitui.cache.files import check_directory, known_format
+from ocitui.cache import PackedFormat, check_directory, known_format
 
 from ..options import FORMATS, cache_of, place, reading, run_async
 from ..output import ExitCode, Settings, answer, paragraph
 from ..selectors import complete_entry
 
 if TYPE_CHECKING:
-    from ocitui.doctor.why import Chain, Link
+    from ocitui.doctor import Chain, Link
 
 _ALL = "all"
 
@@ -37,8 +36,8 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
     """
-    from ocitui.cache.ledger import Ledger
-    from ocitui.doctor.why import chain_of
+    from ocitui.cache import Ledger
+    from ocitui.doctor import chain_of
 
     check_directory(settings.directory)
     cache, ledger = cache_of(settings), Ledger.open(settings.directory)
@@ -89,7 +88,7 @@ def chain_json(chain: Chain) -> dict[str, Any]:
 def _status(chain: Chain) -> ExitCode:
     """That of the worst answer; an index that the daemon would not load is an error, whatever was salvaged of it."""
     from ocitui.cache import IndexOutcome
-    from ocitui.doctor.findings import Answer
+    from ocitui.doctor import Answer
 
     answers = {one.answer for one in chain.formats}
     if chain.outcome in (IndexOutcome.RESET, IndexOutcome.ERROR) or answers - {Answer.HIT, Answer.MISS}:

@@ -10,13 +10,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ocitui.cache import CacheError, FileKind, ImageIndex, PackedFormat
-from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, read_kernel_file
-from ocitui.cache.index import Key
-from ocitui.cache.journal import JOURNAL_NAME
-from ocitui.cache.listing import FILE_SUFFIXES, FIRST_PACKED, PLACE_OF_SUFFIX, ROW_WIDTH, Fact, Listing
-from ocitui.cache.own_folder import LOCK_NAME, open_journal, open_own_folder
-from ocitui.host.daemon import find_daemon
+from ocitui.cache import (
+    FILE_SUFFIXES,
+    FIRST_PACKED,
+    INDEX_NAME,
+    JOURNAL_NAME,
+    LOCK_NAME,
+    MOST_INDEX_BYTES,
+    OWN_NAME,
+    PLACE_OF_SUFFIX,
+    ROW_WIDTH,
+    CacheError,
+    Fact,
+    FileKind,
+    ImageIndex,
+    Key,
+    Listing,
+    PackedFormat,
+    open_journal,
+    open_own_folder,
+    read_kernel_file,
+)
+from ocitui.host import find_daemon
 from ocitui.text import human_size, timestamp
 
 from ..catalogue import CATALOGUE, NEARLY_FULL
@@ -135,7 +150,7 @@ _DRAFT, _TEMPORARY = ".draft", ".temporary"
 
 def check_own(directory: Path) -> Iterator[Finding]:
     """Nothing where there is no such folder."""
-    from ocitui.cache.workspace import STAGING_NAME, refused_files
+    from ocitui.cache import STAGING_NAME, refused_files
 
     busy = locked(directory / OWN_NAME)
     if not busy:

@@ -13,15 +13,39 @@ from typing import BinaryIO
 
 import msgspec
 
-from ocitui.cache import DocumentError, FileKind, ImageConfiguration, PackedFormat
-from ocitui.cache.documents import read_config
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, config_name, open_bounded, packed_name, read_bounded
-from ocitui.cache.ledger import LASTING_CODES, Damage, Ledger, Recorded, hash_file
-from ocitui.cache.listing import CacheFiles
-from ocitui.cache.packed_file import check_packed_file
-from ocitui.cache.records import some_of
-from ocitui.contents.tools import NotCheckedError, Said, Tool, ToolOptions, hash_past_cache
-from ocitui.contents.trees import Tree, erofs_tree, has_program, lacking, squashfs_tree, tar_tree
+from ocitui.cache import (
+    LASTING_CODES,
+    MOST_DOCUMENT_BYTES,
+    CacheFiles,
+    Damage,
+    DocumentError,
+    FileKind,
+    ImageConfiguration,
+    Ledger,
+    PackedFormat,
+    Recorded,
+    check_packed_file,
+    config_name,
+    hash_file,
+    open_bounded,
+    packed_name,
+    read_bounded,
+    read_config,
+    some_of,
+)
+from ocitui.contents import (
+    NotCheckedError,
+    Said,
+    Tool,
+    ToolOptions,
+    Tree,
+    erofs_tree,
+    has_program,
+    hash_past_cache,
+    lacking,
+    squashfs_tree,
+    tar_tree,
+)
 from ocitui.text import timestamp
 from ocitui.threads import Stop
 

@@ -14,22 +14,38 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ocitui.cache import Descriptor, DocumentError, FileKind, ImageConfiguration, ImageManifest, PackedFormat, Platform
-from ocitui.cache.documents import read_config, read_manifest
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, OWN_NAME, identity_of, known_format, read_bounded
-from ocitui.cache.ledger import LEDGER_NAME, Damage, Damaged, Ledger, Sound
-from ocitui.cache.listing import (
+from ocitui.cache import (
     CONFIG_PLACE,
+    LEDGER_NAME,
     MANIFEST_PLACE,
+    MOST_DOCUMENT_BYTES,
+    OWN_NAME,
     PLACE_OF_SUFFIX,
     ROW_WIDTH,
+    SOUND_PACKED,
     CacheFiles,
+    Damage,
+    Damaged,
+    Descriptor,
+    DocumentError,
     Fact,
+    FileKind,
+    ImageConfiguration,
+    ImageManifest,
+    Ledger,
     Listing,
+    PackedFormat,
+    Platform,
+    Sound,
+    check_packed_file,
+    identity_of,
     is_plain,
+    known_format,
     part_of,
+    read_bounded,
+    read_config,
+    read_manifest,
 )
-from ocitui.cache.packed_file import SOUND_PACKED, check_packed_file
 
 from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
 from ..findings import Finding

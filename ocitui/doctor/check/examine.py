@@ -10,11 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache import CacheError
-from ocitui.cache.index import Key
-from ocitui.cache.ledger import Ledger
-from ocitui.cache.listing import CacheFiles
-from ocitui.contents.tools import ToolOptions, be_idle
+from ocitui.cache import CacheError, CacheFiles, Key, Ledger
+from ocitui.contents import ToolOptions, be_idle
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..findings import Depth, Finding, in_order

@@ -8,12 +8,30 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import CacheError, ImageIndex, Transaction, TransactionState, backups, examine_index
-from ocitui.cache.files import INDEX_NAME, OWN_NAME
-from ocitui.cache.ledger import hash_file
-from ocitui.cache.listing import CacheFiles
-from ocitui.cache.own_folder import open_journal
-from ocitui.cache.undoing import Overwritten, find_overwritten, taken_back
+from ocitui.cache import (
+    BACKUPS_NAME,
+    INDEX_NAME,
+    OWN_NAME,
+    Backup,
+    CacheError,
+    CacheFiles,
+    ImageIndex,
+    Overwritten,
+    Transaction,
+    TransactionState,
+    examine_index,
+    find_overwritten,
+    hash_file,
+    keep_backup,
+    keep_corrupt,
+    late_updates,
+    list_backups,
+    next_number,
+    open_journal,
+    read_backup,
+    taken_back,
+    transactions_since,
+)
 
 from .index_checks import NO_HISTORY, History, read_index
 
@@ -37,26 +55,26 @@ def known_history(directory: Path, index: ImageIndex | None) -> History:
     return next((one for one in known if one.gone_from(index)), History(overwritten=overwritten, late=late))
 
 
-def index_in(directory: Path, backup: backups.Backup | None, today: ImageIndex | None = None) -> ImageIndex | None:
+def index_in(directory: Path, backup: Backup | None, today: ImageIndex | None = None) -> ImageIndex | None:
     """The index that a backup holds, read quicker where it is much like today's; None where it tells nothing."""
     with suppress(CacheError):
-        return examine_index(backups.read_backup(directory, backup), today)[1] if backup else None
+        return examine_index(read_backup(directory, backup), today)[1] if backup else None
     return None
 
 
 def _late(directory: Path, undone: Repairs) -> dict[str, History]:
     found: dict[str, History] = {}
     with suppress(CacheError):
-        for backup, index in backups.late_updates(directory):
+        for backup, index in late_updates(directory):
             if index is not None:
-                file = f"{OWN_NAME}/{backups.BACKUPS_NAME}/{backup.name}"
+                file = f"{OWN_NAME}/{BACKUPS_NAME}/{backup.name}"
                 found[file] = History(list(index.descriptors), _since(directory, backup, undone))
     return found
 
 
 def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> Iterator[History]:
     try:
-        kept = [b for b in backups.list_backups(directory) if not any(_is_of(b, *chain) for chain in undone)]
+        kept = [b for b in list_backups(directory) if not any(_is_of(b, *chain) for chain in undone)]
     except CacheError:
         return
     newest = kept[:1]
@@ -68,10 +86,10 @@ def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> It
                 yield History(list(found.descriptors), _since(directory, backup, undone), backup)
 
 
-def _since(directory: Path, backup: backups.Backup, undone: Repairs) -> list[Transaction]:
+def _since(directory: Path, backup: Backup, undone: Repairs) -> list[Transaction]:
     """What was done since a backup, less the repairs that were undone, and their undos: these explain nothing."""
     passed = {one.id for chain in undone for one in chain}
-    return [one for one in backups.transactions_since(directory, backup) if one.id not in passed]
+    return [one for one in transactions_since(directory, backup) if one.id not in passed]
 
 
 def _undone_repairs(directory: Path) -> Repairs:
@@ -81,7 +99,7 @@ def _undone_repairs(directory: Path) -> Repairs:
     return []
 
 
-def _is_of(backup: backups.Backup, undo: Transaction, *others: Transaction) -> bool:
+def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
     """Whether a backup is of the index as a repair made it, that was undone: it has what was adopted, or lacks what was
     given up. A pinned one was made before, and may have a later place as the repair made the same of the index."""
     repair = others[-1]
@@ -96,7 +114,7 @@ def keep_index(directory: Path) -> str:
     """
     try:
         # Asked before the index is read: a transaction under way may be in it or not.
-        number = backups.next_number(directory)
+        number = next_number(directory)
         with CacheFiles(directory) as files:
             if _is_kept(files):
                 return ""
@@ -105,11 +123,11 @@ def keep_index(directory: Path) -> str:
         return ""
     if reading.index is not None:
         if reading.fact is not None:
-            backups.keep_backup(directory, reading.index, number)
+            keep_backup(directory, reading.index, number)
         return ""
     if reading.data is None:
         return ""
-    copy = backups.keep_corrupt(directory, reading.data, examined=True)
+    copy = keep_corrupt(directory, reading.data, examined=True)
     kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
     return f"the bytes of index.json {kept}"
 
@@ -117,6 +135,6 @@ def keep_index(directory: Path) -> str:
 def _is_kept(files: CacheFiles) -> bool:
     """Whether the newest backup is of the very bytes that index.json has; told without reading it as an index."""
     with suppress(OSError), files.open(INDEX_NAME) as file:
-        newest = next(iter(backups.list_backups(files.directory)), None)
+        newest = next(iter(list_backups(files.directory)), None)
         return newest is not None and hash_file(file, lambda _: None).startswith(newest.content)
     return False

@@ -11,23 +11,47 @@ from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
-from ocitui.cache import Descriptor, ImageIndex, ImageName, IndexOutcome, Transaction, Verdict
-from ocitui.cache.documents import DESCRIPTOR, IMAGE_INDEX
-from ocitui.cache.errors import CacheDirectoryError, DocumentError, InvalidNameError
-from ocitui.cache.files import INDEX_NAME, known_format, usable_digest, usual_digest, valid_digest
-from ocitui.cache.index import IndexFile, Key, Signature, index_signature, read_patiently
-from ocitui.cache.listing import CacheFiles, Fact
-from ocitui.cache.lookup import LATEST
-from ocitui.cache.records import Identity, some_of
-from ocitui.cache.strict_json import Scanner, Value, next_element
+from ocitui.cache import (
+    DESCRIPTOR,
+    IMAGE_INDEX,
+    INDEX_NAME,
+    LATEST,
+    CacheDirectoryError,
+    CacheFiles,
+    Descriptor,
+    DocumentError,
+    Fact,
+    Identity,
+    ImageIndex,
+    ImageName,
+    IndexFile,
+    IndexOutcome,
+    InvalidNameError,
+    Key,
+    Scanner,
+    Signature,
+    Transaction,
+    Value,
+    Verdict,
+    index_signature,
+    known_format,
+    next_element,
+    read_patiently,
+    some_of,
+    usable_digest,
+    usual_digest,
+    valid_digest,
+)
 from ocitui.text import counted
 
 from ..catalogue import CATALOGUE, DIGEST_OUTSIDE, INDEX_DEAD_LINK, INDEX_LINK, INDEX_PIPE, INDEX_UNREADABLE, NEW_CACHE
 from ..findings import Finding
 
 if TYPE_CHECKING:
-    from ocitui.cache import Backup
-    from ocitui.cache.undoing import Overwritten  # which writes
+    from ocitui.cache import (
+        Backup,
+        Overwritten,  # which writes
+    )
 
 
 class History(msgspec.Struct, frozen=True):

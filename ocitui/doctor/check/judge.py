@@ -17,18 +17,30 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from ocitui.cache import ANNOTATION_PACKED_FORMAT, CacheDirectoryError, Descriptor, ImageIndex, PackedFormat
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, file_names, identity_of, known_format, manifest_name, valid_digest
-from ocitui.cache.index import Key, index_signature
-from ocitui.cache.ledger import LEDGER_NAME, Ledger
-from ocitui.cache.listing import (
+from ocitui.cache import (
+    ANNOTATION_PACKED_FORMAT,
     FIRST_PACKED,
+    INDEX_NAME,
+    LEDGER_NAME,
     MANIFEST_PLACE,
+    OWN_NAME,
     PLACE_OF_SUFFIX,
     ROW_WIDTH,
+    CacheDirectoryError,
     CacheFiles,
+    Descriptor,
+    ImageIndex,
+    Key,
+    Ledger,
     Listing,
+    PackedFormat,
+    file_names,
+    identity_of,
+    index_signature,
+    known_format,
+    manifest_name,
     part_of,
+    valid_digest,
 )
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted

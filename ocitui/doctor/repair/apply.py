@@ -10,18 +10,32 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import FileKind, ImageIndex, PackerCache, ReadOnlyError, Transaction, TransactionKind
-from ocitui.cache.disk import Disk, storage_errors
-from ocitui.cache.files import open_bounded
-from ocitui.cache.ledger import Ledger, record_stored
-from ocitui.host.loop_devices import read_back, users_of
-from ocitui.importing.blobs import BlobStore
-from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import clear_blobs, fetch_and_pack
-from ocitui.importing.packing.packing import PackOptions
-from ocitui.importing.progress import ImportProgress
-from ocitui.importing.sources.opening import SourceOptions, open_source
-from ocitui.importing.staging import check_room, staging_folder
+from ocitui.cache import (
+    Disk,
+    FileKind,
+    ImageIndex,
+    Ledger,
+    PackerCache,
+    ReadOnlyError,
+    Transaction,
+    TransactionKind,
+    open_bounded,
+    record_stored,
+    storage_errors,
+)
+from ocitui.host import read_back, users_of
+from ocitui.importing import (
+    BlobStore,
+    ImportProgress,
+    PackOptions,
+    SourceError,
+    SourceOptions,
+    check_room,
+    clear_blobs,
+    fetch_and_pack,
+    open_source,
+    staging_folder,
+)
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..check.examine import ExamineOptions, examine

@@ -14,26 +14,45 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from ocitui.cache import CacheError, Descriptor, FileKind, ImageName, InvalidNameError, PackedFormat, Place, Seen
-from ocitui.cache.files import INDEX_NAME, OWN_NAME, READ_FLAGS, config_name, manifest_name
-from ocitui.cache.ledger import Ledger, hash_file
-from ocitui.cache.packed_file import check_packed_file
-from ocitui.cache.trash import list_trash
-from ocitui.cache.workspace import TRASH_NAME
-from ocitui.contents.tools import ToolOptions
-from ocitui.contents.trees import Tree
-from ocitui.host.loop_devices import LoopUse
-from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
-from ocitui.importing.sources.images import Source, SourceImage, SourceKind
-from ocitui.importing.sources.opening import (
+from ocitui.cache import (
+    INDEX_NAME,
+    OWN_NAME,
+    READ_FLAGS,
+    TRASH_NAME,
+    CacheError,
+    Descriptor,
+    FileKind,
+    ImageName,
+    InvalidNameError,
+    Ledger,
+    PackedFormat,
+    Place,
+    Seen,
+    check_packed_file,
+    config_name,
+    hash_file,
+    list_trash,
+    manifest_name,
+)
+from ocitui.contents import ToolOptions, Tree
+from ocitui.host import LoopUse
+from ocitui.importing import (
+    NoSuchImageError,
     PackedFiles,
+    Reference,
+    Source,
+    SourceError,
+    SourceImage,
+    SourceKind,
     SourceOptions,
+    UnreadableSourceError,
+    UnsupportedSourceError,
     find_packed_files,
     home_path,
+    is_digest,
     open_source,
     recognise_source,
 )
-from ocitui.importing.sources.references import Reference, is_digest
 from ocitui.threads import Stop, in_thread
 
 from ..check.deep import ReadThrough, incomplete, sound_trees

@@ -12,15 +12,28 @@ from typing import TypeVar
 
 import msgspec
 
-from ocitui.cache import CacheError, ChangeMode, Document, DocumentError, FileKind, ImageName, Insert
-from ocitui.cache.changes import discardable
-from ocitui.cache.descriptors import ANNOTATION_PACKED_FORMAT, Descriptor
-from ocitui.cache.disk import Folder
-from ocitui.cache.files import INDEX_NAME, config_name, known_format, manifest_name, packed_name
-from ocitui.cache.index import Key
-from ocitui.cache.ledger import Ledger
-from ocitui.cache.packed_file import check_packed
-from ocitui.importing.sources.images import describe_image
+from ocitui.cache import (
+    ANNOTATION_PACKED_FORMAT,
+    INDEX_NAME,
+    CacheError,
+    ChangeMode,
+    Descriptor,
+    Document,
+    DocumentError,
+    FileKind,
+    Folder,
+    ImageName,
+    Insert,
+    Key,
+    Ledger,
+    check_packed,
+    config_name,
+    discardable,
+    known_format,
+    manifest_name,
+    packed_name,
+)
+from ocitui.importing import describe_image
 from ocitui.text import short_digest
 
 from ..catalogue import MISSES, NOTHING

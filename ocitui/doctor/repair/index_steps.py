@@ -8,12 +8,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ocitui.cache import DocumentError, ImageIndex, ImageName, IndexReplacement, InvalidNameError, PackedFormat
-from ocitui.cache.changes import index_of
-from ocitui.cache.descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
-from ocitui.cache.files import INDEX_NAME, packed_name, valid_digest
-from ocitui.cache.listing import CacheFiles
-from ocitui.cache.records import some_of
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_PACKED_FORMAT,
+    ANNOTATION_REFERENCE,
+    INDEX_NAME,
+    CacheFiles,
+    Descriptor,
+    DocumentError,
+    ImageIndex,
+    ImageName,
+    IndexReplacement,
+    InvalidNameError,
+    PackedFormat,
+    index_of,
+    packed_name,
+    some_of,
+    valid_digest,
+)
 from ocitui.text import counted, short_digest
 
 from ..check.cache_checks import inferred_formats, orphans

@@ -9,14 +9,33 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ocitui.cache import CacheError, ConflictError, Descriptor, ImageIndex, PackerCache, list_backups
-from ocitui.cache.changes import Change, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, new_index, see
-from ocitui.cache.ledger import Ledger
-from ocitui.cache.own_folder import open_journal
-from ocitui.cache.records import Identity, TransactionKind, TransactionState
-from ocitui.cache.undoing import Overwritten, edit_again, find_overwritten
-from ocitui.host.loop_devices import users_of
-from ocitui.importing.sources.opening import SourceOptions
+from ocitui.cache import (
+    CacheError,
+    Change,
+    ConflictError,
+    Descriptor,
+    Identity,
+    ImageIndex,
+    IndexEdit,
+    IndexReplacement,
+    IndexSeen,
+    Insert,
+    Ledger,
+    Overwritten,
+    PackerCache,
+    Place,
+    Remove,
+    TransactionKind,
+    TransactionState,
+    edit_again,
+    find_overwritten,
+    list_backups,
+    new_index,
+    open_journal,
+    see,
+)
+from ocitui.host import users_of
+from ocitui.importing import SourceOptions
 from ocitui.threads import on_loop
 
 from ..assessment import Assessment

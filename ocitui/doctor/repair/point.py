@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import msgspec
 
-from ocitui.cache import Descriptor, ImageName, PackedFormat, PackerCache, Transaction, TransactionKind
-from ocitui.cache.changes import Change, IndexEdit, Insert, Remove
-from ocitui.cache.errors import ConflictError, NoSuchEntryError
-from ocitui.cache.files import known_format
+from ocitui.cache import (
+    Change,
+    ConflictError,
+    Descriptor,
+    ImageName,
+    IndexEdit,
+    Insert,
+    NoSuchEntryError,
+    PackedFormat,
+    PackerCache,
+    Remove,
+    Transaction,
+    TransactionKind,
+    known_format,
+)
 
 
 class PointPlan(msgspec.Struct, frozen=True):

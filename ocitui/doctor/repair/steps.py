@@ -11,12 +11,23 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import ChangeMode, Descriptor, ImageIndex, PackedFormat
-from ocitui.cache.changes import Discard, IndexReplacement, IndexSeen, Insert, Place, Seen, see_index
-from ocitui.cache.files import INDEX_NAME
-from ocitui.cache.index import index_signature
-from ocitui.cache.listing import Listing
-from ocitui.importing.sources.opening import SourceOptions
+from ocitui.cache import (
+    INDEX_NAME,
+    ChangeMode,
+    Descriptor,
+    Discard,
+    ImageIndex,
+    IndexReplacement,
+    IndexSeen,
+    Insert,
+    Listing,
+    PackedFormat,
+    Place,
+    Seen,
+    index_signature,
+    see_index,
+)
+from ocitui.importing import SourceOptions
 from ocitui.text import short_digest
 
 from ..check.judge import Judge

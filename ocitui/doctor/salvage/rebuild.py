@@ -13,11 +13,24 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from ocitui.cache import CacheError, Document, ImageConfiguration, ImageManifest, ImageName, PackedFormat
-from ocitui.cache.descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
-from ocitui.cache.files import config_name, manifest_name
-from ocitui.cache.listing import MANIFEST_PLACE, PLACE_OF_SUFFIX, ROW_WIDTH
-from ocitui.importing.sources.images import describe, describe_image, manifest_type
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_PACKED_FORMAT,
+    ANNOTATION_REFERENCE,
+    MANIFEST_PLACE,
+    PLACE_OF_SUFFIX,
+    ROW_WIDTH,
+    CacheError,
+    Descriptor,
+    Document,
+    ImageConfiguration,
+    ImageManifest,
+    ImageName,
+    PackedFormat,
+    config_name,
+    manifest_name,
+)
+from ocitui.importing import describe, describe_image, manifest_type
 
 from ..check.entry_checks import Described, has_digest, read_document
 from ..check.index_checks import IndexReading

@@ -10,8 +10,7 @@ from enum import Enum
 
 import msgspec
 
-from ocitui.cache import Descriptor, DocumentError
-from ocitui.cache.descriptors import sound_descriptor
+from ocitui.cache import Descriptor, DocumentError, sound_descriptor
 
 from .broken_json import BEGINNING, NO_KEYS, Walk, Whole, is_descriptive, is_indexing
 

@@ -28,10 +28,19 @@ from itertools import chain
 
 import msgspec
 
-from ocitui.cache import ANNOTATION_IMAGE_NAME, CacheError, Descriptor, ImageName, InvalidNameError, Transaction
-from ocitui.cache.index import EntryKey, entry_keys
-from ocitui.cache.records import Identity
-from ocitui.cache.undoing import ExpectedEntries, expect_entries
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    CacheError,
+    Descriptor,
+    EntryKey,
+    ExpectedEntries,
+    Identity,
+    ImageName,
+    InvalidNameError,
+    Transaction,
+    entry_keys,
+    expect_entries,
+)
 
 from ..check.index_checks import History
 from ..repair.steps import Snapshot

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
-from ocitui.cache.files import open_bounded
+from ocitui.cache import open_bounded
 
 from ..errors import LayerDigestError, LayerError
 

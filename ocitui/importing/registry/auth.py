@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 import httpx2
 import msgspec
 
-from ocitui.cache.files import read_bounded
+from ocitui.cache import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
 from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions

@@ -11,8 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 import httpx2
 
-from ocitui.cache import ImageName, InvalidNameError, Platform
-from ocitui.cache.documents import BlobDescriptor
+from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform
 
 from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
 from ..errors import (

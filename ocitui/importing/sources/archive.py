@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocitui.cache.files import ANY_SIZE
+from ocitui.cache import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..blobs import BlobProgress, BlobStore, BusyError, PartialBlob

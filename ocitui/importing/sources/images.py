@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 import msgspec
 
 from ocitui.cache import (
+    BlobDescriptor,
     Descriptor,
     Document,
     DocumentError,
@@ -38,9 +39,8 @@ from ocitui.cache import (
     PackedFormat,
     PackedImage,
     Platform,
+    open_bounded,
 )
-from ocitui.cache.documents import BlobDescriptor
-from ocitui.cache.files import open_bounded
 
 from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError

@@ -15,9 +15,14 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, Platform
-from ocitui.cache.documents import BlobDescriptor
-from ocitui.cache.files import read_to_end, regular_file
+from ocitui.cache import (
+    ANNOTATION_IMAGE_NAME,
+    ANNOTATION_REFERENCE,
+    BlobDescriptor,
+    Platform,
+    read_to_end,
+    regular_file,
+)
 from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobProgress, BlobStore, unheard

@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ocitui.cache import PackedFormat, Platform
-from ocitui.cache.files import open_bounded
+from ocitui.cache import PackedFormat, Platform, open_bounded
 from ocitui.threads import in_thread
 
 from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ocitui.cache import (
+    MOST_DOCUMENT_BYTES,
     Document,
     DocumentError,
     ImageConfiguration,
@@ -18,9 +19,9 @@ from ocitui.cache import (
     PackedFormat,
     PackedImage,
     StorageError,
+    check_packed,
+    read_bounded,
 )
-from ocitui.cache.files import MOST_DOCUMENT_BYTES, read_bounded
-from ocitui.cache.packed_file import check_packed
 
 from ..errors import SourceError
 from .images import digest_of, packed_image

@@ -12,23 +12,24 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from ocitui.cache import (
+    INDEX_NAME,
+    MOST_INDEX_BYTES,
     CacheError,
     Condition,
     DocumentError,
     Explanation,
     Health,
     ImageName,
+    Ledger,
     PackedFormat,
     StorageError,
     Verdict,
+    known_format,
+    read_regular,
 )
-from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, known_format, read_regular
-from ocitui.cache.ledger import Ledger
-from ocitui.doctor.assessment import Assessment
-from ocitui.doctor.findings import Answer
-from ocitui.doctor.why import Chain, Link, LinkState, chain_of
+from ocitui.doctor import Answer, Assessment, Chain, Link, LinkState, chain_of
 from ocitui.text import short_digests
-from ocitui.words.lines import capital
+from ocitui.words import capital
 
 from ..background import run_beside
 from ..widgets.document_view import DocumentView

@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.text import clean
-from ocitui.words.lines import KEYS, Ways, markdown, memory_warning, said
+from ocitui.words import KEYS, Ways, markdown, memory_warning, said
 
 from ..session import SessionScreen
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, TooSmall, draw_frame, show_keys

@@ -15,31 +15,46 @@ from typing import Any
 from textual import on, work
 
 from ocitui.cache import (
+    INDEX_NAME,
+    MOST_INDEX_BYTES,
+    OWN_NAME,
+    TRASH_NAME,
     CacheError,
     ConflictError,
     DeletePlan,
     Descriptor,
     ImageName,
+    Key,
     NoSuchEntryError,
     StorageError,
     Transaction,
     TransactionState,
     TrashedFile,
+    author_of,
+    can_be_undone,
+    files_that_go,
+    known_format,
+    read_regular,
+    whoami,
 )
-from ocitui.cache.actor import author_of, whoami
-from ocitui.cache.files import INDEX_NAME, MOST_INDEX_BYTES, OWN_NAME, known_format, read_regular
-from ocitui.cache.index import Key
-from ocitui.cache.trash import files_that_go
-from ocitui.cache.undoing import can_be_undone
-from ocitui.cache.workspace import TRASH_NAME
-from ocitui.doctor.repair.point import PointPlan, plan_point, point
-from ocitui.doctor.salvage.salvage import salvage_entries
-from ocitui.host.loop_devices import users_of_any
+from ocitui.doctor import PointPlan, plan_point, point, salvage_entries
+from ocitui.host import users_of_any
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
-from ocitui.words import changes
-from ocitui.words.changes import total_text
-from ocitui.words.json_values import transaction_json
-from ocitui.words.lines import short_lines
+from ocitui.words import (
+    Section,
+    delete_sections,
+    delete_title,
+    emptied_text,
+    ended_undos,
+    entry_line,
+    names_of_files,
+    point_lines,
+    short_lines,
+    total_text,
+    transaction_extent,
+    transaction_json,
+    undo_sections,
+)
 
 from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound, cut, heading
 from .base import AskingScreen, ConfirmScreen, ListScreen
@@ -66,11 +81,11 @@ class DeleteScreen(ConfirmScreen):
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
         self.used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
-        lines = self.opening(changes.delete_title(plan), "bring these entries back")
+        lines = self.opening(delete_title(plan), "bring these entries back")
         what = "holds the packed file of one of them: deleting it is asked twice"
         lines += [Line(what, device, "bad") for device in self.used_by]
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
-        return lines + await asyncio.to_thread(section_lines, changes.delete_sections(plan))
+        return lines + await asyncio.to_thread(section_lines, delete_sections(plan))
 
     async def act(self) -> str:
         transaction = await self.session.cache.delete(self._keys, self._plan)
@@ -78,14 +93,14 @@ class DeleteScreen(ConfirmScreen):
         return f"{counted(len(transaction.removed), 'entry')} deleted, u undoes it{note}: {transaction.id}"
 
 
-def section_lines(sections: Iterable[changes.Section[Any]]) -> list[Line | LongList]:
+def section_lines(sections: Iterable[Section[Any]]) -> list[Line | LongList]:
     """The parts of a plan, each beneath its title. Of few entries the whole digest stands in a line of its own."""
     lines: list[Line | LongList] = []
     for section in sections:
         lines += [Line(), heading(section.title)]
         if len(section.items) > _MANY:
             lines.append(LongList(len(section.items), partial(_short_line, section)))
-        elif section.line is changes.entry_line and len(section.items) <= WHOLE_DIGESTS:
+        elif section.line is entry_line and len(section.items) <= WHOLE_DIGESTS:
             for entry in section.items:
                 lines += [Line(entry.image_name or "no name", entry.format or "no format"), Line(entry.digest)]
         else:
@@ -93,7 +108,7 @@ def section_lines(sections: Iterable[changes.Section[Any]]) -> list[Line | LongL
     return lines
 
 
-def _short_line(section: changes.Section[Any], number: int) -> Line:
+def _short_line(section: Section[Any], number: int) -> Line:
     return short_lines([section.line(section.items[number])])[0]
 
 
@@ -117,7 +132,7 @@ class UndoScreen(ConfirmScreen):
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "plain" if target.by == whoami() else "bad")]
         lines += [Line(target.about, "of")] if target.about else []
         indexes = await asyncio.to_thread(self._indexes, target)
-        return lines + await asyncio.to_thread(lambda: section_lines(changes.undo_sections(target, *indexes)))
+        return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *indexes)))
 
     def _indexes(self, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
         """The entries of index.json as it would be and as it is, where it is replaced whole: as many as can be read."""
@@ -157,7 +172,7 @@ class PointScreen(ConfirmScreen):
         if not plan.needed:
             raise ConflictError(short_digests(plan.then), hint="there is nothing to do; w shows how the daemon answers")
         self._plan = plan
-        return [*self.opening(f"point {plan.name}", "undo this"), *changes.point_lines(plan)]
+        return [*self.opening(f"point {plan.name}", "undo this"), *point_lines(plan)]
 
     async def act(self) -> str:
         assert self._plan is not None
@@ -298,12 +313,12 @@ def transaction_lines(transaction: Transaction) -> list[Line]:
 def _about(transaction: Transaction) -> str:
     """The first entry's name, and how many there are besides."""
     if transaction.swap is not None:
-        return changes.transaction_extent(transaction)
+        return transaction_extent(transaction)
     entries = [one.descriptor for one in (*transaction.removed, *transaction.added)]
     if not entries:
         names, files = transaction.image_names, transaction.file_names
         what = cut(names[0], _NAME_CELLS, middle=True) if names else short_digests(files[0] if files else "")
-        return f"{what} {changes.transaction_extent(transaction)}" if files else "no entry"
+        return f"{what} {transaction_extent(transaction)}" if files else "no entry"
     keys = dict.fromkeys(entry.key for entry in entries)
     name = cut(entries[0].image_name or "no name", _NAME_CELLS, middle=True)
     more = f" +{len(keys) - 1}" if len(keys) > 1 else ""
@@ -359,7 +374,7 @@ class EmptyTrashScreen(ConfirmScreen):
         if not files:
             raise ConflictError("nothing of that is to go", hint="what no transaction is known of stays")
         lines = self.opening(f"{total_text(files)}, go for good")
-        if undone := changes.ended_undos(files):
+        if undone := ended_undos(files):
             lines.append(Line(undone, kind="bad"))
         for transaction_id, group in groupby(files, key=lambda file: file.transaction):
             lines += [Line(), *_lost(tuple(group), transaction_id, transactions.get(transaction_id))]
@@ -367,14 +382,14 @@ class EmptyTrashScreen(ConfirmScreen):
 
     async def act(self) -> str:
         removed = await self.session.cache.empty_trash(ids=self._ids, names=self._agreed)
-        return changes.emptied_text(removed)
+        return emptied_text(removed)
 
 
 def _lost(files: Sequence[TrashedFile], transaction_id: str, known: Transaction | None) -> list[Line]:
     """What goes of one transaction: of which images, who took it out and when, and the files."""
     if known is None:
         return [heading(f"{total_text(files)}: of {transaction_id}, whose record cannot be read"), *_lines(files)]
-    names = changes.names_of_files(known)
+    names = names_of_files(known)
     told = (names.get(file.name.partition(".")[0], ()) for file in files)
     of = dict.fromkeys(name for some in told for name in some) or known.image_names
     lines = [heading(f"{total_text(files)}: {known.kind} of {timestamp(known.started)}, by {known.by}")]

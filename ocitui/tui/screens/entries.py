@@ -22,7 +22,7 @@ from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion
 
 if TYPE_CHECKING:
-    from ocitui.cache.index import Key
+    from ocitui.cache import Key
 
     from ..live import LiveChange
     from ..widgets.document_view import DocumentView
@@ -250,7 +250,7 @@ class EntriesScreen(SessionScreen[None]):
         if self._imports_text:
             parts.append((f" {self._imports_text} ", "strong"))
         if (deep := self.session.live.deep).running:
-            from ocitui.words.findings import check_progress
+            from ocitui.words import check_progress
 
             parts.append((f" deep check: {check_progress(deep.progress)} ", "strong"))
         if self.message:

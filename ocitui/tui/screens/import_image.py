@@ -16,24 +16,25 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from ocitui.cache import CacheError, ImageName, PackedFormat
-from ocitui.importing.inspect import (
+from ocitui.importing import (
+    ImportJob,
+    ImportRequest,
     Inspection,
+    JobState,
+    PackedSource,
+    SourceImage,
+    SourceKind,
     Standing,
+    check_choice,
     chosen_source,
+    expanded_source,
     inspect_source,
     missing_packers,
     pinned_request,
     standing_of,
 )
-from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.importing.packing.packing import check_choice
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.sources.images import SourceImage, SourceKind
-from ocitui.importing.sources.opening import expanded_source
-from ocitui.importing.sources.packed import PackedSource
 from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
-from ocitui.words.imports import bytes_text, import_label, import_pace, import_percent
-from ocitui.words.lines import Ways, said
+from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.bars import RULE, Part, RuleBar

@@ -9,14 +9,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from textual import on, work
 
-from ocitui.importing.blobs import BlobStore
-from ocitui.importing.errors import NamedOtherwiseError
-from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.importing.progress import LayerProgress
-from ocitui.importing.requests import UnfinishedImport
+from ocitui.importing import BlobStore, ImportJob, JobState, LayerProgress, NamedOtherwiseError, UnfinishedImport
 from ocitui.text import counted, human_age, human_size, short_digest
-from ocitui.words.imports import import_label, import_percent, interrupted_lines, job_lines, list_summary
-from ocitui.words.lines import Kind
+from ocitui.words import Kind, import_label, import_percent, interrupted_lines, job_lines, list_summary
 
 from ..background import DRAW_SECONDS, Throttle
 from ..widgets.lines import Line, LongList, PickList, PickRow, bound, heading

@@ -24,8 +24,7 @@ from .entries import EntriesScreen
 from .popups import Copyable, MenuScreen, offer_copies, texts_to_copy
 
 if TYPE_CHECKING:
-    from ocitui.doctor.entries import JudgedEntry
-    from ocitui.doctor.findings import Finding
+    from ocitui.doctor import Finding, JudgedEntry
 
     from ..live import LiveChange
 
@@ -157,7 +156,7 @@ class MainScreen(EntriesScreen):
 
     def _plan_repair(self, digests: frozenset[str] | None) -> None:
         """Plan the mending of the index, or of what these digests have."""
-        from ocitui.doctor.repair.index_steps import INDEX_CODES
+        from ocitui.doctor import INDEX_CODES
 
         from .repair import RepairScreen
 
@@ -301,7 +300,7 @@ class MainScreen(EntriesScreen):
     def _tell_imports(self) -> None:
         if self.app.screen is not self:
             return
-        from ocitui.words.imports import end_text, short_text
+        from ocitui.words import end_text, short_text
 
         jobs = self.session.imports.jobs
         self._imports_text = short_text([job for job in jobs if job.active])
@@ -346,7 +345,7 @@ _FIRST = {"s": ", largest first", "a": ", oldest first", "c": ", the longest ago
 
 def _copies(directory: Path, entry: JudgedEntry) -> list[Copyable]:
     def line() -> list[str]:
-        from ocitui.words.json_values import entry_json
+        from ocitui.words import entry_json
 
         return [json.dumps(entry_json(entry))]
 

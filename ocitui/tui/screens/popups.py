@@ -17,10 +17,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from ocitui.cache import CacheError
-from ocitui.cache.disk import write_outside
-from ocitui.cache.errors import FileTakenError
-from ocitui.cache.files import INDEX_NAME
+from ocitui.cache import INDEX_NAME, CacheError, FileTakenError, write_outside
 from ocitui.text import clean, human_size
 
 from ..actions import commands

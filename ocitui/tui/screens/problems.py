@@ -17,24 +17,20 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from ocitui.cache import CacheError, Condition
-from ocitui.cache.trash import list_trash
-from ocitui.cache.undoing import expect_entries
-from ocitui.cache.workspace import trash_identity
-from ocitui.doctor.acknowledged import acknowledge, withdraw
-from ocitui.doctor.catalogue import FILE_FAULTS
-from ocitui.doctor.findings import Depth, Finding, by_fault, entry_text, tally
+from ocitui.cache import CacheError, Condition, expect_entries, list_trash, trash_identity
+from ocitui.doctor import FILE_FAULTS, Depth, Finding, acknowledge, by_fault, entry_text, tally, withdraw
 from ocitui.text import clean, counted
-from ocitui.words.findings import (
+from ocitui.words import (
     SHORT_ID,
+    capital,
     check_progress,
     finding_lines,
     finding_tone,
     findings_title,
     kind_lines,
     no_finding_lines,
+    short_lines,
 )
-from ocitui.words.lines import capital, short_lines
 
 from ..background import DRAW_SECONDS, Throttle
 from ..deep_check import P_SHOWS_IT

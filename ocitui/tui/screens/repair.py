@@ -12,19 +12,50 @@ from typing import Any, Literal
 from textual import on, work
 
 from ocitui.cache import CacheError, ImageName, PlanChangedError
-from ocitui.doctor.assessment import Assessment
-from ocitui.doctor.findings import clean_text, entry_text, tally
-from ocitui.doctor.repair.apply import Repaired, apply_plan
-from ocitui.doctor.repair.copies import copies_named
-from ocitui.doctor.repair.plan import RepairPlan, plan_repair
-from ocitui.doctor.repair.steps import Left, RepairOptions, RepairProgress, RepairStep
-from ocitui.doctor.report import Report
-from ocitui.doctor.salvage.sources import JoinedEntries, JoinedEntry, sources_shown
-from ocitui.importing.sources.opening import expanded_source
+from ocitui.doctor import (
+    Assessment,
+    JoinedEntries,
+    JoinedEntry,
+    Left,
+    Repaired,
+    RepairOptions,
+    RepairPlan,
+    RepairProgress,
+    RepairStep,
+    Report,
+    apply_plan,
+    clean_text,
+    copies_named,
+    entry_text,
+    plan_repair,
+    sources_shown,
+    tally,
+)
+from ocitui.importing import expanded_source
 from ocitui.text import counted, human_size, short_digests
-from ocitui.words import plans
-from ocitui.words.findings import findings_title, remaining_lines, repair_progress
-from ocitui.words.lines import KEYS, capital, short_lines
+from ocitui.words import (
+    KEYS,
+    assessment_lines,
+    capital,
+    entry_remarks,
+    entry_word,
+    findings_title,
+    first_steps,
+    grouped_left,
+    joined_lines,
+    left_lines,
+    plan_balance,
+    plan_sections,
+    remaining_lines,
+    repair_progress,
+    short_lines,
+    shown_positions,
+    source_cells,
+    sources_tally,
+    sources_title,
+    step_lines,
+    takes_name,
+)
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, bound, fit, heading
@@ -50,22 +81,22 @@ class PlanRow(PickRow):
 
 def plan_rows(plan: RepairPlan, assessment: Assessment | None) -> list[PlanRow]:
     """The rows of a plan, in the order in which they are to be looked at."""
-    rows = [PlanRow(PLAN, plans.plan_balance(plan), kind="heading", lines=_fixed([]))]
+    rows = [PlanRow(PLAN, plan_balance(plan), kind="heading", lines=_fixed([]))]
     if assessment is not None:
         text = "Which copy of the index is good, and what to do in what order"
-        copies = _fixed(plans.assessment_lines(assessment))
+        copies = _fixed(assessment_lines(assessment))
         rows.append(PlanRow("copy", text, str(assessment.case), lines=copies))
     if joined := plan.joined:
-        text = plans.sources_title(joined)
+        text = sources_title(joined)
         rows.append(PlanRow("sources", text, "side by side", lines=lambda width: _sources(joined, width)))
     rows += [_step(plan, step) for step in plan.steps]
     lost = (joined[at] for at in joined.bad())
     rows += [_nameless(entry) for entry in islice((entry for entry in lost if entry.name is None), _MOST)]
-    for number, left in enumerate(plans.grouped_left(plan, _MOST)):
+    for number, left in enumerate(grouped_left(plan, _MOST)):
         first, many = left[0], f" (+{len(left) - 1})" if len(left) > 1 else ""
         text = f"    {first.finding.code}: {entry_text(first.finding)}{many}"
         naming: Naming | None = None
-        if plans.takes_name(first):
+        if takes_name(first):
             naming = first.finding.digest, "adopt" if first.finding.code == "orphan-entry" else "names"
         right, lines = "stays; n names it" if naming else "stays", _fixed(_left(left))
         rows.append(PlanRow(f"left {number}", text, right, "muted", start=True, lines=lines, naming=naming))
@@ -87,8 +118,8 @@ def _step(plan: RepairPlan, step: RepairStep) -> PlanRow:
 
 
 def _nameless(entry: JoinedEntry) -> PlanRow:
-    key, text = f"name {entry.digest} {entry.format}", f"    name lost: {plans.entry_word(entry)}"
-    hint, lines = entry.hints[0].text if entry.hints else "", _fixed(plans.joined_lines(entry, KEYS))
+    key, text = f"name {entry.digest} {entry.format}", f"    name lost: {entry_word(entry)}"
+    hint, lines = entry.hints[0].text if entry.hints else "", _fixed(joined_lines(entry, KEYS))
     return PlanRow(key, text, "n names it", "bad", lines=lines, naming=(entry.digest, "names"), hint=hint)
 
 
@@ -104,15 +135,15 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
         lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
     if not plan.made:
         lines.append(Line("The rows above say what stays, and what you can do about it; o offers more."))
-    shown, more = plans.first_steps(plan.made, _MOST)
+    shown, more = first_steps(plan.made, _MOST)
     for step in shown:
         lines += [Line(), *_step_lines(step, chosen=True)]
     lines += [Line(), *map(Line, more)] if more else []
-    for name, steps in plans.plan_sections(plan, KEYS):
+    for name, steps in plan_sections(plan, KEYS):
         if steps[0].number in plan.chosen:
             continue
         lines += [Line(), heading(capital(name)), *([Line(steps[0].futile)] if steps[0].futile else [])]
-        shown, more = plans.first_steps(steps, _MOST)
+        shown, more = first_steps(steps, _MOST)
         lines += [Line(short_digests(step.title), str(step.number)) for step in shown] + [*map(Line, more)]
     if plan.left:
         lines += [Line(), heading(f"What stays: {tally([left.finding for left in plan.left])}")]
@@ -123,12 +154,12 @@ def _step_lines(step: RepairStep, *, chosen: bool) -> list[Line]:
     """All there is to know of one step."""
     lines = [heading(f"{step.number}. {step.title}")]
     lines += [] if chosen else [Line("not marked: it will not be made; space marks it", "step", "bad")]
-    return short_lines([*lines, *plans.step_lines(step, KEYS, _MOST)])
+    return short_lines([*lines, *step_lines(step, KEYS, _MOST)])
 
 
 def _left(left: Sequence[Left]) -> list[Line]:
     """Findings that stay for one reason."""
-    return short_lines([heading(findings_title([one.finding for one in left])), *plans.left_lines(left, KEYS, _MOST)])
+    return short_lines([heading(findings_title([one.finding for one in left])), *left_lines(left, KEYS, _MOST)])
 
 
 def _sources(entries: JoinedEntries, width: int) -> list[Line]:
@@ -141,14 +172,14 @@ def _sources(entries: JoinedEntries, width: int) -> list[Line]:
         return f"{fit(name, room, middle=True)} {digest:12} {format_:8} {told_of} {told[-1]}"
 
     titles = row("Name", "Digest", "Format", *(source.capitalize() for source in sources), "From")
-    lines = [heading(plans.sources_title(entries)), Line(plans.sources_tally(entries)), Line(), heading(titles)]
-    shown = [entries[at] for at in plans.shown_positions(entries, _MOST)]
+    lines = [heading(sources_title(entries)), Line(sources_tally(entries)), Line(), heading(titles)]
+    shown = [entries[at] for at in shown_positions(entries, _MOST)]
     for entry in shown:
         lost = entry.name is None or (entry.descriptor is None and not entry.removed_by)
-        lines.append(Line(row(*plans.source_cells(entry, sources)), kind="bad" if lost else "plain"))
+        lines.append(Line(row(*source_cells(entry, sources)), kind="bad" if lost else "plain"))
     if len(entries) > len(shown):
         lines.append(Line(counted(len(entries) - len(shown), "more entry", "more entries"), kind="muted"))
-    told = [Line(text, plans.entry_word(entry), "bad") for entry in shown for text in plans.entry_remarks(entry, KEYS)]
+    told = [Line(text, entry_word(entry), "bad") for entry in shown for text in entry_remarks(entry, KEYS)]
     return [*lines, *([Line(), heading("To be known of them"), *told] if told else [])]
 
 
@@ -311,7 +342,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         """The plan as a whole: what matters most stands first."""
         headline = self._assessment.headline if self._assessment is not None else ""
         edits = not headline and any(step.change.edits_index for step in plan.made)
-        lines = self.opening(plans.plan_balance(plan), "overwrite what is changed in it" if edits else "")
+        lines = self.opening(plan_balance(plan), "overwrite what is changed in it" if edits else "")
         lines += [Line(f"{capital(headline)}.", kind="bad")] if headline else []
         return [*lines, *plan_lines(plan)]
 

@@ -11,16 +11,16 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ocitui.cache import Condition, Health
-from ocitui.host.daemon import DaemonState
+from ocitui.host import DaemonState
 from ocitui.text import age_of, clean, counted, human_size
-from ocitui.words.lines import capital
+from ocitui.words import capital
 
 from ..actions import key_named
 from ..terminal import HOST_COLOURS, Role, draw_cells, palette
 from .entry_columns import GOOD, SEVERITIES, Cell, cut
 
 if TYPE_CHECKING:
-    from ocitui.doctor.assessment import Assessment
+    from ocitui.doctor import Assessment
 
     from ..live import LiveCache
     from ..session import Session, SessionScreen

@@ -21,11 +21,9 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from ocitui.cache.documents import structural_quotes
-from ocitui.cache.errors import DocumentError
-from ocitui.cache.strict_json import Scanner
+from ocitui.cache import DocumentError, Scanner, structural_quotes
 from ocitui.text import REPLACEMENT, clean
-from ocitui.words.documents import DOCUMENT_CHUNK, Alive, NotIndentedError, check_wanted, indent_document
+from ocitui.words import DOCUMENT_CHUNK, Alive, NotIndentedError, check_wanted, indent_document
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 _LONGEST_BANNER = 1000

@@ -19,9 +19,9 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.worker import get_current_worker
 
-from ocitui.cache.errors import DocumentError
+from ocitui.cache import DocumentError
 from ocitui.text import clean, human_size
-from ocitui.words.documents import DOCUMENT_CHUNK, Alive, SupersededError, check_wanted
+from ocitui.words import DOCUMENT_CHUNK, Alive, SupersededError, check_wanted
 
 from ..terminal import Role, palette
 from .document_text import DocumentText, Mark, column_of, draw, prepare, window

@@ -15,8 +15,7 @@ from ocitui.text import age_of, clean, human_size, short_digest
 from ..terminal import Role
 
 if TYPE_CHECKING:
-    from ocitui.doctor.entries import Entries
-    from ocitui.doctor.findings import EntryState
+    from ocitui.doctor import Entries, EntryState
 
 SortValue = str | float
 SortValueAt = Callable[[int], SortValue]

@@ -21,8 +21,7 @@ from .lines import Line, LinesView, ReadingView, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
-    from ocitui.doctor.entries import JudgedEntry
-    from ocitui.doctor.findings import Finding
+    from ocitui.doctor import Finding, JudgedEntry
 
     from .document_view import DocumentView
 
@@ -189,13 +188,12 @@ class EntryPane(Vertical):
             return await asyncio.to_thread(summarize, self._directory, entry, found or ())
         if tab == "history":
             return await self._history_of(entry)
-        from ocitui.words.findings import entry_problem_lines
+        from ocitui.words import entry_problem_lines
 
         return entry_problem_lines(await self._findings_of(entry))
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
-        from ocitui.cache import FileKind, StorageError
-        from ocitui.cache.files import read_regular
+        from ocitui.cache import FileKind, StorageError, read_regular
 
         from .document_view import DocumentView
 

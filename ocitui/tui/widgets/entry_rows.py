@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .entry_columns import BY_NAME, SortValue
 
 if TYPE_CHECKING:
-    from ocitui.doctor.entries import Entries, Moves, Predicate
+    from ocitui.doctor import Entries, Moves, Predicate
 
 MANY = 500
 """From so many changes on, the order is made anew."""

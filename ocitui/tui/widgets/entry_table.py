@@ -33,7 +33,7 @@ from .entry_rows import EntryRows, View
 from .lines import MOVES, PAGES, bound
 
 if TYPE_CHECKING:
-    from ocitui.doctor.entries import Entries, JudgedEntry, Moves
+    from ocitui.doctor import Entries, JudgedEntry, Moves
 
 
 HEADER = 1  # lines above the rows

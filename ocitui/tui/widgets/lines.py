@@ -18,9 +18,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ocitui.text import clean
-from ocitui.words.lines import Kind as Kind
-from ocitui.words.lines import Line as Line
-from ocitui.words.lines import heading as heading
+from ocitui.words import Kind as Kind
+from ocitui.words import Line as Line
+from ocitui.words import heading as heading
 
 from ..terminal import Role, draw_cells, palette
 from .entry_columns import CURSOR, Cell
