@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from .backups import keep_again, keep_backup
+from .changes import Edit
 from .disk import Folder
-from .edits import Edit
 from .errors import ConflictError
 from .file_steps import source_of
 from .files import INDEX_NAME, file_identity, read_kernel_file

@@ -7,10 +7,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .changes import Change, Place, Seen
+from .changes import Change, Edit, Place, Seen
 from .descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from .disk import Folder
-from .edits import Edit
 from .errors import InvalidPackedImageError
 from .files import MOST_DOCUMENT_BYTES, FileKind, file_names, usable_digest
 from .lookup import PackedImage

@@ -26,10 +26,21 @@ import msgspec
 from . import file_steps, records
 from .actor import whoami
 from .backups import keep_backup, keep_corrupt
-from .changes import Change, IndexEdit, IndexReplacement, IndexSeen, Place, Seen, see_index_in
+from .changes import (
+    Change,
+    Edit,
+    IndexEdit,
+    IndexReplacement,
+    IndexSeen,
+    Place,
+    Seen,
+    arrivals,
+    needed,
+    removals,
+    see_index_in,
+)
 from .descriptors import Descriptor
 from .disk import OUTSIDE
-from .edits import Edit, arrivals, needed, removals
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .files import INDEX_NAME, usable_name
 from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, read_patiently, refuse_link

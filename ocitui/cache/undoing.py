@@ -14,10 +14,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import records
-from .changes import Change, Discard, IndexEdit, IndexReplacement, IndexSeen, Insert, Place, Remove, Seen
+from .changes import (
+    Change,
+    Discard,
+    Edit,
+    Gaps,
+    IndexEdit,
+    IndexReplacement,
+    IndexSeen,
+    Insert,
+    Place,
+    Remove,
+    Seen,
+    needed,
+    positions,
+    removals,
+)
 from .descriptors import Descriptor
 from .disk import storage_errors
-from .edits import Edit, Gaps, needed, positions, removals
 from .errors import ConflictError, NoSuchTransactionError
 from .file_steps import is_half_moved, mode_of
 from .files import INDEX_NAME, regular_file

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ocitui.cache import Descriptor, list_backups
 from ocitui.cache.backups import read_backup
+from ocitui.cache.changes import Edit
 from ocitui.cache.disk import Disk, Folder
-from ocitui.cache.edits import Edit
 from ocitui.cache.index import read_once
 from ocitui.cache.publish import Marks, publish_edit
 from ocitui.cache.records import Transaction, trash_name

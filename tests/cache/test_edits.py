@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, ImageIndex
-from ocitui.cache.edits import Edit, arrivals, positions, removals
+from ocitui.cache.changes import Edit, arrivals, positions, removals
 from tests.cache.support import entry, index_bytes
 from tests.cache.test_index_editing import Drawn, indexes
 

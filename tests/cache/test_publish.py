@@ -12,8 +12,8 @@ import pytest
 
 from ocitui.cache import ConflictError, CorruptIndexError, Descriptor, ImageIndex, list_backups
 from ocitui.cache.backups import Backups
+from ocitui.cache.changes import Edit, removals
 from ocitui.cache.disk import Folder
-from ocitui.cache.edits import Edit, removals
 from ocitui.cache.index import index_signature, read_once
 from ocitui.cache.publish import COMPARED_ONLY, keep_displaced
 from ocitui.cache.workspace import Workspace
