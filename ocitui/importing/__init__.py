@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .sources.images import manifest_type as manifest_type
     from .sources.images import parse_platform as parse_platform
     from .sources.opening import PackedFiles as PackedFiles
+    from .sources.opening import PackedSource as PackedSource
     from .sources.opening import SourceOptions as SourceOptions
     from .sources.opening import expanded_source as expanded_source
     from .sources.opening import find_packed_files as find_packed_files
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from .sources.opening import open_source as open_source
     from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source
-    from .sources.packed import PackedSource as PackedSource
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
     from .sources.references import is_digest as is_digest
@@ -82,10 +82,9 @@ __getattr__, __dir__, __all__ = front(
             "ListedImage Source SourceImage SourceKind describe describe_image manifest_type parse_platform"
         ),
         "sources.opening": (
-            "PackedFiles SourceOptions expanded_source find_packed_files home_path open_source optional_path "
-            "recognise_source"
+            "PackedFiles PackedSource SourceOptions expanded_source find_packed_files home_path open_source "
+            "optional_path recognise_source"
         ),
-        "sources.packed": "PackedSource",
         "sources.references": "Reference RegistryOptions is_digest is_host",
         "staging": "check_room remove_abandoned staging_folder",
     },

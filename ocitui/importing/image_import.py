@@ -36,8 +36,7 @@ from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .requests import ImportRequest
 from .sources.images import Source, SourceImage, SourceKind, check_platform, packed_image
-from .sources.opening import open_source, recognise_source
-from .sources.packed import PackedSource, inspect_packed, regular_size
+from .sources.opening import PackedSource, inspect_packed, open_source, recognise_source, regular_size
 from .staging import check_room, staging_folder, while_there_is_room
 
 

@@ -14,8 +14,7 @@ from .errors import SourceError
 from .packing.packing import check_tool
 from .requests import ImportRequest
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import open_source, prefix_of, recognise_source
-from .sources.packed import PackedSource, inspect_packed
+from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, ImageName, PackedFormat, PackerCache, ReadOnlyError
 from ocitui.importing.errors import NamedOtherwiseError, NoRoomError, SourceError
 from ocitui.importing.image_import import import_packed
-from ocitui.importing.sources.opening import PackedFiles, find_packed_files
-from ocitui.importing.sources.packed import inspect_packed
+from ocitui.importing.sources.opening import PackedFiles, find_packed_files, inspect_packed
 from tests.importing.sources import FORMATS, Source, documents, make_source, sha256
 
 NAME = ImageName.parse("example.com/team/app:1")
