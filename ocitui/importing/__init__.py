@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from .errors import UnsupportedSourceError as UnsupportedSourceError
     from .image_import import ImportDesk as ImportDesk
     from .image_import import ImportOutcome as ImportOutcome
+    from .image_import import ImportRequest as ImportRequest
     from .image_import import ImportResult as ImportResult
+    from .image_import import UnfinishedImport as UnfinishedImport
     from .image_import import clear_blobs as clear_blobs
     from .image_import import fetch_and_pack as fetch_and_pack
+    from .image_import import forget_import as forget_import
     from .image_import import import_image as import_image
+    from .image_import import recorded_import as recorded_import
+    from .image_import import unfinished_imports as unfinished_imports
     from .inspect import Inspection as Inspection
     from .inspect import Standing as Standing
     from .inspect import chosen_source as chosen_source
@@ -36,11 +41,6 @@ if TYPE_CHECKING:
     from .progress import LayerProgress as LayerProgress
     from .progress import ProgressCall as ProgressCall
     from .registry.auth import read_config as read_config
-    from .requests import ImportRequest as ImportRequest
-    from .requests import UnfinishedImport as UnfinishedImport
-    from .requests import forget_import as forget_import
-    from .requests import recorded_import as recorded_import
-    from .requests import unfinished_imports as unfinished_imports
     from .sources.images import ListedImage as ListedImage
     from .sources.images import Source as Source
     from .sources.images import SourceImage as SourceImage
@@ -71,13 +71,15 @@ __getattr__, __dir__, __all__ = front(
     {
         "blobs": "BlobStore",
         "errors": "NamedOtherwiseError NoSuchImageError SourceError UnreadableSourceError UnsupportedSourceError",
-        "image_import": "ImportDesk ImportOutcome ImportResult clear_blobs fetch_and_pack import_image",
+        "image_import": (
+            "ImportDesk ImportOutcome ImportRequest ImportResult UnfinishedImport clear_blobs fetch_and_pack "
+            "forget_import import_image recorded_import unfinished_imports"
+        ),
         "inspect": "Inspection Standing chosen_source inspect_source missing_packers pinned_request standing_of",
         "jobs": "ImportJob ImportQueue JobState",
         "packing.packing": "PackOptions check_choice",
         "progress": "ImportPhase ImportProgress LayerProgress ProgressCall",
         "registry.auth": "read_config",
-        "requests": "ImportRequest UnfinishedImport forget_import recorded_import unfinished_imports",
         "sources.images": (
             "ListedImage Source SourceImage SourceKind describe describe_image manifest_type parse_platform"
         ),

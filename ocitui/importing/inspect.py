@@ -11,8 +11,8 @@ import msgspec
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 
 from .errors import SourceError
+from .image_import import ImportRequest
 from .packing.packing import check_tool
-from .requests import ImportRequest
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
 from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source
 

@@ -16,9 +16,8 @@ from typing import Any
 
 from ocitui.cache import CacheError, PackerCache
 
-from .image_import import ImportDesk, ImportResult, import_image
+from .image_import import ImportDesk, ImportRequest, ImportResult, forget_import, import_image, recorded_import
 from .progress import ImportPhase, ImportProgress
-from .requests import ImportRequest, forget_import, recorded_import
 
 _AT_ONCE = 2
 

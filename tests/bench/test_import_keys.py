@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.requests import unfinished_imports
+from ocitui.importing.image_import import unfinished_imports
 from tests.bench.big_cache import make_big_cache
 from tests.bench.terminal import TerminalRun, python
 from tests.tools import need

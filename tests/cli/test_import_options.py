@@ -19,9 +19,9 @@ from ocitui.cli.options import byte_size
 from ocitui.cli.output import UsageProblemError
 from ocitui.directory import PREFIXES
 from ocitui.importing.errors import SourceError
+from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.packing.packing import COMPRESSIONS
-from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceKind
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout

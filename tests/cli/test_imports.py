@@ -10,7 +10,7 @@ import pytest
 
 from ocitui.cache import PackedFormat, StorageError
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.requests import ImportRequest, UnfinishedImport, recorded_import
+from ocitui.importing.image_import import ImportRequest, UnfinishedImport, recorded_import
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import downloaded, make_layout, put_image, running
 from tests.importing.image_makers import make_image
@@ -132,7 +132,7 @@ def test_what_cannot_be_looked_at_does_not_stop_an_import(tmp_path: Path, cache:
     (cache / ".ocitui").mkdir()
     source = f"oci:{make_layout(tmp_path / 'layout', ('v1', make_image(b'x')))}"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ocitui.importing.requests.unfinished_imports", refused)
+        patched.setattr("ocitui.importing.image_import.unfinished_imports", refused)
         assert ocitui("import", source, "--name", "x:1", "--format", "tar", "-C", cache).status == 0
 
 

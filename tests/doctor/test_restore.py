@@ -34,8 +34,7 @@ from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.repair.steps import RepairProgress, StepKind
 from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportDesk, import_image
-from ocitui.importing.requests import ImportRequest
+from ocitui.importing.image_import import ImportDesk, ImportRequest, import_image
 from ocitui.importing.sources.opening import SourceOptions
 from ocitui.importing.sources.references import RegistryOptions
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found

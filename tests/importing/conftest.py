@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(0)
 
     options = partial(RegistryOptions, sleep=at_once, timeout=0.5, environment={})
-    monkeypatch.setattr("ocitui.importing.requests.RegistryOptions", options)
+    monkeypatch.setattr("ocitui.importing.image_import.RegistryOptions", options)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import pytest
 
 from ocitui.cache import PackerCache
 from ocitui.cache.disk import Disk
-from ocitui.importing.image_import import ImportOutcome, import_image
+from ocitui.importing.image_import import ImportOutcome, ImportRequest, import_image
 from ocitui.importing.progress import ImportPhase
-from ocitui.importing.requests import ImportRequest
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer

@@ -24,10 +24,9 @@ from ocitui.importing.errors import (
     UnsoundSourceError,
     WorkerError,
 )
-from ocitui.importing.image_import import import_image
+from ocitui.importing.image_import import ImportRequest, import_image
 from ocitui.importing.layers.flatten import header
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.requests import ImportRequest
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import Made, put
 from tests.importing.layer_support import Item, folder, hard, layer

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import NoSuchTransactionError, PackerCache
-from ocitui.importing.image_import import import_image
+from ocitui.importing.image_import import import_image, resumed, unfinished_imports
 from ocitui.importing.progress import ImportPhase
-from ocitui.importing.requests import resumed, unfinished_imports
 from ocitui.importing.staging import remove_abandoned
 from tests.cache.support import OWN, SQUASHFS, TAR, until, write_cache
 from tests.importing.image_makers import put
@@ -38,8 +37,8 @@ import asyncio, sys, time
 from pathlib import Path
 from ocitui.cache import NoSuchTransactionError, PackerCache
 from ocitui.importing.image_import import ImportDesk, import_image
-from ocitui.importing.requests import ImportRequest
-from ocitui.importing.requests import recorded_import
+from ocitui.importing.image_import import ImportRequest
+from ocitui.importing.image_import import recorded_import
 
 directory, source, name, wait_in = sys.argv[1:]
 told = None

@@ -12,10 +12,16 @@ import pytest
 from ocitui.cache import CorruptIndexError, PackerCache
 from ocitui.importing import jobs
 from ocitui.importing.errors import NoRoomError, SourceError
-from ocitui.importing.image_import import ImportDesk, ImportOutcome, ImportResult
+from ocitui.importing.image_import import (
+    ImportDesk,
+    ImportOutcome,
+    ImportRequest,
+    ImportResult,
+    recorded_import,
+    unfinished_imports,
+)
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
-from ocitui.importing.requests import ImportRequest, recorded_import, unfinished_imports
 from tests.cache.support import PATIENT_SECONDS, TAR, make_image, until, write_cache
 from tests.importing.pipeline import LAYERS, NAME, image_of, layout_of, staged
 

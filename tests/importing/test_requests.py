@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ocitui.cache import ImageName, InvalidNameError, PackedFormat, Platform
 from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError
-from ocitui.importing.requests import ImportRequest
+from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.sources.opening import recognise_source
 from tests.importing.image_makers import make_tar
 from tests.importing.pipeline import LAYERS, archive_of, image_of, layout_of

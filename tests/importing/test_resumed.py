@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.importing.errors import SourceError
-from ocitui.importing.requests import ImportRequest, recorded_import, resumed, unfinished_imports
+from ocitui.importing.image_import import ImportRequest, recorded_import, resumed, unfinished_imports
 
 REQUEST = ImportRequest(source="docker://localhost:1/a:1", name="a:1", level=3)
 

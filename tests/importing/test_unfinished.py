@@ -17,7 +17,7 @@ from ocitui.cache import CacheDirectoryError, StorageError
 from ocitui.cache.disk import Disk, Folder
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
-from ocitui.importing.requests import ImportRequest, forget_import, recorded_import, resumed, unfinished_imports
+from ocitui.importing.image_import import ImportRequest, forget_import, recorded_import, resumed, unfinished_imports
 from tests.cache.support import OWN
 from tests.tools import ROOT
 
@@ -117,8 +117,8 @@ def test_errors_of_the_import_are_its_own(tmp_path: Path) -> None:
 def test_a_program_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, os, signal; from pathlib import Path\n"
-        "from ocitui.importing.requests import ImportRequest\n"
-        "from ocitui.importing.requests import recorded_import\n"
+        "from ocitui.importing.image_import import ImportRequest\n"
+        "from ocitui.importing.image_import import recorded_import\n"
         "with recorded_import(Path(sys.argv[1]), ImportRequest(source='docker://a/b:1')):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -174,7 +174,7 @@ def test_a_record_that_fails_to_be_read_is_damaged(tmp_path: Path, monkeypatch: 
     def fails(*_: object) -> bytes:
         raise OSError(errno.EIO, "input/output error")
 
-    monkeypatch.setattr("ocitui.importing.requests.read_to_end", fails)
+    monkeypatch.setattr("ocitui.importing.image_import.read_to_end", fails)
     assert [(one.id, one.problem) for one in unfinished_imports(tmp_path)] == [(import_id, "it is damaged")]
 
 

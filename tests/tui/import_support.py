@@ -13,9 +13,9 @@ from textual.widgets import Input
 
 from ocitui.cache import PackedFormat
 from ocitui.importing.errors import NamedOtherwiseError
+from ocitui.importing.image_import import ImportRequest, recorded_import
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
-from ocitui.importing.requests import ImportRequest, recorded_import
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
 from tests.tui.screen_support import Desk

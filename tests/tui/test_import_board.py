@@ -10,8 +10,8 @@ import pytest
 
 from ocitui.cache import PackerCache
 from ocitui.importing import jobs
+from ocitui.importing.image_import import ImportRequest, unfinished_imports
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
-from ocitui.importing.requests import ImportRequest, unfinished_imports
 from ocitui.tui.session import Imports, leaves_of_imports
 from tests.tui.cache_support import make_cache
 from tests.tui.import_support import ALPINE, layout_with_names, leave_interrupted

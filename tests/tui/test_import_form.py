@@ -12,9 +12,9 @@ from textual.widgets import Input
 
 from ocitui import importing
 from ocitui.importing.errors import SourceError
+from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.inspect import Inspection, Standing
 from ocitui.importing.jobs import JobState
-from ocitui.importing.requests import ImportRequest
 from ocitui.importing.sources.images import SourceKind, SourceListing
 from ocitui.tui.screens.import_image import FIELDS, preview_lines
 from ocitui.tui.widgets.inputs import Choice, complete_source
