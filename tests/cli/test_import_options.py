@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import PackedFormat
-from ocitui.cli import import_options
+from ocitui.cli import options
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
 from ocitui.cli.import_run import import_request, read_request
 from ocitui.cli.options import byte_size
@@ -33,7 +33,7 @@ IMAGE = "docker://localhost:1/a:1"
 
 
 def test_the_light_copies_of_the_library_s_constants_agree(ocitui: Ocitui) -> None:
-    assert import_options.COMPRESSIONS == COMPRESSIONS
+    assert options.COMPRESSIONS == COMPRESSIONS
     assert {f"{kind}:" for kind in SourceKind} == {prefix.removesuffix("//") for prefix in PREFIXES}
     said = " ".join(ocitui("import", "--help").out.split())
     limits = LayerLimits()

@@ -10,8 +10,7 @@ import click
 
 from ocitui.cache import CacheError
 
-from ..import_options import import_options, source_argument
-from ..options import writing, writing_cache
+from ..options import import_options, source_argument, writing, writing_cache
 from ..output import ExitCode, Settings, answer, is_terminal, say
 
 

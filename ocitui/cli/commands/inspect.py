@@ -13,8 +13,7 @@ import click
 from ocitui.cache import CacheError, known_format
 from ocitui.text import human_size, short_digest
 
-from ..import_options import source_argument, source_options
-from ..options import FORMATS, cache_of, reading, run_async
+from ..options import FORMATS, cache_of, reading, run_async, source_argument, source_options
 from ..output import Column, ExitCode, Settings, answer, lay_out, terminal_width
 
 if TYPE_CHECKING:

@@ -14,16 +14,17 @@ from ocitui.cache import CorruptIndexError, ImageName, find_entry
 from ocitui.text import counted
 from ocitui.words import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
-from ..import_options import complete_source, registry_options
 from ..options import (
     TRIES,
     agree,
     agree_to_drop_used,
     as_agreed,
     cache_of,
+    complete_source,
     depth_option,
     keep_index_aside,
     place,
+    registry_options,
     repeatable,
     run_async,
     with_options,
