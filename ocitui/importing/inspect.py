@@ -10,6 +10,7 @@ import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
 
+from .blobs import BlobStore
 from .errors import SourceError
 from .image_import import ImportRequest
 from .packing.packing import check_tool
@@ -67,11 +68,13 @@ class Inspection:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
-    name. ``wins`` says whether that name stands for it already."""
+    name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
+    import has left, which are not fetched again."""
 
     there: bool = False
     called: str = ""
     wins: bool = False
+    kept: int = 0
 
     def is_other(self, name: str) -> bool:
         """Whether the entry has another name, which the new one would take over."""
@@ -105,12 +108,21 @@ async def standing_of(cache: PackerCache, inspection: Inspection, request: Impor
     format_ = inspection.format(request.format)
     if inspection.digest is None or format_ is None:
         return Standing()
+    kept = await asyncio.to_thread(_kept, cache, inspection)
     index = await cache.index()
     there = index.by_key(inspection.digest, format_)
     if there is None:
-        return Standing()
+        return Standing(kept=kept)
     winner = index.by_name(there.image_name) if there.image_name else None
-    return Standing(True, there.image_name or "", winner is not None and winner.key == there.key)
+    return Standing(True, there.image_name or "", winner is not None and winner.key == there.key, kept)
+
+
+def _kept(cache: PackerCache, inspection: Inspection) -> int:
+    if inspection.image is None or inspection.kind is not SourceKind.REGISTRY:
+        return 0
+    wanted = inspection.image.layer_sizes
+    stored = {blob.digest: blob.size for blob in BlobStore(cache.directory).stored()}
+    return sum(min(stored.get(digest, 0), size) for digest, size in wanted.items())
 
 
 def pinned_request(request: ImportRequest, inspection: Inspection) -> ImportRequest:

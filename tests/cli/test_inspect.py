@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, put_image, running
 from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index
-from tests.importing.registry_server import FaultyRegistry
+from tests.importing.pulling import write_auths
+from tests.importing.registry_server import FaultyRegistry, Reply
 
 COMMON = {"schema", "host", "cache"}
 AMD64, ARM64 = make_image(b"for amd64"), make_image(b"for arm64", platform="linux/arm64/v8")
@@ -29,7 +31,8 @@ def test_a_layout_with_two_images(tmp_path: Path, cache: Path, ocitui: Ocitui) -
     layout = make_layout(tmp_path / "layout", ("example.com/a/b:1", AMD64), ("v2", make_image(b"other")))
     done = ocitui("inspect", f"oci:{layout}:example.com/a/b:1", "--json", "-C", cache)
     assert done.status == 0
-    assert set(done.json) == COMMON | {"source", "kind", "images", "notes", "problems"}
+    assert set(done.json) == COMMON | {"source", "kind", "images", "notes", "problems", "login"}
+    assert done.json["login"] is None
     first, second = done.json["images"]
     assert first == {
         "names": ["example.com/a/b:1"],
@@ -80,6 +83,7 @@ def test_platforms_of_a_registry(cache: Path, ocitui: Ocitui) -> None:
         words = ["inspect", f"{registry.host}/team/app:1.0", "-C", cache]
         done = ocitui(*words, "--platform", "arm64", "--json")
         assert done.status == 0
+        assert done.json["login"] == ""
         assert [image["platform"] for image in done.json["images"]] == ["linux/amd64", "linux/arm64/v8"]
         assert [image["taken"] for image in done.json["images"]] == [False, True]
         none = ocitui(*words, "--platform", "linux/s390x", "--json")
@@ -87,6 +91,18 @@ def test_platforms_of_a_registry(cache: Path, ocitui: Ocitui) -> None:
         assert "there is no image for linux/s390x" in none.json["problems"][0]
         assert none.json["notes"] == []
         assert len(registry.asked(AMD64.digest)) == 0
+
+
+def test_whose_login_a_registry_wanted(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    registry, auth = FaultyRegistry(), base64.b64encode(b"anna:secret").decode()
+    refusal = Reply(401, {"WWW-Authenticate": 'Basic realm="ours"'})
+    registry.rules.append(lambda request: None if request.authorization else refusal)
+    with running(registry):
+        put_image(registry, b"x")
+        words = ["inspect", f"{registry.host}/team/app:1.0", "-C", cache]
+        words += ["--authfile", write_auths(tmp_path / "a", registry.host, auth=auth)]
+        assert "\nlogged in as anna\n" in ocitui(*words).out
+        assert ocitui(*words, "--json").json["login"] == "anna"
 
 
 def test_a_registry_that_does_not_have_it(cache: Path, ocitui: Ocitui) -> None:

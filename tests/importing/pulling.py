@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,3 +74,8 @@ class Pull:
 def is_whole(layers: list[LayerSource], image: Made) -> bool:
     """Whether these files hold the image's layers."""
     return [layer.path.read_bytes() for layer in layers] == list(image.layers)
+
+
+def write_auths(path: Path, host: str, **entry: str) -> Path:
+    path.write_text(json.dumps({"auths": {host: entry}}))
+    return path

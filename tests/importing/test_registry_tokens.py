@@ -14,7 +14,7 @@ import pytest
 from ocitui.importing.errors import DeniedError, RegistryError
 from ocitui.importing.registry.auth import Challenge
 from tests.importing.image_makers import Made, make_image, put
-from tests.importing.pulling import Pull, is_whole
+from tests.importing.pulling import Pull, is_whole, write_auths
 from tests.importing.registry_server import FaultyRegistry, Reply, Request, digest_of, serving
 
 IMAGE = make_image(b"a" * 1000, b"b" * 1000, b"c" * 1000)
@@ -57,11 +57,6 @@ def image(registry: FaultyRegistry) -> Made:
 async def elsewhere() -> AsyncIterator[FaultyRegistry]:
     async with serving(FaultyRegistry()) as running:
         yield running
-
-
-def write_auths(path: Path, host: str, **entry: str) -> Path:
-    path.write_text(json.dumps({"auths": {host: entry}}))
-    return path
 
 
 @pytest.fixture
@@ -129,6 +124,25 @@ async def test_identity_token(pull: Pull, registry: FaultyRegistry, image: Made,
         "scope": [SCOPE],
         "refresh_token": ["refresh me"],
     }
+
+
+async def test_whose_login_it_was_is_told(
+    pull: Pull, registry: FaultyRegistry, image: Made, authfile: Path, tmp_path: Path
+) -> None:
+    async def login() -> str | None:
+        source = pull.source()
+        listing = await source.listing()
+        await source.close()
+        return listing.login
+
+    assert await login() == ""
+    TokenServer(registry, f"http://{registry.host}/token")
+    assert await login() == ""
+    pull.authfile = authfile
+    assert await login() == "anna"
+    auth = base64.b64encode(b"00000000-0000-0000-0000-000000000000:").decode()
+    pull.authfile = write_auths(tmp_path / "a", registry.host, auth=auth, identitytoken="refresh me")
+    assert await login() == "a token"
 
 
 async def test_busy_token_server(pull: Pull, registry: FaultyRegistry, image: Made) -> None:

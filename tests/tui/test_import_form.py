@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import random
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from textual import events
 from textual.widgets import Input
 
 from ocitui import importing
+from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.inspect import Inspection, Standing
@@ -22,13 +25,16 @@ from ocitui.tui.widgets.lines import PickList
 from ocitui.words.lines import said
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
-from tests.importing.registry_server import FaultyRegistry, Reply, serving
+from tests.importing.pulling import write_auths
+from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
 from tests.tools import need
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look, show_jobs
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
 pytestmark = pytest.mark.slow
+
+RANDOM = random.Random(1).randbytes(300_000)
 
 
 def _value(one: Desk, field: str) -> str:
@@ -114,6 +120,42 @@ def test_what_is_to_be_known_of_a_source_is_said_where_nothing_is_taken_too() ->
     assert [line.text for line in lines if line.label == "note"] == ["an attestation is left out"]
 
 
+async def test_what_an_earlier_import_left_is_not_fetched_again(tmp_path: Path) -> None:
+    async with serving(FaultyRegistry()) as registry, desk(make_cache(tmp_path / "image")) as one:
+        image = put(registry, make_image(RANDOM), "v1")
+        blobs = BlobStore(tmp_path / "image")
+        blobs.make_directory()
+        (blobs.directory / f"{digest_of(image.layers[0])}.partial").write_bytes(image.layers[0][:204_800])
+        await look(one, f"{registry.host}/team/app:v1")
+        await _previewed(one)
+        assert re.search(r"takes +\d+K to fetch, 200K are here from an earlier import   ✓", one.lines)
+
+
+async def test_what_the_cache_has_is_not_fetched(tmp_path: Path) -> None:
+    async with serving(FaultyRegistry()) as registry, desk(make_cache(tmp_path / "image")) as one:
+        put(registry, make_image(b"once"), "v1")
+        for there in (False, True):
+            await look(one, f"{registry.host}/team/app:v1")
+            await _previewed(one)
+            assert ("to fetch" in one.lines) != there
+            await one.press("escape" if there else "y")
+            await one.until(lambda: one.table.total == 8, "the entry")
+
+
+async def test_whose_login_it_is_is_said(tmp_path: Path) -> None:
+    async with serving(FaultyRegistry()) as registry, desk(make_cache(tmp_path / "image")) as one:
+        put(registry, make_image(b"once"), "v1")
+        refusal = Reply(401, {"WWW-Authenticate": 'Basic realm="ours"'})
+        registry.rules.append(lambda request: None if request.authorization else refusal)
+        await one.open("i", "ImportScreen")
+        one.app.screen.query_one("#source", Input).value = f"{registry.host}/team/app:v1"
+        auth = base64.b64encode(b"an\x1bna:secret").decode()
+        one.app.screen.query_one("#authfile", Input).value = str(write_auths(tmp_path / "a", registry.host, auth=auth))
+        await one.press("enter")
+        await _previewed(one)
+        assert re.search(r"login +as an�na", one.lines)
+
+
 @pytest.mark.parametrize("tool", ["docker", "buildkit-gzip"])
 async def test_archives_of_other_tools(tmp_path: Path, tool: str) -> None:
     archive = SAVED[tool].archive.write(tmp_path / "a.tar")
@@ -134,6 +176,8 @@ async def test_the_platforms_of_a_registry(tmp_path: Path) -> None:
         await look(one, source)
         await _previewed(one)
         assert "a registry: 2 images" in one.bar_at("#found")
+        assert re.search(r"takes +\d+B to fetch   ✓", one.lines)
+        assert re.search(r"login +none needed", one.lines)
         await one.press("down", "enter")
         await one.until(lambda: _value(one, "platform") == "linux/arm64", "the platform")
         await one.until(lambda: platforms["linux/arm64"].digest[7:] in one.lines, "the other image")

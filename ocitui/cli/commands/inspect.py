@@ -95,6 +95,7 @@ def _json(inspection: Inspection, cached: Cached) -> dict[str, Any]:
         "kind": inspection.kind.value,
         "images": [_image_json(image, inspection, cached) for image in inspection.images],
         "notes": list(inspection.notes),
+        "login": inspection.listing.login,
         "problems": [inspection.refusal.one_line] if inspection.refusal else [],
     }
 
@@ -122,6 +123,8 @@ def _describe(inspection: Inspection, cached: Cached) -> Iterator[str]:
         yield from (f"the cache has it {text}" for text in _entries(cached.of(inspection.digest)))
     elif inspection.refusal is not None:
         yield f"an import takes none: {inspection.refusal.one_line}"
+    if inspection.listing is not None and inspection.listing.login:
+        yield f"logged in as {inspection.listing.login}"
     yield from (f"note: {note}" for note in inspection.notes)
 
 
@@ -154,7 +157,7 @@ def _packed_json(source: PackedSource, cached: Cached) -> dict[str, Any]:
         "cached": cached.json_of(source.digest),
         "problems": list(source.problems),
     }
-    return {"source": str(source.files.packed), "kind": "packed", "images": [image], "notes": []}
+    return {"source": str(source.files.packed), "kind": "packed", "images": [image], "notes": [], "login": None}
 
 
 def _layers(source: PackedSource) -> int | None:

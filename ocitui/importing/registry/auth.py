@@ -299,6 +299,12 @@ class Authorizer:
         self._looked = False
         self._lock = asyncio.Lock()
 
+    @property
+    def login(self) -> str:
+        """Whose credentials were used; empty where nobody's were."""
+        used = self._credentials
+        return "" if used is None else "a token" if used.identity_token else used.username
+
     async def answer(self, challenges: Sequence[Challenge], rejected: str | None) -> str:
         """What to send instead of ``rejected``; several requests that were refused at once ask once.
 

@@ -89,6 +89,11 @@ class RegistryClient:
         if self._http is not None:
             await self._http.aclose()
 
+    @property
+    def login(self) -> str:
+        """Whose login was asked for; empty where none was, or nobody is logged in."""
+        return self._authorizer.login if self._authorizer else ""
+
     async def manifest(self, wanted: str) -> tuple[bytes, str]:
         """The manifest or index of a tag or digest, and the media type that it is sent as, tried again as often as the
         options say. Raises SourceError."""
@@ -374,9 +379,9 @@ class RegistrySource:
         try:
             chosen = await self.resolve()
         except NoSuchImageError as error:
-            return SourceListing(self._asked, self.kind, tuple(images), (error.message,))
+            return SourceListing(self._asked, self.kind, tuple(images), (error.message,), self._client.login)
         listed = [chosen.listed() if image.digest == chosen.digest else image for image in images]
-        return SourceListing(self._asked, self.kind, tuple(listed), chosen.notes)
+        return SourceListing(self._asked, self.kind, tuple(listed), chosen.notes, self._client.login)
 
     async def resolve(self) -> SourceImage:
         """The image of the platform. Raises SourceError."""

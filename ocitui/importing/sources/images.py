@@ -110,12 +110,14 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class SourceListing:
-    """What a source holds, in its own order. ``notes`` are for the operator's eyes."""
+    """What a source holds, in its own order. ``notes`` are for the operator's eyes; ``login`` is whose login a registry
+    asked for, empty where it wanted none, None where there is no registry."""
 
     source: str
     kind: SourceKind
     images: tuple[ListedImage, ...]
     notes: tuple[str, ...] = ()
+    login: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -397,6 +397,7 @@ _KINDS = {
     SourceKind.REGISTRY: "a registry",
     SourceKind.PACKED: "packed files",
 }
+_VERBS = {SourceKind.REGISTRY: "fetch", SourceKind.PACKED: "copy"}
 
 
 def image_rows(inspection: Inspection) -> list[PickRow]:
@@ -425,12 +426,17 @@ def preview_lines(
         lines.append(Line(inspection.refusal.message, kind="plain" if several else "bad"))
         lines.append(Line("choose one above: enter takes it" if several else said(inspection.refusal.hint, FIELDS)))
     if inspection.can_be_taken:
-        if (taken := inspection.packed or inspection.image) is not None and free is not None:
+        taken = inspection.packed or inspection.image
+        if taken is not None and free is not None and (not standing.there or request.again):
             # At the least: an image is unpacked, and packed again.
-            enough, verb = free > taken.size, "copy" if inspection.packed is not None else "read"
-            text = f"{human_size(taken.size)} to {verb}   {GOOD if enough else BAD} {human_size(free)} free"
+            enough, verb = free > taken.size - standing.kept, _VERBS.get(inspection.kind, "read")
+            kept = f", {human_size(standing.kept)} are here from an earlier import" if standing.kept else ""
+            text = f"{human_size(taken.size - standing.kept)} to {verb}{kept}"
+            text += f"   {GOOD if enough else BAD} {human_size(free)} free"
             lines.append(Line(text, "takes", "plain" if enough else "bad"))
         lines += _cache_lines(inspection, standing, request)
+        if inspection.listing is not None and (login := inspection.listing.login) is not None:
+            lines.append(Line(f"as {clean(login)}" if login else "none needed", "login"))
         if inspection.packed is None and (what := missing.get(request.format)):
             lines.append(
                 Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
