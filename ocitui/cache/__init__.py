@@ -12,6 +12,7 @@ from ocitui.front import front
 
 if TYPE_CHECKING:
     from .actor import author_of as author_of
+    from .actor import by_another as by_another
     from .actor import whoami as whoami
     from .backups import BACKUPS_NAME as BACKUPS_NAME
     from .backups import Backup as Backup
@@ -198,7 +199,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = front(
     __name__,
     {
-        "actor": "author_of whoami",
+        "actor": "author_of by_another whoami",
         "backups": (
             "BACKUPS_NAME Backup keep_backup keep_corrupt late_updates list_backups next_number read_backup "
             "transactions_since"

@@ -25,6 +25,11 @@ def whoami() -> str:
     return _printable(f"{name} (process {os.getpid()}, {_user()}@{os.uname().nodename})")[:_LONGEST_NAME]
 
 
+def by_another(by: str) -> bool:
+    """Whether what `whoami` told, perhaps elsewhere, names another user or host than this program's."""
+    return author_of(by) != author_of(whoami())
+
+
 def author_of(by: str) -> str:
     """The user and host of what `whoami` told, perhaps elsewhere."""
     return by.rpartition(", ")[2].rstrip(")")

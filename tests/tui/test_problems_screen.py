@@ -225,9 +225,19 @@ async def test_what_to_do_first_stands_behind_its_key(tmp_path: Path) -> None:
         await opened(one)
         await one.until(lambda: any(line.startswith("M plans what mends") for line in first(one)))
         assert "nothing is changed before y" in first(one)[0]
-        assert first(one)[1] == "3 reads all bytes: those of 0 of 7 entries were read"
+        assert first(one)[1] == "3 reads all bytes: those of 0 of 6 entries were read", "one has no file to read"
         await one.until(lambda: [line.strip() for line in one.text.split("\n")[3:5]] == first(one), "all of it is seen")
         await one.open("M", "RepairScreen")
+
+
+async def test_what_was_read_is_not_offered_again(tmp_path: Path) -> None:
+    """Whatever was found then, and however many have nothing to be read."""
+    async with desk(faulty(tmp_path / "image")) as one:
+        await opened(one)
+        await one.until(lambda: any(line.startswith("3 reads") for line in first(one)), "it is offered")
+        await one.press("3")
+        await one.until(lambda: one.session.live.coverage.deep == 6, "all is read")
+        await one.until(lambda: not any(line.startswith("3 reads") for line in first(one)), "and not offered any more")
 
 
 async def test_a_broken_index_comes_before_all_else(tmp_path: Path) -> None:

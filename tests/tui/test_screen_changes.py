@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Condition, LockedError, StorageError
+from ocitui.cache.actor import author_of, whoami
 from ocitui.host.daemon import DaemonState
+from ocitui.tui.screens.changes import UndoScreen
+from ocitui.words.lines import Line
 from tests.host.loops import loop_device
 from tests.tui.cache_support import (
     ALPINE,
@@ -110,6 +113,21 @@ async def test_what_was_done_is_told_in_full_beside_a_filter(tmp_path: Path) -> 
         await plan_shown(one)
         await one.press("y")
         await one.until(lambda: "undone by" in one.text)
+
+
+@pytest.mark.parametrize(("who", "kind"), [("root@elsewhere", "bad"), (author_of(whoami()), "plain")])
+async def test_an_undo_warns_of_another_s_transaction_and_not_of_another_program_s(
+    who: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        with monkeypatch.context() as patched:
+            patched.setattr("ocitui.cache.transactions.whoami", lambda: f"ocitui (process 1, {who})")
+            await one.session.cache.delete([(BUSYBOX.digest, "squashfs")])
+        await one.open("u", "UndoScreen")
+        await plan_shown(one)
+        lines = await UndoScreen.plan(one.app.screen)  # type: ignore[arg-type]
+        [by] = [line for line in lines if isinstance(line, Line) and line.label == "by"]
+        assert (by.text, by.kind) == (f"ocitui (process 1, {who})", kind)
 
 
 async def test_marked_entries_go_in_one_transaction_and_come_back(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocitui.cache import author_of, whoami
+from ocitui.cache import by_another
 from ocitui.text import timestamp
 from ocitui.words import transaction_json
 
@@ -29,7 +29,7 @@ def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -
     """
     cache = writing_cache(settings, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))
-    if author_of(target.by) != author_of(whoami()):
+    if by_another(target.by):
         agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
     done = run_async(cache.undo(target.id))
     note = [f"note: {done.explanation}"] if done.explanation else []

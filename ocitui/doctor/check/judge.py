@@ -439,7 +439,8 @@ class Judge:
             return None
         if not looked >> _PACKED_PLACES.get(format, ROW_WIDTH) & 1:
             return Depth.QUICK
-        return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
+        damaged = any(one.found for one in self._of_files.get(digest, ()) if one.format in ("", format or ""))
+        return Depth.DEEP if damaged or self.checked(digest, format) is not None else Depth.HEADER
 
     def checked(self, digest: str, format: str | None) -> tuple[int, bool] | None:
         """When all bytes of its packed file were last found sound, in seconds since the epoch, and whether that was the

@@ -31,11 +31,11 @@ from ocitui.cache import (
     TransactionState,
     TrashedFile,
     author_of,
+    by_another,
     can_be_undone,
     files_that_go,
     known_format,
     read_regular,
-    whoami,
 )
 from ocitui.doctor import PointPlan, plan_point, point, salvage_entries
 from ocitui.host import users_of_any
@@ -129,7 +129,7 @@ class UndoScreen(ConfirmScreen):
         self.action = "mend" if target.marked else "undo"
         memory = "bring back what this undoes" if target.changes_index else ""
         lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
-        lines += [Line(target.id, "transaction"), Line(target.by, "by", "plain" if target.by == whoami() else "bad")]
+        lines += [Line(target.id, "transaction"), Line(target.by, "by", "bad" if by_another(target.by) else "plain")]
         lines += [Line(target.about, "of")] if target.about else []
         indexes = await asyncio.to_thread(self._indexes, target)
         return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *indexes)))

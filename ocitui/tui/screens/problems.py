@@ -301,9 +301,11 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         mends = [one for one in self._findings or () if one.is_problem and one.fault.mend]
         if mends:
             yield [" ", ("M", "key"), f" plans what mends {tally(mends)}; nothing is changed before y"]
-        deep = live.coverage.deep
-        if live.loaded and deep < live.total and not live.deep.running:
-            yield [" ", ("3", "key"), f" reads all bytes: those of {deep} of {live.total} entries were read"]
+        coverage = live.coverage
+        # Of an entry without a packed file there is nothing to read.
+        if live.loaded and coverage.deep < coverage.header and not live.deep.running:
+            of_all = f"those of {coverage.deep} of {coverage.header} entries were read"
+            yield [" ", ("3", "key"), f" reads all bytes: {of_all}"]
 
     @property
     def _coverage(self) -> str:
