@@ -51,7 +51,7 @@ def summarize(directory: Path, entry: JudgedEntry, findings: Sequence[Finding]) 
         [*_identity(entry, findings), *_users(directory, names), Line(entry.digest.removeprefix("sha256:"), "digest")],
         [*_files(directory, names, [*unread, *_checked(entry.state)]), *_image(entry, manifest, config)],
         _runtime(config.config if config else None),
-        _told("labels", (config and config.config and config.config.labels) or {}),
+        labelled("labels", (config and config.config and config.config.labels) or {}),
         _annotations(entry),
         _layers(manifest, config),
     )
@@ -175,19 +175,19 @@ def _annotations(entry: JudgedEntry) -> Iterator[Line]:
     descriptor = entry.descriptor
     yield Line(f"{descriptor.media_type}, {descriptor.size} bytes", "entry")
     own = (ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE)
-    yield from _told("says", {key: value for key, value in descriptor.annotations.items() if key not in own})
+    yield from labelled("says", {key: value for key, value in descriptor.annotations.items() if key not in own})
 
 
-def _told(label: str, pairs: Mapping[str, str]) -> Iterator[Line]:
+def labelled(label: str, pairs: Mapping[str, str]) -> Iterator[Line]:
     """Labels, each in a line; what most begin with is said once, and short ends of that are labels themselves."""
-    short = {key: key.removeprefix(_COMMON) for key in pairs if key.startswith(_COMMON)}
-    short = {key: end for key, end in short.items() if len(end) <= _SHORTEST_COLUMN}
-    for key in [key for key in pairs if key not in short]:
+    common = {key.removeprefix(_COMMON): value for key, value in pairs.items() if key.startswith(_COMMON)}
+    for key in [key for key in pairs if not key.startswith(_COMMON)]:
         yield Line(f"{key}={pairs[key]}", label)
         label = " "
-    if short:
+    if common:
         yield Line(_COMMON, label, "muted")
-        yield from (Line(pairs[key], end) for key, end in short.items())
+    for end, value in common.items():
+        yield Line(value, end) if len(end) <= _SHORTEST_COLUMN else Line(f"{end}={value}", " ")
 
 
 _COMMON, _SHORTEST_COLUMN = "org.opencontainers.image.", len("resolves")

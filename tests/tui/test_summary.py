@@ -1,0 +1,42 @@
+"""The pane's summary: what an image says of itself, in the room that there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocitui.tui.summary import labelled
+from tests.tui.cache_support import Image, make_cache
+from tests.tui.screen_support import WIDE, desk
+
+_COMMON = "org.opencontainers.image."
+_LABELS = {
+    f"{_COMMON}revision": "9f31c2e07d",
+    "maintainer": "ann",
+    f"{_COMMON}description": "A queue",
+    f"{_COMMON}source": "https://git.example.com/queue",
+}
+
+
+def test_what_most_labels_begin_with_is_said_once() -> None:
+    lines = [(line.label, line.text) for line in labelled("labels", _LABELS)]
+    assert lines == [
+        ("labels", "maintainer=ann"),
+        (" ", _COMMON),
+        ("revision", "9f31c2e07d"),
+        (" ", "description=A queue"),
+        ("source", "https://git.example.com/queue"),
+    ]
+    assert [line.label for line in labelled("says", {f"{_COMMON}title": "x"})] == ["says", "title"]
+    assert list(labelled("labels", {})) == []
+
+
+@pytest.mark.slow
+async def test_a_long_label_takes_no_column_from_the_others(tmp_path: Path) -> None:
+    image = Image("queue:7.2", labels=_LABELS)
+    async with desk(make_cache(tmp_path / "image", [image]), WIDE) as one:
+        await one.until(lambda: "description=A queue" in one.text, "the labels")
+        [row] = [line for line in one.text.split("\n") if "description=A queue" in line]
+        [other] = [line for line in one.text.split("\n") if "maintainer=ann" in line]
+        assert row.index("description") == other.index("maintainer")
