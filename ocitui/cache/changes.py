@@ -14,7 +14,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import starmap
@@ -206,7 +206,7 @@ def index_of(raws: Iterable[bytes]) -> ImageIndex:
 # Past so many entries one listing of the directory is cheaper than a look at each of their files.
 _MANY = 500
 _SEEN = Struct("QqqQ")
-_FORMATS = tuple(PackedFormat)
+_PACKED = tuple(packed_name("", one) for one in PackedFormat)
 
 
 @dataclass(slots=True)
@@ -304,28 +304,43 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
     ``index`` is the one without them. A packed file that no entry names keeps its documents too.
     """
     gone, kept, decided = list[str](), list[str](), set[str]()
-    is_there = _presence(root, len(keys))
-    for digest, format_ in keys:
-        if (known := known_format(format_)) is None or not usable_digest(digest):
-            continue
-        gone.append(packed_name(digest, known))
-        if digest in decided:
-            continue
-        decided.add(digest)
-        named, documents = {index.formats[at] for at in index.positions(digest)}, gone
-        # There may be 100,000 digests: neither a list is made for each, nor is an enumeration gone through.
-        for one in _FORMATS:
-            if one is not known and (one in named or is_there(packed_name(digest, one))) and (digest, one) not in keys:
-                documents = kept
-        documents += manifest_name(digest), config_name(digest)
+    files = {
+        packed_name(digest, known): digest
+        for digest, format_ in keys
+        if (known := known_format(format_)) is not None and usable_digest(digest)
+    }
+    is_there, shared = (_listed if len(keys) > _MANY else _looked_for)(root, index, files)
+    for name, digest in files.items():
+        gone.append(name)
+        if digest not in decided:
+            decided.add(digest)
+            documents = kept if digest in shared else gone
+            documents += manifest_name(digest), config_name(digest)
     return [*filter(is_there, gone)], [*filter(is_there, kept)]
 
 
-def _presence(root: Folder, entries: int) -> Callable[[str], bool]:
-    """Whether a name is in the directory, asked for the files of this many entries."""
-    if entries > _MANY:
-        return set(root.names()).__contains__
-    return lambda name: root.lstat(name) is not None
+def _listed(root: Folder, index: ImageIndex, files: Mapping[str, str]) -> tuple[Callable[[str], bool], set[str]]:
+    """Whether a name is in the directory, and the digests that have another format there, or in the index."""
+    there, entries = set(root.names()), zip(index.digests, index.formats, strict=True)
+    shared = {name.rpartition(".")[0] for name in there.difference(files) if name.endswith(_PACKED)}
+    shared.update(digest for digest, format_ in entries if known_format(format_) is not None)
+    return there.__contains__, shared
+
+
+def _looked_for(root: Folder, index: ImageIndex, files: Mapping[str, str]) -> tuple[Callable[[str], bool], set[str]]:
+    """The same, name by name."""
+
+    def is_there(name: str) -> bool:
+        return root.lstat(name) is not None
+
+    shared = {
+        digest
+        for digest in {*files.values()}
+        for one in PackedFormat
+        if (name := packed_name(digest, one)) not in files
+        and (index.position(digest, one) is not None or is_there(name))
+    }
+    return is_there, shared
 
 
 Gaps = tuple[bytes, bytes]
