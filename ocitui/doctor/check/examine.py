@@ -14,6 +14,7 @@ from ocitui.cache import CacheError, CacheFiles, Key, Ledger
 from ocitui.contents import ToolOptions, be_idle
 from ocitui.threads import Stop, in_thread, on_loop
 
+from ..catalogue import HEADER_FAULTS
 from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report
 from .deep import DeepChecks
@@ -27,9 +28,7 @@ _ATTEMPTS = 3
 _TOOLS = ToolOptions()
 _SECONDS_BETWEEN_WRITES = 5.0
 # After these there is nothing that reading all bytes could tell.
-_TOLD_ALL = frozenset(
-    {"packed-empty", "packed-magic", "packed-truncated", "packed-damaged", "read-error", "file-not-regular"}
-)
+_TOLD_ALL = HEADER_FAULTS | {"packed-damaged", "read-error", "file-not-regular"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition, expect_entries, list_trash, trash_identity
-from ocitui.doctor import FILE_FAULTS, Depth, Finding, acknowledge, by_fault, entry_text, tally, withdraw
+from ocitui.doctor import FILE_FAULTS, HEADER_FAULTS, Depth, Finding, acknowledge, by_fault, entry_text, tally, withdraw
 from ocitui.text import clean, counted
 from ocitui.words import (
     SHORT_ID,
@@ -301,11 +301,11 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         mends = [one for one in self._findings or () if one.is_problem and one.fault.mend]
         if mends:
             yield [" ", ("M", "key"), f" plans what mends {tally(mends)}; nothing is changed before y"]
-        coverage = live.coverage
-        # Of an entry without a packed file there is nothing to read.
-        if live.loaded and coverage.deep < coverage.header and not live.deep.running:
-            of_all = f"those of {coverage.deep} of {coverage.header} entries were read"
-            yield [" ", ("3", "key"), f" reads all bytes: {of_all}"]
+        told = (one for one in self._findings or () if one.code in HEADER_FAULTS and one.position is not None)
+        # Of an entry without a packed file there is nothing to read, nor where its header tells all.
+        deep, most = live.coverage.deep, live.coverage.header - len({one.file for one in told})
+        if live.loaded and deep < most and not live.deep.running:
+            yield [" ", ("3", "key"), f" reads all bytes: those of {deep} of {most} entries were read"]
 
     @property
     def _coverage(self) -> str:
