@@ -1,4 +1,5 @@
-"""krata's image cache, as an async library: `PackerCache` and what it takes and gives.
+"""krata's image cache, as an async library: `PackerCache` and what it takes and gives. Names that are neither are for
+the other packages of ocitui, and may change.
 
 The tree of errors is drawn in `ocitui.cache.errors`; what the daemon would do with an index is `judge_index`. A name is
 imported when it is first asked for, so that a program loads no more of the library than it uses.

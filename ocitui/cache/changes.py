@@ -268,13 +268,13 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     wanted = set(keys)
     if not wanted:
         raise NoSuchEntryError("no entry was named")
-    positions = index.positions_of(wanted)
-    in_order = dict.fromkeys((index.digests[at], index.formats[at]) for at in positions)
+    going = index.positions_of(wanted)
+    in_order = dict.fromkeys((index.digests[at], index.formats[at]) for at in going)
     for digest, format_ in wanted.difference(in_order):
         raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
-    entries, left = tuple(index.descriptors.at(positions)), index.without_at(positions)
+    entries, left = tuple(index.descriptors.at(going)), index.without_at(going)
     gone, kept = discardable(root, left, in_order)
-    names = dict.fromkeys(index.names[at] for at in positions)
+    names = dict.fromkeys(index.names[at] for at in going)
     uncovered = [found for name in filter(None, names) if (found := _newly_winning(index, left, name))] if left else ()
     return DeletePlan(tuple(in_order), entries, PlannedFiles.look(root, gone), tuple(kept), tuple(uncovered))
 

@@ -409,8 +409,10 @@ class ImageIndex:
             pieces.append(splice.after)
             length += len(splice.after)
             at, kept = splice.end, splice.position + splice.removed
-        # What stands before the first edit is not copied: with 100,000 entries that is 40 MB.
-        columns.parts = pieces.pop(0), b"".join(pieces)
+        # Where entries only come, what stands before them is not copied: with 100,000 there that is 40 MB. Where some
+        # go, the text that they stood in is not kept for what is left of it.
+        beginning = b"" if any(splice.removed for splice in splices) else pieces.pop(0)
+        columns.parts = beginning, b"".join(pieces)
         columns.first, columns.last = self.descriptors.first, length - (size - self.descriptors.last)
         new = ImageIndex(columns)
         if self._even and even and columns:

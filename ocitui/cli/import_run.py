@@ -51,7 +51,7 @@ from ocitui.importing import (
     is_host,
     optional_path,
     parse_platform,
-    read_config,
+    read_credentials,
     recognise_source,
     recorded_import,
     remove_abandoned,
@@ -100,7 +100,7 @@ def check_registry(
     """How to reach a registry, as it was typed. Raises UsageProblemError."""
     with _as_usage():
         if authfile is not None:
-            read_config(home_path(authfile))
+            read_credentials(home_path(authfile))
     if tls_ca is not None:
         _check_authority(tls_ca)
     if mirror is not None and not is_host(mirror):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .assessment import gather as gather
     from .catalogue import CATALOGUE as CATALOGUE
     from .catalogue import FILE_FAULTS as FILE_FAULTS
-    from .catalogue import HEADER_FAULTS as HEADER_FAULTS
     from .check.examine import ExamineOptions as ExamineOptions
     from .check.examine import examine as examine
     from .check.examine import examining as examining
@@ -80,7 +79,7 @@ __getattr__, __dir__, __all__ = front(
     {
         "acknowledged": "acknowledge load_acknowledged remember_told told_last withdraw",
         "assessment": "Assessment Case advice assess gather",
-        "catalogue": "CATALOGUE FILE_FAULTS HEADER_FAULTS",
+        "catalogue": "CATALOGUE FILE_FAULTS",
         "check.examine": "ExamineOptions examine examining",
         "check.history": "keep_index",
         "check.index_checks": "IndexReading read_index same_index",

@@ -135,8 +135,6 @@ DOCUMENT_FAULTS = frozenset(fault.code for fault in _DOCUMENTS if fault.severity
 """The codes of what makes a document a bad one."""
 FILE_FAULTS = DOCUMENT_FAULTS | {fault.code for fault in (*_FILES, *_PACKED) if fault.severity is _HIGH}
 """The codes of what makes a file of an entry a bad one, so that there is something to mend."""
-HEADER_FAULTS = frozenset({"packed-empty", "packed-magic", "packed-truncated"})
-"""The codes of what a packed file's header or size tells: reading all of it could tell nothing more."""
 
 # Faults as they are met where more is known of them.
 _like = msgspec.structs.replace

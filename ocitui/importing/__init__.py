@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .progress import ImportProgress as ImportProgress
     from .progress import LayerProgress as LayerProgress
     from .progress import ProgressCall as ProgressCall
-    from .registry.auth import read_config as read_config
+    from .registry.auth import read_credentials as read_credentials
     from .sources.images import ListedImage as ListedImage
     from .sources.images import Source as Source
     from .sources.images import SourceImage as SourceImage
@@ -79,7 +79,7 @@ __getattr__, __dir__, __all__ = front(
         "jobs": "ImportJob ImportQueue JobState",
         "packing.packing": "PackOptions check_choice",
         "progress": "ImportPhase ImportProgress LayerProgress ProgressCall",
-        "registry.auth": "read_config",
+        "registry.auth": "read_credentials",
         "sources.images": (
             "ListedImage Source SourceImage SourceKind describe describe_image manifest_type parse_platform"
         ),

@@ -3,9 +3,10 @@
 Everything is made in folders of ours inside the cache's file system. Until the last step, which is one transaction,
 the cache is as it was; what was downloaded is kept when an import does not come to its end.
 
-What is asked for is recorded in `.ocitui/imports` from an import's beginning to its end, as it was typed; the record is
-locked by the program that carries it out. One whose lock is free was interrupted, by a hangup, a signal or a crash, and
-can be gone on with."""
+What is asked for is recorded in `.ocitui/imports` from an import's beginning to its end, with absolute paths; the
+record is locked by the program that carries it out. One whose lock is free was interrupted, by a hangup, a signal or a
+crash, and can be gone on with.
+"""
 
 from __future__ import annotations
 

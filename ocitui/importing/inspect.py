@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
-from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache
+from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, StorageError
 
 from .blobs import BlobStore
 from .errors import SourceError
@@ -121,8 +122,10 @@ def _kept(cache: PackerCache, inspection: Inspection) -> int:
     if inspection.image is None or inspection.kind is not SourceKind.REGISTRY:
         return 0
     wanted = inspection.image.layer_sizes
-    stored = {blob.digest: blob.size for blob in BlobStore(cache.directory).stored()}
-    return sum(min(stored.get(digest, 0), size) for digest, size in wanted.items())
+    with suppress(StorageError):  # an import will tell what cannot be read
+        stored = {blob.digest: blob.size for blob in BlobStore(cache.directory).stored()}
+        return sum(min(stored.get(digest, 0), size) for digest, size in wanted.items())
+    return 0
 
 
 def pinned_request(request: ImportRequest, inspection: Inspection) -> ImportRequest:

@@ -216,7 +216,8 @@ class SessionScreen(Screen[R]):
     @on(events.Unmount)
     def _let_go(self) -> None:
         # Textual 8.2 meant a method of the class: it keeps each widget's lines for as long as it keeps its colours.
-        StylesCache.get_inner_outer.cache_clear()
+        if (clear := getattr(StylesCache.get_inner_outer, "cache_clear", None)) is not None:
+            clear()
 
     @on(events.Resize)
     def _hide_what_has_no_room(self, event: events.Resize) -> None:

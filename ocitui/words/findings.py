@@ -81,14 +81,14 @@ def kind_lines(findings: Sequence[Finding], most: int = 200) -> list[Line]:
     return lines + ([Line(f"and {len(findings) - most} more", kind="muted")] if len(findings) > most else [])
 
 
-def no_finding_lines(coverage: Coverage, trouble: str, *, looking: bool) -> list[Line]:
+def no_finding_lines(coverage: Coverage, trouble: str, unread: int, *, looking: bool) -> list[Line]:
     """Where there is no finding to speak of: what was looked at, and what was not; ``trouble`` is what the screen says
-    of the index or the directory all the same."""
+    of the index or the directory all the same, ``unread`` how many packed files no deep check has read."""
     if looking:
         return [Line("looking", kind="muted")]
     lines = [Line(trouble, "found", "bad") if trouble else Line("nothing wrong was found", "found", "good")]
     lines.append(Line(str(coverage), "looked at"))
-    if coverage.deep < coverage.entries:
+    if unread:
         lines.append(Line("a deep check looks further: 3 reads every byte", "not checked"))
     return [*lines, *(Line(text, "not checked") for text in coverage.unchecked)]
 

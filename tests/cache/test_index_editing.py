@@ -232,6 +232,15 @@ def around(index: ImageIndex) -> tuple[bytes, bytes]:
     return index.data[: index.descriptors.first], index.data[index.descriptors.last :]
 
 
+def test_where_entries_go_the_old_text_does_too() -> None:
+    """It may be 40 MB, and would live as long as the new index."""
+    index = ImageIndex.parse(index_bytes([entry(number) for number in range(9)]))
+    index.data  # in one piece  # noqa: B018
+    for edited in (index.without_at({0}), index.without_at({8})):
+        assert not any(isinstance(part, memoryview) and part.obj is index.data for part in edited.descriptors.parts)
+    assert index.appended(Descriptor.from_dict(entry(9))).descriptors.parts[0]
+
+
 @given(indexes(), st.integers(0, 6))
 def test_an_entry_is_appended(drawn: Drawn, number: int) -> None:
     index = ImageIndex.parse(drawn.data)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from ocitui.importing.inspect import Inspection
+from ocitui.cache import PackerCache, StorageError
+from ocitui.importing.blobs import BlobStore
+from ocitui.importing.image_import import ImportRequest
+from ocitui.importing.inspect import Inspection, Standing, inspect_source, standing_of
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, put_image, running
 from tests.importing.builders import DOCKER_1_9, SAVED
@@ -103,6 +108,21 @@ def test_whose_login_a_registry_wanted(tmp_path: Path, cache: Path, ocitui: Ocit
         words += ["--authfile", write_auths(tmp_path / "a", registry.host, auth=auth)]
         assert "\nlogged in as anna\n" in ocitui(*words).out
         assert ocitui(*words, "--json").json["login"] == "anna"
+
+
+def test_what_an_earlier_import_left_is_a_hint_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(store: BlobStore) -> NoReturn:
+        raise StorageError("cannot look at the blobs: Permission denied")
+
+    async def look() -> Standing:
+        request = ImportRequest(source=f"{registry.host}/team/app:1.0")
+        return await standing_of(PackerCache(tmp_path), await inspect_source(request), request)
+
+    monkeypatch.setattr(BlobStore, "stored", refuse)
+    registry = FaultyRegistry()
+    with running(registry):
+        put_image(registry, b"x")
+        assert asyncio.run(look()) == Standing()
 
 
 def test_a_registry_that_does_not_have_it(cache: Path, ocitui: Ocitui) -> None:

@@ -136,6 +136,39 @@ async def test_every_depth_tells_of_it(harm: Harm, code: str, sample: Sample, mo
         assert report.coverage.bytes_read >= path.stat().st_size
 
 
+def unread(sample: Sample) -> int:
+    judge = Judge(sample.directory)
+    judge.read()
+    list(judge.look())
+    return judge.unread()
+
+
+async def test_what_a_deep_check_would_read_is_counted(sample: Sample) -> None:
+    """Each file once, and none whose header tells all, or that is not there."""
+    assert unread(sample) == 4
+    sample.edit_index(lambda fields: fields["manifests"].append(fields["manifests"][0]))
+    assert unread(sample) == 4
+    content = bytearray(sample.other_file("squashfs").read_bytes())
+    content[28] = 9  # the version
+    for harmed_bytes in (content, content[:5000], b"x" * 5000, b""):
+        sample.other_file("squashfs").write_bytes(harmed_bytes)
+        assert unread(sample) == 3
+    sample.file(TAR).unlink()
+    assert unread(sample) == 2
+    await found(sample.directory, Depth.DEEP)
+    assert unread(sample) == 0
+
+
+@by_harm
+async def test_what_was_found_damaged_counts_as_read_until_it_is_written_again(
+    harm: Harm, code: str, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = await harmed(sample, harm, monkeypatch)
+    assert unread(sample) == 0
+    path.write_bytes(path.read_bytes())
+    assert unread(sample) == 1
+
+
 @by_harm
 async def test_another_file_of_the_name_has_no_past(
     harm: Harm, code: str, sample: Sample, monkeypatch: pytest.MonkeyPatch

@@ -142,7 +142,7 @@ async def test_whose_login_it_was_is_told(
     assert await login() == "anna"
     auth = base64.b64encode(b"00000000-0000-0000-0000-000000000000:").decode()
     pull.authfile = write_auths(tmp_path / "a", registry.host, auth=auth, identitytoken="refresh me")
-    assert await login() == "a token"
+    assert await login() == "<token>"
 
 
 async def test_busy_token_server(pull: Pull, registry: FaultyRegistry, image: Made) -> None:

@@ -141,11 +141,11 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
         writing_cache(settings, "repair the cache")
     looks = [look(settings, asked)]
     transactions: list[Transaction] = []
-    report, lines = looks[0].report, _would(settings, looks[0])
+    first = looks[0].report
+    report, lines = first, _would(settings, looks[0])
     if asked.apply:
         report = _repair(settings, asked, agreed, looks, transactions)
-        # Where nothing was done, what was found before is all there is to tell.
-        lines = _remaining(report, again=bool(transactions))
+        lines = _remaining(report, again=report is not first)
     answer(settings, lambda: {**_so_far(looks, transactions), **_state(report)}, lines)
     remaining = ExitCode.REMAINING if asked.apply else ExitCode.PROBLEMS
     return remaining if report.shown() else ExitCode.CLEAN

@@ -14,7 +14,6 @@ from ocitui.cache import CacheError, CacheFiles, Key, Ledger
 from ocitui.contents import ToolOptions, be_idle
 from ocitui.threads import Stop, in_thread, on_loop
 
-from ..catalogue import HEADER_FAULTS
 from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report
 from .deep import DeepChecks
@@ -27,8 +26,6 @@ from .pacing import Brake, Meter, Progress, in_parallel
 _ATTEMPTS = 3
 _TOOLS = ToolOptions()
 _SECONDS_BETWEEN_WRITES = 5.0
-# After these there is nothing that reading all bytes could tell.
-_TOLD_ALL = HEADER_FAULTS | {"packed-damaged", "read-error", "file-not-regular"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ class Examination:
         self._unchecked += judge.unchecked
         packed, forgotten = list[PackedFile](), frozenset[str]()
         if self._options.depth is Depth.DEEP:
-            packed = [file for file in judge.packed_files(keys) if self._is_whole(file)]
+            packed = [file for file in judge.packed_files(keys) if judge.can_tell_more(file.digest, file.format)]
             forgotten = self._deep(packed)
         # Only now, as the judge may have been told meanwhile of files that were replaced.
         again = {file.name for file in packed}
@@ -182,13 +179,6 @@ class Examination:
     def _tell(self, findings: list[Finding]) -> None:
         if findings:
             self._on_findings([*self._judge.accepted.mark(findings)])
-
-    def _is_whole(self, file: PackedFile) -> bool:
-        """Whether a file is so far well that reading all of it can tell more; what was remembered may be of before."""
-        depth, found = self._judge.depth_of(file.digest, file.format), self._judge.findings_of(file.digest, file.format)
-        of_file = [one.code for one in found if one.file == file.name and one.found is None]
-        unread = depth is Depth.QUICK and "wrong-mode" in of_file
-        return not unread and not _TOLD_ALL.intersection(of_file)
 
     def _deep(self, packed: list[PackedFile]) -> frozenset[str]:
         """Read all bytes of each, the formats of one digest together; gives the fingerprints of what cannot be

@@ -61,6 +61,10 @@ from .entry_checks import (
 from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, Where, check_index, read_index
 
 _BATCH = 256
+# After these there is nothing that reading all bytes could tell.
+_TOLD_ALL = frozenset(
+    {"packed-empty", "packed-magic", "packed-truncated", "packed-damaged", "read-error", "file-not-regular"}
+)
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACE_OF_SUFFIX[format_] for format_ in PackedFormat}
 Findings = tuple[Finding, ...]
@@ -439,8 +443,7 @@ class Judge:
             return None
         if not looked >> _PACKED_PLACES.get(format, ROW_WIDTH) & 1:
             return Depth.QUICK
-        damaged = any(one.found for one in self._of_files.get(digest, ()) if one.format in ("", format or ""))
-        return Depth.DEEP if damaged or self.checked(digest, format) is not None else Depth.HEADER
+        return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
 
     def checked(self, digest: str, format: str | None) -> tuple[int, bool] | None:
         """When all bytes of its packed file were last found sound, in seconds since the epoch, and whether that was the
@@ -529,6 +532,29 @@ class Judge:
                 if wanted and fact is not None and fact.regular and fact.size:
                     files.append(PackedFile(digest, format_, fact.size, descriptor, position))
         return files
+
+    def can_tell_more(self, digest: str, format: str) -> bool:
+        """Whether a packed file is so far well that reading all of it can tell more; what is remembered may be of
+        before."""
+        found = self._of_files.get(digest)
+        if not found:
+            return True
+        name = f"{digest}.{format}"
+        of_file = [one.code for one in found if one.file == name and one.found is None]
+        unread = "wrong-mode" in of_file and self.depth_of(digest, format) is Depth.QUICK
+        return not unread and not _TOLD_ALL.intersection(of_file)
+
+    def unread(self) -> int:
+        """How many packed files a deep check would read that none has read as they are now."""
+        return sum(
+            (place := self.listing.place(digest, _PACKED_PLACES.get(format_, 0))) is not None
+            and place % ROW_WIDTH != 0
+            and self.listing.modes[place] != 0
+            and self.remembered.checked(self.listing, place) is None
+            and self.can_tell_more(digest, format_ or "")
+            and not any(one.found for one in self._of_files.get(digest, ()) if one.format == format_)
+            for digest, format_ in {(digest, format_) for digest, format_, _ in self.depths()}
+        )
 
 
 def _names_of(digests: Iterable[str]) -> Iterator[str]:

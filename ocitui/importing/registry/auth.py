@@ -166,7 +166,7 @@ async def find_credentials(host: str, path: str, options: RegistryOptions) -> Cr
     """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
     keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
     for file, must_exist in _files(options):
-        config = read_config(file, must_exist) or _Config()
+        config = read_credentials(file, must_exist) or _Config()
         helpers = config.cred_helpers or {}
         if helper := next((helpers[key] for key in keys if key in helpers), None):
             found = await ask_helper(helper, keys[0])
@@ -193,7 +193,7 @@ def _files(options: RegistryOptions) -> Iterator[tuple[Path, bool]]:
         yield Path(home, ".docker", "config.json"), False
 
 
-def read_config(file: Path, must_exist: bool = True) -> _Config | None:
+def read_credentials(file: Path, must_exist: bool = True) -> _Config | None:
     """What such a file says; None where it is not there and need not be. Raises CredentialsError."""
     try:
         raw = read_bounded(file, _LARGEST_CONFIG)
@@ -301,9 +301,9 @@ class Authorizer:
 
     @property
     def login(self) -> str:
-        """Whose credentials were used; empty where nobody's were."""
+        """Whose credentials were used, docker's ``<token>`` for an identity token; empty for nobody's."""
         used = self._credentials
-        return "" if used is None else "a token" if used.identity_token else used.username
+        return "" if used is None else "<token>" if used.identity_token else used.username
 
     async def answer(self, challenges: Sequence[Challenge], rejected: str | None) -> str:
         """What to send instead of ``rejected``; several requests that were refused at once ask once.

@@ -18,7 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition, expect_entries, list_trash, trash_identity
-from ocitui.doctor import FILE_FAULTS, HEADER_FAULTS, Depth, Finding, acknowledge, by_fault, entry_text, tally, withdraw
+from ocitui.doctor import FILE_FAULTS, Depth, Finding, acknowledge, by_fault, entry_text, tally, withdraw
 from ocitui.text import clean, counted
 from ocitui.words import (
     SHORT_ID,
@@ -213,7 +213,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._findings: tuple[Finding, ...] | None = None
         self._around, self._trash = Around(), object()
         self._detail: list[Line] = []
-        self._hidden = 0
+        self._hidden = self._unread = 0
         self._tally = ""
         self._everything = self._filling = self._changed = False
         self._throttle = Throttle(self, DRAW_SECONDS, self._fill)
@@ -260,7 +260,10 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     def _make_rows(self, findings: tuple[Finding, ...]) -> list[ProblemRow] | None:
         """None where they are those that are shown."""
-        around = self._look_around(findings)
+        around, live = self._look_around(findings), self.session.live
+        if live.judge is not None and not live.looking:
+            with live.judge.turn:
+                self._unread = live.judge.unread()
         if (findings, around) == (self._findings, self._around):
             return None
         self._findings, self._around = findings, around
@@ -301,11 +304,9 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         mends = [one for one in self._findings or () if one.is_problem and one.fault.mend]
         if mends:
             yield [" ", ("M", "key"), f" plans what mends {tally(mends)}; nothing is changed before y"]
-        told = (one for one in self._findings or () if one.code in HEADER_FAULTS and one.position is not None)
-        # Of an entry without a packed file there is nothing to read, nor where its header tells all.
-        deep, most = live.coverage.deep, live.coverage.header - len({one.file for one in told})
-        if live.loaded and deep < most and not live.deep.running:
-            yield [" ", ("3", "key"), f" reads all bytes: those of {deep} of {most} entries were read"]
+        if self._unread and live.loaded and not live.deep.running:
+            files = counted(self._unread, "packed file")
+            yield [" ", ("3", "key"), f" reads all bytes: those of {files} were not read as they are now"]
 
     @property
     def _coverage(self) -> str:
@@ -324,7 +325,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         lines = (
             row.lines
             if row is not None
-            else no_finding_lines(live.coverage, condition_text(live.health), looking=live.looking)
+            else no_finding_lines(live.coverage, condition_text(live.health), self._unread, looking=live.looking)
         )
         self._detail = lines
         parts, end = list[Part](), ""
