@@ -16,7 +16,6 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -304,6 +303,8 @@ def _refusal(bare: str, *, negated: bool) -> tuple[str, str] | None:
         either = mark == ":" and field in compared
         meant = f"{field}>{wanted} or {field}<{wanted} may be meant" if either else _AS_IN
         return f"{bare} compares with nothing", meant
+    from difflib import get_close_matches
+
     if near := get_close_matches(field, (*FIELDS, *compared), 1, _ALIKE):
         sign = ":" if near[0] in FIELDS else mark if mark in "<>" else ">"
         meant = f"{near[0]}{sign}{wanted} may be meant"

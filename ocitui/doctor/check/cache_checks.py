@@ -14,7 +14,6 @@ from ocitui.cache import (
     FILE_SUFFIXES,
     FIRST_PACKED,
     INDEX_NAME,
-    JOURNAL_NAME,
     LOCK_NAME,
     MOST_INDEX_BYTES,
     OWN_NAME,
@@ -150,7 +149,7 @@ _DRAFT, _TEMPORARY = ".draft", ".temporary"
 
 def check_own(directory: Path) -> Iterator[Finding]:
     """Nothing where there is no such folder."""
-    from ocitui.cache import STAGING_NAME, refused_files
+    from ocitui.cache import JOURNAL_NAME, STAGING_NAME, refused_files
 
     busy = locked(directory / OWN_NAME)
     if not busy:

@@ -21,7 +21,6 @@ from ocitui.cache import (
     Descriptor,
     DocumentError,
     Fact,
-    Identity,
     ImageIndex,
     ImageName,
     IndexFile,
@@ -30,14 +29,12 @@ from ocitui.cache import (
     Key,
     Scanner,
     Signature,
-    Transaction,
     Value,
     Verdict,
     index_signature,
     known_format,
     next_element,
     read_patiently,
-    some_of,
     usable_digest,
     usual_digest,
     valid_digest,
@@ -48,10 +45,8 @@ from ..catalogue import CATALOGUE, DIGEST_OUTSIDE, INDEX_DEAD_LINK, INDEX_LINK, 
 from ..findings import Finding
 
 if TYPE_CHECKING:
-    from ocitui.cache import (
-        Backup,
-        Overwritten,  # which writes
-    )
+    # Their files hold what changes the cache too, which a reader does not load.
+    from ocitui.cache import Backup, Identity, Overwritten, Transaction
 
 
 class History(msgspec.Struct, frozen=True):
@@ -234,7 +229,9 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
 
 
 def _names(gone: Sequence[Descriptor]) -> str:
-    return some_of(list(dict.fromkeys(one.image_name or one.digest for one in gone)))
+    from ocitui.cache import some_of
+
+    return some_of(one.image_name or one.digest for one in gone)
 
 
 def emptied(complete: int) -> Finding:
