@@ -87,7 +87,7 @@ async def imports(one: Desk) -> None:
 
 async def problems(one: Desk) -> None:
     await one.open("p", "ProblemsScreen")
-    await one.until(lambda: not one.live.looking and "high" in one.text, "the problems")
+    await one.until(lambda: "reads all bytes" in one.text and "high" in one.text, "the problems")
     await one.press("down", "down", "down")
     await one.rest()
 

@@ -195,7 +195,7 @@ async def _problem(one: Desk, cache: Path) -> None:
 async def _problems(one: Desk, cache: Path) -> None:
     await _problem(one, cache)
     await one.open("p", "ProblemsScreen")
-    await one.until(lambda: not one.live.looking and "1 low" in one.text)
+    await one.until(lambda: "reads all bytes" in one.text and "1 low" in one.text)
     await one.press("j")
 
 
