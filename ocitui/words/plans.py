@@ -41,9 +41,8 @@ def plan_balance(plan: RepairPlan) -> str:
     if not plan.made:
         return "nothing is to be done"
     parts = [f"{human_size(plan.bytes_placed)} come in"] if plan.bytes_placed else []
-    parts += [
-        f"{human_size(plan.bytes_trashed)} go to the trash" if plan.bytes_trashed else "nothing goes to the trash"
-    ]
+    trashes = any(step.trashed for step in plan.made)
+    parts.append(f"{human_size(plan.bytes_trashed)} go to the trash" if trashes else "nothing goes to the trash")
     return f"{counted(len(plan.made), 'step')}, one transaction: {', '.join(parts)}"
 
 

@@ -296,6 +296,14 @@ def test_a_cache_that_goes_on_changing_is_left_where_nobody_is_asked(
     assert files(demo) == before
 
 
+def test_an_empty_file_goes_to_the_trash_as_well(demo: Path, ocitui: Ocitui) -> None:
+    (demo / "index.json").write_bytes(b"")
+    shown = ocitui("repair", "--only", "index-unparsable", "-C", demo).out.replace("\n", " ")
+    assert "index.json, 0B, goes to the trash" in shown
+    assert "0B go to the trash" in shown
+    assert "nothing goes to the trash" not in shown
+
+
 def test_what_is_sound_by_then_is_left_alone(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is asked about a plan without a step."""
 

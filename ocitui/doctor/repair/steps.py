@@ -175,8 +175,13 @@ class RepairStep:
     number: int = 0
 
     @property
+    def trashed(self) -> list[StepFile]:
+        """The files that go to the trash, empty ones too."""
+        return [file for file in self.files if file.fate in (Fate.TRASHED, Fate.REPLACED)]
+
+    @property
     def bytes_trashed(self) -> int:
-        return sum(file.size for file in self.files if file.fate in (Fate.TRASHED, Fate.REPLACED))
+        return sum(file.size for file in self.trashed)
 
 
 @dataclass(frozen=True, slots=True)
