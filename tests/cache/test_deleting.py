@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -159,7 +160,13 @@ async def test_a_plan_of_many_entries_lists_the_directory_once(
 ) -> None:
     keys, cache = [key(0), key(1), key(1, "erofs"), key(2)], PackerCache(directory)
     (directory / f"{key(2)[0]}.squashfs").unlink()
+    # An entry that stays has lost its packed file, and not its documents: they are needed all the same.
+    (directory / f"{key(0)[0]}.erofs").unlink(missing_ok=True)
+    index = directory / "index.json"
+    described = [*json.loads(index.read_bytes())["manifests"], entry(0, format="tar")]
+    index.write_bytes(index_bytes([one for one in described if one != entry(0, format="erofs")]))
     few = await cache.plan_delete(keys)
+    assert any(name.startswith(key(0)[0]) for name in few.kept)
     monkeypatch.setattr("ocitui.cache.changes._MANY", 0)
     listed, names = list[Path](), Folder.names
 

@@ -296,6 +296,12 @@ def test_a_cache_that_goes_on_changing_is_left_where_nobody_is_asked(
     assert files(demo) == before
 
 
+def test_what_was_looked_at_once_was_not_checked_again(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("repair", "--only", "daemon-running", "--apply", "--yes", "-C", demo)
+    assert "there is nothing to do" in done.out
+    assert "checked again" not in done.out
+
+
 def test_an_empty_file_goes_to_the_trash_as_well(demo: Path, ocitui: Ocitui) -> None:
     (demo / "index.json").write_bytes(b"")
     shown = ocitui("repair", "--only", "index-unparsable", "-C", demo).out.replace("\n", " ")

@@ -155,6 +155,9 @@ async def test_what_a_deep_check_would_read_is_counted(sample: Sample) -> None:
         assert unread(sample) == 3
     sample.file(TAR).unlink()
     assert unread(sample) == 2
+    sample.other_file("squashfs").unlink()
+    sample.other_file("squashfs").symlink_to(sample.file("squashfs").name)
+    assert unread(sample) == 2
     await found(sample.directory, Depth.DEEP)
     assert unread(sample) == 0
 

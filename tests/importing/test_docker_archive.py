@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
 import tarfile
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
 
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
+from ocitui.importing.layers.layers import LayerSource
+from ocitui.importing.sources.archive import Archive, Member
 from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.layouts import LOCAL_DIGEST, SAVED_DIGEST
-from ocitui.importing.sources.opening import open_source
+from ocitui.importing.sources.opening import SourceOptions, open_source
+from ocitui.threads import Stop
 from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import (
     OCI_MANIFEST,
@@ -114,6 +119,33 @@ async def test_name_that_is_not_there(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "a.tar", saved("app:1"))
     with pytest.raises(NoSuchImageError, match="holds no app:2; it holds app:1"):
         await resolve(f"docker-archive:{archive}:app:2")
+
+
+async def test_what_two_archives_share_is_unpacked_once(
+    tmp_path: Path, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, contents = list[int](), Archive.contents
+
+    def counted(archive: Archive, members: Set[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        wanted.append(len(members))
+        return contents(archive, members, stop)
+
+    async def take(name: str) -> list[LayerSource]:
+        archive = write_archive(tmp_path / name, saved("app:1"), gzip.compress)
+        source = await open_source(f"docker-archive:{archive}", SourceOptions())
+        image = await source.resolve()
+        wanted.clear()
+        await ready.wait()
+        try:
+            return await source.fetch(image, blobs)
+        finally:
+            await source.close()
+
+    ready = asyncio.Barrier(2)
+    monkeypatch.setattr(Archive, "contents", counted)
+    one, other = await asyncio.gather(take("a.tgz"), take("b.tgz"))
+    assert [layer.path for layer in one] == [layer.path for layer in other]
+    assert sorted(wanted)[:-1] == [0] * (len(wanted) - 1), "one of them unpacked, the others found it there"
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from fcntl import F_GETFL, fcntl
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,17 @@ async def test_suspended_and_back(tmp_path: Path, line: Line) -> None:
         await one.rest()
         one.app.refresh(layout=True)
         await _assert_same(one, line, "the shell")
+
+
+async def test_the_end_of_the_thread_that_reads_is_not_waited_for_for_good(
+    tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that suspends may have come in between, and have told it already."""
+    async with desk(make_cache(tmp_path / "image"), driver=RecordedCells) as one:
+        driver = _driver(one)
+        assert fcntl(driver._ending, F_GETFL) & os.O_NONBLOCK
+        monkeypatch.setattr(LinuxDriver, "disable_input", lambda self: os.eventfd_read(self._ending))
+        CellDriver.disable_input(driver)
 
 
 async def test_what_is_not_known_is_written_as_it_is(tmp_path: Path, line: Line) -> None:

@@ -7,6 +7,7 @@ did not change is not looked at again.
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -549,7 +550,7 @@ class Judge:
         return sum(
             (place := self.listing.place(digest, _PACKED_PLACES.get(format_, 0))) is not None
             and place % ROW_WIDTH != 0
-            and self.listing.modes[place] != 0
+            and stat.S_ISREG(self.listing.modes[place])
             and self.remembered.checked(self.listing, place) is None
             and self.can_tell_more(digest, format_ or "")
             and not any(one.found for one in self._of_files.get(digest, ()) if one.format == format_)

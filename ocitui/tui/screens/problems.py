@@ -215,7 +215,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._detail: list[Line] = []
         self._hidden = self._unread = 0
         self._tally = ""
-        self._everything = self._filling = self._changed = self._uncounted = False
+        self._everything = self._filling = self._changed = False
         self._throttle = Throttle(self, DRAW_SECONDS, self._fill)
 
     def compose_body(self) -> Iterable[Widget]:
@@ -261,8 +261,8 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     def _make_rows(self, findings: tuple[Finding, ...]) -> list[ProblemRow] | None:
         """None where they are those that are shown."""
         around, live = self._look_around(findings), self.session.live
-        self._uncounted = live.looking
-        if live.judge is not None and not self._uncounted:
+        # It is not shown meanwhile, and another count follows on the end of either.
+        if live.judge is not None and not (live.looking or live.deep.running):
             with live.judge.turn:
                 self._unread = live.judge.unread()
         if (findings, around) == (self._findings, self._around):
@@ -284,9 +284,6 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     def _draw(self) -> None:
         self.draw_header()
         live = self.session.live
-        if self._uncounted and not live.looking:
-            # It came to its end after they were made; what is left to be read is counted now.
-            self._throttle.ask()
         lines: list[list[Part]] = [[(f" {self._coverage}", "muted")], *self._first()]
         for bar in self.query("#coverage").results(Bar):
             bar.styles.height = len(lines)

@@ -317,9 +317,9 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
             self.virtual_size = Size(self.size.width, len(self.rows))
             self.refresh(layout=True)
         else:
-            # A row that the cursor left or came to is another one.
+            # A row that the cursor left is another one; one that it came to is not where its own became a rule.
             pairs = enumerate(zip(old, self.rows, strict=True))
-            self.repaint([was, self._cursor, *(y for y, (one, other) in pairs if one is not other and one != other)])
+            self.repaint([self._cursor, *(y for y, (one, other) in pairs if one is not other and one != other)])
         if seen and self._cursor != was:
             self.call_after_refresh(self._show_cursor)
         if self.key != before:
