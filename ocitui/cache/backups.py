@@ -135,7 +135,7 @@ class Backups:
             there = self.folder.lstat(name) if name.endswith((".json", ".json.gz")) else None
             if there and stat.S_ISREG(there.st_mode) and is_trusted(there) and (one := _parsed(name, there.st_size)):
                 found.append(one)
-        return sorted(found, key=lambda one: (one.order, one.ordinal), reverse=True)
+        return _newest_first(found)
 
     @property
     def crowded(self) -> bool:
@@ -208,9 +208,11 @@ class Backups:
 
     def take(self, backup: Backup, source: Folder, name: str) -> None:
         """Make a file that lies elsewhere the copy. Raises OSError."""
-        self._known = None
+        known, self._known = self.all(), None
         self._disk.rename(source, name, self.folder, backup.name)
         self._disk.sync_folder(self.folder)
+        if found := self.folder.lstat(backup.name):
+            self._known = _newest_first([*known, replace(backup, size=found.st_size)])
 
     def rename(self, backup: Backup, new: Backup) -> Backup | None:
         """Give a copy another place or pin; None where another program has removed or renamed it. Raises OSError."""
@@ -246,9 +248,9 @@ class Backups:
     def expendable(self, copies: list[Backup]) -> list[Backup]:
         """What may go, in this order: pinned copies too where they fill half of the folder."""
         pinned = [copy for copy in copies if copy.before_shrink]
-        spare = {copy.name for copy in pinned[: max(1, self._most // 2)]}
-        loose = [copy for copy in copies[1:] if copy.name not in spare]
-        return [*reversed(loose), *(c for c in reversed(pinned[1:]) if c.name in spare and c != copies[0])]
+        spare = pinned[: max(1, self._most // 2)]
+        loose = [copy for copy in copies[1:] if copy not in spare]
+        return [*reversed(loose), *(copy for copy in reversed(pinned[1:]) if copy in spare and copy != copies[0])]
 
     def compress(self) -> int:
         """Compress what lies as it was, as far as there is room; gives how many. Raises OSError."""
@@ -269,6 +271,10 @@ class Backups:
             self.remove(backup)
             made += 1
         return made
+
+
+def _newest_first(copies: list[Backup]) -> list[Backup]:
+    return sorted(copies, key=lambda one: (one.order, one.ordinal), reverse=True)
 
 
 def _content_of(data: bytes) -> str:

@@ -294,6 +294,19 @@ class Columns(Sequence[Descriptor]):
         number = self._block_of(position)
         return self._take_apart(number)[position - self.blocks[number]]
 
+    def start(self, position: int) -> int:
+        """The offset at which a descriptor begins."""
+        number = self._block_of(position)
+        return self.offsets[number] if self.blocks[number] == position else self.located(position)[0]
+
+    def end(self, position: int) -> int:
+        """The offset at which a descriptor ends."""
+        if position == len(self) - 1:
+            # Only white space is between the last one and the bracket.
+            return self.offsets[-1] + len(b"".join(self.text(self.offsets[-1], self.last)).rstrip(SPACES))
+        start, raw = self.located(position)
+        return start + len(raw)
+
     def _block_of(self, position: int) -> int:
         return bisect_right(self.blocks, position) - 1
 

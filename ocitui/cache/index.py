@@ -264,12 +264,11 @@ class ImageIndex:
 
     def start(self, position: int) -> int:
         """The offset at which a descriptor begins."""
-        return self.descriptors.located(position)[0]
+        return self.descriptors.start(position)
 
     def end(self, position: int) -> int:
         """The offset at which a descriptor ends."""
-        start, raw = self.descriptors.located(position)
-        return start + len(raw)
+        return self.descriptors.end(position)
 
     def gap(self, position: int) -> bytes | None:
         """The comma and white space after the entry at a position; None after the last."""

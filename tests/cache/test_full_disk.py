@@ -39,6 +39,7 @@ from tests.cache.support import (
     TAR,
     digests_and_formats,
     entry,
+    index_bytes,
     make_image,
     stored,
     tree,
@@ -265,3 +266,38 @@ def test_what_takes_next_to_no_room_is_not_advised_against(tmp_path: Path) -> No
     write_cache(tmp_path / "cache", range(2))
     asyncio.run(PackerCache(tmp_path / "cache").delete([key(0)]))
     assert what_frees(tmp_path / "cache").startswith("remove something else from this file system")
+
+
+def reserve_sizes(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in (directory / OWN / "reserve").iterdir()}
+
+
+async def test_the_reserve_is_whole_after_each_write_whoever_took_from_it(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    write_cache(directory, range(3))
+    async with await PackerCache.open(directory) as cache:
+        await cache.delete([key(0)])
+        whole = reserve_sizes(directory)
+        assert len(whole) > 2
+        (directory / OWN / "reserve" / "00").unlink()
+        await cache.undo()
+        assert reserve_sizes(directory) == whole
+        # Another program's index, that the reserve is too small for.
+        large = [{**entry(0), "annotations": {**entry(0)["annotations"], "note": "x" * (1 << 18)}}, entry(1), entry(2)]
+        (directory / "index.json").write_bytes(index_bytes(large))
+        await cache.delete([key(1)])
+        assert reserve_sizes(directory)["index"] > whole["index"] + (1 << 17)
+
+
+async def test_room_that_was_lent_is_kept_again_by_a_program_that_goes_on(small: Path) -> None:
+    directory = small / "cache"
+    async with await PackerCache.open(directory) as cache:
+        await cache.delete([key(0)])
+        whole = reserve_sizes(directory)
+        fill(small)
+        await cache.delete([key(1)])
+        assert reserve_sizes(directory) != whole
+        for path in small.glob("filler*"):
+            path.unlink()
+        await cache.delete([key(2)])
+        assert reserve_sizes(directory) == whole
