@@ -221,10 +221,11 @@ class PlannedFiles(Sequence[Discard]):
     def look(cls, root: Folder, names: Iterable[str]) -> PlannedFiles:
         """Those of the names that are there. Raises OSError."""
         there, seen, size = list[str](), bytearray(), 0
+        lstat, pack, kind_of = root.lstat, _SEEN.pack, stat.S_IFMT
         for name in names:
-            if (found := root.lstat(name)) is not None:
+            if found := lstat(name):
                 there.append(name)
-                seen += _SEEN.pack(stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino)
+                seen += pack(kind_of(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino)
                 size += found.st_size
         return cls(there, seen, size)
 
@@ -253,7 +254,7 @@ class DeletePlan:
     """
 
     keys: tuple[Key, ...]
-    entries: tuple[Descriptor, ...]
+    entries: Sequence[Descriptor]
     files: PlannedFiles
     kept: tuple[str, ...]
     uncovered: tuple[Descriptor, ...]
@@ -272,11 +273,12 @@ def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeleteP
     in_order = dict.fromkeys((index.digests[at], index.formats[at]) for at in going)
     for digest, format_ in wanted.difference(in_order):
         raise NoSuchEntryError(f"there is no entry {digest} in format {format_}")
-    entries, left = tuple(index.descriptors.at(going)), index.without_at(going)
-    gone, kept = discardable(root, left, in_order)
+    entries, left = index.descriptors.at(going), index.without_at(going)
+    gone, documents = discardable(root, left, in_order)
+    kept = tuple(name for name in documents if root.lstat(name) is not None)
     names = dict.fromkeys(index.names[at] for at in going)
     uncovered = [found for name in filter(None, names) if (found := _newly_winning(index, left, name))] if left else ()
-    return DeletePlan(tuple(in_order), entries, PlannedFiles.look(root, gone), tuple(kept), tuple(uncovered))
+    return DeletePlan(tuple(in_order), entries, PlannedFiles.look(root, gone), kept, tuple(uncovered))
 
 
 def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor | None:
@@ -299,7 +301,8 @@ def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: Del
 
 
 def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:
-    """The files that nothing needs once entries of these keys are gone, and those that stay for other formats.
+    """The names of files that nothing needs once entries of these keys are gone, and of documents that stay for other
+    formats; whether they are there or not.
 
     ``index`` is the one without them. A packed file that no entry names keeps its documents too.
     """
@@ -309,38 +312,33 @@ def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple
         for digest, format_ in keys
         if (known := known_format(format_)) is not None and usable_digest(digest)
     }
-    is_there, shared = (_listed if len(keys) > _MANY else _looked_for)(root, index, files)
+    shared = (_shared_in_listing if len(keys) > _MANY else _shared_one_by_one)(root, index, files)
     for name, digest in files.items():
         gone.append(name)
         if digest not in decided:
             decided.add(digest)
             documents = kept if digest in shared else gone
             documents += manifest_name(digest), config_name(digest)
-    return [*filter(is_there, gone)], [*filter(is_there, kept)]
+    return gone, kept
 
 
-def _listed(root: Folder, index: ImageIndex, files: Mapping[str, str]) -> tuple[Callable[[str], bool], set[str]]:
-    """Whether a name is in the directory, and the digests that have another format there, or in the index."""
-    there, entries = set(root.names()), zip(index.digests, index.formats, strict=True)
-    shared = {name.rpartition(".")[0] for name in there.difference(files) if name.endswith(_PACKED)}
+def _shared_in_listing(root: Folder, index: ImageIndex, files: Mapping[str, str]) -> set[str]:
+    """The digests that have another packed file than these in the directory, or an entry in the index."""
+    shared = {name.rpartition(".")[0] for name in root.names() if name.endswith(_PACKED) and name not in files}
+    entries = zip(index.digests, index.formats, strict=True)
     shared.update(digest for digest, format_ in entries if known_format(format_) is not None)
-    return there.__contains__, shared
+    return shared
 
 
-def _looked_for(root: Folder, index: ImageIndex, files: Mapping[str, str]) -> tuple[Callable[[str], bool], set[str]]:
-    """The same, name by name."""
-
-    def is_there(name: str) -> bool:
-        return root.lstat(name) is not None
-
-    shared = {
+def _shared_one_by_one(root: Folder, index: ImageIndex, files: Mapping[str, str]) -> set[str]:
+    """Those of the digests of these files for which the same holds."""
+    return {
         digest
         for digest in {*files.values()}
         for one in PackedFormat
         if (name := packed_name(digest, one)) not in files
-        and (index.position(digest, one) is not None or is_there(name))
+        and (index.position(digest, one) is not None or root.lstat(name) is not None)
     }
-    return is_there, shared
 
 
 Gaps = tuple[bytes, bytes]

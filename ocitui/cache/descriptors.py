@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, chain, islice, pairwise
+from operator import eq
 from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
@@ -251,13 +252,9 @@ class Columns(Sequence[Descriptor]):
     def __iter__(self) -> Iterator[Descriptor]:
         return self.made(0, len(self))
 
-    def at(self, positions: Sequence[int]) -> Iterator[Descriptor]:
-        """Those at some positions, which ascend: each run of them is made at once."""
-        start = 0
-        for end in range(1, len(positions) + 1):
-            if end == len(positions) or positions[end] != positions[end - 1] + 1:
-                yield from self.made(positions[start], positions[end - 1] + 1)
-                start = end
+    def at(self, positions: Sequence[int]) -> ChosenDescriptors:
+        """Those at some positions, which ascend."""
+        return ChosenDescriptors(self, positions)
 
     @property
     def data(self) -> bytes:
@@ -398,6 +395,41 @@ class Columns(Sequence[Descriptor]):
         if not self.blocks or len(self) - self.blocks[-1] >= _FULL_BLOCK:
             self.blocks.append(len(self))
             self.offsets.append(offset)
+
+
+class ChosenDescriptors(Sequence[Descriptor]):
+    """Some of an index's descriptors, which are not made before they are asked for."""
+
+    def __init__(self, columns: Columns, positions: Sequence[int]) -> None:
+        self._columns, self._positions = columns, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, at: int) -> Descriptor: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> ChosenDescriptors: ...
+
+    def __getitem__(self, at: int | slice) -> Descriptor | ChosenDescriptors:
+        if isinstance(at, int):
+            return self._columns[self._positions[at]]
+        return ChosenDescriptors(self._columns, self._positions[at])
+
+    def __iter__(self) -> Iterator[Descriptor]:
+        # Each run of them is made at once.
+        start, positions = 0, self._positions
+        for end in range(1, len(positions) + 1):
+            if end == len(positions) or positions[end] != positions[end - 1] + 1:
+                yield from self._columns.made(positions[start], positions[end - 1] + 1)
+                start = end
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ChosenDescriptors) and len(self) == len(other) and all(map(eq, self, other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
 
 
 _Read = tuple[Sequence[_Entry | _UsualEntry], list[int], tuple[list[str | None], ...], list[Platform | None]]

@@ -188,7 +188,7 @@ async def test_a_plan_says_which_name_goes_back(directory: Path, tmp_path: Path)
     assert (await cache.plan_delete([(old.digest, "squashfs")])).uncovered == ()
 
 
-@pytest.mark.parametrize("how", ["file changed", "file gone", "other entry gone", "entry again"])
+@pytest.mark.parametrize("how", ["file changed", "file gone", "other entry gone", "entry again", "entry noted"])
 async def test_a_plan_that_no_longer_holds(how: str, directory: Path, tmp_path: Path) -> None:
     cache = PackerCache(directory)
     plan = await cache.plan_delete([key(0)])
@@ -200,6 +200,10 @@ async def test_a_plan_that_no_longer_holds(how: str, directory: Path, tmp_path: 
             packed.unlink()
         case "other entry gone":
             await PackerCache(directory).delete([key(0, "erofs")])
+        case "entry noted":
+            index = json.loads((directory / "index.json").read_bytes())
+            index["manifests"][0]["annotations"]["note"] = "by another program"
+            (directory / "index.json").write_text(json.dumps(index))
         case _:
             await stored(PackerCache(directory), tmp_path / "source", "0", name="renamed:1")
     before = tree(directory)

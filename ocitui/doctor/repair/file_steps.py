@@ -70,8 +70,8 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
     going = [snapshot.descriptors[at] for at in positions]
     left = snapshot.index.without(wanted)
     with Folder.open(snapshot.directory) as root:
-        present, _ = discardable(root, left, wanted)
-    files, change = snapshot.trashing(present)
+        unneeded, _ = discardable(root, left, wanted)
+    files, change = snapshot.trashing(unneeded)
     names = dict.fromkeys(descriptor.image_name for descriptor in going if descriptor.image_name)
     gone = [name for name in names if left.by_name(name) is None]
     formats = ", ".join(dict.fromkeys(descriptor.format or "no format" for descriptor in going))
