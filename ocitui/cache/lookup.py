@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +16,7 @@ from .index import ImageIndex
 from .names import ImageName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackedImage:
+class PackedImage(msgspec.Struct, frozen=True, kw_only=True):
     """A packed root filesystem at ``path``, with the documents it was made from."""
 
     name: ImageName
@@ -30,8 +28,7 @@ class PackedImage:
     manifest: Document[ImageManifest]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedImage:
+class ResolvedImage(msgspec.Struct, frozen=True, kw_only=True):
     """What a name stands for in one format."""
 
     name: ImageName

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
+
+import msgspec
 
 from .changes import Change, Edit, Place, Seen
 from .descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
@@ -46,7 +47,7 @@ def store(space: Workspace, packed: PackedImage, kind: TransactionKind) -> Packe
     edit = Edit(keys=frozenset([descriptor.key]), appended=descriptor)
     make(space, Change(edit, place=tuple(_places(space.root, packed))), About(kind))
     path = space.directory / file_names(packed.digest, packed.format)[FileKind.PACKED]
-    return replace(packed, path=path, descriptor=descriptor)
+    return msgspec.structs.replace(packed, path=path, descriptor=descriptor)
 
 
 def _places(root: Folder, packed: PackedImage) -> Iterator[Place]:

@@ -10,11 +10,10 @@ import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias
 
 from ocitui.cache import (
     AmbiguousDigestError,
@@ -54,8 +53,7 @@ class ExitCode(IntEnum):
     CANCELLED = 130
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What every command works on. ``as_json`` asks for one JSON document, with ``as_lines`` for an object a line;
     ``wait`` is seconds to wait for the lock."""
 
@@ -296,8 +294,7 @@ _NARROWEST = 8
 ELLIPSIS = "…"
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """``right`` aligns numbers. A column with a ``rank`` is left out where room is short, the highest rank first;
     before the last are left out, those that ``shrink`` do so."""
 

@@ -18,7 +18,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -365,7 +365,7 @@ async def find_cached(
     winner = (await cache.index()).by_name(str(name))
     if there.descriptor.image_name == str(name) and winner is not None and winner.digest == digest:
         return ImportResult(there, ImportOutcome.CACHED, notes)
-    stored = await store_settled(cache, replace(there, name=name))
+    stored = await store_settled(cache, msgspec.structs.replace(there, name=name))
     return ImportResult(stored, ImportOutcome.RENAMED, notes)
 
 
@@ -532,7 +532,7 @@ async def import_packed(
     if _is_in_place(cache, image):
         return await store_settled(cache, image)
     with staging_folder(cache.directory, cache.disk) as folder:
-        staged = replace(image, path=folder / "packed")
+        staged = msgspec.structs.replace(image, path=folder / "packed")
         await in_thread(lambda stop: _copy(cache, image, staged.path, progress, stop))
         return await store_settled(cache, staged)
 

@@ -140,7 +140,7 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
     if to_stdout and settings.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
-    settings = replace(settings, as_lines=settings.as_json)
+    settings = settings._replace(as_lines=settings.as_json)
     return reported(settings, lambda: _check(settings, asked, metrics_only=to_stdout))
 
 
