@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple
@@ -46,7 +47,7 @@ _NARROW = re.compile(
     "[ -~\xa0-\xac\xae-\u02ff\u0370-\u0482\u2010-\u2027\u2190-\u21ff\u2500-\u25fc\u2713-\u2718\u2731]*"
 )
 _LONGEST_BRIDGE = 8
-_FEWEST_ERASED, _FEWEST_SCROLLED = 4, 3
+_FEWEST_ERASED, _FEWEST_BLANKED, _FEWEST_SCROLLED = 4, 10, 3
 # Characters, margins and style as at the start, whatever was written meanwhile.
 _AFRESH = "\x0f\x1b(B\x1b[r"
 
@@ -127,6 +128,11 @@ def _is_uneven(row: Row) -> bool:
 def _width(row: Row, x: int) -> int:
     """How many cells the grapheme at a place takes."""
     return 2 if x + 1 < len(row) and (row[x + 1] or _BLANK)[0] == "" else 1
+
+
+def _is_erasable(cell: Cell | None, in_colour: bool) -> bool:
+    """Whether it looks as an erased cell does, which has the background that is set where a terminal does so."""
+    return cell is not None and cell == (" ", Style(background=cell[1].background if in_colour else ""))
 
 
 def _steps(count: int, letter: str) -> str:
@@ -218,8 +224,20 @@ class _Output:
                 return
             if x != self.x or y != self.y:
                 self._go_on_at(y, x, new)
-            self.put(new[x] or _BLANK, _width(new, x))
-            done = self.x
+            blanks = self._blanks_at(x, new, changed) if _is_erasable(new[x], erases_in_colour) else 0
+            if blanks >= _FEWEST_BLANKED:
+                self.set_pen(new[x] or _BLANK)
+                self.parts.append(f"\x1b[{blanks}X")
+                done = x + blanks
+            else:
+                self.put(new[x] or _BLANK, _width(new, x))
+                done = self.x
+
+    @staticmethod
+    def _blanks_at(x: int, row: Row, changed: list[int]) -> int:
+        """How many cells from one on are alike, up to the last of them that is to be changed."""
+        end = next((at for at in range(x, len(row)) if row[at] != row[x]), len(row))
+        return changed[bisect_left(changed, end) - 1] + 1 - x
 
     def _write_uneven(self, y: int, row: Row) -> None:
         """Write all of a line that terminals measure differently: each disputed grapheme over blanks, so that nothing
@@ -240,12 +258,9 @@ class _Output:
 
     def _erased_from(self, row: Row, changed: list[int], erases_in_colour: bool) -> int:
         """From where on the rest of a line is erased, where that is shorter than blanks; the width where it is not."""
-        last = row[-1]
-        if last is None or last[0] != " " or last != (" ", Style(background=last[1].background)):
+        last, first = row[-1], self.width
+        if not _is_erasable(last, erases_in_colour):
             return self.width
-        if last[1].background and not erases_in_colour:
-            return self.width
-        first = self.width
         while first and row[first - 1] == last:
             first -= 1
         blanks = [x for x in changed if x >= first]
