@@ -132,11 +132,9 @@ if TYPE_CHECKING:
     from .listing import PLACE_OF_SUFFIX as PLACE_OF_SUFFIX
     from .listing import ROW_WIDTH as ROW_WIDTH
     from .listing import CacheFiles as CacheFiles
-    from .listing import Entry as Entry
     from .listing import Fact as Fact
     from .listing import Listing as Listing
     from .listing import is_plain as is_plain
-    from .listing import name_without_tag as name_without_tag
     from .listing import part_of as part_of
     from .lookup import LATEST as LATEST
     from .lookup import Explanation as Explanation
@@ -236,8 +234,8 @@ __getattr__, __dir__, __all__ = front(
         "journal": "JOURNAL_NAME",
         "ledger": "Damage Damaged HASH_CHUNK LASTING_CODES LEDGER_NAME Ledger Recorded Sound hash_file record_stored",
         "listing": (
-            "CONFIG_PLACE CacheFiles Entry FILE_SUFFIXES FIRST_PACKED Fact Listing MANIFEST_PLACE PLACE_OF_SUFFIX "
-            "ROW_WIDTH is_plain name_without_tag part_of"
+            "CONFIG_PLACE CacheFiles FILE_SUFFIXES FIRST_PACKED Fact Listing MANIFEST_PLACE PLACE_OF_SUFFIX "
+            "ROW_WIDTH is_plain part_of"
         ),
         "lookup": "Explanation LATEST PackedImage Reason ResolvedImage explain_recall explain_resolve",
         "names": "ImageName LEAST_DIGITS NamedEntry find_entry spelled stem_of",

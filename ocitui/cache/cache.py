@@ -17,7 +17,6 @@ from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
 from .files import PackedFormat, config_name, manifest_name, read_regular, regular_file, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, index_signature, read_once, read_patiently, refuse_link
-from .listing import CacheFiles, Entry, Listing, list_entries
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName
 from .records import Transaction, TransactionKind, TransactionState
@@ -66,7 +65,6 @@ class Preparation:
 
 
 # `PackerCache.list` hides the builtin from annotations inside the class.
-Entries = list[Entry]
 Transactions = list[Transaction]
 Trashed: TypeAlias = "list[TrashedFile]"
 
@@ -166,16 +164,6 @@ class PackerCache:
     async def index(self) -> ImageIndex:
         """The index as it is now. Raises CorruptIndexError, CacheDirectoryError."""
         return (await asyncio.to_thread(self._current)).contents
-
-    async def entries(self) -> Entries:
-        """An entry for each descriptor, in order, with the facts of one listing of the directory."""
-
-        def read() -> Entries:
-            descriptors = self._current().contents.descriptors
-            with CacheFiles(self.directory) as files:
-                return list_entries(descriptors, Listing.read(files, (one.digest for one in descriptors)))
-
-        return await asyncio.to_thread(read)
 
     async def resolve(self, name: ImageName, format: PackedFormat) -> ResolvedImage | None:
         """The image a name stands for, None for a miss. Raises DocumentError where the daemon fails."""

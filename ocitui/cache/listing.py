@@ -1,8 +1,7 @@
 """The names of a cache directory with their stat, in columns: by one listing, kept up to date name by name.
 
 A row for each digest, and in it a place for each of the files that its entries may have: what 100,000 entries need is
-a few arrays. Any other name has its own `Fact`. An `Entry` is what the index and the listing say of a descriptor;
-whether that is right, the doctor judges.
+a few arrays. Any other name has its own `Fact`.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from .descriptors import Descriptor
 from .errors import CacheDirectoryError
 from .files import (
     MOST_DOCUMENT_BYTES,
@@ -36,7 +34,6 @@ from .files import (
     usual_digest,
     valid_digest,
 )
-from .index import EntryKey, entry_keys
 
 FILE_SUFFIXES: dict[str, FileKind | PackedFormat] = {
     manifest_name("")[1:]: FileKind.MANIFEST,
@@ -439,48 +436,3 @@ def part_of(name: str) -> tuple[str, FileKind | PackedFormat] | None:
     if found is None or (len(found[1]) != _USUAL_LENGTH and not valid_digest(found[1])):
         return None
     return found[1], FILE_SUFFIXES[found[2]]
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A descriptor, and what the directory holds for it.
-
-    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's mtime,
-    in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown.
-    """
-
-    key: EntryKey
-    name: str
-    reference: str
-    digest: str
-    format: str
-    platform: str
-    packed_size: int | None
-    modified: float | None
-    descriptor: Descriptor
-
-
-def list_entries(descriptors: Sequence[Descriptor], listing: Listing) -> list[Entry]:
-    """An entry for each descriptor, in order."""
-    found: list[Entry] = []
-    for key, one in zip(entry_keys(descriptors), descriptors, strict=True):
-        fact = listing.get(one.packed_file) if one.packed_file else None
-        there = fact if fact is not None and fact.regular else None
-        found.append(
-            Entry(
-                key,
-                name_without_tag(one.image_name, one.reference),
-                one.reference or "",
-                one.digest,
-                one.format or "",
-                str(one.platform or ""),
-                there.size if there else None,
-                there.modified_ns / 1e9 if there else None,
-                one,
-            )
-        )
-    return found
-
-
-def name_without_tag(image_name: str | None, reference: str | None) -> str:
-    name = image_name or ""
-    return name.removesuffix(f":{reference}") if reference else name

@@ -19,15 +19,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, M
 from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from ocitui.cache import (
     FIRST_PACKED,
     PLACE_OF_SUFFIX,
     ROW_WIDTH,
-    Entry,
+    Descriptor,
     EntryKey,
     ImageIndex,
     Listing,
-    name_without_tag,
 )
 from ocitui.text import parse_size
 
@@ -45,13 +46,27 @@ _AS_IN = "as in size>100M, size<1.5G, age>30d, age<2h"
 _TERM = re.compile(r"([^:<>=]+)([:<>=])")
 
 
-class JudgedEntry(Entry, frozen=True, gc=False):
-    """An entry with its state, the loop devices that hold its packed file, empty where none does or nobody looked, and
-    whether its name leads to it, as `Entries.resolves` tells."""
+class JudgedEntry(msgspec.Struct, frozen=True, gc=False):
+    """A descriptor, what the directory holds for it, and how the judge finds that.
 
+    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's mtime,
+    in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown. ``used`` are the
+    loop devices that hold the packed file, empty where none does or nobody looked; ``resolves`` is whether the name
+    leads to the entry, as `Entries.resolves` tells.
+    """
+
+    key: EntryKey
+    name: str
+    reference: str
+    digest: str
+    format: str
+    platform: str
+    packed_size: int | None
+    modified: float | None
+    descriptor: Descriptor
     state: EntryState
-    used: str = ""
-    resolves: str = "wins"
+    used: str
+    resolves: str
 
 
 class Judged(Protocol):
@@ -140,7 +155,8 @@ class Entries:
 
     def name(self, position: int) -> str:
         """Krata's spelling of the name, without the tag."""
-        return name_without_tag(self.names[position], self.references[position])
+        name, reference = self.names[position] or "", self.references[position]
+        return name.removesuffix(f":{reference}") if reference else name
 
     def platform(self, position: int) -> str:
         """Empty where the descriptor does not say."""

@@ -15,7 +15,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, CacheError, ConflictError, CorruptIndexError, ImageName, PackerCache
 from ocitui.cache.files import MOST_DOCUMENT_BYTES
 from ocitui.cache.ledger import Ledger
-from ocitui.cache.listing import CacheFiles
+from ocitui.cache.listing import PLACE_OF_SUFFIX, CacheFiles, Listing
 from tests.cache.scenes import key
 from tests.cache.support import OWN, SQUASHFS, digests_and_formats, make_image, stored, trash, tree, write_cache
 from tests.tools import ROOT
@@ -63,7 +63,11 @@ async def test_in_a_files_place(put: Callable[[Path], None], directory: Path, tm
     hit = await cache.recall(ImageName.parse("a"), key(0)[0], SQUASHFS)
     assert (hit is not None) == (put is a_link_outside)
     # Only a file of the directory itself has a size to tell.
-    assert (await cache.entries())[0].packed_size is None
+    with CacheFiles(directory) as files:
+        listing = Listing.read(files)
+    at = listing.place(key(0)[0], PLACE_OF_SUFFIX["squashfs"])
+    assert at is not None
+    assert not listing.plain(at)
     await stored(cache, tmp_path / "source", "0", name="image0:1")
     assert place.read_bytes() == b"packed 0 squashfs"
     assert not place.is_symlink()

@@ -423,7 +423,7 @@ async def test_reading_beside_a_daemon_that_writes_all_the_time(memory_path: Pat
             assert await cache.recall(name, one.digest, SQUASHFS) is not None
             assert await cache.resolve(name, SQUASHFS) is not None
             if number % 50 == 0:
-                assert len(await (await PackerCache.open(directory)).entries()) == 50
+                assert len(await (await PackerCache.open(directory)).list()) == 50
     finally:
         stop.set()
         daemon.join()

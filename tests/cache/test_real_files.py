@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ImageName, PackedFormat, PackerCache
+from ocitui.cache.listing import CacheFiles
 from tests.cache.support import make_image, tree
 from tests.tools import need
 
@@ -33,7 +34,8 @@ async def test_every_entry_recalls_and_all_but_latest_resolve(krata_cache: Path)
         recalled += 1
         resolved += await cache.resolve(name, format_) is not None
     assert (recalled, resolved) == (7, 6)
-    assert all(entry.packed_size for entry in await cache.entries())
+    with CacheFiles(krata_cache) as files:
+        assert all(files.lstat(one.packed_file).st_size for one in await cache.list())
 
 
 async def test_each_entry_deleted_and_undone(krata_cache: Path) -> None:
@@ -80,4 +82,4 @@ async def test_what_a_packer_made(format: PackedFormat, tmp_path: Path) -> None:
     assert found is not None
     assert found.path == directory / f"{stored.digest}.{format}"
     assert found.path.read_bytes() == data
-    assert (await cache.entries())[0].packed_size == len(data)
+    assert [one.packed_file for one in await cache.list()] == [found.path.name]

@@ -13,6 +13,7 @@ from ocitui.cache import ImageName, PackerCache
 from ocitui.cache.packed_file import check_packed
 from ocitui.cli.demo_cache import FORGOTTEN, PROXY, QUEUE, SITE, make_demo_cache
 from ocitui.doctor.check.judge import Judge
+from ocitui.doctor.entries import Entries
 from ocitui.tui.session import ScreenOptions
 from tests.cli.conftest import ODD_NAME, Ocitui
 from tests.doctor.examine_support import bad_positions
@@ -32,17 +33,17 @@ def test_it_is_the_same_each_time(packers: bool, tmp_path: Path, monkeypatch: py
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-async def test_what_is_in_it_with_all_packers(tmp_path: Path) -> None:
+def test_what_is_in_it_with_all_packers(tmp_path: Path) -> None:
     need("mksquashfs", "mkfs.erofs")
     make_demo_cache(tmp_path)
-    cache = await PackerCache.open(tmp_path)
-    entries = await cache.entries()
-    assert [entry.format for entry in entries if entry.name == "busybox"] == ["squashfs", "erofs"]
-    assert {entry.format for entry in entries} == {"squashfs", "erofs", "tar"}
-    assert len({entry.digest for entry in entries if entry.name == "alpine"}) == 2
     judge = Judge(tmp_path)
     judge.read()
     assert len([*judge.look()]) == 1
+    assert judge.reading.index is not None
+    entries = Entries(judge.reading.index, judge)
+    assert [entry.format for entry in entries if entry.name == "busybox"] == ["squashfs", "erofs"]
+    assert {entry.format for entry in entries} == {"squashfs", "erofs", "tar"}
+    assert len({entry.digest for entry in entries if entry.name == "alpine"}) == 2
     assert [entries[at].name for at in bad_positions(judge)] == [
         "registry.example.com:5000/team/site",
         "quay.io/example/queue",
@@ -55,9 +56,9 @@ async def test_what_is_in_it_with_all_packers(tmp_path: Path) -> None:
 
 async def test_every_name_is_krata_s_spelling_and_every_sound_entry_recalls(demo: Path) -> None:
     cache = await PackerCache.open(demo)
-    for entry in await cache.entries():
-        name = ImageName.parse(entry.descriptor.image_name or "")
-        assert str(name) == entry.descriptor.image_name
+    for entry in await cache.list():
+        name = ImageName.parse(entry.image_name or "")
+        assert str(name) == entry.image_name
         found = await cache.explain_recall(name, entry.digest, "tar")  # type: ignore[arg-type]
         assert found.hit is (entry.digest != SITE.digest)
         assert not found.error
