@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .changes import Remove as Remove
     from .changes import Seen as Seen
     from .changes import discardable as discardable
-    from .changes import index_of as index_of
     from .changes import new_index as new_index
     from .changes import see as see
     from .changes import see_index as see_index
@@ -80,7 +79,6 @@ if TYPE_CHECKING:
     from .errors import ReadOnlyError as ReadOnlyError
     from .errors import StorageError as StorageError
     from .files import ANY_SIZE as ANY_SIZE
-    from .files import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
     from .files import INDEX_NAME as INDEX_NAME
     from .files import MOST_DOCUMENT_BYTES as MOST_DOCUMENT_BYTES
     from .files import MOST_INDEX_BYTES as MOST_INDEX_BYTES
@@ -206,7 +204,7 @@ __getattr__, __dir__, __all__ = front(
         "cache": "PackerCache Preparation",
         "changes": (
             "Change DeletePlan Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen discardable "
-            "index_of new_index see see_index"
+            "new_index see see_index"
         ),
         "descriptors": (
             "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor sound_descriptor"
@@ -222,10 +220,10 @@ __getattr__, __dir__, __all__ = front(
             "NoSuchTransactionError PlanChangedError ReadOnlyError StorageError"
         ),
         "files": (
-            "ANY_SIZE DEFAULT_DIRECTORY FileKind INDEX_NAME MOST_DOCUMENT_BYTES MOST_INDEX_BYTES OWN_NAME "
-            "PackedFormat READ_FLAGS check_directory config_name file_names identity_of known_format "
-            "manifest_name open_bounded packed_name read_bounded read_kernel_file read_regular read_to_end "
-            "regular_file usable_digest usual_digest valid_digest"
+            "ANY_SIZE FileKind INDEX_NAME MOST_DOCUMENT_BYTES MOST_INDEX_BYTES OWN_NAME PackedFormat READ_FLAGS "
+            "check_directory config_name file_names identity_of known_format manifest_name open_bounded "
+            "packed_name read_bounded read_kernel_file read_regular read_to_end regular_file usable_digest "
+            "usual_digest valid_digest"
         ),
         "index": (
             "EntryKey ImageIndex IndexFile Key Signature entry_keys examine_index index_signature judge_index "

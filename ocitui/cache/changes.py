@@ -179,12 +179,7 @@ class Change:
             yield from (item.name for item in part)
 
 
-def new_index(raws: Iterable[bytes]) -> bytes:
-    """The bytes of `index_of` these descriptors. Raises DocumentError."""
-    return index_of(raws).data
-
-
-def index_of(raws: Iterable[bytes]) -> ImageIndex:
+def new_index(raws: Iterable[bytes]) -> ImageIndex:
     """An index with these descriptors, in order, as the daemon lays one out.
 
     Raises DocumentError where the daemon would refuse a descriptor.

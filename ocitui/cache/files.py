@@ -13,8 +13,6 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from ocitui.directory import DEFAULT_DIRECTORY as DEFAULT_DIRECTORY
-
 from .errors import CacheDirectoryError, StorageError
 
 

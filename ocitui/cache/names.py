@@ -15,6 +15,8 @@ DEFAULT_HOSTNAME = "mirror.gcr.io"
 DEFAULT_NAMESPACE = "library/"
 _PORT = re.compile(r"\+?0*([0-9]{1,5})")
 _LARGEST_PORT = 65_535
+_PARTS = re.compile(r"([^:@]*)(?::([^@]*))?(?:@(.*))?", re.DOTALL)
+"""A name, its reference and its digest; any text has this form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class ImageName:
         ``mirror.gcr.io``. Raises InvalidNameError where the port is not a number of 16 bits.
         """
         hostname, port, rest = _split_host(text)
-        name, reference, digest = _split_name(rest)
+        parts = _PARTS.fullmatch(rest)
+        assert parts is not None
+        name, reference, digest = parts.groups()
         if "/" not in text:
             name = DEFAULT_NAMESPACE + name
         return cls(hostname, port, name, reference, digest)
@@ -56,25 +60,12 @@ def _split_host(text: str) -> tuple[str, int | None, str]:
     if not slash or ("/" not in after and "." not in before):
         return DEFAULT_HOSTNAME, None, text
     hostname, colon, port = before.partition(":")
-    return hostname, _parse_port(port, text) if colon else None, after
-
-
-def _parse_port(port: str, text: str) -> int:
+    if not colon:
+        return hostname, None, after
     found = _PORT.fullmatch(port)
     if found is None or int(found[1]) > _LARGEST_PORT:
         raise InvalidNameError(f"{text!r} is not an image name: {port!r} is not a port")
-    return int(found[1])
-
-
-def _split_name(text: str) -> tuple[str, str | None, str | None]:
-    at, colon = text.find("@"), text.find(":")
-    if at >= 0 and (colon < 0 or at < colon):
-        return text[:at], None, text[at + 1 :]
-    name, has_reference, rest = text.partition(":")
-    if not has_reference:
-        return name, None, None
-    reference, has_digest, digest = rest.partition("@")
-    return name, reference, digest if has_digest else None
+    return hostname, int(found[1]), after
 
 
 LEAST_DIGITS = 4

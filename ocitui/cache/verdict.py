@@ -43,8 +43,6 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def place(self) -> str:
         """The error and its place, as the daemon logs them; empty where there is none."""
-        if not self.message:
-            return ""
         return f"{self.message} at line {self.line} column {self.column}" if self.line else self.message
 
 

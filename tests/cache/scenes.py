@@ -308,7 +308,7 @@ def overwritten(directory: Path) -> None:
 def replaced(scene: Scene) -> Change:
     """The index rebuilt of two entries."""
     raws = [descriptor.raw for descriptor in ImageIndex.parse(index_bytes([entry(1), entry(0)])).descriptors]
-    return Change(IndexReplacement(see_index(scene.directory), new_index(raws)))
+    return Change(IndexReplacement(see_index(scene.directory), new_index(raws).data))
 
 
 def replaced_with_files(scene: Scene) -> Change:

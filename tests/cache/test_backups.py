@@ -144,7 +144,7 @@ async def test_a_writer_keeps_the_index_before_it(tmp_path: Path) -> None:
     await cache.undo()
     assert set(contents(directory)) >= {before, between}
     (directory / "index.json").write_bytes(b"corrupt")
-    await cache.change(Change(index=IndexReplacement(see_index(directory), new_index([]))), TransactionKind.REPAIR)
+    await cache.change(Change(index=IndexReplacement(see_index(directory), new_index([]).data)), TransactionKind.REPAIR)
     assert b"corrupt" not in contents(directory)
 
 

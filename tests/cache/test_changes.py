@@ -172,7 +172,7 @@ async def test_no_index_is_written_that_the_daemon_would_not_load(memory_path: P
     with pytest.raises(DocumentError):
         await cache.change(Change(index=IndexEdit(insert=(Insert(b"{}"),))), TransactionKind.REPAIR)
     with pytest.raises(ConflictError, match="is not replaced"):
-        await cache.change(Change(index=IndexReplacement(seen, new_index([]))), TransactionKind.REPAIR)
+        await cache.change(Change(index=IndexReplacement(seen, new_index([]).data)), TransactionKind.REPAIR)
     assert scene.states() == before
 
 
@@ -337,9 +337,9 @@ async def test_no_more_is_synced_than_has_to_be(name: str, memory_path: Path) ->
 
 def test_a_new_index_keeps_what_no_unicode_can_say_and_lays_out_the_rest() -> None:
     usual = index_bytes([entry(0), entry(1)])
-    assert new_index(json.dumps(entry(number)).encode() for number in range(2)) == usual
+    assert new_index(json.dumps(entry(number)).encode() for number in range(2)).data == usual
     odd = json.dumps({**entry(1), "note": "\ud800"}).encode()
-    made = new_index([json.dumps(entry(0)).encode(), odd])
+    made = new_index([json.dumps(entry(0)).encode(), odd]).data
     assert odd in made
     assert [one.image_name for one in ImageIndex.parse(made).descriptors] == ["image0:1", "image1:1"]
     with pytest.raises(DocumentError):

@@ -197,7 +197,7 @@ async def test_a_mend_and_its_undo_without_room(small: Path) -> None:
     name = f"{key(0)[0]}.manifest.json"
     before = tree(directory)
     fill(small)
-    data = new_index(json.dumps(entry(number)).encode() for number in range(3))
+    data = new_index(json.dumps(entry(number)).encode() for number in range(3)).data
     place = Place(name, see(directory / name), data=b"{}")
     done = await cache.change(
         Change(index=IndexReplacement(see_index(directory), data), place=(place,)), TransactionKind.REPAIR

@@ -197,7 +197,7 @@ async def test_what_came_before_a_new_index_is_not_asked(directory: Path) -> Non
     cache = PackerCache(directory)
     await cache.delete([key(0)])
     (directory / "index.json").write_bytes(b"corrupt")
-    await cache.change(Change(index=IndexReplacement(see_index(directory), new_index([]))), TransactionKind.REPAIR)
+    await cache.change(Change(index=IndexReplacement(see_index(directory), new_index([]).data)), TransactionKind.REPAIR)
     memory_wins(directory)
     assert await overwritten(cache) == []
 

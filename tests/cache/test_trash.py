@@ -85,7 +85,7 @@ async def test_every_kind_of_file(directory: Path) -> None:
     found = {name: see(directory / name) for name in ("folder", "link", "fifo")}
     cache = PackerCache(directory)
     discard = tuple(Discard(name, seen) for name, seen in found.items() if seen)
-    replacement = IndexReplacement(see_index(directory), new_index([]))
+    replacement = IndexReplacement(see_index(directory), new_index([]).data)
     await cache.change(Change(index=replacement, discard=discard), TransactionKind.REPAIR)
     listed = {file.name: (file.kind, file.size) for file in await cache.trash()}
     assert listed == {

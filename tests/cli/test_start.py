@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import ocitui as package
-from ocitui.cache import DEFAULT_DIRECTORY, PackedFormat
+from ocitui.cache import PackedFormat
 from ocitui.cli import options
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
 from ocitui.cli.demo_cache import ALPINE
 from ocitui.cli.main import _COMPLETION_VARIABLE, COMMANDS, cli
+from ocitui.directory import DEFAULT_DIRECTORY
 from tests.cli.conftest import Ocitui
 
 ALL_COMMANDS = list(COMMANDS)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ocitui.cache import ImageIndex, PackedFormat, new_index
+from ocitui.cache import PackedFormat, new_index
 from ocitui.cache.listing import Fact, Listing
 from ocitui.doctor.entries import Entries
 from ocitui.doctor.findings import Depth, EntryState
@@ -74,7 +74,7 @@ def entries_of(made: Iterable[Made], users: Mapping[str, str] | None = None) -> 
     judge = FakeJudge([one.state for one in made])
     for one in made:
         judge.put(one)
-    return Entries(ImageIndex.parse(new_index(one.raw for one in made)), judge, users)
+    return Entries(new_index(one.raw for one in made), judge, users)
 
 
 def digest_of(number: int) -> str:

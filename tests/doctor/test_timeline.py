@@ -146,7 +146,7 @@ async def test_entries_that_were_gone_at_its_start(
         await cache.delete([(entry(0)["digest"], SQUASHFS)])
     elif who == "a reset":
         index.write_bytes(b"{")
-        new = IndexReplacement(see_index(tmp_path), new_index([]))
+        new = IndexReplacement(see_index(tmp_path), new_index([]).data)
         await cache.change(Change(index=new), TransactionKind.REPAIR)
     else:
         inserts = tuple(Insert(one.raw) for one in ImageIndex.parse(whole).descriptors[:0:-1])

@@ -21,7 +21,7 @@ from ocitui.cache import (
     IndexReplacement,
     InvalidNameError,
     PackedFormat,
-    index_of,
+    new_index,
     packed_name,
     some_of,
     valid_digest,
@@ -79,7 +79,7 @@ def _replace(
     try:
         # That of a link which is sound is copied as it is.
         same = snapshot.index is not None and list(proposed) == list(snapshot.descriptors)
-        index = snapshot.index if same and snapshot.index is not None else index_of(one.raw for one in proposed)
+        index = snapshot.index if same and snapshot.index is not None else new_index(one.raw for one in proposed)
     except DocumentError as error:
         why = f"no index can be made of what is left: {error.message}"
         outcome.leave(findings, why, "give a good index.json")
@@ -117,7 +117,7 @@ def _refill(
         f"Put {counted(len(added), 'entry')} back into index.json: {_origins(added)}",
         findings,
         source=_origins(added),
-        change=StepChange(whole=WholeIndex(index_of(raws), origins)),
+        change=StepChange(whole=WholeIndex(new_index(raws), origins)),
     )
 
 

@@ -248,7 +248,7 @@ def _index_change(
         if replacement is None:
             assert index is not None
             return _difference(index, seen, rows)
-        return replace(replacement, data=new_index(raw for raw, _ in rows)) if changes else replacement
+        return replace(replacement, data=new_index(raw for raw, _ in rows).data) if changes else replacement
     if index is None or not changes:
         return None
     removed = {position for change in changes for position in change.remove}
