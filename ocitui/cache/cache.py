@@ -25,7 +25,7 @@ from .watch import IndexWatch
 
 if TYPE_CHECKING:
     from .changes import Change, DeletePlan
-    from .journal import Journal, RefusedFiles
+    from .journal import Journal, RefusedFile
     from .records import Identity
     from .trash import EmptiedTrash, TrashedFile
     from .workspace import WholeReserve, Workspace
@@ -48,8 +48,8 @@ class Preparation:
     ``reserve`` is whether the room that is kept for a full disk is whole."""
 
     recovered: tuple[Transaction, ...] = ()
-    set_aside: RefusedFiles = field(default_factory=list)
-    left_alone: RefusedFiles = field(default_factory=list)
+    set_aside: list[RefusedFile] = field(default_factory=list)
+    left_alone: list[RefusedFile] = field(default_factory=list)
     reserve: bool = True
 
     @property
@@ -67,6 +67,7 @@ class Preparation:
 # `PackerCache.list` hides the builtin from annotations inside the class.
 Transactions = list[Transaction]
 Trashed: TypeAlias = "list[TrashedFile]"
+Refused: TypeAlias = "list[RefusedFile]"
 
 
 class PackerCache:
@@ -311,7 +312,7 @@ class PackerCache:
 
         return await self._write("empty the trash", lambda space: empty(space, before, ids, names))
 
-    async def refused(self) -> RefusedFiles:
+    async def refused(self) -> Refused:
         """What lies in `.ocitui` and is not acted on, and why: unreadable, another user's, of a later ocitui."""
         from .workspace import refused_files
 
@@ -319,7 +320,7 @@ class PackerCache:
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""
-        return await self._read_journal(lambda journal: journal.list() if journal else [])
+        return await self._read_journal(lambda journal: journal.transactions() if journal else [])
 
     async def examine(self) -> Verdict:
         """What the daemon would do with index.json as it is now. Raises CacheDirectoryError."""

@@ -76,19 +76,13 @@ class RefusedFile:
         return f"{f'.ocitui/{self.path}' if self.path else '.ocitui'} is not acted on: {self.reason}"
 
 
-# `Journal.list` hides the builtin from annotations inside the class.
-Transactions = list[Transaction]
-RefusedFiles = list[RefusedFile]
-RecordNames = list[RecordName]
-
-
 class Journal:
     """The folder of records."""
 
     def __init__(self, disk: Disk, folder: Folder) -> None:
         self._disk = disk
         self.folder = folder
-        self._names: RecordNames | None = None
+        self._names: list[RecordName] | None = None
 
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""
@@ -139,26 +133,28 @@ class Journal:
                 return self.load(record)
         raise NoSuchTransactionError(f"there is no transaction {transaction_id}")
 
-    def list(self, states: Iterable[TransactionState] = TransactionState, since: Order = (0, "")) -> Transactions:
+    def transactions(
+        self, states: Iterable[TransactionState] = TransactionState, since: Order = (0, "")
+    ) -> list[Transaction]:
         """The transactions in these states, of this place in the order or later, newest first; a record that may not be
         acted on is left out."""
-        wanted, readable = set(states), Transactions()
+        wanted, readable = set(states), list[Transaction]()
         for record in self.names():
             if record.state in wanted and record.order >= since:
                 with suppress(ConflictError):
                     readable.append(self.load(record))
         return readable
 
-    def since(self, moment: Order) -> Transactions:
+    def since(self, moment: Order) -> list[Transaction]:
         """The transactions of this place in the order, or later, that changed the cache; newest first."""
-        return self.list(set(TransactionState) - _CHANGED_NOTHING, moment)
+        return self.transactions(set(TransactionState) - _CHANGED_NOTHING, moment)
 
-    def refused(self, largest: int = MOST_RECORD_BYTES) -> RefusedFiles:
+    def refused(self, largest: int = MOST_RECORD_BYTES) -> list[RefusedFile]:
         """The records that may not be acted on, newest first, then what bears no record's name.
 
         Those of more than ``largest`` bytes are not looked into.
         """
-        refused: RefusedFiles = []
+        refused: list[RefusedFile] = []
         for record in self.names():
             found = self.folder.lstat(record.name)
             if found is None or (stat.S_ISREG(found.st_mode) and largest < found.st_size <= MOST_RECORD_BYTES):
@@ -172,7 +168,7 @@ class Journal:
         strange = [name for name in self.folder.names() if _parse_name(name) is None and not name.endswith(_DRAFT)]
         return refused + [RefusedFile(f"{JOURNAL_NAME}/{name}", "it is no record's name") for name in sorted(strange)]
 
-    def pending(self) -> RecordNames:
+    def pending(self) -> list[RecordName]:
         """The names of records of pending transactions, readable or not, oldest first."""
         return [record for record in self.names() if record.state is TransactionState.PENDING][::-1]
 
@@ -189,7 +185,7 @@ class Journal:
             if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
                 self._disk.unlink(self.folder, name)
 
-    def names(self) -> RecordNames:
+    def names(self) -> list[RecordName]:
         """One for each transaction, newest first, as the folder was listed since this last changed it."""
         if self._names is None:
             found: dict[Order, RecordName] = {}

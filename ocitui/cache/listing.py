@@ -304,12 +304,6 @@ class Listing:
         """How many names there are."""
         return self.files + len(self.others)
 
-    def __iter__(self) -> Iterator[str]:
-        for place in range(len(self.modes)):
-            if self.has(place):
-                yield self.name_at(place)
-        yield from self.others
-
     def name_at(self, place: int) -> str:
         return f"{self.digests[place // ROW_WIDTH]}.{_SUFFIX_AT[place % ROW_WIDTH]}"
 

@@ -138,7 +138,7 @@ def _base(space: Workspace) -> IndexFile:
     """The index that is to be edited."""
     refuse_link(space.directory)
     base = space.read_index()
-    if any(not transaction.marked for transaction in space.journal.list([records.TransactionState.PENDING])):
+    if any(not transaction.marked for transaction in space.journal.transactions([records.TransactionState.PENDING])):
         # The index did not read when the others were decided.
         recover(space)
     return base

@@ -52,7 +52,7 @@ def list_trash(directory: Path) -> list[TrashedFile]:
     with storage_errors("list the trash"), open_journal(directory) as journal:
         try:
             with open_own_folder(directory, TRASH_NAME) as trash:
-                return trashed_files(trash, journal.list() if journal is not None else ())
+                return trashed_files(trash, journal.transactions() if journal is not None else ())
         except FileNotFoundError:
             return []
 
@@ -85,7 +85,7 @@ def trashed_files(trash: Folder, transactions: Iterable[Transaction]) -> list[Tr
 
 def restore(space: Workspace, files: Collection[str]) -> Transaction:
     """Bring files back, as `PackerCache.restore` says; ConflictError, too, where no place of one is known."""
-    transactions = {one.id: one for one in space.journal.list()}
+    transactions = {one.id: one for one in space.journal.transactions()}
     known = {file.trash: file for file in trashed_files(space.trash, transactions.values())}
     places = tuple(_return(space, known.get(name), name) for name in dict.fromkeys(files))
     told = (known[place.trash or ""] for place in places)
@@ -102,7 +102,7 @@ def empty(
     is pending: nobody here knows what it needs."""
     for record in space.journal.pending():
         space.journal.load(record)
-    transactions = {one.id: one for one in space.journal.list()}
+    transactions = {one.id: one for one in space.journal.transactions()}
     files = trashed_files(space.trash, transactions.values())
     chosen = files_that_go(files, transactions, before, ids)
     if names is not None:

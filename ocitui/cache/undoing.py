@@ -55,7 +55,7 @@ def find_target(journal: Journal | None, transaction_id: str | None) -> Transact
     if transaction_id is not None and journal is not None:
         return journal.read(transaction_id)
     undone = False
-    for transaction in journal.list([TransactionState.DONE]) if journal is not None else ():
+    for transaction in journal.transactions([TransactionState.DONE]) if journal is not None else ():
         if transaction.kind in _REVERSIBLE:
             return transaction
         undone = True
