@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from .disk import Disk as Disk
     from .disk import Folder as Folder
     from .disk import refuse_inside as refuse_inside
-    from .disk import shared_mode as shared_mode
     from .disk import storage_errors as storage_errors
     from .disk import write_outside as write_outside
     from .documents import DESCRIPTOR as DESCRIPTOR
@@ -209,7 +208,7 @@ __getattr__, __dir__, __all__ = front(
         "descriptors": (
             "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor sound_descriptor"
         ),
-        "disk": "Disk Folder refuse_inside shared_mode storage_errors write_outside",
+        "disk": "Disk Folder refuse_inside storage_errors write_outside",
         "documents": (
             "BlobDescriptor ContainerConfig DESCRIPTOR Document HistoryItem IMAGE_INDEX ImageConfiguration "
             "ImageManifest Platform read_config read_manifest structural_quotes"

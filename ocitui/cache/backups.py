@@ -320,11 +320,8 @@ def keep_backup(
     return None
 
 
-def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None, *, examined: bool = False) -> Backup | None:
-    """Copy aside the bytes of a corrupt index, once; gives the copy, None where it could not be made, or they are of a
-    sound one, unless they are ``examined`` already."""
-    if not examined and examine_index(data)[1] is not None:
-        return None
+def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None) -> Backup | None:
+    """Copy aside the bytes of a corrupt index, once; gives the copy, None where it could not be made."""
     content = _content_of(data)
     with suppress(OSError, CacheError), open_own_folder(directory, CORRUPT_NAME, making=disk or Disk()) as folder:
         copies = Backups(folder, disk)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
@@ -70,7 +70,7 @@ Trashed: TypeAlias = "list[TrashedFile]"
 Refused: TypeAlias = "list[RefusedFile]"
 
 
-class PackerCache:
+class PackerCache(AbstractAsyncContextManager["PackerCache"]):
     """One cache directory. Reading never writes, takes no lock, and looks each time whether index.json changed.
 
     Writing is done under the lock, in a thread that is never abandoned: a cancelled call leaves a whole transaction
@@ -151,9 +151,6 @@ class PackerCache:
         """Within it no transaction of this object is under way, nor begins."""
         with self._writing:
             yield
-
-    async def __aenter__(self) -> PackerCache:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, partial
 from io import FileIO
 from pathlib import Path
@@ -39,7 +39,7 @@ _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GROUP_WRITES = 0o020
 
 
-class Folder:
+class Folder(AbstractContextManager["Folder"]):
     """An open directory; ``path`` is for messages. In one that is ``guarded`` files of other users are not read."""
 
     guarded = False
@@ -58,6 +58,11 @@ class Folder:
 
     def stat(self) -> os.stat_result:
         return os.fstat(self.fd)
+
+    @property
+    def file_mode(self) -> int:
+        """The mode of a new file of ours in it, which the group may write where it may write to the directory."""
+        return 0o644 | (self.stat().st_mode & _GROUP_WRITES)
 
     def lstat(self, name: str) -> os.stat_result | None:
         try:
@@ -109,9 +114,6 @@ class Folder:
     def close(self) -> None:
         os.close(self.fd)
 
-    def __enter__(self) -> Folder:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -144,11 +146,6 @@ def _owner_name(found: os.stat_result) -> str:
     with suppress(KeyError):
         return f"the user {pwd.getpwuid(found.st_uid).pw_name}"
     return f"the user with the id {found.st_uid}"
-
-
-def shared_mode(mode: int, parent: os.stat_result) -> int:
-    """A file's mode with the group's right to write where the directory gives it."""
-    return mode | (stat.S_IMODE(parent.st_mode) & _GROUP_WRITES)
 
 
 class Lender(Protocol):

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from .disk import Disk, Folder, shared_mode, storage_errors
+from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError
 from .files import FileIdentity, file_identity, open_bounded
 from .own_folder import open_own_folder, taking_turns
@@ -237,7 +237,7 @@ class Ledger:
                 open_own_folder(self._directory, making=self._disk) as own,
                 taking_turns(own, self._disk, _LOCK_NAME),
             ):
-                self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), shared_mode(0o644, own.stat()))
+                self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), own.file_mode)
                 self._lines += len(self._waiting)
                 self._waiting.clear()
                 if self._lines > 2 * (len(self.sound) + len(self.damaged)) + _SLACK_LINES:
@@ -256,7 +256,7 @@ class Ledger:
         lines = [_line(text) for text, kind in kinds if kind.isdigit() and kind not in (b"1", b"2")]
         lines += [sound_line(name, record) for name, record in kept.items()]
         lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
-        self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), shared_mode(0o644, own.stat()))
+        self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), own.file_mode)
         self.sound, self.damaged, self._lines = kept, bad, len(lines)
 
 

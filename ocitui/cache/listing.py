@@ -12,6 +12,7 @@ import re
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from copy import copy
 from pathlib import Path
 from typing import BinaryIO
@@ -107,7 +108,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
         return kinds.get(stat.S_IFMT(self.mode), "a device")
 
 
-class CacheFiles:
+class CacheFiles(AbstractContextManager["CacheFiles"]):
     """An open cache directory, for reading. Every method raises OSError as the system does; a test may fail them."""
 
     def __init__(self, directory: Path) -> None:
@@ -121,9 +122,6 @@ class CacheFiles:
 
     def close(self) -> None:
         os.close(self.fd)
-
-    def __enter__(self) -> CacheFiles:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .actor import whoami
-from .disk import NO_ROOM, Disk, Folder, ForeignFileError, require_trusted, shared_mode
+from .disk import NO_ROOM, Disk, Folder, ForeignFileError, require_trusted
 from .errors import ConflictError, LockedError
 from .files import OWN_NAME, closing
 
@@ -103,7 +103,7 @@ def _lock(own: Folder, disk: Disk, stack: ExitStack) -> int:
     """The lock's file, open and locked as long as the stack stands. Raises LockedError, ConflictError."""
     while True:
         try:
-            fd = disk.open_own(own, LOCK_NAME, shared_mode(0o644, own.stat()))
+            fd = disk.open_own(own, LOCK_NAME, own.file_mode)
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
@@ -125,7 +125,7 @@ def _lock(own: Folder, disk: Disk, stack: ExitStack) -> int:
 def _lock_anew(own: Folder, disk: Disk, stack: ExitStack) -> int:
     """Another file in the place of the lock, which stays held: who waits at the old one sees that it is no more."""
     disk.unlink(own, _DRAFT)
-    fd = disk.create(own, _DRAFT, shared_mode(0o644, own.stat()))
+    fd = disk.create(own, _DRAFT, own.file_mode)
     stack.callback(os.close, fd)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     disk.replace(own, _DRAFT, own, LOCK_NAME)
@@ -138,7 +138,7 @@ def taking_turns(own: Folder, disk: Disk, name: str) -> Iterator[None]:
 
     Raises LockedError where another holds it for longer than any write takes.
     """
-    with closing(disk.open_own(own, name, shared_mode(0o644, own.stat()))) as fd:
+    with closing(disk.open_own(own, name, own.file_mode)) as fd:
         wait_for_turn(fd, str(own.path / name))
         yield
 

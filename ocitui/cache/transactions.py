@@ -426,17 +426,16 @@ def recover(space: Workspace) -> list[Transaction]:
         if not left.marked and index is None:
             seen = read_patiently(space.directory)
             index = seen.contents if seen.verdict.sound else None
-        if left.marked or index is not None:
-            recovered.append(_recover(space, left, index))
+        if left.marked:
+            published = _is_marked_published(space, left)
+        elif index is not None:
+            published = _shows(space, left, index)
         else:
             left_alone.add(left.id)
+            continue
+        recovered.append(finish(space, left, index) if published else roll_back(space, left, ours=False))
     clear_staging(space, left_alone, unsure=unsure)
     return recovered
-
-
-def _recover(space: Workspace, left: Transaction, index: ImageIndex | None) -> Transaction:
-    published = _is_marked_published(space, left) if left.marked else _shows(space, left, index)
-    return finish(space, left, index) if published else roll_back(space, left, ours=False)
 
 
 def _is_marked_published(space: Workspace, left: Transaction) -> bool:
@@ -459,10 +458,8 @@ def _is_marked_published(space: Workspace, left: Transaction) -> bool:
     return waiting is not None
 
 
-def _shows(space: Workspace, transaction: Transaction, index: ImageIndex | None) -> bool:
+def _shows(space: Workspace, transaction: Transaction, index: ImageIndex) -> bool:
     """Whether the index shows what the transaction made of it."""
-    if index is None:
-        return False
     added = Counter(one.descriptor.identity for one in transaction.added)
     removed_too = {one.descriptor.identity for one in transaction.removed}
     gone = removed_too - set(added)

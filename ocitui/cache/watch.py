@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -196,7 +196,7 @@ def _at(file: IndexFile | None, positions: Sequence[int]) -> dict[EntryKey, Desc
     return {keys[at]: index.descriptors[at] for at in positions}
 
 
-class IndexWatch:
+class IndexWatch(AbstractAsyncContextManager["IndexWatch"]):
     """The stream of differences of one directory, beginning with all of it. `aclose`, or ``async with``, ends it.
 
     A call of `anext` that is cancelled loses nothing: the next one gives what it would have given.
@@ -239,9 +239,6 @@ class IndexWatch:
             with suppress(asyncio.CancelledError, StopAsyncIteration):
                 await self._next
         await self._stream.aclose()
-
-    async def __aenter__(self) -> IndexWatch:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()

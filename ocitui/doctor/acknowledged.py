@@ -22,7 +22,6 @@ from ocitui.cache import (
     Disk,
     StorageError,
     open_own_folder,
-    shared_mode,
     storage_errors,
     taking_turns,
     whoami,
@@ -111,7 +110,7 @@ def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Co
         records = {**load_acknowledged(directory), **accepted}
         kept = [record for fingerprint, record in records.items() if fingerprint not in withdrawn]
         data = msgspec.json.format(msgspec.json.encode(_Acknowledgements(kept)), indent=1)
-        disk.rewrite(own, _DRAFT, ACKNOWLEDGED_NAME, data, shared_mode(0o644, own.stat()))
+        disk.rewrite(own, _DRAFT, ACKNOWLEDGED_NAME, data, own.file_mode)
 
 
 def remember_told(directory: Path, findings: Iterable[Finding]) -> None:
@@ -123,7 +122,7 @@ def remember_told(directory: Path, findings: Iterable[Finding]) -> None:
             return
         with open_own_folder(directory, making=disk) as own, taking_turns(own, disk, _LOCK):
             data = "".join(f"{one}\n" for one in told).encode()
-            disk.rewrite(own, _TOLD_DRAFT, TOLD_NAME, data, shared_mode(0o644, own.stat()))
+            disk.rewrite(own, _TOLD_DRAFT, TOLD_NAME, data, own.file_mode)
 
 
 def told_last(directory: Path) -> list[str]:

@@ -127,7 +127,7 @@ def keep_index(directory: Path) -> str:
         return ""
     if reading.data is None:
         return ""
-    copy = keep_corrupt(directory, reading.data, examined=True)
+    copy = keep_corrupt(directory, reading.data)
     kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
     return f"the bytes of index.json {kept}"
 
