@@ -178,10 +178,7 @@ class Backups:
         return self.placed(Backup(0.0, entries, 0, False, content, stalled=stalled), number)
 
     def put(self, backup: Backup, data: bytes, like: os.stat_result | None) -> Backup | None:
-        """Make a compressed copy durable, with the mode of ``like``; None where that leaves too little room.
-
-        Raises OSError.
-        """
+        """Make a compressed copy durable, with the mode of ``like``; None where there is no room. Raises OSError."""
         packed = _compressed(data)
         if self.folder.free() < len(packed) + len(data) + LEFT_FREE:
             return None
@@ -252,9 +249,8 @@ class Backups:
         loose = [copy for copy in copies[1:] if copy not in spare]
         return [*reversed(loose), *(copy for copy in reversed(pinned[1:]) if copy in spare and copy != copies[0])]
 
-    def compress(self) -> int:
-        """Compress what lies as it was, as far as there is room; gives how many. Raises OSError."""
-        made = 0
+    def compress(self) -> None:
+        """Compress what lies as it was, as far as there is room. Raises OSError."""
         for backup in self.all():
             if backup.compressed or backup.stalled:
                 continue
@@ -269,8 +265,6 @@ class Backups:
             if self.put(backup, data, self.folder.lstat(backup.name)) is None:
                 break
             self.remove(backup)
-            made += 1
-        return made
 
 
 def _newest_first(copies: list[Backup]) -> list[Backup]:
@@ -378,14 +372,10 @@ def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
     return _look(directory, read)
 
 
-def compress_backups(directory: Path, disk: Disk | None = None) -> int:
-    """Compress the backups that lie as they were, where there is time; gives how many there were.
-
-    Does nothing where the directory may not be written.
-    """
+def compress_backups(directory: Path, disk: Disk | None = None) -> None:
+    """Compress the backups that lie as they were, where there is time and the directory may be written."""
     with suppress(OSError, CacheError), _opened(directory, disk) as copies:
-        return copies.compress()
-    return 0
+        copies.compress()
 
 
 def keep_again(

@@ -89,7 +89,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         self._writing = threading.Lock()
         # One thread of its own: queued writers never keep a lookup waiting.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ocitui-writer")
-        self._compressing: Future[int] | None = None
+        self._compressing: Future[None] | None = None
         self._reserve: WholeReserve | None = None
 
     @classmethod
@@ -115,10 +115,8 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return cache
 
     async def _start_as_the_daemon(self) -> None:
-        """Put an empty index where there is none, or one that it would reset; that one goes to the trash, whole.
-
-        Raises ConflictError where it is a link, or ocitui's own folder is none.
-        """
+        """Put an empty index where there is none, or one that it would reset, which goes to the trash whole. Raises
+        ConflictError where it is a link, or ocitui's own folder is none."""
         from .changes import Change, IndexReplacement, see_index
 
         seen = await asyncio.to_thread(read_patiently, self.directory)
@@ -138,9 +136,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
                 raise
 
     async def close(self) -> None:
-        """Wait until nothing is written any more: a transaction under way has ended, and what is compressed after it.
-
-        It may be used again."""
+        """Wait until no transaction is under way, nor backups are compressed after it; it may be used again."""
         await asyncio.get_running_loop().run_in_executor(self._writer, lambda: None)
         compressing, self._compressing = self._compressing, None
         if compressing is not None:
@@ -264,10 +260,8 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return await self._write("delete entries", act, needs_index=True)
 
     async def undo(self, transaction_id: str | None = None) -> Transaction:
-        """Reverse a transaction, the newest that can be when no id is given; gives the transaction that did it.
-
-        Raises NoSuchTransactionError, and ConflictError where something stands in the place.
-        """
+        """Reverse a transaction, the newest that can be when no id is given; gives the transaction that did it. Raises
+        NoSuchTransactionError, and ConflictError where something stands in the place."""
         from .undoing import find_target, undo
 
         return await self._write(
@@ -287,10 +281,8 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return await asyncio.to_thread(list_trash, self.directory)
 
     async def restore(self, names: Collection[str]) -> Transaction:
-        """Bring files back from the trash, by their names there, each to its place; `undo` reverses it.
-
-        Raises ConflictError where something stands in the place, LockedError, ReadOnlyError, StorageError.
-        """
+        """Bring files back from the trash, by their names there, each to its place; `undo` reverses it. Raises
+        ConflictError where something stands in the place, LockedError, ReadOnlyError, StorageError."""
         from .trash import restore
 
         return await self._write("restore from the trash", lambda space: restore(space, names))
@@ -340,10 +332,8 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return await asyncio.to_thread(act)
 
     async def _write(self, doing: str, action: Callable[[Workspace], R], *, needs_index: bool = False) -> R:
-        """Act in the writing thread, and again for ``wait`` seconds while another program holds the lock.
-
-        A cancelled call has no part in the wait, and leaves the thread to finish what it does.
-        """
+        """Act in the writing thread, and again for ``wait`` seconds while another program holds the lock. A cancelled
+        call waits no more, and leaves the thread to finish what it does."""
         if self.read_only:
             raise ReadOnlyError(f"cannot {doing}: the cache was opened read-only")
         loop = asyncio.get_running_loop()

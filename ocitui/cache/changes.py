@@ -123,10 +123,8 @@ class IndexReplacement:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """A name of the cache directory that goes to the trash: a file, a link, a FIFO, or a directory with all in it.
-
-    ``aside`` is what it is to be called there, empty for its usual name.
-    """
+    """A name of the cache directory that goes to the trash, a file, a link, a FIFO, or a directory with all in it;
+    ``aside`` is what it is to be called there, empty for its usual name."""
 
     name: str
     seen: Seen
@@ -180,10 +178,7 @@ class Change:
 
 
 def new_index(raws: Iterable[bytes]) -> ImageIndex:
-    """An index with these descriptors, in order, as the daemon lays one out.
-
-    Raises DocumentError where the daemon would refuse a descriptor.
-    """
+    """An index of these descriptors, in order, as the daemon lays it out. Raises DocumentError where it refuses one."""
     head, _, tail = EMPTY_INDEX.partition(b"[]")
     descriptors = [*raws]
     data = b"%b[%b]%b" % (head, b",".join(descriptors), tail)
@@ -285,10 +280,8 @@ def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor
 
 
 def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: DeletePlan | None = None) -> Change:
-    """The change that takes entries out of the index, then their files to the trash.
-
-    Raises NoSuchEntryError, and PlanChangedError where the plan is no longer the ``agreed`` one.
-    """
+    """The change that takes entries out of the index, then their files to the trash. Raises NoSuchEntryError, and
+    PlanChangedError where the plan is no longer the ``agreed`` one."""
     plan = make_plan(root, index, keys)
     if agreed is not None and agreed != plan:
         raise PlanChangedError("the cache has changed since the plan was shown")
@@ -296,11 +289,8 @@ def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: Del
 
 
 def discardable(root: Folder, index: ImageIndex, keys: Collection[Key]) -> tuple[list[str], list[str]]:
-    """The names of files that nothing needs once entries of these keys are gone, and of documents that stay for other
-    formats; whether they are there or not.
-
-    ``index`` is the one without them. A packed file that no entry names keeps its documents too.
-    """
+    """The names of files that nothing needs once entries of these keys are gone, as they are from ``index``, and of
+    documents that stay for other formats; there or not. A packed file that no entry names keeps its documents too."""
     gone, kept, decided = list[str](), list[str](), set[str]()
     files = {
         packed_name(digest, known): digest

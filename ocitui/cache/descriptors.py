@@ -36,10 +36,8 @@ _BEFORE_ANNOTATIONS = ("mediaType", "digest", "size", "urls")
 
 
 class _Entry(msgspec.Struct, rename="camel", gc=False, omit_defaults=True):
-    """What the daemon reads of a descriptor; UNSET is absent, None is null.
-
-    The platform is text, which is read once for all that have the same.
-    """
+    """What the daemon reads of a descriptor; UNSET is absent, None is null. The platform is text, which is read once
+    for all that have the same."""
 
     media_type: str
     digest: str
@@ -189,10 +187,8 @@ def _make(
 
 @lru_cache(1024)
 def _read_platform(raw: bytes) -> tuple[Platform | None, int]:
-    """The platform of a descriptor, and how many quotes it and its key take up. Raises DocumentError.
-
-    Whole images of a registry share a handful.
-    """
+    """The platform of a descriptor, of which most images share a handful, and how many quotes it and its key take up.
+    Raises DocumentError."""
     if not raw:
         return None, 0
     fields = None if raw == b"null" else read_strictly(raw, documents.PLATFORM)
@@ -369,10 +365,8 @@ class Columns(Sequence[Descriptor]):
                 column.extend(values if stop - start == len(values) else values[start:stop])
 
     def read(self, text: bytes, offset: int) -> bool:
-        """Append the descriptors of a list in JSON that is UTF-8 and not empty; the first stands at ``offset``.
-
-        False, and nothing appended, where only the strict reader can tell what the daemon reads.
-        """
+        """Append the descriptors of a list in JSON that is UTF-8 and not empty; the first stands at ``offset``. False,
+        and nothing appended, where only the strict reader can tell what the daemon reads."""
         try:
             read = _read_usual(text) or _read_any(text)
         except (ValueError, RecursionError, DocumentError):
@@ -538,10 +532,8 @@ class DescriptorArray:
         return next_element(scanner, first=False)
 
     def _decode(self, scanner: Scanner, limit: int, until: int) -> bool:
-        """Read descriptors until one begins at ``until`` or behind it; False at the array's end.
-
-        ``limit`` is where the last of them is thought to end.
-        """
+        """Read descriptors until one begins at ``until`` or behind it; False at the array's end. ``limit`` is where the
+        last of them is thought to end."""
         view, size, suspect, uncut = memoryview(scanner.data), _BLOCK, 0, 0
         while scanner.at < until:
             start = scanner.at

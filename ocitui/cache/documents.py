@@ -212,10 +212,8 @@ def read_strictly(raw: bytes, strict: Struct) -> dict[str, Any]:
 
 
 def read_surely(raw: bytes, decode: Callable[[bytes], T]) -> T | None:
-    """What ``decode`` reads, if it is sure to be what serde reads; None where only the strict reader can tell.
-
-    Zero is for the caller to look at: minus zero is an integer to msgspec alone.
-    """
+    """What ``decode`` reads, if it is sure to be what serde reads; None where only the strict reader can tell. Zero is
+    for the caller to look at: minus zero is an integer to msgspec alone."""
     try:
         value = decode(raw)
         return value if accounts_for(value, raw) else None

@@ -54,11 +54,8 @@ class NotUtf8Error(DocumentError):
 
 
 class IndexDifference(NamedTuple):
-    """What differs between two indexes.
-
-    ``added`` and ``changed`` are positions in the new one, ``removed`` in the previous one. The ``beginning`` first
-    and the ``end`` last descriptors are the same in both.
-    """
+    """What differs between two indexes, which have the ``beginning`` first and the ``end`` last descriptors in common:
+    ``added`` and ``changed`` are positions in the new one, ``removed`` in the previous one."""
 
     beginning: int = 0
     end: int = 0
@@ -68,10 +65,8 @@ class IndexDifference(NamedTuple):
 
 
 class _Splice(NamedTuple):
-    """An edit of the text from ``start`` to ``end``, where ``removed`` descriptors from ``position`` on stand.
-
-    Each of the ``inserted`` comes with what is to stand before it; ``after`` follows the last.
-    """
+    """An edit of the text from ``start`` to ``end``, where ``removed`` descriptors from ``position`` on stand. Each of
+    the ``inserted`` comes with what is to stand before it; ``after`` follows the last."""
 
     position: int
     removed: int
@@ -110,10 +105,8 @@ class ImageIndex:
 
     @classmethod
     def parse(cls, data: bytes, previous: ImageIndex | None = None) -> ImageIndex:
-        """Read an index; quicker where it is much like ``previous``, which is given back where it is the same.
-
-        Raises NotUtf8Error or DocumentError, with the place, where the daemon would not load it.
-        """
+        """Read an index; quicker where it is much like ``previous``, which is given back where it is the same. Raises
+        NotUtf8Error or DocumentError, with the place, where the daemon would not load it."""
         if previous is not None and previous.data == data:
             return previous
         _check_utf8(data)
@@ -536,10 +529,8 @@ def refuse_link(directory: Path) -> None:
 
 
 def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
-    """Read index.json as it is now, quicker where it is much like ``previous``.
-
-    Raises CacheDirectoryError where the directory or the file cannot be read.
-    """
+    """Read index.json as it is now, quicker where it is much like ``previous``. Raises CacheDirectoryError where the
+    directory or the file cannot be read."""
     try:
         with open_bounded(directory / INDEX_NAME, MOST_INDEX_BYTES) as file:
             found, data = os.fstat(file.fileno()), read_to_end(file, MOST_INDEX_BYTES)

@@ -150,10 +150,8 @@ class Journal:
         return self.transactions(set(TransactionState) - _CHANGED_NOTHING, moment)
 
     def refused(self, largest: int = MOST_RECORD_BYTES) -> list[RefusedFile]:
-        """The records that may not be acted on, newest first, then what bears no record's name.
-
-        Those of more than ``largest`` bytes are not looked into.
-        """
+        """The records that may not be acted on, newest first, then what bears no record's name. Those of more than
+        ``largest`` bytes are not looked into."""
         refused: list[RefusedFile] = []
         for record in self.names():
             found = self.folder.lstat(record.name)

@@ -225,10 +225,8 @@ class Ledger:
         return damage
 
     def flush(self) -> None:
-        """Make what was noted durable.
-
-        Raises ReadOnlyError, StorageError, LockedError, ConflictError; it then stays noted for the next time.
-        """
+        """Make what was noted durable. Raises ReadOnlyError, StorageError, LockedError, ConflictError; it then stays
+        noted for the next time."""
         with self._lock:
             if not self._waiting:
                 return
@@ -261,10 +259,8 @@ class Ledger:
 
 
 def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None) -> None:
-    """Note a packed file of the cache that was just stored; it is read where its hash is not given.
-
-    Does nothing where the ledger cannot be written: the first deep check notes it then.
-    """
+    """Note a packed file of the cache that was just stored, and is read where its hash is not given; where the ledger
+    cannot be written, the first deep check does."""
     with suppress(OSError, CacheError):
         with open_bounded(packed) as file:
             found = os.fstat(file.fileno())

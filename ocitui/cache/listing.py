@@ -209,11 +209,8 @@ class Listing:
     def read(
         cls, files: CacheFiles, digests: Iterable[str] = (), told: Callable[[int, int], object] | None = None
     ) -> Listing:
-        """List a directory, with one stat for each name. Raises CacheDirectoryError.
-
-        ``told`` is called now and then with how many names were seen, and how many these digests make likely; it may
-        raise to stop.
-        """
+        """List a directory, with one stat for each name. ``told`` is called now and then with how many names were seen,
+        and how many these digests make likely; it may raise to stop. Raises CacheDirectoryError."""
         listing = cls(digests)
         listing._device = os.fstat(files.fd).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device

@@ -54,9 +54,7 @@ def recall(
     directory: Path, index: ImageIndex, name: ImageName, digest: str, format: PackedFormat
 ) -> PackedImage | None:
     """What the daemon's recall answers: the first entry of the digest and format, if its three files are regular.
-
-    Raises DocumentError where a document does not parse, StorageError where it cannot be read.
-    """
+    Raises DocumentError where a document does not parse, StorageError where it cannot be read."""
     descriptor = index.by_key(digest, format)
     if descriptor is None or not usable_digest(digest):
         return None

@@ -51,10 +51,8 @@ def open_own_folder(directory: Path, *names: str, making: Disk | None = None) ->
 
 @contextmanager
 def open_journal(directory: Path) -> Iterator[Journal | None]:
-    """The journal for reading only, without the lock; None where there is none yet, or it is another user's.
-
-    Raises OSError, ConflictError.
-    """
+    """The journal for reading only, without the lock; None where there is none yet, or it is another user's. Raises
+    OSError, ConflictError."""
     # The records' types are many, and whoever only reads a file of ours needs none.
     from .journal import JOURNAL_NAME, Journal
 
@@ -134,10 +132,8 @@ def _lock_anew(own: Folder, disk: Disk, stack: ExitStack) -> int:
 
 @contextmanager
 def taking_turns(own: Folder, disk: Disk, name: str) -> Iterator[None]:
-    """Be the only one, of all programs, that holds the lock of that name: for the moment that a write takes.
-
-    Raises LockedError where another holds it for longer than any write takes.
-    """
+    """Be the only one, of all programs, that holds the lock of that name: for the moment that a write takes. Raises
+    LockedError where another holds it for longer than any does."""
     with closing(disk.open_own(own, name, own.file_mode)) as fd:
         wait_for_turn(fd, str(own.path / name))
         yield

@@ -154,9 +154,7 @@ class Placed(RecordedFile, frozen=True, omit_defaults=True):
 
 class Swap(msgspec.Struct, frozen=True, omit_defaults=True):
     """index.json replaced whole: ``old`` goes to the trash, ``new`` comes in; None where it is absent before or after.
-
-    The sha256 are of their bytes, empty for what is no regular file.
-    """
+    The sha256 are of their bytes, empty for what is no regular file."""
 
     old: Moved | None
     new: Placed | None
@@ -326,10 +324,8 @@ def encode_record(transaction: Transaction) -> bytes:
 
 
 def decode_record(data: bytes, transaction_id: str) -> Transaction:
-    """The transaction of a record that may be acted on.
-
-    Raises ValueError where it may not, or does not read; NewerRecordError where a later ocitui wrote it.
-    """
+    """The transaction of a record that may be acted on. Raises ValueError where it may not, or does not read;
+    NewerRecordError where a later ocitui wrote it."""
     try:
         version = _decode_version(data).version
         found = _decode(data) if version <= RECORD_VERSION else None

@@ -136,10 +136,8 @@ class Scanner:
         return int(digits, 16)
 
     def number(self) -> int | float:
-        """Read a number whose first byte is next: an int where serde_json keeps an integer, else a float.
-
-        An integer beyond 64 bits, and minus zero, are floats there; so they are here.
-        """
+        """Read a number whose first byte is next: an int where serde_json keeps an integer; a float, as there, for one
+        beyond 64 bits and for minus zero too."""
         start = self.at
         integral = self._skip_number("EOF while parsing a value")
         text = self.data[start : self.at].decode("ascii")
@@ -154,10 +152,8 @@ class Scanner:
         return number
 
     def _skip_number(self, truncated: str) -> bool:
-        """Step over a number by the grammar of RFC 8259; True where it has no fraction and no exponent.
-
-        ``truncated`` is what to say where the text ends too early.
-        """
+        """Step over a number by the grammar of RFC 8259; True where it has no fraction and no exponent. ``truncated``
+        is what to say where the text ends too early."""
         data = self.data
         if data[self.at : self.at + 1] == b"-":
             self.at += 1

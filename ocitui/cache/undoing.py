@@ -49,9 +49,7 @@ _MENDS = frozenset({TransactionKind.REPAIR, TransactionKind.REDO})
 
 def find_target(journal: Journal | None, transaction_id: str | None) -> Transaction:
     """The transaction of an id, or the newest that can be undone, undo itself apart; there may be no journal yet.
-
-    Raises NoSuchTransactionError, and ConflictError where the record of that id may not be acted on.
-    """
+    Raises NoSuchTransactionError, and ConflictError where the record of that id may not be acted on."""
     if transaction_id is not None and journal is not None:
         return journal.read(transaction_id)
     undone = False
@@ -65,9 +63,7 @@ def find_target(journal: Journal | None, transaction_id: str | None) -> Transact
 
 def can_be_undone(transaction: Transaction) -> bool:
     """Whether a transaction is of a kind and in a state that can be undone; what stands in the way may still refuse.
-
-    The first version's resets were no replacement, and their bytes are in the trash.
-    """
+    The first version's resets were no replacement, and their bytes are in the trash."""
     return transaction.state is TransactionState.DONE and (
         transaction.marked or transaction.kind != TransactionKind.RESET
     )
@@ -121,10 +117,8 @@ def undo(space: Workspace, target: Transaction) -> Transaction:
 
 
 def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
-    """The edit that takes out the keys that came in, and puts back what left, unless it is there.
-
-    Raises ConflictError where another entry stands in the place of one that is to go, or to come back.
-    """
+    """The edit that takes out the keys that came in, and puts back what left, unless it is there. Raises ConflictError
+    where another entry stands in the place of one that is to go, or to come back."""
     keys, absent, returning = set[Key](), list[Identity](), list[RecordedDescriptor]()
     for added in target.added:
         descriptor = added.descriptor
@@ -167,10 +161,8 @@ def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, Ima
 
 
 def _returning(target: Transaction, left: ImageIndex, leaving: Counter[bytes]) -> list[RecordedDescriptor]:
-    """The descriptors that come back; one that had only moved does not where it was deleted since.
-
-    Raises ConflictError where another stands for the same digest and format.
-    """
+    """The descriptors that come back; one that had only moved does not where it was deleted since. Raises ConflictError
+    where another stands for the same digest and format."""
     moved = Counter(one.raw.encode() for one in target.added) & Counter(one.raw.encode() for one in target.removed)
     leaving = Counter(leaving)
     keys = {one.descriptor.key for one in target.removed}
@@ -270,10 +262,7 @@ def _replacement(space: Workspace, target: Transaction) -> IndexReplacement:
 
 def taken_back(transactions: Iterable[Transaction]) -> list[list[Transaction]]:
     """The repairs that were undone, each behind its undo and what lies between: an undo, and the undo of that.
-
-    What such a repair brought into the index is missing as it was before; an undo of anything else takes entries out on
-    purpose.
-    """
+    What they brought into the index is missing as it was before; another undo takes entries out on purpose."""
     known, found = {one.id: one for one in transactions}, list[list[Transaction]]()
     for one in known.values():
         chain = [one]
@@ -346,10 +335,8 @@ class ExpectedEntries:
 def expect_entries(
     directory: Path, backup: Sequence[Descriptor] = (), since: Iterable[Transaction] = ()
 ) -> ExpectedEntries:
-    """What the journal makes of a backup and the transactions ``since``; of the whole journal where there is none.
-
-    Raises StorageError.
-    """
+    """What the journal makes of a backup and the transactions ``since``, or of all where there is no backup. Raises
+    StorageError."""
     journal, noted, removed = all_changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
     mends = {one.id for chain in taken_back(journal) for one in chain}
     # What was there before an index that was replaced whole is no source of today's order.
@@ -450,10 +437,8 @@ class _State:
 
 
 def edit_again(directory: Path, index: ImageIndex, lost: Overwritten) -> IndexEdit:
-    """The edit that makes an index what a transaction had made of it.
-
-    Raises ConflictError where the files of an entry that is to come back are not there any more.
-    """
+    """The edit that makes an index what a transaction had made of it. Raises ConflictError where the files of an entry
+    that is to come back are not there any more."""
     for descriptor in lost.missing:
         for name in descriptor.files.values():
             if regular_file(directory / name) is None:

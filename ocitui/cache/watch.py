@@ -31,10 +31,8 @@ _IN_OPEN, _MASKS = 0x20, re.compile(r"ino:(\w+) sdev:\w+ mask:(\w+)")
 
 
 class DirectoryEvents:
-    """Names that changed in a directory, while its parent is watched for the directory's own coming and going.
-
-    ``trouble`` says why events cannot be relied on; empty while they can.
-    """
+    """Names that changed in a directory, while its parent is watched for the directory's own coming and going;
+    ``trouble`` says why events cannot be relied on, empty while they can."""
 
     def __init__(self, directory: Path) -> None:
         # Names are told by their paths, which come back absolute.
@@ -198,9 +196,7 @@ def _at(file: IndexFile | None, positions: Sequence[int]) -> dict[EntryKey, Desc
 
 class IndexWatch(AbstractAsyncContextManager["IndexWatch"]):
     """The stream of differences of one directory, beginning with all of it. `aclose`, or ``async with``, ends it.
-
-    A call of `anext` that is cancelled loses nothing: the next one gives what it would have given.
-    """
+    A call of `anext` that is cancelled loses nothing: the next one gives what it would have given."""
 
     def __init__(self, directory: Path, adopt: Callable[[IndexFile], None]) -> None:
         """``adopt`` is called with each sound index before its difference is given."""

@@ -41,9 +41,7 @@ class WholeReserve(NamedTuple):
 
 class Reserve:
     """Files of ours that keep room for a full disk; it is what `Disk` borrows from, and from the backups in the end.
-
-    ``folder`` is None where there was no room for so much as that: what makes room has to work all the same.
-    """
+    The folder is None where there was no room for so much as that: what makes room has to work all the same."""
 
     def __init__(self, disk: Disk, folder: Folder | None, backups: Backups) -> None:
         self._disk = disk
@@ -290,10 +288,8 @@ def _irregular(own: Folder) -> Iterator[RefusedFile]:
 
 
 def set_aside_refused(space: Workspace) -> list[RefusedFile]:
-    """Set aside what may not be acted on, and give what stays all the same: another user's, or a later ocitui's.
-
-    Large records are looked into when they are needed.
-    """
+    """Set aside what may not be acted on, and give what stays all the same: another user's, or a later ocitui's. Large
+    records are looked into when they are needed."""
     found = [*_irregular(space.own), *space.journal.refused(_LOOKED_INTO), *space.backups.refused()]
     for refused in found:
         if not refused.stays:

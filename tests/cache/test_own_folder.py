@@ -215,7 +215,7 @@ async def test_a_backup_that_is_damaged_is_no_late_update(memory_path: Path) -> 
     (backup,) = list_backups(directory)
     path = directory / OWN / "backups" / backup.name
     path.write_bytes(path.read_bytes()[:-20])
-    assert compress_backups(directory) == 0
+    compress_backups(directory)
     assert late_updates(directory) == []
     assert [one.name for one in list_backups(directory)] == [backup.name]
 
