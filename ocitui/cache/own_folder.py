@@ -43,9 +43,7 @@ def open_own_folder(directory: Path, *names: str, making: Disk | None = None) ->
     with ExitStack() as stack:
         folder = stack.enter_context(Folder.open(directory))
         for name in (OWN_NAME, *names):
-            if making is not None and making.make_folder(folder, name):
-                making.sync_folder(folder)
-            folder = stack.enter_context(enter(folder, name))
+            folder = stack.enter_context(enter(folder, name, making))
         yield folder
 
 
@@ -65,8 +63,11 @@ def open_journal(directory: Path) -> Iterator[Journal | None]:
         yield Journal(Disk(), folder)
 
 
-def enter(parent: Folder, name: str) -> Folder:
-    """Open a folder of ours, in which files of other users are not read. Raises OSError, ConflictError."""
+def enter(parent: Folder, name: str, making: Disk | None = None) -> Folder:
+    """Open a folder of ours, in which files of other users are not read; that is made where it is absent, durably, if
+    that says by which disk. Raises OSError, ConflictError."""
+    if making is not None and making.make_folder(parent, name):
+        making.sync_folder(parent)
     try:
         folder = parent.open_folder(name)
     except NotADirectoryError:

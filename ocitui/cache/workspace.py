@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .backups import BACKUPS_NAME, CORRUPT_NAME, LEFT_FREE, Backups
-from .disk import NO_ROOM, Disk, Folder, is_trusted, storage_errors
+from .disk import NO_ROOM, Disk, Folder, is_trusted
 from .errors import ConflictError
 from .files import OWN_NAME, FileIdentity, check_directory, file_identity, identity_of
 from .index import IndexFile
@@ -165,10 +165,8 @@ class Workspace:
 
 
 def _put_aside(own: Folder, disk: Disk, refused: RefusedFile) -> None:
-    if disk.make_folder(own, ASIDE_NAME):
-        disk.sync_folder(own)
     place, _, name = refused.path.rpartition("/")
-    with enter(own, ASIDE_NAME) as aside, enter(own, place or ".") as folder:
+    with enter(own, ASIDE_NAME, disk) as aside, enter(own, place or ".") as folder:
         try:
             disk.rename(folder, name, aside, name)
         except FileExistsError:
@@ -177,32 +175,27 @@ def _put_aside(own: Folder, disk: Disk, refused: RefusedFile) -> None:
 
 @contextmanager
 def open_workspace(directory: Path, disk: Disk, doing: str, read_index: Callable[[], IndexFile]) -> Iterator[Workspace]:
-    """Open and lock a cache for writing.
-
-    Raises LockedError, CacheDirectoryError, ReadOnlyError, StorageError, ConflictError where `.ocitui` is not ours.
-    """
+    """Open and lock a cache for writing. Raises LockedError, CacheDirectoryError, OSError, and ConflictError where
+    `.ocitui` is not ours."""
     check_directory(directory)
     with ExitStack() as stack:
-        with storage_errors(doing, lambda: what_frees(directory)):
-            root = stack.enter_context(Folder.open(directory))
-            if disk.make_folder(root, OWN_NAME):
-                disk.sync_folder(root)
-            own = stack.enter_context(enter(root, OWN_NAME))
-            stack.enter_context(hold_lock(own, disk, doing))
-            for name in own.names():
-                if name.startswith(_OLD_RESERVE):
-                    disk.unlink(own, name)
-            names = (JOURNAL_NAME, TRASH_NAME, STAGING_NAME, BACKUPS_NAME)
-            in_the_way = [one for one in _irregular(own) if one.path in (*names, RESERVE_NAME) and not one.stays]
-            for refused in in_the_way:
-                _put_aside(own, disk, refused)
-            if sum([*(disk.make_folder(own, name) for name in names), _make_reserve(own, disk)]):
-                disk.sync_folder(own)
-            journal, trash, staging, backups = (stack.enter_context(enter(own, name)) for name in names)
-            kept = stack.enter_context(enter(own, RESERVE_NAME)) if own.lstat(RESERVE_NAME) is not None else None
-            copies = Backups(backups, disk)
-            disk.lender = reserve = Reserve(disk, kept, copies)
-            stack.callback(setattr, disk, "lender", None)
+        root = stack.enter_context(Folder.open(directory))
+        own = stack.enter_context(enter(root, OWN_NAME, disk))
+        stack.enter_context(hold_lock(own, disk, doing))
+        for name in own.names():
+            if name.startswith(_OLD_RESERVE):
+                disk.unlink(own, name)
+        names = (JOURNAL_NAME, TRASH_NAME, STAGING_NAME, BACKUPS_NAME)
+        in_the_way = [one for one in _irregular(own) if one.path in (*names, RESERVE_NAME) and not one.stays]
+        for refused in in_the_way:
+            _put_aside(own, disk, refused)
+        if sum([*(disk.make_folder(own, name) for name in names), _make_reserve(own, disk)]):
+            disk.sync_folder(own)
+        journal, trash, staging, backups = (stack.enter_context(enter(own, name)) for name in names)
+        kept = stack.enter_context(enter(own, RESERVE_NAME)) if own.lstat(RESERVE_NAME) is not None else None
+        copies = Backups(backups, disk)
+        disk.lender = reserve = Reserve(disk, kept, copies)
+        stack.callback(setattr, disk, "lender", None)
         # What is in these came out of the cache, and is whose it was there.
         trash.guarded = staging.guarded = False
         records = Journal(disk, journal)
@@ -250,29 +243,23 @@ def size_in_own_folder(directory: Path, name: str) -> int:
 def refused_files(directory: Path) -> list[RefusedFile]:
     """What lies in `.ocitui` and is not acted on, and why; what cannot be read too."""
     refused: list[RefusedFile] = []
-    try:
-        with open_own_folder(directory) as own:
-            refused += _irregular(own)
-            for name in (JOURNAL_NAME, BACKUPS_NAME, CORRUPT_NAME):
-                refused += _refused_in(own, name)
-    except FileNotFoundError:
-        return []
-    except (OSError, ConflictError) as error:
-        return [RefusedFile("", reason_of(error), True)]
+    with _telling(refused, ""), open_own_folder(directory) as own:
+        refused += _irregular(own)
+        for name in (JOURNAL_NAME, BACKUPS_NAME, CORRUPT_NAME):
+            with _telling(refused, name), enter(own, name) as folder:
+                refused += Journal(Disk(), folder).refused() if name == JOURNAL_NAME else Backups(folder).refused()
     return refused
 
 
-def _refused_in(own: Folder, name: str) -> Iterator[RefusedFile]:
+@contextmanager
+def _telling(refused: list[RefusedFile], name: str) -> Iterator[None]:
+    """Tell of a folder that is there and cannot be read."""
     try:
-        with enter(own, name) as folder:
-            if name == JOURNAL_NAME:
-                yield from Journal(Disk(), folder).refused()
-            else:
-                yield from Backups(folder).refused()
+        yield
     except FileNotFoundError:
-        return
+        pass
     except (OSError, ConflictError) as error:
-        yield RefusedFile(name, reason_of(error), True)
+        refused.append(RefusedFile(name, reason_of(error), True))
 
 
 def _irregular(own: Folder) -> Iterator[RefusedFile]:
