@@ -328,7 +328,6 @@ def _shared_one_by_one(root: Folder, index: ImageIndex, files: Mapping[str, str]
 
 Gaps = tuple[bytes, bytes]
 """The white space after the opening bracket and before the closing one."""
-EditCall = Callable[[ImageIndex], ImageIndex]
 Recorded = Sequence[RecordedDescriptor]
 
 
@@ -347,13 +346,9 @@ class Edit:
     appended: Descriptor | None = None
     gaps: Gaps | None = None
 
-    @property
-    def by_key(self) -> bool:
-        return self.keys is not None
-
-    def on(self, base: ImageIndex) -> EditCall:
+    def on(self, base: ImageIndex) -> Callable[[ImageIndex], ImageIndex]:
         """The edit as `publish` makes it, begun on ``base``."""
-        return self._by_key if self.by_key else self._by_position(base)
+        return self._by_position(base) if self.keys is None else self._by_key
 
     def _by_key(self, current: ImageIndex) -> ImageIndex:
         left = current.without(self.keys or ())
@@ -361,7 +356,7 @@ class Edit:
             return left.appended(self.appended)
         return self._with_gaps(left, [one for one in self.into if left.by_key(*one.descriptor.key) is None])
 
-    def _by_position(self, base: ImageIndex) -> EditCall:
+    def _by_position(self, base: ImageIndex) -> Callable[[ImageIndex], ImageIndex]:
         wanted = {one.raw.encode() for one in (*self.out, *self.into)}
         had = _counts(base, wanted)
 

@@ -103,7 +103,7 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         names=list(about.names),
         digests=list(about.digests),
         absent=list(about.absent),
-        marked=edit is None or not edit.by_key,
+        marked=edit is None or edit.keys is None,
         displaced=[_moved(space, new, one.name, one.seen, one.aside) for one in change.place if one.seen is not None],
         modes=[_mode(space, one) for one in change.modes],
         discarded=[_moved(space, new, one.name, one.seen, one.aside) for one in change.discard],
@@ -369,18 +369,17 @@ def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
     """Take away what changed places with the new index and was left there: to the trash what it replaced whole, to the
     backups what it was an edit of."""
     swap, draft = transaction.swap, f"{transaction.id}{_DRAFT}"
-    if swap is not None and swap.new is not None and swap.old is not None:
-        folder, name = file_steps.source_of(space, swap.new)
-        if not swap.new.matches(folder.lstat(name)):
-            file_steps.move(space, folder, name, space.trash, swap.old.trash)
-    elif swap is not None and swap.new is None and swap.old is not None:
-        if space.trash.lstat(swap.old.trash) is not None:
-            # Where a disk forgot that it is no longer in its place.
-            file_steps.move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
-    elif swap is None:
+    if swap is None:
         with suppress(OSError):
             if old := examine_index(space.staging.read(draft))[1]:
                 keep_displaced(space, draft, old)
+    elif swap.old is not None and swap.new is not None:
+        folder, name = file_steps.source_of(space, swap.new)
+        if not swap.new.matches(folder.lstat(name)):
+            file_steps.move(space, folder, name, space.trash, swap.old.trash)
+    elif swap.old is not None and space.trash.lstat(swap.old.trash) is not None:
+        # Where a disk forgot that it is no longer in its place.
+        file_steps.move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
 
 
 def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Transaction:
