@@ -14,13 +14,12 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
@@ -30,7 +29,6 @@ from .journal import RefusedFile
 from .own_folder import open_journal, open_own_folder
 from .records import Order, Transaction
 
-R = TypeVar("R")
 BACKUPS_NAME, CORRUPT_NAME = "backups", "corrupt"
 MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
 MOST_CORRUPT, MOST_CORRUPT_BYTES = 20, 64 << 20
@@ -341,7 +339,7 @@ def next_number(directory: Path) -> int:
 
 def list_backups(directory: Path) -> list[Backup]:
     """Every backup, newest first. Raises StorageError."""
-    return _look(directory, lambda copies: (one for one in copies.all() if not one.stalled))
+    return [one for one in _listed(directory) if not one.stalled]
 
 
 def read_backup(directory: Path, backup: Backup) -> bytes:
@@ -360,16 +358,14 @@ def read_backup(directory: Path, backup: Backup) -> bytes:
 def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
     """What other programs wrote to an index that they still had open when it was displaced, newest first: as what it
     was kept, and what it holds by now, None where that does not read as an index (yet). Raises StorageError."""
-
-    def read(copies: Backups) -> Iterator[tuple[Backup, ImageIndex | None]]:
-        for backup in copies.all():
-            if backup.stalled:
-                with suppress(OSError):
-                    data = copies.folder.read(backup.name)
-                    if _content_of(data) != backup.content:
-                        yield backup, examine_index(data)[1]
-
-    return _look(directory, read)
+    found = list[tuple[Backup, ImageIndex | None]]()
+    for backup in _listed(directory):
+        if backup.stalled:
+            with suppress(OSError), _opened(directory) as copies:
+                data = copies.folder.read(backup.name)
+                if _content_of(data) != backup.content:
+                    found.append((backup, examine_index(data)[1]))
+    return found
 
 
 def compress_backups(directory: Path, disk: Disk | None = None) -> None:
@@ -421,10 +417,11 @@ def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
     return []
 
 
-def _look(directory: Path, find: Callable[[Backups], Iterator[R]]) -> list[R]:
+def _listed(directory: Path) -> list[Backup]:
+    """Every copy, newest first. Raises StorageError."""
     try:
         with _opened(directory) as copies:
-            return list(find(copies))
+            return copies.all()
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -130,19 +130,18 @@ _RUST_NAMES: dict[type, str] = {
     ContainerConfig: "Config",
     Nothing: "GoMapSerde",
 }
-_SCALARS = (
-    (str, String()),
-    (bool, Boolean()),
-    (I64, Integer("i64", -(2**63), 2**63 - 1)),
-    (U32, Integer("u32", 0, 2**32 - 1)),
-)
+_SCALARS: dict[Any, Type] = {
+    str: String(),
+    bool: Boolean(),
+    I64: Integer("i64", -(2**63), 2**63 - 1),
+    U32: Integer("u32", 0, 2**32 - 1),
+}
 
 
 def _strict(kind: Any) -> Type:
     """A type as the strict reader has it: a Struct's fields stand in the order of the Rust struct's."""
-    for scalar, type_ in _SCALARS:
-        if kind is scalar:
-            return type_
+    if (scalar := _SCALARS.get(kind)) is not None:
+        return scalar
     match get_origin(kind), get_args(kind):
         case types.UnionType, (of, _):
             return Optional(_strict(of))
