@@ -294,11 +294,8 @@ def _unpacked(data: bytes) -> bytes:
 def keep_backup(
     directory: Path, index: ImageIndex | bytes, number: int | None = None, disk: Disk | None = None
 ) -> Backup | None:
-    """Keep a sound index that was seen; gives the backup that has it, None where it could not be kept.
-
-    ``number`` is what `next_number` gave before the index was read. It cannot be kept where there is no room or the
-    directory may not be written, or the bytes are none that the daemon loads.
-    """
+    """Keep a sound index that was seen; gives the backup that has it, None where there is no room, the directory may
+    not be written, or the daemon loads no such bytes. ``number`` is what `next_number` gave before they were read."""
     found = examine_index(index)[1] if isinstance(index, bytes) else index
     if found is None:
         return None
@@ -323,11 +320,8 @@ def keep_corrupt(directory: Path, data: bytes, disk: Disk | None = None) -> Back
 
 
 def next_number(directory: Path) -> int:
-    """The number under which an index is kept that is read from now on: of the first transaction it may lack.
-
-    To be asked before the index is read: a transaction that is under way may be in it or not. 0 where that is one of
-    the first version, which has no number: then none is kept.
-    """
+    """The number under which an index is kept that is read after this: of the first transaction it may lack, as one
+    under way may be in it or not. 0 where that is one of the first version, without a number: then none is kept."""
     newest = 0
     with suppress(OSError, CacheError), open_journal(directory) as journal:
         for record in journal.pending() if journal is not None else ():

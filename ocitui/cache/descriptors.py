@@ -84,10 +84,8 @@ _CUT = re.compile(rb',[ \t\r\n]*+\{[ \t\r\n]*+"')
 
 
 class Descriptor(msgspec.Struct, frozen=True, gc=False):
-    """One descriptor of the index: what lookups need, and its bytes as they stand in the file.
-
-    ``image_name``, ``format`` and ``reference`` are its three annotations, None where absent, as is ``platform``.
-    """
+    """One descriptor of the index: what lookups need, and its bytes as they stand in the file. ``image_name``,
+    ``format`` and ``reference`` are its three annotations, None where absent, as is ``platform``."""
 
     raw: bytes
     digest: str

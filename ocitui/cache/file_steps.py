@@ -31,11 +31,8 @@ def bring_in(space: Workspace, transaction: Transaction) -> None:
 
 
 def send_back(space: Workspace, transaction: Transaction, *, ours: bool) -> None:
-    """The reverse of `bring_in`, however far that came.
-
-    Only where the transaction is ``ours``, of this very call, what came from a path outside returns there; what a
-    record says of a path is not acted on, and such a file goes to the trash.
-    """
+    """The reverse of `bring_in`, however far that came. What came from a path outside returns there only where the
+    transaction is ``ours``, of this very call: a record's path is not acted on, and such a file goes to the trash."""
     giving_way = {moved.name: moved for moved in transaction.displaced}
     for placed in reversed(transaction.placed):
         old, (folder, name) = giving_way.get(placed.name), source_of(space, placed)

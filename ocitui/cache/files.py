@@ -135,10 +135,8 @@ def usable_name(name: str) -> bool:
 
 def open_bounded(path: Path | str, limit: int = ANY_SIZE, *, dir_fd: int | None = None, follow: bool = True) -> FileIO:
     """Open a regular file of at most ``limit`` bytes to read, unbuffered; whoever writes to a pipe is not waited for.
-
     ``path`` is relative to the directory of ``dir_fd``; unless ``follow``, a link in its place is an error. Raises
-    OSError: EISDIR or EINVAL for what is no regular file, EFBIG for a larger one.
-    """
+    OSError: EISDIR or EINVAL for what is no regular file, EFBIG for a larger one."""
     return bounded(os.open(path, READ_FLAGS | (0 if follow else os.O_NOFOLLOW), dir_fd=dir_fd), path, limit)
 
 

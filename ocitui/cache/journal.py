@@ -61,10 +61,8 @@ class RecordName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefusedFile:
-    """What lies in `.ocitui` and is not acted on: its path in there, and the reason.
-
-    ``stays`` is what a later ocitui may know to read, or is another user's; the rest is set aside by the next writer.
-    """
+    """What lies in `.ocitui` and is not acted on: its path in there, and the reason. What a later ocitui may know to
+    read, or is another user's, ``stays``; the rest is set aside by the next writer."""
 
     path: str
     reason: str

@@ -48,11 +48,9 @@ class _OfFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorded(_OfFile, frozen=True, gc=False):
-    """What a file was when it was found sound: at ``checked``, in whole seconds since the epoch.
-
-    ``read_through``: its format's own tool read all of it. ``whole``: its tree was held against another format's and
-    the image's program. ``first_seen``: there was no earlier hash to compare with.
-    """
+    """What a file was when it was found sound: at ``checked``, in whole seconds since the epoch. ``read_through``: its
+    format's own tool read all of it. ``whole``: its tree was held against another format's and the image's program.
+    ``first_seen``: there was no earlier hash to compare with."""
 
     sha256: str
     checked: int
@@ -62,11 +60,8 @@ class Recorded(_OfFile, frozen=True, gc=False):
 
 
 class Damage(_OfFile, frozen=True, gc=False):
-    """What a file was when a deep check found it damaged: at ``found``, in whole seconds since the epoch.
-
-    ``sha256`` is the good one, where its bytes were seen to differ from it; else empty. ``code`` and ``seen`` are those
-    of the finding.
-    """
+    """What a file was when a deep check found it damaged: at ``found``, in whole seconds since the epoch. ``sha256`` is
+    the good one, where its bytes were seen to differ from it; ``code`` and ``seen`` are those of the finding."""
 
     sha256: str
     found: int

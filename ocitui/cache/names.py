@@ -74,11 +74,9 @@ _TOO_SHORT = re.compile(r"(?:sha(?:256|384|512):[0-9a-f]{0,3})?")
 
 
 class NamedEntry(NamedTuple):
-    """What a word names: the entries of a digest, those in ``format`` alone where the word ends with one.
-
-    ``text`` is the word without its format, ``by_name`` whether that is a name, and ``overruled`` are the other digests
-    that carry the same name, and that the daemon passes over.
-    """
+    """What a word names: the entries of a digest, those in ``format`` alone where the word ends with one. ``text`` is
+    the word without its format, ``by_name`` whether that is a name, and ``overruled`` are the other digests that carry
+    the same name, and that the daemon passes over."""
 
     text: str
     digest: str

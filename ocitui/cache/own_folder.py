@@ -35,11 +35,8 @@ _TURN_SECONDS, _PAUSE = 10.0, 0.01
 @contextmanager
 def open_own_folder(directory: Path, *names: str, making: Disk | None = None) -> Iterator[Folder]:
     """`.ocitui`, or the folder of these names in it; what is absent is made where that says by which disk, with the
-    rights of the cache directory.
-
-    Raises OSError: FileNotFoundError where there is none, ForeignFileError where it is another user's; ConflictError
-    where something else has its name.
-    """
+    rights of the cache directory. Raises OSError: FileNotFoundError where there is none, ForeignFileError where it is
+    another user's; ConflictError where something else has its name."""
     with ExitStack() as stack:
         folder = stack.enter_context(Folder.open(directory))
         for name in (OWN_NAME, *names):

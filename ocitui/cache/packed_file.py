@@ -125,10 +125,8 @@ _CASTAGNOLI = 0x82F63B78
 
 
 class PackedCheck(msgspec.Struct, frozen=True):
-    """``found`` is the format by magic, None for none that is known; ``problem`` is why the file is not whole.
-
-    ``unchecked`` is why that could not be told, and ``tail`` how many bytes stand behind the file system's end.
-    """
+    """``found`` is the format by magic, None for none that is known; ``problem`` is why the file is not whole,
+    ``unchecked`` why that could not be told, and ``tail`` how many bytes stand behind the file system's end."""
 
     found: PackedFormat | None
     problem: str | None = None

@@ -137,10 +137,8 @@ class Moved(RecordedFile, frozen=True, omit_defaults=True):
 
 class Placed(RecordedFile, frozen=True, omit_defaults=True):
     """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside; with
-    both a path and a staging name, through that folder.
-
-    Only the program that made the transaction acts on ``path``; in a record it says no more than where a file was.
-    """
+    both a path and a staging name, through that folder. Only the program that made the transaction acts on ``path``; in
+    a record it says no more than where a file was."""
 
     trash: str | None = None
     staging: str | None = None

@@ -315,11 +315,9 @@ def _placed(space: Workspace, draft: str, name: str) -> Placed:
 
 
 def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: Edit | None) -> Transaction:
-    """Make a transaction durable, then make its steps; rolls back where one fails before there is no way back.
-
-    ``base`` is the index that ``edit`` is of, None where it edits none. Raises StorageError where a step fails later:
-    the next writer then finishes the transaction.
-    """
+    """Make a transaction durable, then make its steps; rolls back where one fails before there is no way back. ``base``
+    is the index that ``edit`` is of, None where it edits none. Raises StorageError where a step fails later: the next
+    writer then finishes the transaction."""
     marks = Marks(space, transaction)
     space.journal.write(transaction)
     index: ImageIndex | None = None
@@ -472,11 +470,9 @@ def _shows(space: Workspace, transaction: Transaction, index: ImageIndex) -> boo
 
 
 def clear_staging(space: Workspace, left_alone: Iterable[str] = (), *, unsure: bool = False) -> None:
-    """Empty the staging folder: copies are removed, and what may be the only one of its kind goes to the trash.
-
-    That is an index, which may have been displaced, and any file where a transaction's record could not be read. What
-    belongs to transactions that are ``left_alone`` stays.
-    """
+    """Empty the staging folder, of what belongs to transactions that are ``left_alone`` apart: copies are removed. What
+    may be the only one of its kind goes to the trash: an index, which may have been displaced, and any file where a
+    transaction's record could not be read."""
     kept = tuple(f"{transaction_id}." for transaction_id in left_alone)
     for name in space.staging.names():
         if kept and name.startswith(kept):

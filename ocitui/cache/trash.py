@@ -21,13 +21,10 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory",
 
 @dataclass(frozen=True, slots=True)
 class TrashedFile:
-    """A file in the trash.
-
-    ``trash`` is its name there, ``name`` the one it had in the cache, empty where no record tells; ``transaction`` is
-    the id it came by, empty where its name tells none, and ``undoable`` whether that can be undone. ``kind`` is "file",
-    "link", "directory", "fifo" or "other", ``size`` is in bytes, of a directory with all in it; ``when`` is in seconds
-    since the epoch. ``recorded`` is whether a readable record names it.
-    """
+    """A file in the trash: ``trash`` is its name there, ``name`` the one it had in the cache, empty where no record
+    tells; ``transaction`` is the id it came by, empty where its name tells none, and ``undoable`` whether that can be
+    undone. ``kind`` is "file", "link", "directory", "fifo" or "other", ``size`` is in bytes, of a directory with all in
+    it; ``when`` is in seconds since the epoch. ``recorded`` is whether a readable record names it."""
 
     trash: str
     name: str
@@ -125,12 +122,8 @@ def files_that_go(
     before: float | None = None,
     ids: Collection[str] | None = None,
 ) -> list[TrashedFile]:
-    """What emptying removes: of transactions begun ``before``, in seconds since the epoch, and of these ``ids``; of all
-    that ended where neither is given. Files that no readable record names go only by the id in their name; none
-    goes that a pending transaction needs.
-
-    Raises NoSuchTransactionError where an id has no file and no record.
-    """
+    """What emptying removes, as `PackerCache.empty_trash` says; none goes that a pending transaction needs. Raises
+    NoSuchTransactionError where an id has no file and no record."""
     files = list(files)
     for wanted in ids or ():
         if wanted not in transactions and not any(file.transaction == wanted for file in files):

@@ -216,10 +216,8 @@ def _files_leaving(
     space: Workspace, target: Transaction, left: ImageIndex | None, returning: set[str]
 ) -> Iterable[Discard]:
     """The files the transaction brought in that nothing else needs, and those that give way to an older one; what came
-    from the trash goes back to its old name in it.
-
-    Raises ConflictError where such a file is not the one that was brought in, or an entry stored since needs it.
-    """
+    from the trash goes back to its old name in it. Raises ConflictError where such a file is not the one that was
+    brought in, or an entry stored since needs it."""
     later: set[str] = set()
     if target.marked and target.placed:
         since = (one for one in space.journal.since(target.order) if one.id != target.id)
