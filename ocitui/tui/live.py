@@ -22,8 +22,9 @@ from .deep_check import P_SHOWS_IT, DeepCheck
 from .live_host import LiveHost
 
 if TYPE_CHECKING:
-    from ocitui.cache import CacheFiles, Difference, EntryKey, IndexWatch, Key, Listing, PackerCache
+    from ocitui.cache import CacheFiles, Difference, IndexWatch, Key, Listing, PackerCache
     from ocitui.doctor import Assessment, Coverage, Entries, EntryState, Finding, IndexReading, Judge, Moves, Report
+    from ocitui.doctor import JudgedEntry as Entry
 
 Findings = tuple["Finding", ...]
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
@@ -163,24 +164,28 @@ class LiveCache:
         known = {one.fingerprint for one in found}
         return in_order([*found, *(one for one in more if one.fingerprint not in known)])
 
-    async def findings_of(self, key: EntryKey) -> Findings | None:
+    async def findings_of(self, entry: Entry) -> Findings | None:
         """What is wrong with an entry; None as long as it was not looked into."""
-        return await asyncio.to_thread(self._findings_of, *key)
+        return await asyncio.to_thread(self._findings_of, entry)
 
-    def _findings_of(self, digest: str, format: str, name: str, nth: int) -> Findings | None:
+    def _findings_of(self, entry: Entry) -> Findings | None:
         judge = self.judge
         if judge is None:
             return None
         with judge.turn:
             index = judge.reading.index
             if index is None:
-                state, found = judge.state_by_files(digest, format)
+                state, found = judge.state_by_files(entry.digest, entry.format)
             else:
-                positions = [at for at, one in enumerate(index.digests) if one == digest]
-                same = [at for at in positions if (index.formats[at] or "", index.names[at] or "") == (format, name)]
-                if len(same) <= nth:
+                positions = [at for at, digest in enumerate(index.digests) if digest == entry.digest]
+                same = [
+                    at
+                    for at in positions
+                    if (index.formats[at] or "", index.names[at] or "") == (entry.format, entry.key[2])
+                ]
+                if len(same) <= entry.key[3]:
                     return None
-                state, found = judge.state_at(same[nth]), judge.findings_at(same[nth])
+                state, found = judge.state_at(same[entry.key[3]]), judge.findings_at(same[entry.key[3]])
         return None if state.depth is None and not found else found
 
     async def report(self, *, anew: bool = False) -> Report:

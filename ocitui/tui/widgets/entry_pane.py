@@ -20,7 +20,7 @@ from .entry_columns import SEVERITIES
 from .lines import Line, LinesView, ReadingView, bound, cut
 
 if TYPE_CHECKING:
-    from ocitui.cache import DocumentError, EntryKey
+    from ocitui.cache import DocumentError
     from ocitui.doctor import Finding, JudgedEntry
 
     from .document_view import DocumentView
@@ -53,7 +53,7 @@ class EntryPane(Vertical):
     def __init__(
         self,
         directory: Path,
-        findings_of: Callable[[EntryKey], Awaitable[Sequence[Finding] | None]],
+        findings_of: Callable[[JudgedEntry], Awaitable[Sequence[Finding] | None]],
         history_of: Callable[[JudgedEntry], Awaitable[Sequence[Line]]],
     ) -> None:
         """``findings_of`` tells what is wrong with an entry, None as long as nobody looked; ``history_of`` what was
@@ -184,13 +184,13 @@ class EntryPane(Vertical):
         if tab == "summary":
             from ..summary import summarize
 
-            found = await self._findings_of(entry.key) if entry.state.bad else ()
+            found = await self._findings_of(entry) if entry.state.bad else ()
             return await asyncio.to_thread(summarize, self._directory, entry, found or ())
         if tab == "history":
             return await self._history_of(entry)
         from ocitui.words import entry_problem_lines
 
-        return entry_problem_lines(await self._findings_of(entry.key))
+        return entry_problem_lines(await self._findings_of(entry))
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError, read_regular
