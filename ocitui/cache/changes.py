@@ -25,7 +25,7 @@ from typing import NamedTuple, overload
 import msgspec
 
 from .descriptors import Descriptor
-from .disk import Folder
+from .disk import OUTSIDE, Folder
 from .errors import DocumentError, NoSuchEntryError, PlanChangedError
 from .files import INDEX_NAME, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, Key, Placement
@@ -45,13 +45,16 @@ class Seen(NamedTuple):
     def of(cls, found: os.stat_result) -> Seen:
         return cls(stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ino)
 
+    @classmethod
+    def at(cls, folder: Folder, name: str) -> Seen | None:
+        """What has a name in a folder; None where nothing has. Raises OSError."""
+        found = folder.lstat(name)
+        return None if found is None else cls.of(found)
+
 
 def see(path: Path) -> Seen | None:
     """What stands at a path, for a change to be bound to; None where nothing does. Raises OSError."""
-    try:
-        return Seen.of(os.lstat(path))
-    except FileNotFoundError:
-        return None
+    return Seen.at(OUTSIDE, str(path))
 
 
 class IndexSeen(NamedTuple):
@@ -75,8 +78,7 @@ def see_index_in(root: Folder) -> IndexSeen:
     """The same in an open directory."""
     if sha256 := root.sha256(INDEX_NAME):
         return IndexSeen(sha256)
-    found = root.lstat(INDEX_NAME)
-    return IndexSeen(other=Seen.of(found) if found else None)
+    return IndexSeen(other=Seen.at(root, INDEX_NAME))
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,8 +148,7 @@ def _return(space: Workspace, file: TrashedFile | None, name: str) -> Place:
         raise ConflictError(f"{name} cannot be brought back by itself", hint="undo its transaction")
     if space.root.lstat(file.name) is not None:
         raise ConflictError(f"{file.name} stands in the place of the file in the trash")
-    found = space.trash.lstat(name)
-    return Place(file.name, trash=name, source=Seen.of(found) if found else None)
+    return Place(file.name, trash=name, source=Seen.at(space.trash, name))
 
 
 def _id_in(file: str) -> str:

@@ -253,8 +253,7 @@ def _replacement(space: Workspace, target: Transaction) -> IndexReplacement:
     assert swap is not None
     if not is_same(space.root, INDEX_NAME, swap.new, swap.new_sha256):
         raise ConflictError("index.json was changed since", hint="undo or delete what came later first")
-    there = space.root.lstat(INDEX_NAME)
-    seen = IndexSeen(swap.new_sha256) if swap.new_sha256 else IndexSeen(other=Seen.of(there) if there else None)
+    seen = IndexSeen(swap.new_sha256) if swap.new_sha256 else IndexSeen(other=Seen.at(space.root, INDEX_NAME))
     return IndexReplacement(seen, trash=swap.old.trash if swap.old else None)
 
 
