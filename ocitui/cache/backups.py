@@ -371,11 +371,9 @@ def compress_backups(directory: Path, disk: Disk | None = None) -> None:
 def keep_again(
     directory: Path, copies: Backups, index: ImageIndex, content: str, number: int, *, by_entries: bool = False
 ) -> Backup | None:
-    """The backup that has an index already, which is the newest now; None where none has.
-
-    The newest is pinned where entries of it are gone and no transaction since took them out; ``by_entries`` reads it to
-    see that where their number does not tell: too dear for each write. Raises OSError.
-    """
+    """The backup that has an index already, which is the newest now; None where none has. The one that was is pinned
+    where entries of it are gone and no transaction since took them out; ``by_entries`` reads it to see that where their
+    number does not tell: too dear for each write. Raises OSError."""
     known = [copy for copy in copies.all() if not copy.stalled]
     if known and known[0].content == content:
         return known[0]

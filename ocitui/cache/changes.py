@@ -99,11 +99,9 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class IndexEdit:
-    """An edit of an index the daemon loads; what other programs write meanwhile survives it.
-
-    The same bytes removed and inserted move a descriptor; nothing is lost by that. ``seen`` may bind the edit to the
-    whole index; the descriptors it removes always bind it.
-    """
+    """An edit of an index the daemon loads; what other programs write meanwhile survives it. The same bytes removed and
+    inserted move a descriptor; nothing is lost by that. ``seen`` may bind the edit to the whole index; the descriptors
+    it removes always bind it."""
 
     remove: tuple[Remove, ...] = ()
     insert: tuple[Insert, ...] = ()
@@ -113,10 +111,8 @@ class IndexEdit:
 @dataclass(frozen=True, slots=True)
 class IndexReplacement:
     """A new index.json for one that is corrupt, of another kind, or absent; what stood there goes to the trash whole.
-
     ``data`` must be an index the daemon loads; `new_index` makes one. An undo brings back the file of that name in the
-    ``trash`` instead, whatever it is, or leaves none (neither).
-    """
+    ``trash`` instead, whatever it is, or leaves none (neither)."""
 
     seen: IndexSeen
     data: bytes | None = None

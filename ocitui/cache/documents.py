@@ -222,10 +222,8 @@ def read_surely(raw: bytes, decode: Callable[[bytes], T]) -> T | None:
 
 def accounts_for(value: object, raw: bytes) -> bool:
     """Whether no key stands twice in ``raw``, of which msgspec made ``value``; False where that cannot be told.
-
     The daemon refuses a repeated key and msgspec does not. So the value is written again, and where it has not every
-    field, the whole tree: no quote may be left over. Raises what a decoder raises.
-    """
+    field, the whole tree: no quote may be left over. Raises what a decoder raises."""
     quotes = raw.count(b'"')
     # A quote inside a text is written as it was read, unless it was given by its number.
     if b"\\" in raw and rb"\u0022" in raw:

@@ -185,11 +185,9 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
 
 
 class Listing:
-    """Every name of a directory; `read` makes one, `refresh` looks at some names again.
-
-    ``digests`` are those that have a row, in order, ``rows`` the number of each, and ``others`` the facts of all other
-    names. A row whose files are gone stays, with nothing in it.
-    """
+    """Every name of a directory; `read` makes one, `refresh` looks at some names again. ``digests`` are those that have
+    a row, in order, ``rows`` the number of each, and ``others`` the facts of all other names. A row whose files are
+    gone stays, with nothing in it."""
 
     def __init__(self, digests: Iterable[str] = ()) -> None:
         """``digests`` are given the first rows, as they stand, so that their text is held once."""

@@ -31,11 +31,9 @@ class ImageName:
 
     @classmethod
     def parse(cls, text: str) -> ImageName:
-        """Read ``[HOST[:PORT]/]NAME[:REFERENCE][@DIGEST]`` by krata's rule, which takes nearly any text.
-
-        Without a slash, or with one slash and no dot before it, there is no host: the whole is a name on
-        ``mirror.gcr.io``. Raises InvalidNameError where the port is not a number of 16 bits.
-        """
+        """Read ``[HOST[:PORT]/]NAME[:REFERENCE][@DIGEST]`` by krata's rule, which takes nearly any text. Without a
+        slash, or with one slash and no dot before it, there is no host: the whole is a name on ``mirror.gcr.io``.
+        Raises InvalidNameError where the port is not a number of 16 bits."""
         hostname, port, rest = _split_host(text)
         parts = _PARTS.fullmatch(rest)
         assert parts is not None

@@ -66,12 +66,9 @@ class About:
 
 
 def make(space: Workspace, change: Change, about: About) -> Transaction:
-    """Make a change, as one transaction.
-
-    Raises PlanChangedError where something it names is not what was seen; CorruptIndexError where it edits an index
-    that does not read, or would write one; ConflictError, DocumentError, OSError. The cache is then as it was, unless
-    StorageError says that the next writer finishes the transaction.
-    """
+    """Make a change, as one transaction. Raises PlanChangedError where something it names is not what was seen;
+    CorruptIndexError where it edits an index that does not read, or would write one; ConflictError, DocumentError,
+    OSError. The cache is then as it was, unless StorageError says that the next writer finishes the transaction."""
     try:
         return _make(space, change, about, copy=False)
     except OSError as error:
@@ -397,11 +394,8 @@ def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Tran
 
 def recover(space: Workspace) -> list[Transaction]:
     """Finish or roll back what a program that died left behind, the oldest first; gives those transactions in their new
-    state.
-
-    One that only the index can decide is left as it is while that does not read, one of a later ocitui in any case. A
-    record that may not be acted on is set aside. Raises OSError, which is a ForeignFileError where one is another's.
-    """
+    state. One that only the index can decide is left as it is while that does not read, one of a later ocitui in any
+    case. A record that may not be acted on is set aside. Raises OSError, a ForeignFileError where one is another's."""
     space.journal.drop_drafts()
     recovered: list[Transaction] = []
     index: ImageIndex | None = None

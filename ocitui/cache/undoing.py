@@ -86,11 +86,9 @@ def require_done(target: Transaction) -> None:
 
 
 def undo(space: Workspace, target: Transaction) -> Transaction:
-    """Reverse a transaction.
-
-    Raises ConflictError where something stands in the place, or is no longer what the transaction had left, or the
-    trash no longer holds what is to come back; CorruptIndexError where it edited an index that does not read now.
-    """
+    """Reverse a transaction. Raises ConflictError where something stands in the place, or is no longer what it had
+    left, or the trash no longer holds what is to come back; CorruptIndexError where it edited an index that does not
+    read now."""
     require_done(target)
     index = space.read_index().contents if target.removed or target.added else None
     edit, left, absent = None, None, list[Identity]()

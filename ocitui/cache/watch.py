@@ -143,12 +143,9 @@ def to_the_second(seconds: float) -> float:
 
 @dataclass(eq=False)
 class Difference:
-    """What changed since the last one.
-
-    ``file`` is the newest reading of index.json that was sound, None before there was any; ``broken`` is what
-    ``health`` speaks of where that does not read. ``files`` are names in the directory that may have changed, None
-    where any may have. What differs from the ``previous`` index is worked out when it is asked for.
-    """
+    """What changed since the last one. ``file`` is the newest reading of index.json that was sound, None before there
+    was any; ``broken`` is what ``health`` speaks of where that does not read. ``files`` are names in the directory that
+    may have changed, None where any may have. What differs from the index before is worked out when asked for."""
 
     health: Health
     file: IndexFile | None
