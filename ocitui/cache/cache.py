@@ -74,7 +74,8 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
     """One cache directory. Reading never writes, takes no lock, and looks each time whether index.json changed.
 
     Writing is done under the lock, in a thread that is never abandoned: a cancelled call leaves a whole transaction
-    behind. ``wait`` is how many seconds a writer waits for the lock.
+    behind. ``wait`` is how many seconds a writer waits for the lock. Whatever writes raises LockedError, ConflictError,
+    ReadOnlyError and StorageError, too.
     """
 
     def __init__(
@@ -186,8 +187,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         """What the screen and every command that writes begin with, before they look at what is asked of them.
 
         Finishes or rolls back what a program that died had left, sets aside what may not be acted on, and makes the
-        reserve with which deleting, undoing and emptying the trash work on a full disk. Raises CacheDirectoryError,
-        LockedError, ConflictError, ReadOnlyError, StorageError.
+        reserve with which deleting, undoing and emptying the trash work on a full disk. Raises CacheDirectoryError.
         """
         from .workspace import set_aside_refused
 
@@ -212,8 +212,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
 
         ``names`` and ``digests`` are of the images that it is about, where no descriptor in it tells; ``given_up`` are
         entries that an index brought back could have had, and has not on purpose. It needs no sound index unless it
-        edits one. Raises PlanChangedError where anything it names is not what was seen,
-        CorruptIndexError, DocumentError, LockedError, ConflictError, ReadOnlyError, StorageError.
+        edits one. Raises PlanChangedError where what it names is not what was seen, CorruptIndexError, DocumentError.
         """
         from .transactions import About, make
 
@@ -224,8 +223,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         """Bring an image in; its file at ``packed.path`` is moved to its place, and the entry appended to the index.
 
         An entry of the same digest and format is replaced. ``kind`` is STORE or IMPORT, for the journal. Raises
-        InvalidPackedImageError, CorruptIndexError, LockedError, ConflictError, ReadOnlyError, StorageError; the cache
-        is then as it was.
+        InvalidPackedImageError, CorruptIndexError; where it raises anything, the cache is as it was.
         """
         from .storing import check, store
 
@@ -243,11 +241,8 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return await self._look_up(act)
 
     async def delete(self, keys: Collection[Key], plan: DeletePlan | None = None) -> Transaction:
-        """Take entries out of the index in one transaction, then their files to the trash.
-
-        With ``plan``, only what it says: PlanChangedError where that would be different by now. Raises
-        NoSuchEntryError, CorruptIndexError, LockedError, ConflictError, ReadOnlyError, StorageError.
-        """
+        """Take entries out of the index in one transaction, then their files to the trash; with ``plan``, only what it
+        says. Raises NoSuchEntryError, CorruptIndexError, PlanChangedError where the plan would be different by now."""
         from .changes import deletion
         from .transactions import About, make
 
@@ -282,7 +277,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
 
     async def restore(self, names: Collection[str]) -> Transaction:
         """Bring files back from the trash, by their names there, each to its place; `undo` reverses it. Raises
-        ConflictError where something stands in the place, LockedError, ReadOnlyError, StorageError."""
+        ConflictError where something stands in the place."""
         from .trash import restore
 
         return await self._write("restore from the trash", lambda space: restore(space, names))
@@ -294,8 +289,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
 
         Those of transactions begun ``before``, in seconds since the epoch, and of these ``ids``; of all that ended
         where neither is given; of these only the files called ``names`` there, where that is given. Files that no
-        readable record names go only by the id in their name. Raises NoSuchTransactionError, LockedError,
-        ReadOnlyError, StorageError.
+        readable record names go only by the id in their name. Raises NoSuchTransactionError.
         """
         from .trash import empty
 
