@@ -446,11 +446,8 @@ def _check_utf8(data: bytes) -> None:
     while at < len(data):
         window = data[at : at + _UTF8_WINDOW]
         try:
-            at += (
-                len(window)
-                if window.isascii()
-                else codecs.utf_8_decode(window, "strict", at + len(window) >= len(data))[1]
-            )
+            is_last = at + len(window) >= len(data)
+            at += len(window) if window.isascii() else codecs.utf_8_decode(window, "strict", is_last)[1]
         except UnicodeDecodeError as error:
             at += error.start
             line, column = data.count(b"\n", 0, at) + 1, at - data.rfind(b"\n", 0, at)

@@ -330,11 +330,8 @@ class Listing:
     def held(self) -> Iterator[str]:
         """The digests of which there is a file."""
         there = self.there()
-        return (
-            digest
-            for row, digest in enumerate(self.digests)
-            if 1 in there[row * ROW_WIDTH : row * ROW_WIDTH + ROW_WIDTH]
-        )
+        rows = (there[at : at + ROW_WIDTH] for at in range(0, len(there), ROW_WIDTH))
+        return (digest for digest, row in zip(self.digests, rows, strict=False) if 1 in row)
 
     def formats(self, digest: str) -> list[PackedFormat]:
         """The formats of its packed files."""
@@ -348,10 +345,8 @@ class Listing:
         there, rows = self.there(), self.rows
         for number, (digest, format_) in enumerate(keys):
             row, place = rows.get(digest), PLACE_OF_SUFFIX.get(format_ or "", MANIFEST_PLACE)
-            of_row = b"" if row is None else there[row * ROW_WIDTH : row * ROW_WIDTH + ROW_WIDTH]
-            if place < FIRST_PACKED or not (
-                of_row and of_row[MANIFEST_PLACE] and of_row[CONFIG_PLACE] and of_row[place]
-            ):
+            of_row = bytes(ROW_WIDTH) if row is None else there[row * ROW_WIDTH : row * ROW_WIDTH + ROW_WIDTH]
+            if place < FIRST_PACKED or not (of_row[MANIFEST_PLACE] and of_row[CONFIG_PLACE] and of_row[place]):
                 yield number
 
     def documents(self, digest: str) -> list[FileKind]:
@@ -378,8 +373,7 @@ class Listing:
         if row is not None and suffix is not None and name[_USUAL_LENGTH] == ".":
             return row * ROW_WIDTH + suffix
         part = part_of(name)
-        row = self.rows.get(part[0]) if part is not None else None
-        return None if part is None or row is None else row * ROW_WIDTH + _PLACE_OF[part[1]]
+        return None if part is None else self.place(part[0], _PLACE_OF[part[1]])
 
     def put(self, name: str, fact: Fact | None) -> None:
         """Note what a name is by now; None where nothing has it."""

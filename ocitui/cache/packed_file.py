@@ -40,11 +40,8 @@ def tar_problem(fd: int, size: int) -> str | None:
         if len(header) < BLOCK:
             return f"it is cut short: it ends at byte {at + len(header)} without two zero blocks"
         if header == _ZERO:
-            return (
-                None
-                if os.pread(fd, BLOCK, at + BLOCK) == _ZERO
-                else f"the zero block at byte {at} is followed by no second one"
-            )
+            second = os.pread(fd, BLOCK, at + BLOCK)
+            return None if second == _ZERO else f"the zero block at byte {at} is followed by no second one"
         problem = _header_problem(header)
         if problem is not None:
             return f"the header at byte {at}: {problem}"
