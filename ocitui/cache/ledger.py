@@ -41,6 +41,7 @@ _MOST_DAMAGES = 8
 
 class _OfFile(msgspec.Struct, frozen=True, gc=False):
     identity: FileIdentity
+    sha256: str
 
     def same_file(self, found: os.stat_result) -> bool:
         """Whether the file was not written since, as far as its stat tells."""
@@ -52,7 +53,6 @@ class Recorded(_OfFile, frozen=True, gc=False):
     format's own tool read all of it. ``whole``: its tree was held against another format's and the image's program.
     ``first_seen``: there was no earlier hash to compare with."""
 
-    sha256: str
     checked: int
     read_through: bool = False
     whole: bool = False
@@ -61,9 +61,8 @@ class Recorded(_OfFile, frozen=True, gc=False):
 
 class Damage(_OfFile, frozen=True, gc=False):
     """What a file was when a deep check found it damaged: at ``found``, in whole seconds since the epoch. ``sha256`` is
-    the good one, where its bytes were seen to differ from it; ``code`` and ``seen`` are those of the finding."""
+    the good one, where its bytes were seen to differ from it, else empty; ``code`` and ``seen`` are the finding's."""
 
-    sha256: str
     found: int
     code: str
     seen: str
