@@ -71,18 +71,16 @@ def can_be_undone(transaction: Transaction) -> bool:
 
 def require_done(target: Transaction) -> None:
     """Raises ConflictError where a transaction is not one that can be undone."""
+    hint = ""
     if target.state is TransactionState.EMPTIED:
-        raise ConflictError(
-            f"transaction {target.id} cannot be undone: the trash was emptied of its files",
-            hint="import the images again to have their entries back",
-        )
-    if target.state is not TransactionState.DONE:
-        raise ConflictError(f"transaction {target.id} cannot be undone: it is {target.state}")
-    if not can_be_undone(target):
-        raise ConflictError(
-            f"transaction {target.id} cannot be undone: a corrupt index is never written back",
-            hint="its bytes are in the trash",
-        )
+        why, hint = "the trash was emptied of its files", "import the images again to have their entries back"
+    elif target.state is not TransactionState.DONE:
+        why = f"it is {target.state}"
+    elif not can_be_undone(target):
+        why, hint = "a corrupt index is never written back", "its bytes are in the trash"
+    else:
+        return
+    raise ConflictError(f"transaction {target.id} cannot be undone: {why}", hint=hint)
 
 
 def undo(space: Workspace, target: Transaction) -> Transaction:
