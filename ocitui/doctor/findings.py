@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -73,6 +74,17 @@ class Way(StrEnum):
     CHOOSE_FUTILE = "<choose-futile>"
 
 
+class Where(TypedDict, total=False):
+    """What a finding says of its entry and file, as `Finding` has it."""
+
+    digest: str
+    format: str
+    name: str
+    position: int | None
+    path: str
+    kind: FileKind | None
+
+
 class Fault(msgspec.Struct, frozen=True, cache_hash=True):
     """A kind of fault, as a row of the catalogue, or as it was met where that is another.
 
@@ -87,19 +99,9 @@ class Fault(msgspec.Struct, frozen=True, cache_hash=True):
     mend: str = ""
     loses: str = ""
 
-    def finding(
-        self,
-        seen: str,
-        *,
-        digest: str = "",
-        format: str = "",
-        name: str = "",
-        position: int | None = None,
-        file: str = "",
-        kind: FileKind | None = None,
-    ) -> Finding:
+    def finding(self, seen: str, **where: Unpack[Where]) -> Finding:
         """The fault as it was met."""
-        return Finding(self, seen, digest, format, name, position, file, kind)
+        return Finding(self, seen, **where)
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):

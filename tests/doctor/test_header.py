@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cache.files import FileKind
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.entry_checks import look_at_header
-from ocitui.doctor.check.index_checks import Where
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.findings import Depth, Finding, Severity
+from ocitui.doctor.findings import Depth, Finding, Severity, Where
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, all_codes, codes, found
 from tests.doctor.repair_support import planned
 from tests.tools import ROOT
@@ -22,7 +22,7 @@ CUTS = 100
 
 def header_findings(directory: Path, path: Path, format: str) -> list[Finding]:
     formats = {"squashfs": SQUASHFS, "erofs": EROFS, "tar": TAR}
-    at: Where = {"digest": "d", "format": format, "name": "n", "position": 0}
+    at = Where(digest="d", format=format, name="n", position=0, kind=FileKind.PACKED)
     with CacheFiles(directory) as files:
         return look_at_header(files, path.name, formats[format], at).findings
 

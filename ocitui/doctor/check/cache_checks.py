@@ -91,10 +91,10 @@ def strangers(listing: Listing) -> Iterator[Finding]:
     """What is neither an entry's file nor the index."""
     for name in sorted(listing.others.keys() - _OURS):
         if name.startswith(OWN_NAME):
-            yield CATALOGUE["leftover-temporary"].finding("a temporary file of ocitui", file=name)
+            yield CATALOGUE["leftover-temporary"].finding("a temporary file of ocitui", path=name)
         else:
             seen = f"{listing.others[name].word} that belongs to no entry"
-            yield CATALOGUE["unknown-file"].finding(seen, file=name)
+            yield CATALOGUE["unknown-file"].finding(seen, path=name)
 
 
 def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
@@ -115,10 +115,10 @@ def odd(
         return
     if fact.links > 1:
         seen = f"the file has {fact.links} names"
-        yield CATALOGUE["hardlinked"].finding(seen, digest=digest, format=format, file=file, kind=kind)
+        yield CATALOGUE["hardlinked"].finding(seen, digest=digest, format=format, path=file, kind=kind)
     if not fact.mode & stat.S_IRUSR:
         seen = f"its mode is {stat.S_IMODE(fact.mode):04o}: its owner may not read it"
-        yield CATALOGUE["wrong-mode"].finding(seen, digest=digest, format=format, file=file, kind=kind)
+        yield CATALOGUE["wrong-mode"].finding(seen, digest=digest, format=format, path=file, kind=kind)
 
 
 def collisions(listing: Listing) -> Iterator[Finding]:
@@ -138,7 +138,7 @@ def collisions(listing: Listing) -> Iterator[Finding]:
             continue
         other = folded if folded in listing else first.setdefault(folded, name)
         if other != name:
-            yield CATALOGUE["case-collision"].finding(f"{other!r} differs from it only in case", file=name)
+            yield CATALOGUE["case-collision"].finding(f"{other!r} differs from it only in case", path=name)
 
 
 _LOCKS = Path("/proc/locks")
@@ -156,14 +156,14 @@ def check_own(directory: Path) -> Iterator[Finding]:
         for ending, *names in ("", STAGING_NAME), (_DRAFT, JOURNAL_NAME), (_TEMPORARY,):
             for name in _leftovers(directory, ending, *names):
                 seen = "a temporary file that an interrupted writer left"
-                yield CATALOGUE["leftover-temporary"].finding(seen, file="/".join((OWN_NAME, *names, name)))
+                yield CATALOGUE["leftover-temporary"].finding(seen, path="/".join((OWN_NAME, *names, name)))
     for refused in refused_files(directory):
         seen = f"it is not acted on: {refused.reason}"
-        yield CATALOGUE["journal-damaged"].finding(seen, file=str(Path(OWN_NAME, refused.path)))
+        yield CATALOGUE["journal-damaged"].finding(seen, path=str(Path(OWN_NAME, refused.path)))
     with suppress(OSError, CacheError), open_journal(directory) as journal:
         for record in journal.pending() if journal is not None and not busy else ():
             file = f"{OWN_NAME}/{JOURNAL_NAME}/{record.name}"
-            yield CATALOGUE["transaction-pending"].finding(f"transaction {record.id} was interrupted", file=file)
+            yield CATALOGUE["transaction-pending"].finding(f"transaction {record.id} was interrupted", path=file)
 
 
 def locked(own: Path) -> bool:

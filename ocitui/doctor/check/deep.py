@@ -19,7 +19,6 @@ from ocitui.cache import (
     CacheFiles,
     Damage,
     DocumentError,
-    FileKind,
     ImageConfiguration,
     Ledger,
     PackedFormat,
@@ -150,7 +149,7 @@ class Reading(msgspec.Struct):
 
     def find(self, code: str, seen: str) -> None:
         """Note what is wrong with the file."""
-        self.findings.append(CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **self.file.at))
+        self.findings.append(CATALOGUE[code].finding(seen, **self.file.at))
 
     @property
     def sound(self) -> bool:
@@ -225,7 +224,7 @@ class DeepChecks:
     @staticmethod
     def _failed(reading: Reading, error: OSError) -> None:
         file, reading.error = reading.file, error.errno or errno.EIO
-        reading.findings.append(unreadable(error, FileKind.PACKED, file.at))
+        reading.findings.append(unreadable(error, file.at))
 
     def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
         """Read through once more what was passed over, where another format of the image has a tree to compare with."""

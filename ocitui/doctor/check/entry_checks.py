@@ -48,8 +48,8 @@ from ocitui.cache import (
 )
 
 from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
-from ..findings import Finding
-from .index_checks import Where, where
+from ..findings import Finding, Where
+from .index_checks import where
 
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""
@@ -65,9 +65,9 @@ class DocumentChecks:
         self.findings: list[Finding] = []
         self.missing: list[Finding] = []
         # Where a fault of a shared document lies: its digest's first entry, without a format where there are several.
-        self._at = where(carriers[0][1])
+        self._where = where(carriers[0][1])
         if len({descriptor.format for _, descriptor in carriers}) > 1:
-            self._at["format"] = ""
+            self._where["format"] = ""
         raw_manifest = self._raw(FileKind.MANIFEST)
         raw_config = self._raw(FileKind.CONFIG)
         manifest = None if raw_manifest is None else self._manifest(raw_manifest)
@@ -78,23 +78,26 @@ class DocumentChecks:
 
     def _raw(self, kind: FileKind) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
-        name = f"{self._digest}.{kind}.json"
-        found = standing(self._files, self._listing.get(name), name, kind, self._at)
-        try:
-            if found.size is not None and found.size <= MOST_DOCUMENT_BYTES:
-                return self._files.read(name, found.size)
-        except FileNotFoundError:
-            found = standing(self._files, None, name, kind, self._at)
-        except OSError as error:
-            found = FileLook(None, unreadable(error, kind, self._at))
-        if found.finding is not None:
-            (self.missing if found.missing else self.findings).append(found.finding)
-        else:
-            self._say(f"{kind}-unparsable", f"it has {found.size} bytes, which no document has: it was not read", kind)
+        name, at = f"{self._digest}.{kind}.json", self._at(kind)
+        found = size_of(self._files, self._listing.get(name), name, at)
+        if isinstance(found, int):
+            try:
+                if found <= MOST_DOCUMENT_BYTES:
+                    return self._files.read(name, found)
+                seen = f"it has {found} bytes, which no document has: it was not read"
+                found = CATALOGUE[f"{kind}-unparsable"].finding(seen, **at)
+            except FileNotFoundError:
+                found = missing_file(at)
+            except OSError as error:
+                found = unreadable(error, at)
+        (self.missing if found.code == "file-missing" else self.findings).append(found)
         return None
 
     def _say(self, code: str, seen: str, kind: FileKind) -> None:
-        self.findings.append(CATALOGUE[code].finding(seen, kind=kind, **self._at))
+        self.findings.append(CATALOGUE[code].finding(seen, **self._at(kind)))
+
+    def _at(self, kind: FileKind) -> Where:
+        return {**self._where, "kind": kind}
 
     def _manifest(self, raw: bytes) -> ImageManifest | None:
         """The manifest, if it is what its digest says."""
@@ -138,7 +141,7 @@ class DocumentChecks:
             if platform is not None and platform_disagrees(platform, config):
                 seen = f"the descriptor says {platform}, the config {config.platform}"
                 fault = CATALOGUE["platform-disagrees"]
-                self.findings.append(fault.finding(seen, kind=FileKind.CONFIG, **where(descriptor)))
+                self.findings.append(fault.finding(seen, **where(descriptor, FileKind.CONFIG)))
 
 
 def has_digest(data: bytes, digest: str) -> bool | None:
@@ -227,7 +230,7 @@ class PackedFile(NamedTuple):
     @property
     def at(self) -> Where:
         """What a finding says of its entry: the first of this digest and format."""
-        return where(self.descriptor, self.position)
+        return where(self.descriptor, FileKind.PACKED, self.position)
 
 
 class DigestCheck(NamedTuple):
@@ -309,18 +312,15 @@ def check_digest(
     looked, unchecked = DOCUMENTS_LOOKED, list[tuple[str, str]]()
     there = lonely = 0
     for format_, (_, descriptor) in first_of_formats(carriers):
-        name, at = f"{digest}.{format_}", where(descriptor)
-        found = standing(files, listing.get(name), name, FileKind.PACKED, at)
-        if found.size == 0:
-            findings.append(CATALOGUE["packed-empty"].finding(_EMPTY, kind=FileKind.PACKED, **at))
-            continue
-        if found.finding is not None:
-            if found.missing and len(missing) == 2:
-                lonely += 1
-                seen = "none of its three files is there"
-                findings.append(CATALOGUE["file-missing"].finding(seen, kind=FileKind.PACKED, **at))
-            else:
-                findings.append(found.finding)
+        name, at = f"{digest}.{format_}", where(descriptor, FileKind.PACKED)
+        found = size_of(files, listing.get(name), name, at)
+        if found == 0:
+            found = CATALOGUE["packed-empty"].finding(_EMPTY, **at)
+        elif isinstance(found, Finding) and found.code == "file-missing" and len(missing) == 2:
+            lonely += 1
+            found = CATALOGUE["file-missing"].finding("none of its three files is there", **at)
+        if isinstance(found, Finding):
+            findings.append(found)
             continue
         there += 1
         if headers:
@@ -345,49 +345,37 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
 _DENIED = (errno.EACCES, errno.EPERM)
 
 
-class FileLook(NamedTuple):
-    """What there is of a file: its size where it can be read, None where it cannot; and what is wrong with it."""
-
-    size: int | None
-    finding: Finding | None = None
-    missing: bool = False
-
-
-def missing_file(kind: FileKind, at: Where) -> Finding:
+def missing_file(at: Where) -> Finding:
     """A file that an entry has to have, and has not."""
-    return CATALOGUE["file-missing"].finding(f"the {kind} file is not there", kind=kind, **at)
+    return CATALOGUE["file-missing"].finding(f"the {at['kind']} file is not there", **at)
 
 
-def standing(files: CacheFiles, fact: Fact | None, name: str, kind: FileKind, at: Where) -> FileLook:
-    """Look at one file's fact, and through a link that stays in the cache."""
+def size_of(files: CacheFiles, fact: Fact | None, name: str, at: Where) -> int | Finding:
+    """The size of a file that there is, through a link that stays in the cache, in bytes; or what is wrong with it."""
     if fact is None:
-        return FileLook(None, missing_file(kind, at), missing=True)
+        return missing_file(at)
     if fact.failed:
-        return FileLook(None, unreadable(OSError(fact.failed, ""), kind, at))
+        return unreadable(OSError(fact.failed, ""), at)
     if fact.regular:
-        return FileLook(fact.size)
+        return fact.size
+    seen = fact.word
     if fact.link:
-        return _through_link(files, name, kind, at)
-    return FileLook(None, CATALOGUE["file-not-regular"].finding(f"it is {fact.word}", kind=kind, **at))
+        target = files.target(name)
+        if target is not None and target.regular:
+            return target.size
+        if target is None and (files.directory / name).exists():
+            return LINK_OUTSIDE.finding("it is a link out of the cache", **at)
+        seen = f"a link to {'nothing' if target is None else target.word}"
+    return CATALOGUE["file-not-regular"].finding(f"it is {seen}", **at)
 
 
-def _through_link(files: CacheFiles, name: str, kind: FileKind, at: Where) -> FileLook:
-    target = files.target(name)
-    if target is not None and target.regular:
-        return FileLook(target.size)
-    if target is None and (files.directory / name).exists():
-        return FileLook(None, LINK_OUTSIDE.finding("it is a link out of the cache", kind=kind, **at))
-    seen = f"it is a link to {'nothing' if target is None else target.word}"
-    return FileLook(None, CATALOGUE["file-not-regular"].finding(seen, kind=kind, **at))
-
-
-def unreadable(error: OSError, kind: FileKind, at: Where) -> Finding:
+def unreadable(error: OSError, at: Where) -> Finding:
     """A file that the disk does not give, or that this user may not read."""
     reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
     if error.errno in _DENIED:
-        return CATALOGUE["wrong-mode"].finding(f"this user may not read it: {reason}", kind=kind, **at)
-    fault = PACKED_UNREADABLE if kind is FileKind.PACKED else CATALOGUE["read-error"]
-    return fault.finding(f"it cannot be read: {reason}", kind=kind, **at)
+        return CATALOGUE["wrong-mode"].finding(f"this user may not read it: {reason}", **at)
+    fault = PACKED_UNREADABLE if at["kind"] is FileKind.PACKED else CATALOGUE["read-error"]
+    return fault.finding(f"it cannot be read: {reason}", **at)
 
 
 # No file of the format is smaller, so what is, was cut.
@@ -411,7 +399,7 @@ def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where
             size = os.fstat(file.fileno()).st_size
             check = check_packed_file(file.fileno(), size)
     except OSError as error:
-        return HeaderLook([unreadable(error, FileKind.PACKED, at)], read=False)
+        return HeaderLook([unreadable(error, at)], read=False)
     found, problem, code, seen = check.found, check.problem or "", "", ""
     if size == 0:
         code, seen = "packed-empty", _EMPTY
@@ -426,14 +414,14 @@ def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where
         code, seen = "packed-truncated" if problem.startswith(_CUT) else "packed-damaged", problem
     elif check.tail:
         code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
-    findings = [CATALOGUE[code].finding(seen, kind=FileKind.PACKED, **at)] if code else []
+    findings = [CATALOGUE[code].finding(seen, **at)] if code else []
     return HeaderLook(findings, unchecked=check.unchecked)
 
 
 def damage_finding(damage: Damage, file: PackedFile) -> Finding:
     """The finding as the deep check made it, and when."""
     fault = PACKED_UNREADABLE if damage.code == "read-error" else CATALOGUE[damage.code]
-    finding = fault.finding(damage.seen, kind=FileKind.PACKED, **file.at)
+    finding = fault.finding(damage.seen, **file.at)
     return msgspec.structs.replace(finding, found=damage.found)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,6 +21,7 @@ from ocitui.cache import (
     Descriptor,
     DocumentError,
     Fact,
+    FileKind,
     ImageIndex,
     ImageName,
     IndexFile,
@@ -42,7 +43,7 @@ from ocitui.cache import (
 from ocitui.text import counted
 
 from ..catalogue import CATALOGUE, DIGEST_OUTSIDE, INDEX_DEAD_LINK, INDEX_LINK, INDEX_PIPE, INDEX_UNREADABLE, NEW_CACHE
-from ..findings import Finding
+from ..findings import Finding, Where
 
 if TYPE_CHECKING:
     # Their files hold what changes the cache too, which a reader does not load.
@@ -171,7 +172,7 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
         return [_missing(complete, files, history)]
     if reading.failure:
         seen = f"index.json cannot be read: {reading.failure}"
-        return [_UNREADABLE.get(reading.code, INDEX_UNREADABLE).finding(seen, file=INDEX_NAME)]
+        return [_UNREADABLE.get(reading.code, INDEX_UNREADABLE).finding(seen, path=INDEX_NAME)]
     findings = _kind_findings(reading)
     if reading.index is not None:
         return findings + _contents_findings(reading, complete, history)
@@ -183,8 +184,8 @@ def check_index(reading: IndexReading, complete: int, files: int, history: Histo
 def _missing(complete: int, files: int, history: History) -> Finding:
     if files or history.backup:
         seen = f"there is no index.json, beside {counted(complete, 'entry')} complete on disk"
-        return CATALOGUE["index-missing"].finding(seen, file=INDEX_NAME)
-    return NEW_CACHE.finding("there is no index.json, and nothing that it could hold: a new cache", file=INDEX_NAME)
+        return CATALOGUE["index-missing"].finding(seen, path=INDEX_NAME)
+    return NEW_CACHE.finding("there is no index.json, and nothing that it could hold: a new cache", path=INDEX_NAME)
 
 
 _UNREADABLE = {
@@ -206,7 +207,7 @@ def _kind_findings(reading: IndexReading) -> list[Finding]:
         fault = INDEX_LINK
     elif fact.word != "a directory":
         fault = INDEX_PIPE
-    return [fault.finding(seen, file=INDEX_NAME)]
+    return [fault.finding(seen, path=INDEX_NAME)]
 
 
 def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
@@ -218,13 +219,13 @@ def _contents_findings(reading: IndexReading, complete: int, history: History) -
             verb = "is" if len(missing) == 1 else "are"
             seen = "a program wrote it after it had been displaced, and "
             seen += f"{counted(len(missing), 'entry')} of it {verb} not in index.json: {_names(missing)}"
-            findings.append(CATALOGUE["index-late-update"].finding(seen, file=file))
+            findings.append(CATALOGUE["index-late-update"].finding(seen, path=file))
     if not len(reading.index) and complete:
         return [*findings, emptied(complete)]
     if gone:
         verb = "is" if len(gone) == 1 else "are"
         seen = f"{counted(len(gone), 'entry')} of the newest backup {verb} gone: {_names(gone)}"
-        findings.append(CATALOGUE["index-shrunk"].finding(seen, file=INDEX_NAME))
+        findings.append(CATALOGUE["index-shrunk"].finding(seen, path=INDEX_NAME))
     return findings
 
 
@@ -237,7 +238,7 @@ def _names(gone: Sequence[Descriptor]) -> str:
 def emptied(complete: int) -> Finding:
     """What is found where an index has no entry, and the directory the files of so many."""
     seen = f"index.json holds no entry, beside {counted(complete, 'entry')} complete on disk"
-    return CATALOGUE["index-emptied"].finding(seen, file=INDEX_NAME)
+    return CATALOGUE["index-emptied"].finding(seen, path=INDEX_NAME)
 
 
 def told_alone(today: ImageIndex, history: History, gone: Sequence[Descriptor], complete: int) -> Sequence[Overwritten]:
@@ -254,11 +255,9 @@ def overwritten_finding(lost: Overwritten) -> Finding:
     parts = ((lost.returned, "back"), (lost.missing, "gone"), (lost.moved_back, "back in the old order"))
     words = [f"{_names(some)} {'is' if len(some) == 1 else 'are'} {word}" for some, word in parts if some]
     seen = f"{', '.join(words)}: the {transaction.kind} of transaction {transaction.id} is gone from the index again"
-    fault = CATALOGUE["index-overwritten"]
-    if len(entries) > 1:
-        return fault.finding(seen, file=INDEX_NAME)
-    (one,) = entries
-    return fault.finding(seen, digest=one.digest, format=one.format or "", name=one.image_name or "", file=INDEX_NAME)
+    at = where(entries[0]) if len(entries) == 1 else Where()
+    at["path"] = INDEX_NAME
+    return CATALOGUE["index-overwritten"].finding(seen, **at)
 
 
 class _Elements(msgspec.Struct):
@@ -282,7 +281,7 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
     """Why the daemon would not load these bytes: the text, the index's own fields, or single descriptors."""
     verdict, data = reading.verdict, reading.data or b""
     if verdict.outcome is IndexOutcome.ERROR:
-        return [CATALOGUE["index-not-utf8"].finding(verdict.place, file=INDEX_NAME)]
+        return [CATALOGUE["index-not-utf8"].finding(verdict.place, path=INDEX_NAME)]
     if not verdict.message.startswith(_OF_TYPE) or not _is_json(data):
         return [_unparsable(verdict.place)]
     elements = _Elements([])
@@ -292,7 +291,7 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
         msgspec.structs.replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
     except DocumentError as error:
         is_of_type = error.message.startswith(_OF_TYPE)
-        schema = CATALOGUE["index-schema"].finding(error.placed, file=INDEX_NAME)
+        schema = CATALOGUE["index-schema"].finding(error.placed, path=INDEX_NAME)
         findings.append(schema if is_of_type else _unparsable(error.placed))
     invalid = (_descriptor_fault(data, start, position) for position, start in enumerate(elements.starts))
     findings += [finding for finding in invalid if finding is not None]
@@ -305,12 +304,12 @@ def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
     except DocumentError as error:
         if not error.message.startswith(_OF_TYPE):
             return _unparsable(error.placed, position)
-        return CATALOGUE["descriptor-invalid"].finding(error.placed, file=INDEX_NAME, position=position)
+        return CATALOGUE["descriptor-invalid"].finding(error.placed, path=INDEX_NAME, position=position)
     return None
 
 
 def _unparsable(seen: str, position: int | None = None) -> Finding:
-    return CATALOGUE["index-unparsable"].finding(seen, file=INDEX_NAME, position=position)
+    return CATALOGUE["index-unparsable"].finding(seen, path=INDEX_NAME, position=position)
 
 
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -336,19 +335,10 @@ _USUAL_NAME = re.compile(
 ).fullmatch
 
 
-class Where(TypedDict):
-    """What a finding says of its entry."""
-
-    digest: str
-    format: str
-    name: str
-    position: int | None
-
-
-def where(descriptor: Descriptor, position: int | None = None) -> Where:
-    return Where(
-        digest=descriptor.digest, format=descriptor.format or "", name=descriptor.image_name or "", position=position
-    )
+def where(one: Descriptor, kind: FileKind | None = None, position: int | None = None) -> Where:
+    """What a finding says of an entry, and of that file of it."""
+    said, name = one.format or "", one.image_name or ""
+    return Where(digest=one.digest, format=said, name=name, position=position, kind=kind)
 
 
 class DescriptorChecks:

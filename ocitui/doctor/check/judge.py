@@ -45,7 +45,7 @@ from ocitui.cache import (
 )
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
-from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, in_order, state_of
+from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, Where, in_order, state_of
 from .cache_checks import check_host, check_own, collisions, inferred_formats, odd, oddities, orphans, strangers
 from .entry_checks import (
     DOCUMENTS_LOOKED,
@@ -59,7 +59,7 @@ from .entry_checks import (
     look_usually,
     missing_file,
 )
-from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, Where, check_index, read_index
+from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, check_index, read_index
 
 _BATCH = 256
 # After these there is nothing that reading all bytes could tell.
@@ -430,9 +430,10 @@ class Judge:
         """The state of an entry of an index that is there no more, and what is wrong with it, by its files alone."""
         found, known = self.findings_of(digest, format), known_format(format)
         if known is not None and valid_digest(digest):
-            at, about = Where(digest=digest, format=format, name="", position=None), {one.file for one in found}
+            about = {one.file for one in found}
             names = ((kind, name) for kind, name in file_names(digest, known).items() if name not in self.listing)
-            found += tuple(missing_file(kind, at) for kind, name in names if name not in about)
+            at = (Where(digest=digest, format=format, kind=kind) for kind, name in names if name not in about)
+            found += tuple(map(missing_file, at))
         found = self.accepted.mark(found)
         return self._state(digest, format, found), found
 

@@ -39,8 +39,8 @@ from ocitui.text import short_digest
 from ..catalogue import MISSES, NOTHING
 from ..check.deep import program_of
 from ..check.entry_checks import has_digest, missing_file, read_document
-from ..check.index_checks import Where, emptied
-from ..findings import Finding, Severity, Way
+from ..check.index_checks import emptied
+from ..findings import Finding, Severity, Way, Where
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
 from .index_steps import name_annotations
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, entry_of
@@ -222,8 +222,7 @@ class FileMends(msgspec.Struct, frozen=True):
         files, change = self.snapshot.trashing([wanted.name])
         # What a check will find once the file went aside.
         like = findings[0]
-        at = Where(digest=like.digest, format=like.format, name=like.name, position=like.position)
-        missing = missing_file(wanted.kind, at)
+        at = Where(digest=like.digest, format=like.format, name=like.name, position=like.position, kind=wanted.kind)
         step = RepairStep(
             StepKind.MOVE_ASIDE,
             f"Move the {wanted.kind} file of {_entry(wanted, findings)} aside",
@@ -231,7 +230,7 @@ class FileMends(msgspec.Struct, frozen=True):
             files,
             then=MISSES,
             used_by=self.holders.get(wanted.name, ()),
-            leaves=(Left(missing, why, would),),
+            leaves=(Left(missing_file(at), why, would),),
             change=change,
         )
         outcome.steps.append(step)
