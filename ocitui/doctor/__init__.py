@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .check.history import keep_index as keep_index
     from .check.index_checks import IndexReading as IndexReading
     from .check.index_checks import read_index as read_index
-    from .check.index_checks import same_index as same_index
     from .check.judge import Judge as Judge
     from .check.pacing import Progress as Progress
     from .entries import Entries as Entries
@@ -82,7 +81,7 @@ __getattr__, __dir__, __all__ = front(
         "catalogue": "CATALOGUE FILE_FAULTS",
         "check.examine": "ExamineOptions examine examining",
         "check.history": "keep_index",
-        "check.index_checks": "IndexReading read_index same_index",
+        "check.index_checks": "IndexReading read_index",
         "check.judge": "Judge",
         "check.pacing": "Progress",
         "entries": "Entries JudgedEntry Moves Predicate",

@@ -32,7 +32,6 @@ from ocitui.cache import (
     Transaction,
     Verdict,
     all_changes,
-    index_signature,
     list_backups,
     read_kernel_file,
     read_patiently,
@@ -122,7 +121,7 @@ def gather(
 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
-    known = judge is not None and judge.reading.signature == index_signature(directory)
+    known = judge is not None and judge.reading.is_current(directory)
     seen = judge.reading if judge is not None and known else read_patiently(directory)
     daemon = find_daemon(directory, proc) if daemon is None else daemon
     backups, transactions = tuple[Backup, ...](), tuple[Transaction, ...]()

@@ -321,12 +321,12 @@ class LiveCache:
 
     def _reading(self, files: CacheFiles, judge: Judge, difference: Difference) -> IndexReading | None:
         """The index as the judge takes it; None where another difference is about to tell of another one."""
-        from ocitui.doctor import IndexReading, read_index, same_index
+        from ocitui.doctor import IndexReading, read_index
 
         seen = difference.file if difference.health.sound else difference.broken
         if seen is not None:
             return IndexReading.of(files, seen)
-        if self.judge is not None and not judge.reading.sound and same_index(files, judge.reading):
+        if self.judge is not None and not judge.reading.sound and judge.reading.is_current(files.directory):
             return judge.reading
         reading = read_index(files, None if difference.file is None else difference.file.index)
         return None if reading.sound else reading

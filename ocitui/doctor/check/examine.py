@@ -18,7 +18,7 @@ from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report
 from .deep import DeepChecks
 from .entry_checks import PackedFile
-from .index_checks import NO_HISTORY, History, check_index, read_index, same_index
+from .index_checks import NO_HISTORY, History, check_index, read_index
 from .judge import Judge
 from .pacing import Brake, Meter, Progress, in_parallel
 
@@ -160,7 +160,7 @@ class Examination:
                 self._stop.check()
                 self._meter.add(len(digests))
                 self._tell([one for digest in digests for one in judge.findings_of_digest(digest)])
-            if same_index(self._files, judge.reading):
+            if judge.reading.is_current(judge.directory):
                 break
         self._beside = [*judge.about_cache]
         if keys is not None:

@@ -29,7 +29,6 @@ from ocitui.cache import (
     InvalidNameError,
     Key,
     Scanner,
-    Signature,
     Value,
     Verdict,
     index_signature,
@@ -99,41 +98,37 @@ class History(msgspec.Struct, frozen=True):
 NO_HISTORY = History()
 
 
-class IndexReading(msgspec.Struct, frozen=True):
+class IndexReading(IndexFile, frozen=True, kw_only=True):
     """``fact`` is None where there is no index.json; ``failure`` is why it could not be read, ``code`` that
-    error's number.
+    error's number."""
 
-    ``index`` is there where the daemon would load it, ``data`` where it would not.
-    """
-
-    fact: Fact | None
-    verdict: Verdict
-    index: ImageIndex | None = None
-    data: bytes | None = None
+    fact: Fact | None = None
     failure: str = ""
     code: int = 0
-    signature: Signature | None = None
 
     @classmethod
     def none(cls) -> IndexReading:
         """What is known before anything was read."""
-        return cls(None, Verdict(IndexOutcome.CREATED))
+        return cls(None, Verdict(IndexOutcome.CREATED), None)
 
     @classmethod
     def of(cls, files: CacheFiles, seen: IndexFile) -> IndexReading:
         """The same of a file that was read elsewhere."""
-        return cls(files.fact(INDEX_NAME), seen.verdict, seen.index, seen.data, signature=seen.signature)
+        return cls(seen.signature, seen.verdict, seen.index, seen.data, fact=files.fact(INDEX_NAME))
 
     @property
     def sound(self) -> bool:
         return self.index is not None
 
+    def is_current(self, directory: Path) -> bool:
+        """Whether index.json is the file it was when it was read."""
+        return index_signature(directory) == self.signature
+
     def require_sound(self, directory: Path) -> None:
-        """Raises CorruptIndexError where the daemon would reset it or refuse to start, CacheDirectoryError where it
-        cannot be read."""
+        """Raises CacheDirectoryError too, where it cannot be read."""
         if self.failure:
             raise CacheDirectoryError(f"{directory / INDEX_NAME} cannot be read: {self.failure}")
-        IndexFile(self.signature, self.verdict, self.index).require_sound(directory)
+        super().require_sound(directory)
 
 
 def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexReading:
@@ -141,7 +136,7 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
     fact = files.fact(INDEX_NAME)
     if fact is not None and not fact.link and not fact.regular and not fact.failed:
         verdict = Verdict(IndexOutcome.ERROR, message=f"it is {fact.word}")
-        return IndexReading(fact, verdict, signature=index_signature(files.directory))
+        return IndexReading(index_signature(files.directory), verdict, None, fact=fact)
     try:
         if fact is not None and fact.regular:
             with suppress(FileNotFoundError):
@@ -153,12 +148,7 @@ def read_index(files: CacheFiles, previous: ImageIndex | None = None) -> IndexRe
             raise
     reason = cause.strerror or str(cause)
     verdict = Verdict(IndexOutcome.ERROR, message=reason)
-    return IndexReading(fact, verdict, failure=reason, code=cause.errno or errno.EIO)
-
-
-def same_index(files: CacheFiles, reading: IndexReading) -> bool:
-    """Whether index.json is the file it was when it was read."""
-    return index_signature(files.directory) == reading.signature
+    return IndexReading(None, verdict, None, fact=fact, failure=reason, code=cause.errno or errno.EIO)
 
 
 # What serde says where JSON is whole but of another type; all else it says is about the text itself.

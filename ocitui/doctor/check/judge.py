@@ -11,10 +11,10 @@ import stat
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property, wraps
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -37,7 +37,6 @@ from ocitui.cache import (
     PackedFormat,
     file_names,
     identity_of,
-    index_signature,
     known_format,
     manifest_name,
     part_of,
@@ -71,16 +70,6 @@ _PACKED_PLACES: dict[str | None, int] = {str(format_): PLACE_OF_SUFFIX[format_] 
 Findings = tuple[Finding, ...]
 Told = Callable[[int, int], object]
 T = TypeVar("T")
-P = ParamSpec("P")
-
-
-def _in_turn(method: Callable[Concatenate[Judge, P], T]) -> Callable[Concatenate[Judge, P], T]:
-    @wraps(method)
-    def call(judge: Judge, /, *args: P.args, **others: P.kwargs) -> T:
-        with judge.turn:
-            return method(judge, *args, **others)
-
-    return call
 
 
 class Judge:
@@ -129,19 +118,19 @@ class Judge:
         with self._open(self.directory) as files:
             self.take(read_index(files, self.reading.index))
 
-    @_in_turn
     def begin(self, reading: IndexReading) -> None:
         """Take an index whose entries are to be looked at from the first on: the directory is listed after the first
         hundreds of them, so that these need not wait for it."""
-        self._begin(reading, reading.index.digests[:_BATCH] if reading.index is not None else ())
-        self.late = True
+        with self.turn:
+            self._begin(reading, reading.index.digests[:_BATCH] if reading.index is not None else ())
+            self.late = True
 
-    @_in_turn
     def look_at(self, reading: IndexReading, digests: Collection[str]) -> None:
         """Take an index, and look at the files of these digests alone."""
-        self._begin(reading, digests)
-        self._pending = dict.fromkeys(digests)
-        list(self.look())
+        with self.turn:
+            self._begin(reading, digests)
+            self._pending = dict.fromkeys(digests)
+            list(self.look())
 
     def _begin(self, reading: IndexReading, digests: Iterable[str]) -> None:
         """Take an index, with the files of these digests alone."""
@@ -152,13 +141,12 @@ class Judge:
         self.remember()
         self._looked = bytearray(len(self.listing.digests))
 
-    @_in_turn
     def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> None:
         """The index as it was read, and the names that may have changed, any of them where it is None.
 
         Raises CacheDirectoryError where the directory cannot be listed; all is then as it was.
         """
-        with self._open(self.directory) as files:
+        with self.turn, self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
                 self.late = False
@@ -169,14 +157,13 @@ class Judge:
             else:
                 parts = map(part_of, self.listing.refresh(files, names))
                 self._ask_for(part[0] for part in parts if part is not None)
-        self._ask_for(self._take_index(reading))
-        self.remember()
-        self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
+            self._ask_for(self._take_index(reading))
+            self.remember()
+            self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
 
     def _ask_for(self, digests: Iterable[str]) -> None:
         """These are to be looked at."""
-        for digest in digests:
-            self._pending[digest] = None
+        self._pending.update(dict.fromkeys(digests))
 
     def _looked_before(self, before: Listing) -> bytearray:
         """How far each digest was looked into, by the rows of the new listing."""
@@ -227,14 +214,14 @@ class Judge:
         index = self.reading.index
         return index is not None and bool(len(index) or not self.listing.files)
 
-    @_in_turn
     def remember(self) -> set[str]:
         """Read what deep checks told the ledger, and what was accepted, where that changed; gives the digests
         concerned, which are looked at again."""
-        changed = self.remembered.refresh()
-        self._ask_for(changed)
-        self.accepted.refresh()
-        return changed
+        with self.turn:
+            changed = self.remembered.refresh()
+            self._ask_for(changed)
+            self.accepted.refresh()
+            return changed
 
     def memory(self) -> tuple[object, ...]:
         """Changes with the files that hold what is remembered: `remember` is to be called then. A look at the disk."""
@@ -265,17 +252,17 @@ class Judge:
                     self.take(self.reading)
             self.complete = self.complete or only is None
 
-    @_in_turn
     def _look_at_some(self, files: CacheFiles, only: frozenset[Key] | None) -> list[str]:
         """Look at a batch of what is to be looked at; gives its digests, none once there are no more."""
-        digests = [*islice(self._pending, _BATCH)]
-        for digest in digests:
-            self._look_at(files, digest, only)
-            self._pending.pop(digest, None)
-        if not digests:
-            # It has the room of all that were in it.
-            self._pending.clear()
-        return digests
+        with self.turn:
+            digests = [*islice(self._pending, _BATCH)]
+            for digest in digests:
+                self._look_at(files, digest, only)
+                self._pending.pop(digest, None)
+            if not digests:
+                # It has the room of all that were in it.
+                self._pending.clear()
+            return digests
 
     @property
     def pending(self) -> list[str]:
@@ -365,7 +352,7 @@ class Judge:
         read = self.reading
         if history is None:
             history = known_history(self.directory, read.index)
-            if read.index is not None and index_signature(self.directory) != read.signature:
+            if read.index is not None and not read.is_current(self.directory):
                 # The journal may tell of a newer index, which is yet to be read.
                 history = NO_HISTORY
         with self.turn:

@@ -24,7 +24,6 @@ from ocitui.cache import (
     PackedFormat,
     Place,
     Seen,
-    index_signature,
     see_index,
 )
 from ocitui.importing import SourceOptions
@@ -288,7 +287,7 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
     """
     judge = report.judge or Judge(directory)
     before = judge.listing
-    if not judge.complete or index_signature(directory) != judge.reading.signature:
+    if not judge.complete or not judge.reading.is_current(directory):
         judge.read()
         for _ in judge.look():
             continue
