@@ -27,7 +27,6 @@ from ocitui.cache import (
     Ledger,
     NamedEntry,
     PackedFormat,
-    PackerCache,
     Reason,
     StorageError,
     Verdict,
@@ -84,7 +83,7 @@ _OF_HEADER = frozenset({"packed-magic", "packed-truncated", "packed-damaged"})
 class _FileLinks:
     """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
 
-    def __init__(self, judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger | None) -> None:
+    def __init__(self, judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger) -> None:
         self._digest, self._format, self._ledger = digest, format_, ledger
         self._names = file_names(digest, format_)
         self._facts = {kind: judge.listing.get(name) for kind, name in self._names.items()}
@@ -151,7 +150,7 @@ class _FileLinks:
         if damage is not None and damage.found is not None:
             text = f"{damage.code}: {damage.seen}; {found_text(damage.found)}, and not read again now"
             return Link("content", LinkState.BAD, text, _REPLACE)
-        recorded = None if self._ledger is None else self._ledger.sound.get(self._names[FileKind.PACKED])
+        recorded = self._ledger.sound.get(self._names[FileKind.PACKED])
         if recorded is None:
             text = "no sha256 of it was recorded, so that a flipped bit would not show"
             return Link("content", LinkState.UNKNOWN, text, "`ocitui check --depth deep` reads and records it")
@@ -164,7 +163,6 @@ class _FileLinks:
 
 
 _DIGEST = re.compile(r"sha(?:256|384|512):[0-9a-f]*")
-_ERROR = "an error, at every lookup: no pull heals it"
 _SOME_NAME = ImageName.parse("image")
 _MOST_NAMES = 5
 
@@ -180,11 +178,8 @@ class FormatChain(msgspec.Struct, frozen=True):
 
 class Chain(msgspec.Struct, frozen=True):
     """``typed`` is what was asked for: a name, krata's spelling of which is ``name``, or the ``digest`` it stands for
-    (empty: none). ``links`` lead to it, and the chain goes on in each format.
-
-    ``assumed`` is whether the index is corrupt and what was salvaged of it was taken in its place: then the answers
-    are those after a repair, and ``outcome`` is what the daemon would do with the index as it is.
-    """
+    (empty: none). ``links`` lead to it, and the chain goes on in each format. ``outcome`` is what the daemon would do
+    with the index as it is."""
 
     typed: str
     name: str
@@ -192,57 +187,37 @@ class Chain(msgspec.Struct, frozen=True):
     outcome: IndexOutcome
     links: tuple[Link, ...]
     formats: tuple[FormatChain, ...]
-    assumed: bool = False
+
+    @property
+    def assumed(self) -> bool:
+        """Whether the index is corrupt, and what was salvaged stands for it: the answers are those after a repair."""
+        return self.outcome in (IndexOutcome.RESET, IndexOutcome.ERROR)
 
 
 async def chain_of(
-    cache: PackerCache | Path | str,
-    text: str,
-    format: PackedFormat | None = None,
-    *,
-    fallback: PackedFormat | None = None,
-    ledger: Ledger | None = None,
-    salvage_index: bool = False,
+    directory: Path, text: str, format: PackedFormat | None = None, *, fallback: PackedFormat | None = None
 ) -> Chain:
     """The chain for an entry as `find_entry` takes it, else for a name or a digest that no entry has.
 
-    It is in ``format``; else in that of the word, in the ``fallback``, in all there are. With ``salvage_index``, what
-    can be salvaged stands for an index that is corrupt. Raises AmbiguousDigestError, InvalidNameError,
-    CacheDirectoryError.
+    It is in ``format``; else in that of the word, in the ``fallback``, in all there are. What can be salvaged stands
+    for an index that is corrupt. Raises AmbiguousDigestError, InvalidNameError, CacheDirectoryError.
     """
-    directory = cache.directory if isinstance(cache, PackerCache) else Path(cache)
-    return await asyncio.to_thread(lambda: _Asking(directory, format, fallback, ledger, salvage_index).why(text))
+    return await asyncio.to_thread(lambda: _Asking(directory, format, fallback).why(text))
 
 
 class _Asking:
     """One question, and the cache as it is while it is answered."""
 
-    def __init__(
-        self,
-        directory: Path,
-        format_: PackedFormat | None,
-        fallback: PackedFormat | None,
-        ledger: Ledger | None,
-        salvage_index: bool,
-    ) -> None:
-        self._directory = directory
-        self._format, self._fallback = format_, fallback
-        self._ledger = ledger
+    def __init__(self, directory: Path, format_: PackedFormat | None, fallback: PackedFormat | None) -> None:
+        self._directory, self._format, self._fallback = directory, format_, fallback
+        self._ledger = Ledger.open(directory)
         seen = read_patiently(directory)
         self._judged: dict[str, Judge] = {}
         self._verdict = seen.verdict
         self._links = [_index_link(seen.verdict)]
-        self._index = seen.contents
-        self._assumed = salvage_index and not seen.verdict.sound
-        if self._assumed:
-            self._index = self._salvaged(seen)
+        self._index = seen.contents if seen.verdict.sound else self._salvaged(seen)
         # Digests are told by names alone: the files of one are looked at once it is known which.
         self._files = {part for name in os.listdir(directory) if (part := part_of(name)) is not None}
-
-    @property
-    def _known(self) -> bool:
-        """Whether the names and digests of the index are known."""
-        return self._verdict.sound or self._assumed
 
     def why(self, text: str) -> Chain:
         index = self._index
@@ -269,11 +244,6 @@ class _Asking:
     def _by_name(self, typed: str, text: str) -> Chain:
         name = ImageName.parse(text)
         spelling = str(name)
-        no_formats = (FormatChain(self._format or PackedFormat.SQUASHFS, (), *self._answer()),)
-        if not self._known:
-            self._links.append(Link("name", LinkState.OK, f"krata spells the name {spelling!r}"))
-            self._links.append(Link("carriers", LinkState.UNKNOWN, "no name is known of an index that cannot be read"))
-            return self._chain(typed, spelling, "", no_formats)
         winner = None if name.reference == LATEST else self._index.by_name(spelling)
         # In the index alone, whatever the files are.
         devnull, format_ = Path(os.devnull), self._format or PackedFormat.SQUASHFS
@@ -285,7 +255,7 @@ class _Asking:
             advice = "" if reason.ok else self._advice(spelling)
             self._links.append(Link("carriers", ok_or_bad(reason.ok), reason.text, advice))
         if winner is None:
-            return self._chain(typed, spelling, "", no_formats)
+            return self._chain(typed, spelling, "", [FormatChain(format_, (), Answer.MISS, MISSES)])
         formats = self._formats(winner.digest, name)
         if not any(one.answer is Answer.HIT for one in formats):
             self._links += self._other_carriers(spelling, winner)
@@ -311,9 +281,6 @@ class _Asking:
 
     def _carried(self, digest: str) -> Iterator[Link]:
         """The names of a digest's entries, and whether each leads to it."""
-        if not self._known:
-            yield Link("names", LinkState.UNKNOWN, "no name is known of an index that cannot be read")
-            return
         places = self._index.positions(digest)
         for at in places:
             yield self._carrier(at, self._index.descriptors[at])
@@ -347,17 +314,20 @@ class _Asking:
             found = explain_recall(self._directory, self._index, name, digest, format_)
         except StorageError as error:
             found = Explanation((Reason(True, f"the index has {digest} {format_}"),), error=error.message)
-        links = list[Link]()
-        if self._known:
-            reason = found.reasons[0]
-            orphan = not reason.ok and (digest, format_) in self._files
-            advice = f"its files are there: {REPAIR}" if orphan else ""
-            links.append(Link("entry", ok_or_bad(reason.ok), reason.text, advice))
+        reason = found.reasons[0]
+        orphan = not reason.ok and (digest, format_) in self._files
+        advice = f"its files are there: {REPAIR}" if orphan else ""
+        links = [Link("entry", ok_or_bad(reason.ok), reason.text, advice)]
         if usable_digest(digest):
             links += _FileLinks(self._judge(digest), digest, format_, self._ledger)
         else:
             links.append(Link("files", LinkState.BAD, f"{digest!r} cannot be a file name"))
-        return FormatChain(format_, tuple(links), *self._answer(found))
+        answer, text = Answer.MISS, MISSES
+        if found.hit:
+            answer, text = Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
+        elif found.error:
+            answer, text = Answer.ERROR, f"an error, at every lookup: no pull heals it: {found.error}"
+        return FormatChain(format_, tuple(links), answer, text)
 
     def _judge(self, digest: str) -> Judge:
         """What is found of the files of a digest, by its entries, or where it has none by the files themselves."""
@@ -367,18 +337,8 @@ class _Asking:
             judge.look_at(msgspec.structs.replace(IndexReading.none(), verdict=self._verdict, index=index), [digest])
         return self._judged[digest]
 
-    def _answer(self, found: Explanation | None = None) -> tuple[Answer, str]:
-        """What follows from a lookup; without one there is no digest to go on with."""
-        if not self._known:
-            refuses = self._verdict.outcome is IndexOutcome.ERROR
-            return Answer.NO_START if refuses else Answer.WIPE, self._verdict.consequence
-        if found is not None and found.hit:
-            return Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
-        return (Answer.ERROR, f"{_ERROR}: {found.error}") if found and found.error else (Answer.MISS, MISSES)
-
     def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:
-        outcome = self._verdict.outcome
-        return Chain(typed, name, digest, outcome, tuple(self._links), tuple(formats), self._assumed)
+        return Chain(typed, name, digest, self._verdict.outcome, tuple(self._links), tuple(formats))
 
 
 def _index_link(verdict: Verdict) -> Link:

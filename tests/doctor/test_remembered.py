@@ -281,7 +281,7 @@ async def test_only_those_that_are_asked_for(sample: Sample, monkeypatch: pytest
 
 async def test_why_tells_when_it_was_found(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     _, first = await harmed(sample, rotten, monkeypatch)
-    answer = await chain_of(sample.directory, NAME, ledger=Ledger.open(sample.directory))
+    answer = await chain_of(sample.directory, NAME)
     links = {one.format: next(link for link in one.links if link.title == "content") for one in answer.formats}
     assert [link.standing for link in links.values()] == [LinkState.OK, LinkState.BAD, LinkState.OK]
     text = links[first.format].text  # type: ignore[index]
@@ -465,10 +465,9 @@ async def test_no_ledger_breaks_a_check(data: st.DataObject, sample: Sample) -> 
     (sample.directory / ".ocitui").mkdir(exist_ok=True)
     content = data.draw(ledgers(names))
     (sample.directory / ".ocitui" / "ledger").write_bytes(content)
-    ledger = Ledger.open(sample.directory)
     for depth in (Depth.QUICK, Depth.HEADER):
         assert all_codes((await found(sample.directory, depth)).findings) == set()
-    answer = await chain_of(sample.directory, NAME, ledger=ledger)
+    answer = await chain_of(sample.directory, NAME)
     assert len(answer.formats) == 3
 
 

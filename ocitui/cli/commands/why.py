@@ -9,7 +9,7 @@ import click
 
 from ocitui.cache import PackedFormat, check_directory, known_format
 
-from ..options import FORMATS, cache_of, place, reading, run_async
+from ..options import FORMATS, place, reading, run_async
 from ..output import ExitCode, Settings, answer, paragraph
 from ..selectors import complete_entry
 
@@ -36,14 +36,11 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
     """
-    from ocitui.cache import Ledger
     from ocitui.doctor import chain_of
 
     check_directory(settings.directory)
-    cache, ledger = cache_of(settings), Ledger.open(settings.directory)
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
-    asked = chain_of(cache, text, known_format(format_), fallback=fallback, ledger=ledger, salvage_index=True)
-    chain = run_async(asked)
+    chain = run_async(chain_of(settings.directory, text, known_format(format_), fallback=fallback))
     answer(settings, lambda: chain_json(chain), (*place(settings), *chain_lines(chain)))
     return _status(chain)
 

@@ -20,7 +20,6 @@ from ocitui.cache import (
     Explanation,
     Health,
     ImageName,
-    Ledger,
     PackedFormat,
     StorageError,
     Verdict,
@@ -187,11 +186,7 @@ class WhyScreen(AnswerScreen):
 
     async def answer(self, asked: str) -> list[Line]:
         directory = self.session.directory
-
-        async def ask() -> Chain:
-            return await chain_of(directory, asked.strip(), ledger=Ledger.open(directory), salvage_index=True)
-
-        return chain_lines(await run_beside(ask))
+        return chain_lines(await run_beside(lambda: chain_of(directory, asked.strip())))
 
 
 def chain_lines(chain: Chain) -> list[Line]:
