@@ -53,26 +53,6 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessState:
-    """How the daemon's process stands: the letter of its state and the kernel function its first thread waits in.
-
-    A letter of D (it waits for a disk), T (stopped), X or Z (dead) is telling. Threads that wait for each other's locks
-    sleep like idle ones, so that a deadlock cannot be told from outside: empty is what cannot be read.
-    """
-
-    letter: str = ""
-    waits_in: str = ""
-
-    @property
-    def trouble(self) -> str:
-        """What is wrong with it as far as can be seen; empty where nothing shows."""
-        kinds = {"D": "waits for a disk", "T": "is stopped", "t": "is being traced", "Z": "is dead", "X": "is dead"}
-        kind = kinds.get(self.letter, "")
-        inside = f" in {self.waits_in}" if self.letter == "D" and self.waits_in not in ("", "0") else ""
-        return f"its process {kind}{inside}" if kind else ""
-
-
-@dataclass(frozen=True, slots=True)
 class TimelineFacts:
     """``verdict`` is of the index as it is now, ``modified`` its mtime (None: there is no file); ``backups`` and
     ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
@@ -81,8 +61,9 @@ class TimelineFacts:
     ``fuller`` is the backup of which entries are gone without a transaction of ours, ``before`` one made before the
     daemon's start of which they were gone already in one made after it (None: there is none, or the index loads).
     ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by,
-    as no loop device holds its packed file; empty where there is none. ``answers`` is whether ``kratactl`` gets
-    answers, which only the operator can tell: None where nobody did.
+    as no loop device holds its packed file; empty where there is none. ``trouble`` is what `process_trouble` says of
+    the daemon. ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None where nobody
+    did.
     """
 
     directory: Path
@@ -97,7 +78,7 @@ class TimelineFacts:
     before: Backup | None = None
     full: bool = False
     pull: str = ""
-    process: ProcessState = ProcessState()
+    trouble: str = ""
     answers: bool | None = None
 
     @property
@@ -149,7 +130,7 @@ def gather(
         _gone_at_start(directory, backups, transactions, daemon.since) if lost else None,
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
-        process_state(daemon.process, proc),
+        process_trouble(daemon.process, proc),
         answers,
     )
 
@@ -206,13 +187,20 @@ def _newest(directory: Path, backups: Sequence[Backup]) -> ImageIndex | None:
     return next((index for one in backups if (index := index_in(directory, one))), None)
 
 
-def process_state(process: int | None, proc: Path = _PROC) -> ProcessState:
-    """How a process stands, by /proc/PID/status and /proc/PID/wchan: proc(5)."""
-    if process is None:
-        return ProcessState()
-    lines = read_kernel_file(proc / str(process) / "status").splitlines()
+# What is telling of a process, by the letter of its state.
+_TROUBLES = {"D": "waits for a disk", "T": "is stopped", "t": "is being traced", "Z": "is dead", "X": "is dead"}
+
+
+def process_trouble(process: int | None, proc: Path = _PROC) -> str:
+    """What is wrong with a process, by /proc/PID/status and /proc/PID/wchan (proc(5)); empty where nothing shows.
+
+    Threads that wait for each other's locks sleep like idle ones, so that a deadlock cannot be told from outside.
+    """
+    lines = read_kernel_file(proc / f"{process}" / "status").splitlines() if process is not None else []
     letter = next((line.split()[1] for line in lines if line.startswith("State:") and len(line.split()) > 1), "")
-    return ProcessState(letter, read_kernel_file(proc / str(process) / "wchan").strip())
+    waits_in = read_kernel_file(proc / f"{process}" / "wchan").strip() if letter == "D" else ""
+    inside = f" in {waits_in}" if waits_in not in ("", "0") else ""
+    return f"its process {_TROUBLES[letter]}{inside}" if letter in _TROUBLES else ""
 
 
 # The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
@@ -299,7 +287,7 @@ Procedure = tuple[list[Command], list[str]]
 
 
 def _case(facts: TimelineFacts) -> Told:
-    trouble = facts.process.trouble
+    trouble = facts.trouble
     if not facts.daemon.running:
         return _stopped(facts)
     if facts.answers is False:

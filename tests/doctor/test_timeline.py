@@ -37,12 +37,11 @@ from ocitui.doctor.assessment import (
     Assessment,
     Case,
     Confidence,
-    ProcessState,
     TimelineFacts,
     assess,
     gather,
     name_to_pull,
-    process_state,
+    process_trouble,
 )
 from ocitui.host.daemon import DaemonState
 from tests.cache.support import SQUASHFS, entry, index_bytes, write_cache
@@ -226,15 +225,29 @@ def test_hung() -> None:
     found = assess(facts(RESET, answers=False))
     assert told(found) == (Case.HUNG, Confidence.CERTAIN)
     assert texts(found) == [*MEND, "systemctl restart kratad", CHECK]
-    waiting = facts(FIVE, process=ProcessState("D", "folio_wait_bit"))
+    waiting = facts(FIVE, trouble="its process waits for a disk in folio_wait_bit")
     assert told(assess(waiting)) == (Case.HUNG, Confidence.UNSURE)
     assert "folio_wait_bit" in assess(waiting).reasons[0]
     assert assess(replace(waiting, answers=True)).case is Case.IN_STEP
 
 
-@pytest.mark.parametrize("letter", ["S", "R", "I", ""])
-def test_a_process_that_sleeps_tells_nothing(letter: str) -> None:
-    assert assess(facts(FIVE, process=ProcessState(letter, "futex_wait_queue"))).case is Case.IN_STEP
+@pytest.mark.parametrize(
+    ("state", "waits_in", "trouble"),
+    [
+        ("S (sleeping)", "futex_wait_queue", ""),
+        ("R (running)", "0", ""),
+        ("I (idle)", "", ""),
+        ("", "futex_wait_queue", ""),
+        ("D (disk sleep)", "folio_wait_bit", "its process waits for a disk in folio_wait_bit"),
+        ("D (disk sleep)", "0", "its process waits for a disk"),
+        ("Z (zombie)", "0", "its process is dead"),
+    ],
+)
+def test_what_the_state_of_a_process_tells(state: str, waits_in: str, trouble: str, tmp_path: Path) -> None:
+    (tmp_path / "77").mkdir()
+    (tmp_path / "77" / "status").write_text(f"Name:\tkratad\nState:\t{state}\n")
+    (tmp_path / "77" / "wchan").write_text(waits_in)
+    assert process_trouble(77, tmp_path) == trouble
 
 
 def test_stopped() -> None:
@@ -333,14 +346,13 @@ def test_a_real_daemon_that_is_stopped_in_its_tracks(tmp_path: Path) -> None:
     assert sleep is not None
     with subprocess.Popen([shutil.copy(sleep, tmp_path / "kratad"), "600"]) as running:
         try:
-            assert process_state(running.pid).trouble == ""
+            assert process_trouble(running.pid) == ""
             running.send_signal(signal.SIGSTOP)
             os.waitpid(running.pid, os.WUNTRACED)
-            assert process_state(running.pid).trouble == "its process is stopped"
+            assert process_trouble(running.pid) == "its process is stopped"
         finally:
             running.kill()
-    assert process_state(running.pid) == ProcessState()
-    assert process_state(None) == ProcessState()
+    assert process_trouble(running.pid) == process_trouble(None) == ""
 
 
 def swapped(at: float, content: str) -> Transaction:
