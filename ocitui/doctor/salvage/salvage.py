@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -197,47 +198,36 @@ def salvage_entries(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
 
     ``known`` are descriptors of sound indexes: one that stands here too is held once.
     """
-    result = _search(data, Scan(data, {one.raw: one for one in known}))
-    left = list(result.left)
-    for at, part in enumerate(result.left):
+    items, gaps, left = _search(data, Scan(data, {one.raw: one for one in known}))
+    for at, part in enumerate(left):
         if (text := Utf16Text.find(data, *part)) is not None:
             left[at] = (part[0], part[0])
-            _add_utf16(text, result)
-    result.gaps += find_gaps(data, left)
-    items, gaps = sorted(result.items, key=_offset), sorted(result.gaps, key=_offset)
-    return Salvage(len(data), tuple(items), tuple(gaps))
+            more_items, more_gaps = _search_utf16(text)
+            items += more_items
+            gaps += more_gaps
+    gaps += find_gaps(data, left)
+    offset = attrgetter("offset")
+    return Salvage(len(data), tuple(sorted(items, key=offset)), tuple(sorted(gaps, key=offset)))
 
 
-class _Search(msgspec.Struct):
+def _search(data: bytes, found: Scan) -> tuple[list[Salvaged], list[Gap], list[Part]]:
     """What was found in a text, and the parts of it that are left."""
-
-    items: list[Salvaged]
-    gaps: list[Gap]
-    left: list[Part]
-
-
-def _search(data: bytes, found: Scan) -> _Search:
     gaps = []
     for start, end in found.elsewhere:
         one = Descriptor.parse(data[start:end])
         names = (one.image_name,) if one.image_name else ()
         gaps.append(Gap(start, end - start, (one.digest,), names))
     taken = sorted([*((item.offset, item.offset + item.length) for item in found.found), *found.elsewhere])
-    return _Search(found.found, gaps, between(len(data), taken))
+    return found.found, gaps, between(len(data), taken)
 
 
-def _add_utf16(text: Utf16Text, result: _Search) -> None:
-    """Search a text and add what is found, at its offsets in the broken bytes."""
-    inner = _search(text.data, Scan(text.data))
-    gaps = [*inner.gaps, *find_gaps(text.data, inner.left)]
-    parts = [(one.offset, one.length) for one in inner.items] + [(one.offset, one.length) for one in gaps]
+def _search_utf16(text: Utf16Text) -> tuple[list[Salvaged], list[Gap]]:
+    """What is found in a text, at its offsets in the broken bytes."""
+    items, gaps, left = _search(text.data, Scan(text.data))
+    gaps += find_gaps(text.data, left)
+    parts = [*((one.offset, one.length) for one in items), *((one.offset, one.length) for one in gaps)]
     places = text.originals({edge for offset, length in parts for edge in (offset, offset + length)})
-    result.gaps += [_moved(gap, places) for gap in gaps]
-    result.items += [_moved(item, places) for item in inner.items]
-
-
-def _offset(piece: Salvaged | Gap) -> int:
-    return piece.offset
+    return [_moved(item, places) for item in items], [_moved(gap, places) for gap in gaps]
 
 
 def _moved(piece: Piece, places: dict[int, int]) -> Piece:
