@@ -41,8 +41,8 @@ from ..check.deep import program_of
 from ..check.entry_checks import has_digest, missing_file, read_document
 from ..check.index_checks import emptied
 from ..findings import Finding, Severity, Way, Where
+from ..salvage.rebuild import name_annotations
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
-from .index_steps import name_annotations
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, entry_of
 
 T = TypeVar("T")
@@ -310,8 +310,8 @@ class Adoption(msgspec.Struct, frozen=True):
             raise CacheError(f"its packed file is no whole {form}")
         if digest not in self.names:
             return self.known[_key(finding)]
-        name = name_annotations(ImageName.parse(self.names[digest]))
-        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **dict(name)}
+        name = ImageName.parse(self.names[digest])
+        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **name_annotations(name)}
         return describe_image(digest, manifest, config.value, annotations)
 
 

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ocitui.cache import (
-    ANNOTATION_IMAGE_NAME,
     ANNOTATION_PACKED_FORMAT,
-    ANNOTATION_REFERENCE,
     INDEX_NAME,
     CacheFiles,
     Descriptor,
@@ -32,6 +30,7 @@ from ..check.cache_checks import inferred_formats, orphans
 from ..check.entry_checks import check_digest
 from ..check.index_checks import DescriptorChecks
 from ..findings import Finding, Severity, Way
+from ..salvage.rebuild import name_annotations
 from ..salvage.sources import IndexSource, JoinedEntries
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, WholeIndex, entry_of
 
@@ -224,15 +223,9 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
         loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
         # Without a word from the operator it is only offered.
         default=given is not None,
-        change=StepChange(annotate=((position, name_annotations(name)),)),
+        change=StepChange(annotate=((position, tuple(name_annotations(name).items())),)),
     )
     outcome.steps.append(step)
-
-
-def name_annotations(name: ImageName) -> tuple[tuple[str, str], ...]:
-    """The annotations by which the daemon stores a name."""
-    spelled = ((ANNOTATION_IMAGE_NAME, str(name)),)
-    return spelled if name.reference is None else (*spelled, (ANNOTATION_REFERENCE, name.reference))
 
 
 def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:

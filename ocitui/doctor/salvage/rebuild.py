@@ -133,10 +133,14 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
 
     def named(self, name: ImageName) -> Descriptor | None:
         """The descriptor under a name that the operator gives."""
-        if self.descriptor is None:
-            return None
-        reference = {} if name.reference is None else {ANNOTATION_REFERENCE: name.reference}
-        return self.descriptor.with_annotations({ANNOTATION_IMAGE_NAME: str(name), **reference})
+        descriptor = self.descriptor
+        return None if descriptor is None else descriptor.with_annotations(name_annotations(name))
+
+
+def name_annotations(name: ImageName) -> dict[str, str]:
+    """The annotations by which the daemon stores a name."""
+    reference = {} if name.reference is None else {ANNOTATION_REFERENCE: name.reference}
+    return {ANNOTATION_IMAGE_NAME: str(name), **reference}
 
 
 def rebuild(judge: Judge) -> list[FoundEntry]:
