@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,6 @@ import pytest
 
 from ocitui.cache import PackerCache
 from ocitui.cache.files import OWN_NAME
-from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.repair.apply import Repaired, apply_plan
 from ocitui.doctor.repair.plan import RepairPlan, plan_repair
@@ -90,7 +90,7 @@ async def planned(directory: Path, depth: Depth = Depth.HEADER, **options: Any) 
 
 
 async def repaired(directory: Path, plan: RepairPlan) -> Repaired:
-    return await apply_plan(PackerCache(directory), plan, check=ExamineOptions(depth=Depth.HEADER))
+    return await apply_plan(PackerCache(directory), replace(plan, depth=Depth.HEADER))
 
 
 async def undone(directory: Path, done: Repaired) -> None:

@@ -8,6 +8,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 
 from ocitui.cache import CacheError, PackerCache, TransactionState
 from ocitui.cache.disk import Disk
-from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import RepairPlan
@@ -29,7 +29,6 @@ from tests.tools import examples
 
 pytestmark = pytest.mark.slow
 
-QUICK = ExamineOptions(depth=Depth.QUICK)
 # Records that cannot be read, or that stand for what never was, are told by tests of their own.
 MENDABLE = [case for case in CASES if case.code not in ("journal-damaged", "transaction-pending", "leftover-temporary")]
 ALL_ALLOWED: dict[str, Any] = {"drop": True, "trash_orphans": True, "change_modes": True}
@@ -85,10 +84,10 @@ async def test_random_repairs_undone(data: st.DataObject, made_sample: Sample, m
     if narrowed:
         plan = plan.narrowed([step.number for at, step in enumerate(plan.steps) if at % 12 in chosen])
     cache = PackerCache(sample.directory)
-    done = await apply_plan(cache, plan, check=QUICK)
+    done = await apply_plan(cache, replace(plan, depth=Depth.QUICK))
     assert not lost(bytes_before, sample.directory)
     again = (await planned(sample.directory))[1]
-    await apply_plan(cache, again, check=QUICK)
+    await apply_plan(cache, replace(again, depth=Depth.QUICK))
     assert not lost(bytes_before, sample.directory)
     while await undo_newest(cache):
         assert not lost(bytes_before, sample.directory)
@@ -156,7 +155,7 @@ async def test_interrupted_at_a_step(name: str, kind: str, every: int, made_samp
         sample, plan = await snapshot(name, made_sample, memory / str(at))
         before, bytes_before = standing(sample.directory), originals(sample.directory)
         try:
-            await apply_plan(PackerCache(sample.directory, disk=DISKS[kind](at)), plan, check=QUICK)
+            await apply_plan(PackerCache(sample.directory, disk=DISKS[kind](at)), replace(plan, depth=Depth.QUICK))
             break
         except (Stop, CacheError):
             interrupted += 1
@@ -164,7 +163,7 @@ async def test_interrupted_at_a_step(name: str, kind: str, every: int, made_samp
         cache = PackerCache(sample.directory)
         for _ in range(2):  # the first finishes what was interrupted, or rolls it back
             _, again = await planned(sample.directory, **ALL_ALLOWED)
-            await apply_plan(cache, again, check=QUICK)
+            await apply_plan(cache, replace(again, depth=Depth.QUICK))
             assert not lost(bytes_before, sample.directory), at
         assert all(one.state is not TransactionState.PENDING for one in await cache.transactions())
         while await undo_newest(cache):

@@ -29,7 +29,6 @@ from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
 from ocitui.doctor.check.deep import DeepChecks, Reading
 from ocitui.doctor.check.entry_checks import PackedFile
-from ocitui.doctor.check.examine import ExamineOptions
 from ocitui.doctor.check.history import known_history
 from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.check.judge import Judge
@@ -101,7 +100,7 @@ async def test_what_the_daemon_stores_meanwhile_survives(case: str, made_sample:
         stood = ImageIndex.parse(sample.index.read_bytes())
         _, plan = await planned(sample.directory)
         disk = InvadedDisk(Daemon(sample.index), at)
-        await apply_plan(PackerCache(sample.directory, disk=disk), plan, check=ExamineOptions())
+        await apply_plan(PackerCache(sample.directory, disk=disk), plan)
         there = [descriptor.digest for descriptor in ImageIndex.parse(sample.index.read_bytes()).descriptors]
         assert set(disk.daemon.stored) <= set(there), at
         assert {one.digest for one in stood.descriptors} - set(there) <= {"sha256:abc"}, at

@@ -156,25 +156,19 @@ class Repaired(msgspec.Struct, frozen=True):
 
 
 async def apply_plan(
-    cache: PackerCache,
-    plan: RepairPlan,
-    progress: ProgressCall | None = None,
-    check: ExamineOptions | None = None,
-    judge: Judge | None = None,
+    cache: PackerCache, plan: RepairPlan, tell: ProgressCall = lambda now: None, judge: Judge | None = None
 ) -> Repaired:
-    """Make the chosen steps of a plan, then check again, as deep as before unless ``check`` says otherwise.
-
-    A ``judge`` that looked already looks only at what changed since. They are one transaction.
+    """Make the chosen steps of a plan as one transaction, then check again as deep as before. A ``judge`` that looked
+    already looks only at what changed since.
 
     Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
     `PackerCache.change` raise; the cache is then as it was.
     """
-    tell = progress or (lambda _: None)
     if cache.read_only:
         raise ReadOnlyError("cannot repair the cache: it was opened read-only")
     transactions = await _make(cache, plan, tell)
     tell(RepairProgress("checking again"))
-    report = await examine(cache.directory, check or ExamineOptions(depth=plan.depth), judge=judge)
+    report = await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge)
     return Repaired(transactions, report, tuple(report.shown(Severity.LOW)))
 
 

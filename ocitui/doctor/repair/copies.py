@@ -58,7 +58,7 @@ from ocitui.threads import Stop, in_thread
 from ..check.deep import ReadThrough, incomplete, sound_trees
 from ..check.entry_checks import has_digest, read_document
 from ..findings import Way
-from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, Snapshot, StepChange
+from .steps import Fetch, FetchKind, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
 
 
 class OtherFormats(msgspec.Struct):
@@ -395,6 +395,15 @@ class FilesCopies:
         return good_packed(files.packed, wanted, offered, told, stop, self._ledger)
 
 
+def places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Copies]:
+    """Where copies are looked for, in order. Raises SourceError for a source that is none."""
+    found: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
+    found += [copies_named(text, options.access) for text in options.sources]
+    if options.registry:
+        found.append(LayerCopies("the registry of its name", _registry_origins, options.access))
+    return found
+
+
 def copies_named(text: str, access: SourceOptions) -> Copies:
     """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
     path = home_path(text)
@@ -461,13 +470,9 @@ async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> l
     return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == wanted.digest]
 
 
-def registry_copies(access: SourceOptions) -> LayerCopies:
-    """What the registries of an entry's names have by its digest; they are asked for nothing else."""
-    return LayerCopies("the registry of its name", _registry_origins, access)
-
-
 async def _registry_origins(wanted: WantedFile) -> list[str]:
-    """NAME@DIGEST for each name that the digest has in the index, without its tag."""
+    """NAME@DIGEST for each name that the digest has in the index, without its tag: registries are asked for nothing
+    else."""
     origins: dict[str, None] = {}
     for descriptor in wanted.carriers:
         with suppress(SourceError, InvalidNameError):

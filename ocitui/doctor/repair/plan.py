@@ -46,7 +46,7 @@ from ..findings import Depth, Finding, Severity, Way
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps
-from .copies import Copies, DeviceCopies, Restorer, SiblingCopies, TrashCopies, Users, copies_named, registry_copies
+from .copies import Restorer, places
 from .file_steps import Adoption, FileMends, Holders, Known, once_emptied
 from .steps import (
     Fetch,
@@ -152,7 +152,7 @@ async def _planned(
     if await asyncio.to_thread(_is_pending, snapshot.directory):
         return file_steps.finish_first(findings), JoinedEntries()
     users = await asyncio.to_thread(users_of, snapshot.directory)
-    restorer = Restorer(await asyncio.to_thread(_places, snapshot, options, users), notes, on_loop(progress))
+    restorer = Restorer(await asyncio.to_thread(places, snapshot, options, users), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
     names = dict(options.names)
@@ -215,13 +215,6 @@ def _is_wanted(finding: Finding, options: RepairOptions) -> bool:
 
 def _of(findings: Iterable[Finding], codes: Collection[str]) -> list[Finding]:
     return [finding for finding in findings if finding.code in codes]
-
-
-def _places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Copies]:
-    """Where copies are looked for, in order. Raises SourceError for a source that is none."""
-    places: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
-    places += [copies_named(text, options.access) for text in options.sources]
-    return [*places, registry_copies(options.access)] if options.registry else places
 
 
 def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
@@ -403,7 +396,7 @@ class RepairPlan:
         Raises ConflictError where two steps want the same file, or one was not fetched.
         """
         changes, paths = [step.change for step in self.made], staged or {}
-        fetches = {fetch: None for change in changes for fetch in change.fetch}
+        fetches = dict.fromkeys(self.fetches)
         if missing := next((fetch.name for fetch in fetches if fetch.name not in paths), ""):
             raise ConflictError(f"{missing} was not fetched")
         fetched = (Place(one.name, one.seen, path=paths[one.name], source=see(paths[one.name])) for one in fetches)
