@@ -95,10 +95,8 @@ def gather(
     judge: Judge | None = None,
     daemon: DaemonState | None = None,
 ) -> TimelineFacts:
-    """Read the facts; takes a second where the index is corrupt, because it may be being written.
-
-    A ``judge`` who looked at index and directory is believed as long as the index is the same. ``daemon`` is how it was
-    found; None looks for it.
+    """Read the facts; takes a second where the index is corrupt, because it may be being written. A ``judge`` who
+    looked at index and directory is believed as long as the index is the same; without a ``daemon`` one is looked for.
 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
@@ -137,9 +135,8 @@ def gather(
 
 def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) -> str:
     """The name of the smallest image to pull anew, of whose entries no loop device holds one, so that it hurts no
-    guest; empty where there is none. Kernels and initrds are tar files, which zones read without a loop device: not
-    these.
-    """
+    guest; empty where there is none. Not of kernels and initrds: these are tar files, which zones read without a loop
+    device."""
     if index is None:
         return ""
     users, sizes, held = users_by_name(directory), dict[str, int](), set[str]()

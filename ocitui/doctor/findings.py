@@ -86,11 +86,9 @@ class Where(TypedDict, total=False):
 
 
 class Fault(msgspec.Struct, frozen=True, cache_hash=True):
-    """A kind of fault, as a row of the catalogue, or as it was met where that is another.
-
-    ``code`` is stable. ``daemon`` is what the daemon does about it, ``mend`` what mends it (empty where nothing does),
-    ``loses`` what that could lose (empty: nothing).
-    """
+    """A kind of fault, as a row of the catalogue, or as it was met where that is another. ``code`` is stable.
+    ``daemon`` is what the daemon does about it, ``mend`` what mends it (empty where nothing does), ``loses`` what that
+    could lose (empty: nothing)."""
 
     code: str
     severity: Severity

@@ -193,11 +193,8 @@ _NEARLY_FULL = 0.9
 
 
 def room_for_index(directory: Path, index_size: int) -> tuple[bool, int] | None:
-    """Whether the daemon's next store has room for its index, and how many bytes are free to it; None where the disk
-    does not tell.
-
-    It truncates index.json and writes all of it anew, as root, beside the files that it stores.
-    """
+    """Whether the daemon's next store has room for its index, which it truncates and writes anew, as root, beside the
+    files that it stores; and how many bytes are free to it. None where the disk does not tell."""
     try:
         found = os.statvfs(directory)
     except OSError:

@@ -252,11 +252,9 @@ def look_usually(
     headers: bool,
     described: dict[str, Described] | None = None,
 ) -> int:
-    """Look at a digest's files in few steps: how far was looked, a bit for each place of the listing. 0 where something
-    is not as usual, so that `check_digest` has to tell. What the documents say goes into ``described``.
-
-    Few calls, because this goes over every entry of the largest caches.
-    """
+    """Look at a digest's files in few steps, as this goes over every entry of the largest caches: how far was looked, a
+    bit for each place of the listing; 0 where something is not as usual, so that `check_digest` has to tell. What the
+    documents say goes into ``described``."""
     at, odd, looked = row * ROW_WIDTH, listing.odd, DOCUMENTS_LOOKED
     modes, sizes = listing.modes[at : at + ROW_WIDTH], listing.sizes[at : at + ROW_WIDTH]
     if (
@@ -426,10 +424,8 @@ def damage_finding(damage: Damage, file: PackedFile) -> Finding:
 
 
 class Remembered:
-    """The packed files of one cache that deep checks found damaged, and when they found the others sound.
-
-    Nothing is read until `refresh`, which keeps it up to date.
-    """
+    """The packed files of one cache that deep checks found damaged, and when they found the others sound; nothing until
+    `refresh`, which keeps it up to date."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -445,10 +441,8 @@ class Remembered:
         self._here: Damaged = {}
 
     def refresh(self) -> set[str]:
-        """Read the ledger where it changed; gives the digests of which other damage is known now.
-
-        Where it cannot be read, what was known stays so, and ``problem`` says why.
-        """
+        """Read the ledger where it changed; gives the digests of which other damage is known now. Where it cannot be
+        read, what was known stays so, and ``problem`` says why."""
         signature = identity_of(self._directory / OWN_NAME / LEDGER_NAME)
         if signature == self._signature:
             return set()

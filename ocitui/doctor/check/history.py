@@ -39,11 +39,9 @@ Repairs = list[list[Transaction]]
 
 
 def known_history(directory: Path, index: ImageIndex | None) -> History:
-    """What is known; nothing where it cannot be read. ``index`` is today's, None where it is not sound.
-
-    Of the newest backup and the last one before a shrink it is that which holds an entry that today's index lacks: the
-    newest may be of the shrunken index itself.
-    """
+    """What is known; nothing where it cannot be read. ``index`` is today's, None where it is not sound. Of the newest
+    backup and the last one before a shrink it is that which holds an entry that today's index lacks: the newest may be
+    of the shrunken index itself."""
     undone = _undone_repairs(directory)
     histories = list(_histories(directory, index, undone))
     if index is None:
@@ -108,10 +106,8 @@ def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
 
 
 def keep_index(directory: Path) -> str:
-    """Keep a backup of a sound index, or copy a corrupt one aside; where that cannot be done nothing is kept.
-
-    Gives what there is to say of a corrupt one, empty for a sound one or none.
-    """
+    """Keep a backup of a sound index, or copy a corrupt one aside; where that cannot be done nothing is kept. Gives
+    what there is to say of a corrupt one, empty for a sound one or none."""
     try:
         # Asked before the index is read: a transaction under way may be in it or not.
         number = next_number(directory)

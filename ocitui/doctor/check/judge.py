@@ -142,10 +142,8 @@ class Judge:
         self._looked = bytearray(len(self.listing.digests))
 
     def take(self, reading: IndexReading, names: Collection[str] | None = None, told: Told | None = None) -> None:
-        """The index as it was read, and the names that may have changed, any of them where it is None.
-
-        Raises CacheDirectoryError where the directory cannot be listed; all is then as it was.
-        """
+        """The index as it was read, and the names that may have changed, any of them where it is None. Raises
+        CacheDirectoryError where the directory cannot be listed; all is then as it was."""
         with self.turn, self._open(self.directory) as files:
             before = self.listing
             if names is None or not len(before):
@@ -235,11 +233,9 @@ class Judge:
     # Looking
 
     def look(self, only: frozenset[Key] | None = None) -> Generator[list[str]]:
-        """Look at what changed; gives the digests that were looked at, some hundred at a time.
-
-        Who stops between two loses nothing: the next call goes on. ``only`` are the entries to look at. A directory
-        that cannot be opened leaves all as it was.
-        """
+        """Look at what changed; gives the digests that were looked at, some hundred at a time. Who stops between two
+        loses nothing: the next call goes on. ``only`` are the entries to look at. A directory that cannot be opened
+        leaves all as it was."""
         with self.turn:
             if only is not None:
                 wanted = {digest for digest, _ in only}

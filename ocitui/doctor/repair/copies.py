@@ -103,10 +103,8 @@ class WantedFile:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A good copy: its bytes, a file of the trash, or what is fetched when the plan is carried out.
-
-    ``where`` says in words where it comes from; ``size`` is in bytes, 0 where it shows only later.
-    """
+    """A good copy: its bytes, a file of the trash, or what is fetched when the plan is carried out. ``where`` says in
+    words where it comes from; ``size`` is in bytes, 0 where it shows only later."""
 
     where: str
     size: int
@@ -133,9 +131,7 @@ class Copies(Protocol):
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         """A copy that is good: one of a packed file was read through, whatever the depth of the check. Nothing is
-        written. ``told`` may hear of it from any thread.
-
-        Raises CacheError where the place cannot be looked at."""
+        written. ``told`` may hear of it from any thread. Raises CacheError where the place cannot be looked at."""
 
 
 class Restorer(msgspec.Struct):
@@ -298,10 +294,8 @@ def good_packed(
     path: Path, wanted: WantedFile, offered: Copy, told: Restorer, stop: Stop, ledger: Ledger | None = None
 ) -> Copy | None:
     """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused, or there
-    is none.
-
-    ``ledger`` is that of the cache which it lies in, or lay in; ``offered`` has the size of what has none of its own.
-    """
+    is none. ``ledger`` is that of the cache which it lies in, or lay in; ``offered`` has the size of what has none of
+    its own."""
     try:
         with open(os.open(path, READ_FLAGS), "rb", buffering=0) as opened:
             return _looked_through(opened, offered, wanted, told, stop, ledger)

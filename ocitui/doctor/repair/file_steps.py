@@ -127,10 +127,7 @@ class FileMends(msgspec.Struct, frozen=True):
 
     async def _find(self, digest: str, findings: Sequence[Finding]) -> AsyncIterator[Found]:
         """Each file of a digest that is missing or bad, the findings about it, and the good copy of it, if there is
-        one.
-
-        The manifest comes first: it says which config is the right one.
-        """
+        one; the manifest first, as it says which config is the right one."""
         about, carriers = self._by_file(digest, findings), tuple(self.snapshot.carrying(digest))
         wanted = WantedFile(manifest_name(digest), digest, FileKind.MANIFEST, content=digest, carriers=carriers)
         if wanted.name in about:

@@ -392,9 +392,7 @@ class RepairPlan:
 
     def composed(self, staged: Mapping[str, Path] | None = None) -> Change:
         """The chosen steps as one change of the cache; ``staged`` are the files that were fetched, by their name.
-
-        Raises ConflictError where two steps want the same file, or one was not fetched.
-        """
+        Raises ConflictError where two steps want the same file, or one was not fetched."""
         changes, paths = [step.change for step in self.made], staged or {}
         fetches = dict.fromkeys(self.fetches)
         if missing := next((fetch.name for fetch in fetches if fetch.name not in paths), ""):
@@ -425,10 +423,8 @@ async def plan_repair(
     progress: ProgressCall | None = None,
 ) -> RepairPlan:
     """What would mend these findings; nothing is written. Edits of the index that by the ``assessment`` would not last
-    are no defaults. ``progress`` is told of the copies that are read, on the event loop.
-
-    Raises CacheDirectoryError where the directory is gone, SourceError for a source that is none.
-    """
+    are no defaults. ``progress`` is told of the copies that are read, on the event loop. Raises CacheDirectoryError
+    where the directory is gone, SourceError for a source that is none."""
     options = options or RepairOptions()
     snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report)
     notes: list[str] = []

@@ -45,10 +45,8 @@ class PointPlan(msgspec.Struct, frozen=True):
 
 
 async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: PackedFormat | None = None) -> PointPlan:
-    """How to make a name stand for a digest; without ``format`` the digest's last entry of that name moves.
-
-    Raises NoSuchEntryError where no entry carries both, CorruptIndexError.
-    """
+    """How to make a name stand for a digest; without ``format`` the digest's last entry of that name moves. Raises
+    NoSuchEntryError where no entry carries both, CorruptIndexError."""
     index, spelling = await cache.index(), str(name)
     named = (at for at in index.positions(digest) if index.names[at] == spelling)
     found = [at for at in named if format is None or index.formats[at] == format]
@@ -67,11 +65,8 @@ async def plan_point(cache: PackerCache, name: ImageName, digest: str, format: P
 
 
 async def point(cache: PackerCache, plan: PointPlan) -> Transaction:
-    """Move the entry to the end, where it wins its name.
-
-    Raises ConflictError where it wins already, PlanChangedError where it is no longer where it was, and what
-    `PackerCache.change` raises.
-    """
+    """Move the entry to the end, where it wins its name. Raises ConflictError where it wins already, PlanChangedError
+    where it is no longer where it was, and what `PackerCache.change` raises."""
     if not plan.needed:
         raise ConflictError(f"{plan.then}: there is nothing to do", hint="ocitui why shows how the daemon answers")
     move = IndexEdit((Remove(plan.position, plan.entry.raw),), (Insert(plan.entry.raw),))

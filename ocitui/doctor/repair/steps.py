@@ -93,11 +93,9 @@ class FetchKind(StrEnum):
 
 
 class Fetch(msgspec.Struct, frozen=True):
-    """A packed file that is brought into the staging folder before it is placed under ``name``.
-
-    ``origin`` is a device, a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is
-    expected (0: not known). ``sha256`` is what its bytes must have; empty for an import.
-    """
+    """A packed file that is brought into the staging folder before it is placed under ``name``. ``origin`` is a device,
+    a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is expected (0: not known);
+    ``sha256`` is what its bytes must have, empty for an import."""
 
     name: str
     seen: Seen | None
@@ -119,11 +117,9 @@ class WholeIndex(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StepChange:
-    """What a step does, in parts that several steps can share one transaction with.
-
-    ``remove``, ``annotate`` and ``insert`` name places in the index that the plan was made for: the ``whole`` one where
-    a step of the plan brings entries back.
-    """
+    """What a step does, in parts that several steps can share one transaction with. ``remove``, ``annotate`` and
+    ``insert`` name places in the index that the plan was made for: the ``whole`` one where a step of the plan brings
+    entries back."""
 
     remove: tuple[int, ...] = ()
     annotate: tuple[tuple[int, tuple[tuple[str, str], ...]], ...] = ()
@@ -281,10 +277,8 @@ class Snapshot:
 
 
 def take_snapshot(directory: Path, report: Report) -> Snapshot:
-    """What the report's judge saw, as far as index.json is still the same; else the cache is looked at anew.
-
-    Raises CacheDirectoryError.
-    """
+    """What the report's judge saw, as far as index.json is still the same; else the cache is looked at anew. Raises
+    CacheDirectoryError."""
     judge = report.judge or Judge(directory)
     before = judge.listing
     if not judge.complete or not judge.reading.is_current(directory):

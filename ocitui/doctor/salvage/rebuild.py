@@ -80,13 +80,10 @@ def _texts(described: Described) -> tuple[str, str]:
 
 
 class FoundEntry(msgspec.Struct, frozen=True, gc=False):
-    """A packed file and its documents. ``problems`` are why the entry is not complete and sound.
-
-    ``manifest_size`` is in bytes, ``modified`` and ``manifest_modified`` the files' mtimes in
-    seconds since the epoch (None: there is no manifest), ``changed_ns`` is when the packed file came to its place, in
-    nanoseconds. The documents are read by ``read`` when somebody asks what they tell beside what the judge
-    ``described``.
-    """
+    """A packed file and its documents. ``problems`` are why the entry is not complete and sound. ``manifest_size`` is
+    in bytes, ``modified`` and ``manifest_modified`` are the files' mtimes in seconds since the epoch (None: there is no
+    manifest), ``changed_ns`` is when the packed file came to its place, in nanoseconds. The documents are read by
+    ``read`` when somebody asks what they tell beside what the judge ``described``."""
 
     digest: str
     format: PackedFormat
@@ -144,10 +141,8 @@ def name_annotations(name: ImageName) -> dict[str, str]:
 
 
 def rebuild(judge: Judge) -> list[FoundEntry]:
-    """Every packed file of the cache. The judge has looked at them.
-
-    Raises CacheDirectoryError; what a file's faults are stands in its entry.
-    """
+    """Every packed file of the cache, which the judge has looked at; what its faults are stands in its entry. Raises
+    CacheDirectoryError."""
     listing, orphans = judge.listing, set[str]()
     if judge.index is not None:
         orphans.update(listing.held())

@@ -194,10 +194,8 @@ Piece = TypeVar("Piece", Salvaged, Gap)
 
 
 def salvage_entries(data: bytes, known: Iterable[Descriptor] = ()) -> Salvage:
-    """Search the bytes of an index, whatever they are; the time grows with their length. Never raises.
-
-    ``known`` are descriptors of sound indexes: one that stands here too is held once.
-    """
+    """Search the bytes of an index, whatever they are; the time grows with their length. Never raises. ``known`` are
+    descriptors of sound indexes: one that stands here too is held once."""
     items, gaps, left = _search(data, Scan(data, {one.raw: one for one in known}))
     for at, part in enumerate(left):
         if (text := Utf16Text.find(data, *part)) is not None:
