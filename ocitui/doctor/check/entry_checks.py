@@ -6,11 +6,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -51,6 +51,7 @@ from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
 from ..findings import Finding, Where
 from .index_checks import where
 
+T = TypeVar("T")
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""
 _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
@@ -68,11 +69,14 @@ class DocumentChecks:
         self._where = where(carriers[0][1])
         if len({descriptor.format for _, descriptor in carriers}) > 1:
             self._where["format"] = ""
-        raw_manifest = self._raw(FileKind.MANIFEST)
-        raw_config = self._raw(FileKind.CONFIG)
-        manifest = None if raw_manifest is None else self._manifest(raw_manifest)
-        expected = None if manifest is None else manifest.config.digest
-        config = None if raw_config is None else self._config(raw_config, expected)
+        raw_manifest, raw_config = self._raw(FileKind.MANIFEST), self._raw(FileKind.CONFIG)
+        manifest = self._read(FileKind.MANIFEST, raw_manifest, digest, read_manifest)
+        size = len(raw_manifest or b"")
+        if manifest is not None and (others := sorted({one.size for _, one in carriers} - {size})):
+            seen = f"it has {size} bytes where the descriptor says {', '.join(map(str, others))}"
+            self._say("size-mismatch", seen, FileKind.MANIFEST)
+        named = None if manifest is None else manifest.config.digest
+        config = self._read(FileKind.CONFIG, raw_config, named, read_config)
         if manifest is not None and config is not None:
             self._compare(manifest, config)
 
@@ -99,35 +103,25 @@ class DocumentChecks:
     def _at(self, kind: FileKind) -> Where:
         return {**self._where, "kind": kind}
 
-    def _manifest(self, raw: bytes) -> ImageManifest | None:
-        """The manifest, if it is what its digest says."""
-        matches = has_digest(raw, self._digest)
+    def _read(self, kind: FileKind, raw: bytes | None, digest: str | None, read: Callable[[bytes], T]) -> T | None:
+        """A document, if it is what its digest says, as far as that is known."""
+        if raw is None:
+            return None
+        matches = None if digest is None else has_digest(raw, digest)
         try:
-            value = read_manifest(raw)
+            value = read(raw)
         except DocumentError as error:
-            code = "manifest-is-index" if _is_index(raw) else "manifest-unparsable"
-            self._say(code, _unparsable(error, matches), FileKind.MANIFEST)
+            code = f"{kind}-unparsable"
+            if kind is FileKind.MANIFEST and _is_index(raw):
+                code = "manifest-is-index"
+            elif kind is FileKind.CONFIG and _lacks_history(raw, error):
+                code = "config-no-history"
+            content = "" if matches is None else f"; its content is {'' if matches else 'not '}what its digest says"
+            self._say(code, f"the daemon's types refuse it: {error.placed}{content}", kind)
             return None
         if matches is False:
-            self._say("manifest-digest", f"its content is not that of {self._digest}", FileKind.MANIFEST)
-            return None
-        if any(d.size != len(raw) for _, d in self._carriers):
-            sizes = sorted({d.size for _, d in self._carriers} - {len(raw)})
-            seen = f"it has {len(raw)} bytes where the descriptor says {', '.join(map(str, sizes))}"
-            self._say("size-mismatch", seen, FileKind.MANIFEST)
-        return value
-
-    def _config(self, raw: bytes, expected: str | None) -> ImageConfiguration | None:
-        matches = None if expected is None else has_digest(raw, expected)
-        try:
-            value = read_config(raw)
-        except DocumentError as error:
-            code = "config-no-history" if _lacks_history(raw, error) else "config-unparsable"
-            self._say(code, _unparsable(error, matches), FileKind.CONFIG)
-            return None
-        if matches is False:
-            seen = f"its content is not that of {expected}, which the manifest names"
-            self._say("config-digest", seen, FileKind.CONFIG)
+            named = ", which the manifest names" if kind is FileKind.CONFIG else ""
+            self._say(f"{kind}-digest", f"its content is not that of {digest}{named}", kind)
             return None
         return value
 
@@ -154,11 +148,6 @@ def has_digest(data: bytes, digest: str) -> bool | None:
 def read_document(path: Path | str) -> bytes:
     """A small regular file's bytes, never through a link. Raises OSError."""
     return read_bounded(path, MOST_DOCUMENT_BYTES, follow=False)
-
-
-def _unparsable(error: DocumentError, matches: bool | None) -> str:
-    content = "" if matches is None else f"; its content is {'' if matches else 'not '}what its digest says"
-    return f"the daemon's types refuse it: {error.placed}{content}"
 
 
 def _tree(raw: bytes) -> dict[str, Any]:
