@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Unpack
 
 from ocitui.cache import (
     FILE_SUFFIXES,
@@ -34,7 +35,7 @@ from ocitui.host import find_daemon
 from ocitui.text import human_size, timestamp
 
 from ..catalogue import CATALOGUE, NEARLY_FULL
-from ..findings import Finding
+from ..findings import Finding, Where
 
 _OURS = frozenset((INDEX_NAME, OWN_NAME))
 _ALL_FORMATS = sum(1 << PLACE_OF_SUFFIX[format_] for format_ in PackedFormat)
@@ -103,22 +104,20 @@ def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
         return
     for place, kind in enumerate(FILE_SUFFIXES.values(), row * ROW_WIDTH):
         if listing.has(place) and not listing.plain(place):
-            said = (str(kind), FileKind.PACKED) if isinstance(kind, PackedFormat) else ("", kind)
-            yield from odd(listing.fact(place), digest, *said)
+            form, kind = (str(kind), FileKind.PACKED) if isinstance(kind, PackedFormat) else ("", kind)
+            yield from odd(listing.fact(place), digest=digest, format=form, kind=kind)
 
 
-def odd(
-    fact: Fact | None, digest: str = "", format: str = "", kind: FileKind | None = None, file: str = ""
-) -> Iterator[Finding]:
+def odd(fact: Fact | None, **at: Unpack[Where]) -> Iterator[Finding]:
     """The same of a file."""
     if fact is None or not fact.regular:
         return
     if fact.links > 1:
         seen = f"the file has {fact.links} names"
-        yield CATALOGUE["hardlinked"].finding(seen, digest=digest, format=format, path=file, kind=kind)
+        yield CATALOGUE["hardlinked"].finding(seen, **at)
     if not fact.mode & stat.S_IRUSR:
         seen = f"its mode is {stat.S_IMODE(fact.mode):04o}: its owner may not read it"
-        yield CATALOGUE["wrong-mode"].finding(seen, digest=digest, format=format, path=file, kind=kind)
+        yield CATALOGUE["wrong-mode"].finding(seen, **at)
 
 
 def collisions(listing: Listing) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ from .entry_checks import (
     DOCUMENTS_LOOKED,
     Carriers,
     Described,
+    DigestCheck,
     Expected,
     PackedFile,
     Remembered,
@@ -306,19 +307,16 @@ class Judge:
         carriers, row = self.carriers(digest), self.listing.rows.get(digest)
         if only is not None:
             carriers = [pair for pair in carriers if pair[1].key in only]
-        if row is None:
-            row = self.listing.add_row(digest) if carriers else None
-            self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
-        if not carriers or row is None:
-            if row is not None:
-                # Its files went, and no index tells that there should be any.
-                self._looked[row] = DOCUMENTS_LOOKED
-            _keep(self._of_files, digest, ())
-            _keep(self._unchecked, digest, ())
-            return
-        check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
-        findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
-        self._looked[row] = check.looked
+        # Where there are none, its files went, and no index tells that there should be any.
+        findings, check = Findings(), DigestCheck((), DOCUMENTS_LOOKED, ())
+        if carriers:
+            if row is None:
+                row = self.listing.add_row(digest)
+                self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
+            check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
+            findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
+        if row is not None:
+            self._looked[row] = check.looked
         _keep(self._of_files, digest, findings)
         _keep(self._unchecked, digest, check.unchecked)
 
@@ -364,7 +362,7 @@ class Judge:
                 keys = zip(reading.index.digests, reading.index.formats, strict=True)
                 found += orphans(listing, chain(keys, history.explained(reading.index)))
             index_file = listing.get(INDEX_NAME)
-            found += [*odd(index_file, file=INDEX_NAME), *strangers(listing), *collisions(listing)]
+            found += [*odd(index_file, path=INDEX_NAME), *strangers(listing), *collisions(listing)]
         found += check_own(self.directory)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
         self.about_cache = in_order(found)
