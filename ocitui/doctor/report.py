@@ -138,16 +138,11 @@ Sample = tuple[Mapping[str, str], float]
 def prometheus(report: Report) -> str:
     """All metrics of one examination, each with its cache as a label, in Prometheus' text format, for node_exporter's
     textfile collector: https://prometheus.io/docs/instrumenting/exposition_formats/."""
-    return "".join(f"{line}\n" for line in _lines(report))
-
-
-def _lines(report: Report) -> Iterator[str]:
-    cache = {"cache": str(report.directory)}
+    lines, cache = list[str](), {"cache": str(report.directory)}
     for name, help_, samples in _metrics(report):
-        yield f"# HELP {_PREFIX}_{name} {help_}"
-        yield f"# TYPE {_PREFIX}_{name} gauge"
-        for labels, value in samples:
-            yield f"{_PREFIX}_{name}{{{_labels({**cache, **labels})}}} {_number(value)}"
+        lines += [f"# HELP {_PREFIX}_{name} {help_}", f"# TYPE {_PREFIX}_{name} gauge"]
+        lines += [f"{_PREFIX}_{name}{{{_labels({**cache, **of_one})}}} {_number(value)}" for of_one, value in samples]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:

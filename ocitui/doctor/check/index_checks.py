@@ -62,11 +62,6 @@ class History(msgspec.Struct, frozen=True):
     late: Mapping[str, History] = msgspec.field(default_factory=dict)
 
     @property
-    def kept(self) -> float:
-        """When the backup was made, in seconds since the epoch; 0 where there is none."""
-        return self.copy.kept if self.copy is not None else 0.0
-
-    @property
     def came_back(self) -> dict[str, frozenset[str]]:
         """The formats, by digest, of the entries that were deleted and are in the index again."""
         found: dict[str, frozenset[str]] = {}

@@ -39,13 +39,10 @@ class Progress:
         return left / self.rate if self.rate else None
 
 
-Report = Callable[[Progress], object]
-
-
 class Meter:
     """Counts what was done, by any thread, and tells of it ten times a second."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Callable[[Progress], object]) -> None:
         self._report = report
         self._lock = threading.Lock()
         self._progress = Progress("index")

@@ -50,9 +50,6 @@ _KINDS = {StepKind.ADOPT: TransactionKind.ADOPT, StepKind.REDO: TransactionKind.
 FetchProgress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and all its bytes; on the event loop."""
 
-Brought = dict[str, tuple[Path, str]]
-"""What was fetched by the name of the file, each with its sha256."""
-
 _CHUNK = 1 << 20
 
 
@@ -174,7 +171,7 @@ async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tup
     def fetching(name: str, done: int, total: int) -> None:
         tell(RepairProgress(f"fetching {name}", done, total))
 
-    brought: Brought = {}
+    brought: dict[str, tuple[Path, str]] = {}
     with ExitStack() as stack:
         if plan.fetches:
             folder = stack.enter_context(staging_folder(cache.directory, cache.disk))

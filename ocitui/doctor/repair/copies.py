@@ -157,7 +157,7 @@ class Restorer(msgspec.Struct):
     @property
     def labels(self) -> str:
         """Where was looked, in words."""
-        *first, last = [place.label for place in self.places] or ["no place"]
+        *first, last = [place.label for place in self.places]
         return f"{', '.join(first)} or {last}" if first else last
 
     def note(self, note: str) -> None:

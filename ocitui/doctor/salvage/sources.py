@@ -399,7 +399,8 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
         expected = replace(expected, removed=removed)
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
     named = {one.key for descriptors in (expected.descriptors, whole) for one in descriptors}
-    files = _told_by_files(snapshot, named, history.kept, names, expected)
+    kept = history.copy.kept if history.copy is not None else 0.0
+    files = _told_by_files(snapshot, named, kept, names, expected)
     return JoinedEntries(left, backup, files, _by_key(files, given) if given else {}, expected)
 
 
