@@ -60,10 +60,9 @@ class TimelineFacts:
 
     ``fuller`` is the backup of which entries are gone without a transaction of ours, ``before`` one made before the
     daemon's start of which they were gone already in one made after it (None: there is none, or the index loads).
-    ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by,
-    as no loop device holds its packed file; empty where there is none. ``trouble`` is what `process_trouble` says of
-    the daemon. ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None where nobody
-    did.
+    ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by, as
+    no loop device holds its packed file; empty where there is none. ``trouble`` is what `process_trouble` says.
+    ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None where nobody did.
     """
 
     directory: Path

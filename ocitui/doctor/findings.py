@@ -175,12 +175,9 @@ def _rank(finding: Finding) -> tuple[int, bool, bool, int, str, str]:
 
 class EntryState(msgspec.Struct, frozen=True):
     """What an entry's row says: ``word`` is short enough for a column, and ``-`` where nobody looked yet; ``severity``
-    is that of the worst problem, None where there is none.
-
-    ``depth`` is how deep that rests, None where it was not looked into; ``checked`` when all bytes of the packed file
-    were last read and found sound, in seconds since the epoch, and ``first_seen`` whether there was no earlier hash to
-    compare them with.
-    """
+    is that of the worst problem, None where there is none. ``depth`` is how deep that rests, None where it was not
+    looked into; ``checked`` when all bytes of the packed file were last read and found sound, in seconds since the
+    epoch, and ``first_seen`` whether there was no earlier hash to compare them with."""
 
     word: str
     severity: Severity | None = None

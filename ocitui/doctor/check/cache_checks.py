@@ -54,8 +54,7 @@ def inferred_formats(listing: Listing, index: ImageIndex) -> dict[str, str]:
 
 
 def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
-    """Files that no descriptor names, by the digests and formats of the descriptors; a format that is not known stands
-    for all."""
+    """Files that no descriptor names, by the descriptors' ``keys``; a format that is not known stands for all."""
     named, rows, bits = array("B", bytes(len(listing.digests))), listing.rows, _BITS
     for digest, format_ in keys:
         if (row := rows.get(digest)) is not None:

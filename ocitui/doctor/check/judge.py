@@ -517,8 +517,7 @@ class Judge:
         return files
 
     def can_tell_more(self, digest: str, format: str) -> bool:
-        """Whether a packed file is so far well that reading all of it can tell more; what is remembered may be of
-        before."""
+        """Whether a packed file is so well that reading all of it can tell more, whatever is remembered of before."""
         found = self._of_files.get(digest)
         if not found:
             return True

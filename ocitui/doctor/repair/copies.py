@@ -465,8 +465,7 @@ async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> l
 
 
 async def _registry_origins(wanted: WantedFile) -> list[str]:
-    """NAME@DIGEST for each name that the digest has in the index, without its tag: registries are asked for nothing
-    else."""
+    """NAME@DIGEST for each name of the digest in the index, without its tag: nothing else is asked for."""
     origins: dict[str, None] = {}
     for descriptor in wanted.carriers:
         with suppress(SourceError, InvalidNameError):

@@ -102,8 +102,7 @@ class Walk:
 
     ``whole`` is the object it began with, None where that is broken; ``inner`` are the whole values in it that stand
     where entries stand, in order, ``others`` those that look like descriptors and stand elsewhere. ``stray`` is a
-    member's value, right behind which a broken object breaks off. ``end`` is that place, or where the whole object
-    ends.
+    member's value, right behind which a broken object breaks off. ``end`` is that place, or the whole object's end.
     """
 
     def __init__(self, data: bytes, shortcut: Shortcut, passed: bytearray, start: int) -> None:

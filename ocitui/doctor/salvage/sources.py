@@ -37,6 +37,7 @@ from ocitui.cache import (
     Identity,
     ImageName,
     InvalidNameError,
+    Key,
     Transaction,
     entry_keys,
     expect_entries,
@@ -66,8 +67,7 @@ def sources_shown(entries: JoinedEntries) -> list[IndexSource]:
 
 
 class ToldFact(msgspec.Struct, frozen=True):
-    """One fact of an entry as each source tells it, in the order of the sources; those that tell nothing are left
-    out."""
+    """One fact of an entry as each source that tells it does, in the order of the sources."""
 
     what: str
     told: tuple[tuple[IndexSource, str], ...]
@@ -399,28 +399,24 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
         expected = replace(expected, removed=removed)
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
     named = {one.key for descriptors in (expected.descriptors, whole) for one in descriptors}
-    kept = history.copy.kept if history.copy is not None else 0.0
-    files = _told_by_files(snapshot, named, kept, names, expected)
+    files = _told_by_files(snapshot, named, history, names, expected)
     return JoinedEntries(left, backup, files, _by_key(files, given) if given else {}, expected)
 
 
 def _told_by_files(
-    snapshot: Snapshot,
-    named: Collection[tuple[str, str | None]],
-    kept: float,
-    names: Collection[str],
-    expected: ExpectedEntries,
+    snapshot: Snapshot, named: Collection[Key], history: History, names: Collection[str], expected: ExpectedEntries
 ) -> list[FoundEntry]:
     """What the files tell, less what would not be whole, what was an orphan when the backup was made, and what is of an
     entry that was taken out on purpose since."""
     since = {(digest, format_): by.started for (digest, format_, _), by in expected.removed.items()}
     there = {one.key for one in expected.descriptors} if since else set()
+    kept = history.copy.kept * 1e9 if history.copy is not None else 0.0
 
     def is_told(found: FoundEntry) -> bool:
         if (key := found.key) in since and key not in there:
             # Not by when it came to its place: a file that comes back from the trash was not stored again.
             return found.digest in names or (found.sound and found.modified > since[key])
-        return key in named or (found.sound and (found.digest in names or found.changed_ns > kept * 1e9))
+        return key in named or (found.sound and (found.digest in names or found.changed_ns > kept))
 
     return [found for found in rebuild(snapshot.judge) if is_told(found)]
 
@@ -439,8 +435,8 @@ def _names_of(left: Salvage) -> dict[str, str]:
     return names
 
 
-def _by_key(files: Iterable[FoundEntry], names: Mapping[str, str]) -> dict[tuple[str, str], ImageName]:
-    found: dict[tuple[str, str], ImageName] = {}
+def _by_key(files: Iterable[FoundEntry], names: Mapping[str, str]) -> dict[FileKey, ImageName]:
+    found: dict[FileKey, ImageName] = {}
     for one in files:
         with suppress(InvalidNameError):
             if one.digest in names:
