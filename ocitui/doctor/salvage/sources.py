@@ -77,10 +77,10 @@ class ToldFact(msgspec.Struct, frozen=True):
 class JoinedEntry:
     """One entry: ``descriptor`` is the proposed one, verbatim from ``taken_from``; None where no source tells enough.
 
-    ``left``, ``backed`` and ``noted`` are what index, backup and journal say, ``found`` what the files do; ``names``
-    are those that each source has for the same digest and format. ``problems`` are what is wrong with its files.
-    ``name`` is krata's spelling, None where it is lost. ``removed_by`` is the transaction that took it out on purpose,
-    so that it is not proposed (empty: none).
+    ``told`` is what index, backup and journal say, ``found`` what the files do; ``names`` are those that each source
+    has for the same digest and format. ``problems`` are what is wrong with its files. ``name`` is krata's spelling,
+    None where it is lost. ``removed_by`` is the transaction that took it out on purpose, so that it is not proposed
+    (empty: none).
     """
 
     digest: str
@@ -89,9 +89,7 @@ class JoinedEntry:
     descriptor: Descriptor | None
     taken_from: IndexSource | None
     problems: tuple[str, ...]
-    left: Descriptor | None = None
-    backed: Descriptor | None = None
-    noted: Descriptor | None = None
+    told: Mapping[IndexSource, Descriptor]
     found: FoundEntry | None = field(default=None, compare=False)
     names: tuple[tuple[IndexSource, str], ...] = ()
     more_hints: tuple[NameHint, ...] = ()
@@ -100,20 +98,19 @@ class JoinedEntry:
     @property
     def sources(self) -> tuple[IndexSource, ...]:
         """Those that know of it."""
-        told = (self.left, self.backed, self.noted, self.found)
-        return tuple(source for source, known in zip(IndexSource, told, strict=True) if known is not None)
+        return (*self.told, *((IndexSource.FILES,) if self.found is not None else ()))
 
     @property
     def facts(self) -> tuple[ToldFact, ...]:
         """What each source tells."""
-        of_files = self.found.said if self.found is not None else None
-        of_others = (None if one is None else Statement.by(one) for one in (self.left, self.backed, self.noted))
-        told = [pair for pair in zip(IndexSource, (*of_others, of_files), strict=True) if pair[1] is not None]
+        told = [(source, Statement.by(one)) for source, one in self.told.items()]
+        if self.found is not None and (of_files := self.found.said) is not None:
+            told.append((IndexSource.FILES, of_files))
         return (
             *((ToldFact("name", self.names),) if self.names else ()),
-            ToldFact("size", tuple((source, str(said.size)) for source, said in told if said)),
-            ToldFact("media type", tuple((source, said.media_type) for source, said in told if said)),
-            ToldFact("platform", tuple((source, said.platform) for source, said in told if said and said.platform)),
+            ToldFact("size", tuple((source, str(said.size)) for source, said in told)),
+            ToldFact("media type", tuple((source, said.media_type) for source, said in told)),
+            ToldFact("platform", tuple((source, said.platform) for source, said in told if said.platform)),
         )
 
     @property
@@ -135,7 +132,7 @@ class JoinedEntry:
             return ()
         if self.descriptor is None:
             return ("name", "descriptor")
-        return ("name",) if self.name is None and self.left is None else ()
+        return ("name",) if self.name is None and IndexSource.INDEX not in self.told else ()
 
 
 class JoinedEntries:
@@ -173,12 +170,11 @@ class JoinedEntries:
         backed = told if same else dict(zip(entry_keys(backup), backup, strict=True))
         journal = {} if same else {key: one for key, one in told.items() if key not in backed}
         # What index, backup and journal alone tell, by the keys of the entries.
-        self._tables = index, backed, journal
+        self._tables = {IndexSource.INDEX: index, IndexSource.BACKUP: backed, IndexSource.JOURNAL: journal}
         # Of those that have a name: the keys in order, what is proposed, and where that is taken from.
         self._keys = merged(list(index), list(told))
         self._descriptors = [index.get(key) or told[key] for key in self._keys]
-        by_worth = reversed([*zip(IndexSource, self._tables, strict=False)])
-        origins = {key: source for source, keys in by_worth for key in keys}
+        origins = {key: source for source, keys in reversed(self._tables.items()) for key in keys}
         self._origins = [origins[key] for key in self._keys]
         named = {(digest, format_) for digest, format_, _, _ in self._keys}
         self._single = len(named) == len(self._keys)
@@ -223,7 +219,7 @@ class JoinedEntries:
         lost = [
             one.digest
             for key, one in zip(self._keys, self._descriptors, strict=True)
-            if one.image_name is None and key not in self._tables[0]
+            if one.image_name is None and key not in self._tables[IndexSource.INDEX]
         ]
         return list(dict.fromkeys([*lost, *(one.digest for one in self._others if one.descriptor and one.lost)]))
 
@@ -237,7 +233,7 @@ class JoinedEntries:
     def counts(self) -> Counter[IndexSource]:
         """How many entries each source tells of."""
         counts = Counter(source for entry in self._others for source in entry.sources)
-        for source, keys in zip(IndexSource, self._tables, strict=False):
+        for source, keys in self._tables.items():
             counts[source] += sum(key in keys for key in self._keys)
         counts[IndexSource.FILES] += sum((digest, format_) in self._files for digest, format_, _, _ in self._keys)
         return counts
@@ -257,7 +253,7 @@ class JoinedEntries:
     def _differs(self, at: int, found: FoundEntry) -> bool:
         """Whether the sources tell different things of an entry."""
         key, one = self._keys[at], self._descriptors[at]
-        others = (table.get(key, one) for table in self._tables)
+        others = (table.get(key, one) for table in self._tables.values())
         if not self._single or any(other is not one and other != one for other in others):
             return bool(self._named(at).conflicts)
         if (said := found.said) is None:
@@ -269,15 +265,14 @@ class JoinedEntries:
     def _names_of(self, key: EntryKey) -> tuple[tuple[IndexSource, str], ...]:
         """The names that each source has for an entry's digest and format."""
         if self._single:
-            told = zip(IndexSource, self._tables, strict=False)
-            return tuple((source, key[2]) for source, keys in told if key in keys)
+            return tuple((source, key[2]) for source, keys in self._tables.items() if key in keys)
         return tuple((source, names[key[:2]]) for source, names in self._names.items() if key[:2] in names)
 
     @cached_property
     def _names(self) -> dict[IndexSource, dict[FileKey, str]]:
         """The names of each digest and format by source, where some have several."""
         names: dict[IndexSource, dict[FileKey, str]] = {}
-        for source, keys in zip(IndexSource, self._tables, strict=False):
+        for source, keys in self._tables.items():
             of_source = names[source] = {}
             for digest, format_, name, _ in keys:
                 before = of_source.get((digest, format_))
@@ -289,7 +284,7 @@ class JoinedEntries:
     def _named(self, at: int) -> JoinedEntry:
         """An entry of the index, of the backup, of the journal, or of several."""
         key, descriptor = self._keys[at], self._descriptors[at]
-        found, (left, backed, noted) = self._files.get(key[:2]), (table.get(key) for table in self._tables)
+        found = self._files.get(key[:2])
         return JoinedEntry(
             descriptor.digest,
             descriptor.format,
@@ -297,9 +292,7 @@ class JoinedEntries:
             descriptor,
             self._origins[at],
             found.problems if found else ("there is no packed file",),
-            left,
-            backed,
-            noted,
+            {source: table[key] for source, table in self._tables.items() if key in table},
             found,
             self._names_of(key),
             tuple(self._hints.get(key[0], ())),
@@ -318,8 +311,8 @@ class JoinedEntries:
             descriptor,
             None if descriptor is None else source,
             found.problems,
-            noted=noted,
-            found=found,
+            {} if noted is None else {IndexSource.JOURNAL: noted},
+            found,
             more_hints=tuple(self._hints.get(found.digest, ())),
         )
 
@@ -327,7 +320,8 @@ class JoinedEntries:
         """An entry that was taken out on purpose."""
         digest, format_, name = identity
         noted = self._noted.get((digest, format_))
-        return JoinedEntry(digest, format_, name, None, None, (), noted=noted, removed_by=by.id)
+        told = {} if noted is None else {IndexSource.JOURNAL: noted}
+        return JoinedEntry(digest, format_, name, None, None, (), told, removed_by=by.id)
 
 
 def _once(salvaged: Sequence[Descriptor]) -> list[Descriptor]:
