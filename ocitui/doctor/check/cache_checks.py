@@ -44,13 +44,9 @@ _BITS: dict[str | None, int] = {str(format_): 1 << PLACE_OF_SUFFIX[format_] for 
 
 def inferred_formats(listing: Listing, index: ImageIndex) -> dict[str, str]:
     """For each digest whose format is not known, the format of its packed file where there is exactly one."""
-    inferred = {}
-    for digest, format_ in zip(index.digests, index.formats, strict=True):
-        if format_ not in _BITS:
-            formats = listing.formats(digest)
-            if len(formats) == 1:
-                inferred[digest] = str(formats[0])
-    return inferred
+    keys = zip(index.digests, index.formats, strict=True)
+    there = {digest: listing.formats(digest) for digest, format_ in keys if format_ not in _BITS}
+    return {digest: str(formats[0]) for digest, formats in there.items() if len(formats) == 1}
 
 
 def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:

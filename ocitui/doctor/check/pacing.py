@@ -101,13 +101,13 @@ def in_parallel(items: Iterable[T], work: Callable[[T], object], jobs: int, stop
     """Do ``work`` for each, ``jobs`` at once. An error ends all of it and is raised, as is AbandonedError."""
     waiting, lock, failed = iter(items), threading.Lock(), threading.Event()
 
-    def next_item() -> T | None:
-        with lock:
-            return None if failed.is_set() else next(waiting, None)
-
     def serve() -> None:
         try:
-            while (item := next_item()) is not None:
+            while not failed.is_set():
+                with lock:
+                    item = next(waiting, None)
+                if item is None:
+                    return
                 stop.check()
                 work(item)
         except BaseException:

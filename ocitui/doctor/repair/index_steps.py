@@ -199,8 +199,8 @@ def _set_format(snapshot: Snapshot, finding: Finding, position: int, outcome: Ou
         outcome.leave([finding], f"another entry stands for it as {form} already", "delete this entry")
         return
     title = f"Write the format {form} into {entry_of(descriptor.digest, '', descriptor.image_name or '')}"
-    then, annotation = "a hit, if the entry's files are good", (ANNOTATION_PACKED_FORMAT, form.value)
-    change = StepChange(annotate=((position, (annotation,)),))
+    then = "a hit, if the entry's files are good"
+    change = StepChange(annotate={position: {ANNOTATION_PACKED_FORMAT: form.value}})
     outcome.steps.append(RepairStep(StepKind.EDIT_DESCRIPTOR, title, (finding,), then=then, change=change))
 
 
@@ -223,7 +223,7 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
         loses="" if descriptor.image_name is None else f"the spelling {descriptor.image_name!r}",
         # Without a word from the operator it is only offered.
         default=given is not None,
-        change=StepChange(annotate=((position, tuple(name_annotations(name).items())),)),
+        change=StepChange(annotate={position: name_annotations(name)}),
     )
     outcome.steps.append(step)
 

@@ -203,7 +203,7 @@ def _on_whole_index(snapshot: Snapshot, outcome: Outcome, options: RepairOptions
             found = [left.finding for left in step.leaves if _is_wanted(left.finding, options)]
             leaves = tuple(left for left in step.leaves if not _is_wanted(left.finding, options))
             outcome.steps[at] = replace(step, leaves=leaves)
-            return replace(snapshot, index=step.change.whole.index, mended=True), found
+            return replace(snapshot, index=step.change.whole.index, replaced=False), found
     return snapshot, []
 
 
@@ -289,7 +289,7 @@ def _difference(index: ImageIndex, seen: IndexSeen | None, rows: Sequence[tuple[
 def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, dict[str, str]]:
     edited: dict[int, dict[str, str]] = {}
     for change in changes:
-        for position, changed in change.annotate:
+        for position, changed in change.annotate.items():
             if position not in removed:
                 edited.setdefault(position, {}).update(changed)
     return edited

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -122,7 +122,7 @@ class StepChange:
     entries back."""
 
     remove: tuple[int, ...] = ()
-    annotate: tuple[tuple[int, tuple[tuple[str, str], ...]], ...] = ()
+    annotate: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     insert: tuple[Insert, ...] = ()
     replacement: IndexReplacement | None = None
     whole: WholeIndex | None = field(default=None, repr=False, compare=False)
@@ -233,7 +233,7 @@ class Snapshot:
 
     ``seen`` is None where index.json cannot be read. ``findings`` are those of the report that are still so, and
     ``gone`` the others. ``replaced``: index.json has to be replaced whole, so that no descriptor of it can be edited
-    yet. ``mended``: the index is the one that there will be.
+    yet.
     """
 
     directory: Path
@@ -244,14 +244,7 @@ class Snapshot:
     seen: IndexSeen | None
     findings: list[Finding]
     gone: list[Finding]
-    mended: bool = False
-
-    @property
-    def replaced(self) -> bool:
-        if self.mended:
-            return False
-        fact = self.listing.get(INDEX_NAME)
-        return self.index is None or fact is None or not fact.regular
+    replaced: bool
 
     @property
     def descriptors(self) -> Sequence[Descriptor]:
@@ -305,7 +298,8 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
         seen = IndexSeen.of_bytes(data) if in_place and data is not None else see_index(directory)
     except OSError:
         seen = None
-    return Snapshot(directory, judge, listing, reading.index, data, seen, findings, gone)
+    replaced = reading.index is None or found is None or not found.regular
+    return Snapshot(directory, judge, listing, reading.index, data, seen, findings, gone, replaced)
 
 
 def _placed(findings: Sequence[Finding], known: Iterable[Finding]) -> dict[int, Finding]:
