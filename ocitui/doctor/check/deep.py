@@ -61,10 +61,8 @@ _NOT_ITS_FAULT = ("support", "incompatible feature", "unknown compression", "unr
 
 
 class ReadThrough:
-    """One packed file, open: its ``tree``, and ``problem`` where reading it through found damage.
-
-    ``unchecked`` says why a part of it could not be done.
-    """
+    """One packed file, open: its ``tree``, and ``problem`` where reading it through found damage; ``unchecked`` says
+    why a part of it could not be done."""
 
     def __init__(self, file: BinaryIO, format: PackedFormat, options: ToolOptions, stop: Stop) -> None:
         self._file, self._format, self._options, self._stop = file, format, options, stop
@@ -349,9 +347,7 @@ class DeepChecks:
 
 def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:
     """What a packed file lacks that another format of its image holds, or that the image is to run; empty for nothing.
-
-    ``program`` is empty where that is not known.
-    """
+    ``program`` is empty where that is not known."""
     for format, other in others:
         if missing := lacking(tree, other):
             paths = some_of(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in missing)
@@ -364,9 +360,7 @@ def sound_trees(
     directory: Path, digest: str, formats: Iterable[PackedFormat], ledger: Ledger, stop: Stop
 ) -> Iterator[tuple[PackedFormat, Tree]]:
     """The trees of an image's packed files in a cache, of those that are sound as far as a deep check of each tells.
-
-    Raises AbandonedError.
-    """
+    Raises AbandonedError."""
     for format in formats:
         name = packed_name(digest, format)
         with suppress(OSError), open_bounded(directory / name, follow=False) as opened:

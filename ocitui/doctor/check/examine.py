@@ -94,10 +94,8 @@ async def examining(
 
 
 class Examination:
-    """One examination, in a thread: the judge looks, then all bytes are read where that is asked for.
-
-    `run` gives the report. Raises CacheDirectoryError, and AbandonedError when it is told to stop.
-    """
+    """One examination, in a thread: the judge looks, then all bytes are read where that is asked for; `run` gives the
+    report. Raises CacheDirectoryError, and AbandonedError when it is told to stop."""
 
     def __init__(
         self,
