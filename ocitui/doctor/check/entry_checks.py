@@ -58,13 +58,20 @@ _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": has
 _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
 
-class DocumentChecks:
-    """What is wrong with the documents of one digest, and which of them are ``missing``."""
+class DigestCheck:
+    """What is wrong with the files of a digest: its documents are read, its packed files looked into where ``headers``.
 
-    def __init__(self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers) -> None:
+    ``looked`` is how far was looked, a bit for each place of the listing; ``unchecked`` are the packed files of which
+    that does not tell whether they are whole, each with the reason.
+    """
+
+    def __init__(
+        self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, *, headers: bool = True
+    ) -> None:
         self._files, self._listing, self._digest, self._carriers = files, listing, digest, carriers
-        self.findings: list[Finding] = []
-        self.missing: list[Finding] = []
+        self.findings, self.unchecked = list[Finding](), list[tuple[str, str]]()
+        self.looked = DOCUMENTS_LOOKED
+        self._missing: list[Finding] = []
         # Where a fault of a shared document lies: its digest's first entry, without a format where there are several.
         self._where = where(carriers[0][1])
         if len({descriptor.format for _, descriptor in carriers}) > 1:
@@ -79,6 +86,7 @@ class DocumentChecks:
         config = self._read(FileKind.CONFIG, raw_config, named, read_config)
         if manifest is not None and config is not None:
             self._compare(manifest, config)
+        self._check_packed(headers)
 
     def _raw(self, kind: FileKind) -> bytes | None:
         """The bytes of a document; None, and a finding, where they are not to be had."""
@@ -94,7 +102,7 @@ class DocumentChecks:
                 found = missing_file(at)
             except OSError as error:
                 found = unreadable(error, at)
-        (self.missing if found.code == "file-missing" else self.findings).append(found)
+        (self._missing if found.code == "file-missing" else self.findings).append(found)
         return None
 
     def _say(self, code: str, seen: str, kind: FileKind) -> None:
@@ -136,6 +144,28 @@ class DocumentChecks:
                 seen = f"the descriptor says {platform}, the config {config.platform}"
                 fault = CATALOGUE["platform-disagrees"]
                 self.findings.append(fault.finding(seen, **where(descriptor, FileKind.CONFIG)))
+
+    def _check_packed(self, headers: bool) -> None:
+        there = lonely = 0
+        for format_, (_, descriptor) in first_of_formats(self._carriers):
+            name, at = f"{self._digest}.{format_}", where(descriptor, FileKind.PACKED)
+            found = size_of(self._files, self._listing.get(name), name, at)
+            if found == 0:
+                found = CATALOGUE["packed-empty"].finding(_EMPTY, **at)
+            elif isinstance(found, Finding) and found.code == "file-missing" and len(self._missing) == 2:
+                lonely += 1
+                found = CATALOGUE["file-missing"].finding("none of its three files is there", **at)
+            if isinstance(found, Finding):
+                self.findings.append(found)
+                continue
+            there += 1
+            if headers:
+                look = look_at_header(self._files, name, format_, at)
+                self.findings += look.findings
+                self.unchecked += [(name, look.unchecked)] if look.unchecked else []
+                self.looked |= 1 << PLACE_OF_SUFFIX[format_] if look.read and not look.unchecked else 0
+        if not lonely or there:
+            self.findings += self._missing
 
 
 def has_digest(data: bytes, digest: str) -> bool | None:
@@ -222,15 +252,6 @@ class PackedFile(NamedTuple):
         return where(self.descriptor, FileKind.PACKED, self.position)
 
 
-class DigestCheck(NamedTuple):
-    """What is wrong with the files of a digest, how far was looked, a bit for each place of the listing, and of which
-    packed files that does not tell whether they are whole."""
-
-    findings: tuple[Finding, ...]
-    looked: int
-    unchecked: tuple[tuple[str, str], ...]
-
-
 def look_usually(
     files: CacheFiles,
     listing: Listing,
@@ -242,7 +263,7 @@ def look_usually(
     described: dict[str, Described] | None = None,
 ) -> int:
     """Look at a digest's files in few steps, as this goes over every entry of the largest caches: how far was looked, a
-    bit for each place of the listing; 0 where something is not as usual, so that `check_digest` has to tell. What the
+    bit for each place of the listing; 0 where something is not as usual, so that `DigestCheck` has to tell. What the
     documents say goes into ``described``."""
     at, odd, looked = row * ROW_WIDTH, listing.odd, DOCUMENTS_LOOKED
     modes, sizes = listing.modes[at : at + ROW_WIDTH], listing.sizes[at : at + ROW_WIDTH]
@@ -288,36 +309,6 @@ def look_usually(
         types = said.media_type, said.config.media_type
         described[digest] = _described(*types, config.architecture, config.os, config.variant)
     return looked
-
-
-def check_digest(
-    files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, *, headers: bool = True
-) -> DigestCheck:
-    """Check every file of a digest; reads its two documents, and looks into the packed files where ``headers``."""
-    documents = DocumentChecks(files, listing, digest, carriers)
-    findings, missing = list(documents.findings), documents.missing
-    looked, unchecked = DOCUMENTS_LOOKED, list[tuple[str, str]]()
-    there = lonely = 0
-    for format_, (_, descriptor) in first_of_formats(carriers):
-        name, at = f"{digest}.{format_}", where(descriptor, FileKind.PACKED)
-        found = size_of(files, listing.get(name), name, at)
-        if found == 0:
-            found = CATALOGUE["packed-empty"].finding(_EMPTY, **at)
-        elif isinstance(found, Finding) and found.code == "file-missing" and len(missing) == 2:
-            lonely += 1
-            found = CATALOGUE["file-missing"].finding("none of its three files is there", **at)
-        if isinstance(found, Finding):
-            findings.append(found)
-            continue
-        there += 1
-        if headers:
-            look = look_at_header(files, name, format_, at)
-            findings += look.findings
-            unchecked += [(name, look.unchecked)] if look.unchecked else []
-            looked |= 1 << PLACE_OF_SUFFIX[format_] if look.read and not look.unchecked else 0
-    if not lonely or there:
-        findings += missing
-    return DigestCheck(tuple(findings), looked, tuple(unchecked))
 
 
 def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:

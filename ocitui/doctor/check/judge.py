@@ -54,7 +54,6 @@ from .entry_checks import (
     Expected,
     PackedFile,
     Remembered,
-    check_digest,
     first_of_formats,
     look_usually,
     missing_file,
@@ -308,17 +307,18 @@ class Judge:
         if only is not None:
             carriers = [pair for pair in carriers if pair[1].key in only]
         # Where there are none, its files went, and no index tells that there should be any.
-        findings, check = Findings(), DigestCheck((), DOCUMENTS_LOOKED, ())
+        findings, unchecked, looked = Findings(), tuple[tuple[str, str], ...](), DOCUMENTS_LOOKED
         if carriers:
             if row is None:
                 row = self.listing.add_row(digest)
                 self._looked.extend(bytes(len(self.listing.digests) - len(self._looked)))
-            check = check_digest(files, self.listing, digest, carriers, headers=self._headers)
+            check = DigestCheck(files, self.listing, digest, carriers, headers=self._headers)
+            unchecked, looked = tuple(check.unchecked), check.looked
             findings = (*check.findings, *oddities(self.listing, digest), *self._remembered_of(digest, carriers, row))
         if row is not None:
-            self._looked[row] = check.looked
+            self._looked[row] = looked
         _keep(self._of_files, digest, findings)
-        _keep(self._unchecked, digest, check.unchecked)
+        _keep(self._unchecked, digest, unchecked)
 
     def _remembered_of(self, digest: str, carriers: Carriers, row: int) -> Iterator[Finding]:
         for format_, (_, descriptor) in first_of_formats(carriers) if self.remembered.knows(digest) else ():

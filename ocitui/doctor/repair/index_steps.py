@@ -27,7 +27,7 @@ from ocitui.cache import (
 from ocitui.text import counted, short_digest
 
 from ..check.cache_checks import inferred_formats, orphans
-from ..check.entry_checks import check_digest
+from ..check.entry_checks import DigestCheck
 from ..check.index_checks import DescriptorChecks
 from ..findings import Finding, Severity, Way
 from ..salvage.rebuild import name_annotations
@@ -136,7 +136,7 @@ def leaves(snapshot: Snapshot, index: ImageIndex, known: Sequence[Finding]) -> t
             groups.setdefault(digest, []).append((position, index.descriptors[position]))
     with CacheFiles(snapshot.directory) as files:
         for digest, carriers in groups.items():
-            found += check_digest(files, listing, digest, carriers).findings
+            found += DigestCheck(files, listing, digest, carriers).findings
     said = {(finding.code, finding.digest, finding.file) for finding in known}
     return tuple(
         Left(finding, _LATER, Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN)
