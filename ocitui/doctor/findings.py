@@ -252,15 +252,12 @@ def _word(problems: list[Finding]) -> str:
         return "bad format" if worst.format else "no format"
     if worst.code not in ("file-missing", "file-not-regular"):
         return _WORDS.get(worst.code, worst.code)
-    missing, irregular = (_kinds(problems, code) for code in ("file-missing", "file-not-regular"))
+    met = {(one.code, one.kind) for one in problems}
+    missing = [kind for kind in FileKind if ("file-missing", kind) in met]
+    irregular = [kind for kind in FileKind if ("file-not-regular", kind) in met]
     if len(missing) == len(FileKind):
         return "no files"
     return ", ".join([f"no {kind}" for kind in missing] + [f"{kind} no file" for kind in irregular])
-
-
-def _kinds(findings: Iterable[Finding], code: str) -> list[FileKind]:
-    kinds = {one.kind for one in findings if one.code == code}
-    return [kind for kind in FileKind if kind in kinds]
 
 
 _FILES = {FileKind.MANIFEST: "its manifest", FileKind.CONFIG: "its config", FileKind.PACKED: "its packed file"}

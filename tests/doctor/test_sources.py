@@ -93,7 +93,7 @@ def test_the_operator_gives_a_name() -> None:
 
 def test_what_the_files_do_not_tell_is_listed_and_not_proposed() -> None:
     found = on_disk(0)
-    broken = FoundEntry(found.digest, found.format, ("the manifest is missing",), 1.0)
+    broken = FoundEntry(found.digest, found.format, ("the manifest is missing",), 1.0, None, lambda *_: Told())
     (one,) = JoinedEntries([], [], [broken])
     assert proposed([one]) == []
     assert one.lost == ("name", "descriptor")
@@ -101,7 +101,7 @@ def test_what_the_files_do_not_tell_is_listed_and_not_proposed() -> None:
 
 
 def test_an_entry_without_its_files_is_kept_with_its_problem() -> None:
-    found = FoundEntry(A.digest, PackedFormat.SQUASHFS, ("the manifest is missing",), 1.0)
+    found = FoundEntry(A.digest, PackedFormat.SQUASHFS, ("the manifest is missing",), 1.0, None, lambda *_: Told())
     joined = JoinedEntries([], [A, B], [found])
     assert proposed(joined) == [A, B]
     assert [one.problems for one in joined] == [("the manifest is missing",), ("there is no packed file",)]

@@ -44,7 +44,7 @@ from ocitui.cache import (
 )
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
-from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Severity, Where, in_order, state_of
+from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Where, in_order, state_of
 from .cache_checks import check_host, check_own, collisions, inferred_formats, odd, oddities, orphans, strangers
 from .entry_checks import (
     DOCUMENTS_LOOKED,
@@ -380,18 +380,12 @@ class Judge:
         if index is None or position >= len(index):
             return ()
         digest, format_ = index.digests[position], index.formats[position]
-        found = self._of_index.get(position, ()) + self.findings_of(digest, format_ or "", position)
-        return self.accepted.mark(found)
+        of_files = (msgspec.structs.replace(one, position=position) for one in self.findings_of(digest, format_ or ""))
+        return self.accepted.mark((*self._of_index.get(position, ()), *of_files))
 
-    def findings_of(self, digest: str, format: str, position: int | None = None) -> Findings:
+    def findings_of(self, digest: str, format: str) -> Findings:
         """What is wrong with the files of a digest and format."""
-        found = self._of_files.get(digest)
-        if not found:
-            return ()
-        of_format = [one for one in found if one.format in ("", format)]
-        if position is None:
-            return tuple(of_format)
-        return tuple(msgspec.structs.replace(one, position=position) for one in of_format)
+        return tuple(one for one in self._of_files.get(digest, ()) if one.format in ("", format))
 
     def state_at(self, position: int) -> EntryState:
         """The state of an entry of the index."""
@@ -471,10 +465,9 @@ class Judge:
                     return msgspec.structs.replace(finding, position=position)
         return msgspec.structs.replace(finding, position=there[0])
 
-    def findings(self, minimum: Severity = Severity.INFO) -> Findings:
+    def findings(self) -> Findings:
         """All that is known to be wrong, in order: the worst first, then by place in the index."""
-        found = [*self.about_cache, *self.entry_findings()]
-        return in_order(self.accepted.mark(one for one in found if one.severity.rank >= minimum.rank))
+        return in_order(self.accepted.mark([*self.about_cache, *self.entry_findings()]))
 
     @property
     def unchecked(self) -> list[tuple[str, str]]:

@@ -89,8 +89,8 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     format: PackedFormat
     problems: tuple[str, ...]
     modified: float
-    manifest_modified: float | None = None
-    read: Callable[[str, PackedFormat], Told] | None = None
+    manifest_modified: float | None
+    read: Callable[[str, PackedFormat], Told]
     changed_ns: int = 0
     manifest_size: int = 0
     described: Described | None = None
@@ -99,7 +99,7 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
     @property
     def told(self) -> Told:
         """What the documents tell, as they are when this is first asked."""
-        known = self.known or (self.read(self.digest, self.format) if self.read else Told())
+        known = self.known or self.read(self.digest, self.format)
         msgspec.structs.force_setattr(self, "known", known)
         return known
 
