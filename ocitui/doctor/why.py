@@ -334,7 +334,7 @@ class _Asking:
         if digest not in self._judged:
             judge = self._judged[digest] = Judge(self._directory)
             index = self._index if digest in self._index.digests else None
-            judge.look_at(msgspec.structs.replace(IndexReading.none(), verdict=self._verdict, index=index), [digest])
+            judge.look_at(IndexReading(None, self._verdict, index), [digest])
         return self._judged[digest]
 
     def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:

@@ -260,9 +260,8 @@ class SiblingCopies:
 
     def _configs(self) -> dict[int, list[str]]:
         """The configs of the cache by their size in bytes."""
-        ending, names = config_name(""), dict[int, list[str]]()
-        listing = self._snapshot.listing
-        for name in sorted(f"{digest}{ending}" for digest in listing.held()):
+        names, listing = dict[int, list[str]](), self._snapshot.listing
+        for name in sorted(map(config_name, listing.held())):
             fact = listing.get(name)
             if fact is not None and fact.regular:
                 names.setdefault(fact.size, []).append(name)
