@@ -166,7 +166,7 @@ async def find_credentials(host: str, path: str, options: RegistryOptions) -> Cr
     """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
     keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
     for file, must_exist in _files(options):
-        config = read_credentials(file, must_exist) or _Config()
+        config = read_credentials(file, must_exist)
         helpers = config.cred_helpers or {}
         if helper := next((helpers[key] for key in keys if key in helpers), None):
             found = await ask_helper(helper, keys[0])
@@ -193,15 +193,15 @@ def _files(options: RegistryOptions) -> Iterator[tuple[Path, bool]]:
         yield Path(home, ".docker", "config.json"), False
 
 
-def read_credentials(file: Path, must_exist: bool = True) -> _Config | None:
-    """What such a file says; None where it is not there and need not be. Raises CredentialsError."""
+def read_credentials(file: Path, must_exist: bool = True) -> _Config:
+    """What such a file says; nothing where it is not there and need not be. Raises CredentialsError."""
     try:
         raw = read_bounded(file, _LARGEST_CONFIG)
         return _decode_config(raw) if raw.strip() else _Config()
     except FileNotFoundError as error:
         if must_exist:
             raise CredentialsError(f"{file} does not exist") from error
-        return None
+        return _Config()
     except OSError as error:
         raise CredentialsError(f"cannot read {file}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -7,7 +7,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 
 import httpx2
 
@@ -71,10 +71,8 @@ _LARGEST_FAULT = 64 << 10
 
 
 class RegistryClient:
-    """Reads one repository of a registry; to be closed. The first request finds out how to speak to it.
-
-    That raises SourceError for a `tls_ca` which holds no certificate.
-    """
+    """Reads one repository of a registry; to be closed. The first request finds out how to speak to it, and raises
+    SourceError for a `tls_ca` that holds no certificate."""
 
     def __init__(self, host: str, path: str, options: RegistryOptions) -> None:
         self.host = host
@@ -122,24 +120,17 @@ class RegistryClient:
         return raw, media_type(response)
 
     def blob(self, digest: str, offset: int, url: str | None = None) -> AbstractAsyncContextManager[httpx2.Response]:
-        """A blob from an offset on, its body not read yet; ``url`` is one of its descriptor's.
-
-        Raises SourceError, PassingError.
-        """
+        """A blob from an offset on, its body not read yet; ``url`` is one of its descriptor's. Raises as `get` does."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         address = str(_parsed(url)) if url else f"/v2/{self.path}/blobs/{checked_digest(digest)}"
         return self.get(address, f"blob {digest}", headers)
 
     @asynccontextmanager
     async def get(self, address: str, what: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.Response]:
-        """A response of success, logged in and redirected; a path is one at the registry.
-
-        Raises SourceError, PassingError.
-
-        A range that cannot be had (416) counts as success: what is there is of no use.
-        """
+        """A response of success, logged in and redirected; a path is one at the registry. A range that cannot be had
+        (416) counts as success: what is there is of no use. Raises SourceError, PassingError."""
         response = await self._logged_in(_parsed(address, await self._start()), headers)
-        try:
+        async with aclosing(response):
             if response.status_code not in (200, 206, 416):
                 body = await self._beginning(response)
                 raise status_failure(response, body, what)
@@ -149,10 +140,6 @@ class RegistryClient:
                 host = host_of(response.url)
                 raise RegistryError(f"{host} sends its answer {encoding[:20]}-encoded, though asked not to")
             yield response
-        except httpx2.TransportError as error:
-            raise transport_failure(error, response.url, self.options.timeout) from error
-        finally:
-            await response.aclose()
 
     async def _logged_in(self, url: httpx2.URL, headers: Mapping[str, str]) -> httpx2.Response:
         """The response once the registry is content with who asks; others are told nothing. Raises SourceError."""
@@ -203,17 +190,16 @@ class RegistryClient:
 
     async def _send_and_read(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """One request of a login."""
-        response = await self._send(request)
-        try:
+        async with aclosing(await self._send(request)) as response:
             return response, await self._beginning(response)
-        except httpx2.TransportError as error:
-            raise transport_failure(error, request.url, self.options.timeout) from error
-        finally:
-            await response.aclose()
 
-    def chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises PassingError where it comes too slowly, httpx2.TransportError."""
-        return paced(response.aiter_raw(), host_of(response.url), self.options)
+    async def chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises SourceError, PassingError where it breaks off or comes too slowly."""
+        try:
+            async for chunk in paced(response.aiter_raw(), host_of(response.url), self.options):
+                yield chunk
+        except httpx2.TransportError as error:
+            raise transport_failure(error, response.url, self.options.timeout) from error
 
     async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
         """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
@@ -233,12 +219,9 @@ class RegistryClient:
 
     async def _drain(self, response: httpx2.Response) -> None:
         """Read a short body to its end, so that the connection can be used again."""
-        try:
-            await self._beginning(response)
-        except (httpx2.TransportError, PassingError):
-            pass  # the next request finds another connection
-        finally:
-            await response.aclose()
+        async with aclosing(response):
+            with suppress(SourceError, PassingError):  # the next request finds another connection
+                await self._beginning(response)
 
     async def _start(self) -> httpx2.URL:
         """The registry's address; where it is on loopback, https is tried before http."""
