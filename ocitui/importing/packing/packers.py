@@ -47,19 +47,41 @@ _PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
 
 
-class PackerProcess:
-    """A running program. It dies with its parent, and where nobody ends it properly it is to be killed.
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, however it ends (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
-    ``patience`` is how many seconds it may take nothing, or work on after the end of its input; ``owner`` is the user
-    and group that it is to run as, ``keep`` a file descriptor that it is to have.
+
+@dataclass(frozen=True, slots=True)
+class RootDirectory:
+    """The root's own metadata, for packers that do not read ``./``."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    xattrs: Xattrs
+
+
+# What tools say of a full disk; tar speaks of the block that did not fit.
+_NO_ROOM = ("No space left on device", "Wrote only")
+
+
+class FedPacker:
+    """A packer that is an outside program, fed with the tar piece by piece; then `finish`, which has the whole file on
+    the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has finished.
+
+    The program dies with its parent. The options say for how long it may take nothing, or work on after the end of its
+    input. Each method raises PackerError, StorageError where there is no room.
     """
 
-    def __init__(
-        self, command: Sequence[str], patience: float, *, owner: tuple[int, int] | None = None, keep: int | None = None
-    ) -> None:
-        self.name = Path(command[0]).name
-        self._patience = patience
-        self._said = bytearray()
+    def __init__(self, output: Path, options: PackOptions) -> None:
+        self.warnings: list[str] = []
+        self._output, self._patience = output, options.patience
+
+    def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
+        """Start a program, as the user and group ``owner``, which is to have the file descriptor ``keep``."""
+        self._name, self._said, self._is_heard = Path(command[0]).name, bytearray(), True
         # Whoever reads this process's error output to its end waits for the packer, too.
         lifeline = os.dup(2)
         try:
@@ -77,30 +99,22 @@ class PackerProcess:
                 preexec_fn=die_with_parent,  # noqa: PLW1509  the worker has no other thread when it starts a packer
             )
         except OSError as error:
-            raise PackerError(f"cannot start {self.name}: {error.strerror}") from error
+            raise PackerError(f"cannot start {self._name}: {error.strerror}") from error
         finally:
             os.close(lifeline)
-        self._poll = select.poll()
         assert self._process.stdin is not None
         assert self._process.stderr is not None
         self._pipes = self._process.stdin, self._process.stderr
         self._input, self._errors = (pipe.fileno() for pipe in self._pipes)
-        os.set_blocking(self._errors, False)
+        for fd in (self._input, self._errors):
+            os.set_blocking(fd, False)
+        self._poll = select.poll()
         self._poll.register(self._errors, select.POLLIN)
-        self._is_heard = True
-        os.set_blocking(self._input, False)
         # A wide pipe saves switches between the two; where it is not granted, a narrow one does.
         with suppress(OSError):
             fcntl.fcntl(self._input, _F_SETPIPE_SZ, _PIPE_BYTES)
 
-    @property
-    def said(self) -> list[str]:
-        """The lines that it wrote to its error output; the beginning, where that is long."""
-        lines = (line.strip() for line in self._said.decode("utf-8", "replace").splitlines())
-        return [line for line in lines if line]
-
     def write(self, data: memoryview) -> None:
-        """Feed it. Raises PackerError where it ends or stalls."""
         try:
             self._poll.register(self._input, select.POLLOUT)
             try:
@@ -111,11 +125,29 @@ class PackerProcess:
                 self._poll.unregister(self._input)
         except BrokenPipeError as error:
             # It closed its input, so it is ending: what it says last is the reason.
-            self.finish()
-            raise PackerError(f"{self.name} ended before its input did: {self._last_words()}") from error
+            self._end_input()
+            raise self._failure(f"ended before its input did: {self._last_words()}") from error
 
     def finish(self) -> None:
-        """End its input and wait for it. Raises PackerError where it fails, or is still busy when patience ends."""
+        self._end()
+        with writing(self._output), open(self._output, "rb") as file:
+            os.fsync(file.fileno())
+
+    def abort(self) -> None:
+        # At once, **before** its input ends: an input that ends between two entries is success to it.
+        self._process.kill()
+        self._process.wait()
+        for pipe in self._pipes:
+            pipe.close()
+        discard(self._output)
+
+    def _end(self) -> None:
+        """Wait for the program, and see whether it did all."""
+        self._end_input()
+        self.warnings += self._lines()
+
+    def _end_input(self) -> None:
+        """End its input and wait until it has ended, well."""
         self._pipes[0].close()
         deadline = time.monotonic() + self._patience
         while self._is_heard:
@@ -123,23 +155,16 @@ class PackerProcess:
         try:
             code = self._process.wait(max(deadline - time.monotonic(), 1))
         except subprocess.TimeoutExpired:
-            self._stalled()
+            raise self._stalled() from None
         self._pipes[1].close()
         if code:
-            raise PackerError(f"{self.name} failed with {how_ended(code)}: {self._last_words()}")
-
-    def kill(self) -> None:
-        """End it at once, **before** its input ends: an input that ends between two entries is success to it."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in self._pipes:
-            pipe.close()
+            raise self._failure(f"failed with {how_ended(code)}: {self._last_words()}")
 
     def _wait(self, seconds: float, wanted: int) -> bool:
-        """Hear what it says until ``wanted`` is ready. Raises PackerError once the time is over."""
+        """Hear what it says until ``wanted`` is ready, for so long."""
         ready = self._poll.poll(max(seconds, 0) * 1000)
         if not ready:
-            self._stalled()
+            raise self._stalled()
         if any(fd == self._errors for fd, _ in ready):
             heard = os.read(self._errors, 1 << 16)
             self._said += heard[: _KEPT_OUTPUT - len(self._said)]
@@ -148,78 +173,22 @@ class PackerProcess:
                 self._is_heard = False
         return any(fd == wanted for fd, _ in ready)
 
-    def _stalled(self) -> None:
-        raise PackerError(f"{self.name} did nothing for {self._patience:.0f} seconds, and was ended")
+    def _lines(self) -> list[str]:
+        """What it wrote to its error output; the beginning, where that is long."""
+        lines = (line.strip() for line in self._said.decode("utf-8", "replace").splitlines())
+        return [line for line in lines if line]
 
     def _last_words(self) -> str:
-        return "; ".join(self.said[-3:])[-500:] or "it did not say why"
+        return "; ".join(self._lines()[-3:])[-500:] or "it did not say why"
 
+    def _stalled(self) -> CacheError:
+        return self._failure(f"did nothing for {self._patience:.0f} seconds, and was ended")
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it ends, however it ends (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-# What tools say of a full disk; tar speaks of the block that did not fit.
-_NO_ROOM = ("No space left on device", "Wrote only")
-
-
-@dataclass(frozen=True, slots=True)
-class RootDirectory:
-    """The root's own metadata, for packers that do not read ``./``."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    xattrs: Xattrs
-
-
-class FedPacker:
-    """A packer that is an outside program, fed with the tar piece by piece; then `finish`, which has the whole file on
-    the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has finished.
-
-    Each raises PackerError, StorageError.
-    """
-
-    _process: PackerProcess
-
-    def __init__(self, output: Path, options: PackOptions) -> None:
-        self.warnings: list[str] = []
-        self._output, self._options = output, options
-
-    def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
-        """Raises PackerError."""
-        self._process = PackerProcess(command, self._options.patience, owner=owner, keep=keep)
-
-    def write(self, data: memoryview) -> None:
-        with self._explained():
-            self._process.write(data)
-
-    def finish(self) -> None:
-        with self._explained():
-            self._end()
-        with writing(self._output), open(self._output, "rb") as file:
-            os.fsync(file.fileno())
-
-    def abort(self) -> None:
-        self._process.kill()
-        discard(self._output)
-
-    def _end(self) -> None:
-        """Wait for the program, and see whether it did all."""
-        self._process.finish()
-        self.warnings += self._process.said
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Raises StorageError for a PackerError where the program says that the disk is full."""
-        try:
-            yield
-        except PackerError as error:
-            if any(words in line for line in self._process.said for words in _NO_ROOM):
-                raise no_room(self._output) from error
-            raise
+    def _failure(self, what: str) -> CacheError:
+        """What it did, unless it says that the disk is full."""
+        if any(words in line for line in self._lines() for words in _NO_ROOM):
+            return no_room(self._output)
+        return PackerError(f"{self._name} {what}")
 
 
 @contextmanager
@@ -289,11 +258,11 @@ class SquashfsPacker(FedPacker):
         return None
 
     def _end(self) -> None:
-        self._process.finish()
-        for line in self._process.said:
+        self._end_input()
+        for line in self._lines():
             if _LOST in line:
                 # It leaves the file out, and ends with 0.
-                raise PackerError(f"mksquashfs lost a file: {line}")
+                raise self._failure(f"lost a file: {line}")
             if not line.startswith(_EXPECTED):
                 self.warnings.append(line)
         if os.geteuid() == 0:
