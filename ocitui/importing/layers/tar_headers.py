@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -87,7 +88,7 @@ def _text(value: bytes, what: str) -> bytes:
     return value
 
 
-def _number(value: bytes, what: str) -> int:
+def _decimal(value: bytes, what: str) -> int:
     if not _NUMBER.fullmatch(value):
         raise LayerError(f"its PAX {what} {value[:40]!r} is not a number")
     return int(value)
@@ -100,7 +101,7 @@ def _time(value: bytes, what: str) -> int:
     return int(match[1])
 
 
-_NUMBERS = {b"size": _number, b"uid": _number, b"gid": _number, b"mtime": _time}
+_NUMBERS = {b"size": _decimal, b"uid": _decimal, b"gid": _decimal, b"mtime": _time}
 
 
 def _xattr_name(name: bytes) -> bytes:
@@ -256,7 +257,6 @@ class TarReader:
     def __init__(self, reader: ByteReader, limits: LayerLimits) -> None:
         self._reader = reader
         self._limits = limits
-        self._numbers: dict[bytes, int] = {}
 
     def __iter__(self) -> Iterator[TarEntry]:
         """Raises LayerError where the tar is cut or malformed, or holds what is not supported."""
@@ -298,9 +298,8 @@ class TarReader:
             raise error.placed(entry=name) from error
 
     def _fields(self, block: bytes, kind: Kind, name: bytes, link: bytes, pax: ExtendedHeader | None) -> TarEntry:
-        number = self._number
-        uid, gid, mtime = number(block, 108, 8), number(block, 116, 8), number(block, 136, 12)
-        size = number(block, 124, 12) if kind is Kind.FILE else 0
+        uid, gid, mtime = _number(block[108:116]), _number(block[116:124]), _number(block[136:148])
+        size = _number(block[124:136]) if kind is Kind.FILE else 0
         xattrs: Xattrs = ()
         if pax is not None:
             said, xattrs = pax.numbers, pax.xattrs
@@ -310,8 +309,8 @@ class TarReader:
         if kind is Kind.FILE and name.endswith(b"/") and block[156] == 0:
             # V7's way to say that it is a directory.
             kind = Kind.DIRECTORY
-        device = self._device(block) if kind in (Kind.CHARACTER, Kind.BLOCK) else None
-        mode = number(block, 100, 8) & 0o7777
+        device = _device(block) if kind in (Kind.CHARACTER, Kind.BLOCK) else None
+        mode = _number(block[100:108]) & 0o7777
         return TarEntry(name, kind, mode, uid, gid, mtime, size, self._reader.position, link, device, xattrs)
 
     def _check(self, size: int, uid: int, gid: int) -> None:
@@ -324,14 +323,6 @@ class TarReader:
                 f"it claims {size} bytes, more than the limit of {self._limits.unpacked_bytes}",
                 hint=raised_with("--max-bytes"),
             )
-
-    def _device(self, block: bytes) -> tuple[int, int]:
-        if block[257:262] != b"ustar":
-            return 0, 0
-        major, minor = self._number(block, 329, 8), self._number(block, 337, 8)
-        if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-            raise LayerError(f"its device number {major}:{minor} is out of range")
-        return major, minor
 
     def _extend(self, block: bytes, extended: ExtendedHeader | None) -> ExtendedHeader | None:
         """Take in a header that says something of the next entry; a global one says nothing of use."""
@@ -354,7 +345,7 @@ class TarReader:
             raise error.placed(entry=_name(block)) from error
 
     def _body(self, block: bytes) -> bytes:
-        size = self._number(block, 124, 12)
+        size = _number(block[124:136])
         if not 0 <= size <= self._limits.header_bytes:
             raise LayerLimitError(
                 f"an extended header of {size} bytes, more than the limit of {self._limits.header_bytes}",
@@ -365,23 +356,13 @@ class TarReader:
             raise LayerError("its tar is cut in an extended header")
         return body
 
-    def _number(self, block: bytes, start: int, length: int) -> int:
-        """A number in octal or base 256. Most fields of a tar repeat, so the last values are remembered."""
-        field = block[start : start + length]
-        known = self._numbers.get(field)
-        if known is None:
-            if len(self._numbers) > 4096:
-                self._numbers.clear()
-            known = self._numbers[field] = _parse_number(field)
-        return known
-
 
 def _check_sum(block: bytes) -> None:
     """Raises LayerError unless the header adds up, its own field counted as blanks."""
     # Most of a header is zeros, which need no adding.
     total = sum(block.translate(None, b"\0")) - sum(block[148:156]) + 8 * 0x20
     try:
-        wanted = _parse_number(block[148:156])
+        wanted = _number(block[148:156])
     except LayerError:
         wanted = -1
     # Some old tars add high bytes as negative numbers.
@@ -389,7 +370,9 @@ def _check_sum(block: bytes) -> None:
         raise LayerError("it is not a tar, or damaged: a header's checksum is wrong")
 
 
-def _parse_number(field: bytes) -> int:
+@lru_cache(4096)
+def _number(field: bytes) -> int:
+    """A number in octal or base 256. Most fields of a tar repeat, so the last values are remembered."""
     if field[0] & 0x80:
         # GNU's numbers in base 256: the top bit marks them, the next one is the sign.
         bits = 8 * len(field) - 1
@@ -399,6 +382,15 @@ def _parse_number(field: bytes) -> int:
     if match is None:
         raise LayerError(f"a number in its header, {field!r}, is malformed")
     return int(match[1] or b"0", 8)
+
+
+def _device(block: bytes) -> tuple[int, int]:
+    if block[257:262] != b"ustar":
+        return 0, 0
+    major, minor = _number(block[329:337]), _number(block[337:345])
+    if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+        raise LayerError(f"its device number {major}:{minor} is out of range")
+    return major, minor
 
 
 def _name(block: bytes) -> bytes:
