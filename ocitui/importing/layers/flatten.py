@@ -239,22 +239,18 @@ class Flattening:
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
         counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
-        parts: list[bytes | memoryview] = []
-        gathered = 0
+        gathered = bytearray()
 
         def flush() -> None:
             nonlocal gathered
-            write(memoryview(b"".join(parts)))
-            parts.clear()
-            counter.add(gathered)
-            gathered = 0
+            write(memoryview(gathered))
+            counter.add(len(gathered))
+            gathered = bytearray()
 
         def put(data: bytes | memoryview) -> None:
             """Small pieces are gathered into larger writes."""
-            nonlocal gathered
-            parts.append(data)
-            gathered += len(data)
-            if gathered >= _BUFFER:
+            gathered.extend(data)
+            if len(gathered) >= _BUFFER:
                 flush()
 
         for block in self.plan.headers_before_files():
