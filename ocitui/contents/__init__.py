@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from .tools import NotCheckedError as NotCheckedError
     from .tools import Said as Said
     from .tools import Tool as Tool
-    from .tools import ToolOptions as ToolOptions
     from .tools import be_idle as be_idle
     from .tools import hash_past_cache as hash_past_cache
     from .trees import Tree as Tree
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = front(
     __name__,
     {
-        "tools": "NotCheckedError Said Tool ToolOptions be_idle hash_past_cache",
+        "tools": "NotCheckedError Said Tool be_idle hash_past_cache",
         "trees": "Tree erofs_tree has_program lacking squashfs_tree tar_tree",
     },
 )

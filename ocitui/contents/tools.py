@@ -28,24 +28,14 @@ _KEPT_OUTPUT = 1 << 16
 _LOOK_SECONDS = 0.1
 _CHUNK = 1 << 18
 _NOBODY = "nobody"
+# How long a program may take: so long, and for a large file so many bytes a second.
 _LEAST_SECONDS, _LEAST_RATE = 60.0, 4 << 20
-_LIMITS = ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0))
+_LIMITS = ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, 1 << 30))
 Sink = Callable[[bytes], object]
 
 
 class NotCheckedError(Exception):
     """A program could not tell; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolOptions:
-    """``seconds`` a program may take, a time that fits the file where it is None; ``memory`` its bytes."""
-
-    seconds: float | None = None
-    memory: int = 1 << 30
-
-    def patience(self, size: int) -> float:
-        return self.seconds if self.seconds is not None else max(_LEAST_SECONDS, size / _LEAST_RATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +49,12 @@ class Said:
 class Tool:
     """One program, for one packed file that is open. `path` is the name under which it finds the file."""
 
-    def __init__(self, name: str, file: BinaryIO, options: ToolOptions, stop: Stop) -> None:
+    def __init__(self, name: str, file: BinaryIO, stop: Stop) -> None:
         """Raises NotCheckedError where it is not installed, or could only be run as root."""
         program = shutil.which(name)
         if program is None:
             raise NotCheckedError(f"{name} is not installed")
-        self._program, self._fd, self._stop, self._options = program, file.fileno(), stop, options
+        self._program, self._fd, self._stop = program, file.fileno(), stop
         self._name, self.path = name, f"/proc/self/fd/{self._fd}"
         self._size = os.fstat(self._fd).st_size
         self._user = _unprivileged(name, self._fd)
@@ -95,7 +85,7 @@ class Tool:
                 # No fault of the file: too many processes, or no memory for one more.
                 raise NotCheckedError(f"{self._name} cannot be started: {error.strerror}") from error
             try:
-                _limit(process.pid, self._options.memory)
+                _limit(process.pid)
                 said = self._hear(process, sink)
             finally:
                 process.kill()
@@ -108,7 +98,7 @@ class Tool:
         return said
 
     def _hear(self, process: subprocess.Popen[bytes], sink: Sink | None) -> Said:
-        deadline = time.monotonic() + self._options.patience(self._size)
+        deadline = time.monotonic() + max(_LEAST_SECONDS, self._size / _LEAST_RATE)
         kept = bytearray()
 
         def keep(data: bytes) -> None:
@@ -153,10 +143,10 @@ def _unprivileged(name: str, fd: int) -> int | None:
         raise NotCheckedError(f"there is no user {_NOBODY}, and {name} is not run as root") from None
 
 
-def _limit(process: int, memory: int) -> None:
+def _limit(process: int) -> None:
     """Bound what it may take; a program that has ended already needs no bounds."""
     with suppress(ProcessLookupError, PermissionError, ValueError):
-        for limit, value in (*_LIMITS, (resource.RLIMIT_AS, memory)):
+        for limit, value in _LIMITS:
             resource.prlimit(process, limit, (value, value))
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat
-from ocitui.contents.tools import NotCheckedError, ToolOptions
+from ocitui.contents.tools import NotCheckedError
 from ocitui.contents.trees import Node, Tree, _block_entries, has_program, lacking
 from ocitui.doctor.check.deep import ReadThrough
 from ocitui.threads import Stop
@@ -29,7 +29,7 @@ def link(target: bytes) -> Node:
 def read(path: Path, format: PackedFormat) -> ReadThrough:
     path.chmod(0o644)
     with open(path, "rb", buffering=0) as file:
-        return ReadThrough(file, format, ToolOptions(), Stop()).run()
+        return ReadThrough(file, format, Stop()).run()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache.ledger import Ledger, hash_file
-from ocitui.contents.tools import ToolOptions
 from ocitui.doctor.check import pacing
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, codes, found
@@ -160,7 +159,8 @@ async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
         (open_path / name).write_text(program)
         (open_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
-    report = await found(sample.directory, Depth.DEEP, tools=ToolOptions(seconds=0.0))
+    monkeypatch.setattr("ocitui.contents.tools._LEAST_SECONDS", 0.0)
+    report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == set()
     assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
         f"not read through: {tool} {what}" for tool in ("unsquashfs", "fsck.erofs")

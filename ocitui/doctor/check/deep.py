@@ -36,7 +36,6 @@ from ocitui.contents import (
     NotCheckedError,
     Said,
     Tool,
-    ToolOptions,
     Tree,
     erofs_tree,
     has_program,
@@ -64,8 +63,8 @@ class ReadThrough:
     """One packed file, open: its ``tree``, and ``problem`` where reading it through found damage; ``unchecked`` says
     why a part of it could not be done."""
 
-    def __init__(self, file: BinaryIO, format: PackedFormat, options: ToolOptions, stop: Stop) -> None:
-        self._file, self._format, self._options, self._stop = file, format, options, stop
+    def __init__(self, file: BinaryIO, format: PackedFormat, stop: Stop) -> None:
+        self._file, self._format, self._stop = file, format, stop
         self.tree: Tree | None = None
         self.problem = ""
         self.unchecked = ""
@@ -85,7 +84,7 @@ class ReadThrough:
         return self
 
     def _squashfs(self) -> None:
-        tool = Tool("unsquashfs", self._file, self._options, self._stop)
+        tool = Tool("unsquashfs", self._file, self._stop)
         said, self.tree = squashfs_tree(tool)
         self._judge(said)
         files = sorted(path for path, node in self.tree.items() if node.kind == stat.S_IFREG)
@@ -100,7 +99,7 @@ class ReadThrough:
             self.tree = erofs_tree(self._file, self._stop)
         except NotCheckedError as error:
             self.unchecked = str(error)
-        tool = Tool("fsck.erofs", self._file, self._options, self._stop)
+        tool = Tool("fsck.erofs", self._file, self._stop)
         self._judge(tool.run(["--extract", tool.path]))
 
     def _judge(self, said: Said) -> None:
@@ -178,11 +177,10 @@ class DeepChecks:
         meter: Meter,
         brake: Brake,
         note: Callable[[str, str], object],
-        tools: ToolOptions | None = None,
         older_than: float | None = None,
     ) -> None:
         self._files, self._ledger, self._stop, self._meter, self._brake = files, ledger, stop, meter, brake
-        self._note, self._tools, self._older_than = note, tools or ToolOptions(), older_than
+        self._note, self._older_than = note, older_than
 
     def run(self, group: Sequence[PackedFile]) -> list[Reading]:
         """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
@@ -232,7 +230,7 @@ class DeepChecks:
             if reading.read_through and reading.tree is None and reading.sound:
                 try:
                     with self._files.open(reading.file.name) as opened:
-                        reading.tree = ReadThrough(opened, reading.file.format, self._tools, self._stop).run().tree
+                        reading.tree = ReadThrough(opened, reading.file.format, self._stop).run().tree
                 except OSError as error:
                     self._failed(reading, error)
 
@@ -288,7 +286,7 @@ class DeepChecks:
         if known is not None and known.read_through and known.whole and reading.damage is None:
             reading.read_through = True
             return
-        through = ReadThrough(opened, file.format, self._tools, self._stop).run()
+        through = ReadThrough(opened, file.format, self._stop).run()
         reading.tree = through.tree
         if through.unchecked:
             self._note(f"not read through: {through.unchecked}", file.name)
@@ -370,7 +368,7 @@ def sound_trees(
                 continue
             if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
                 continue
-            through = ReadThrough(opened, format, ToolOptions(), stop).run()
+            through = ReadThrough(opened, format, stop).run()
             if through.tree is not None and not through.problem:
                 yield format, through.tree
 

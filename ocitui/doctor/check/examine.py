@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import CacheError, CacheFiles, Key, Ledger
-from ocitui.contents import ToolOptions, be_idle
+from ocitui.contents import be_idle
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..findings import Depth, Finding, in_order
@@ -24,7 +24,6 @@ from .pacing import Brake, Meter, Progress, in_parallel
 
 # How often a cache is looked at again that changed meanwhile.
 _ATTEMPTS = 3
-_TOOLS = ToolOptions()
 _SECONDS_BETWEEN_WRITES = 5.0
 
 
@@ -32,8 +31,7 @@ _SECONDS_BETWEEN_WRITES = 5.0
 class ExamineOptions:
     """``keys`` are the only entries to look at; ``jobs`` how many packed files are read at once; ``max_rate`` the bytes
     a second in all; ``older_than`` the seconds within which a file found sound is passed over. ``history`` is what the
-    index is compared with, found out where it is None; ``ledger_writes`` whether the ledger is told; ``tools`` bounds
-    outside programs."""
+    index is compared with, found out where it is None; ``ledger_writes`` whether the ledger is told."""
 
     depth: Depth = Depth.HEADER
     keys: frozenset[Key] | None = None
@@ -42,7 +40,6 @@ class ExamineOptions:
     older_than: float | None = None
     history: History | None = None
     ledger_writes: bool = True
-    tools: ToolOptions = _TOOLS
 
 
 _HEADERS = ExamineOptions()
@@ -190,9 +187,7 @@ class Examination:
         def note(reason: str, file: str) -> None:
             self._unchecked.append((file, reason))
 
-        checks = DeepChecks(
-            self._files, ledger, self._stop, self._meter, brake, note, options.tools, options.older_than
-        )
+        checks = DeepChecks(self._files, ledger, self._stop, self._meter, brake, note, options.older_than)
         self._meter.enter("deep", len(packed), sum(file.size for file in packed))
         groups: dict[str, list[PackedFile]] = {}
         for file in sorted(packed, key=lambda file: file.position or 0):

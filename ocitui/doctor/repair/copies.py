@@ -34,7 +34,7 @@ from ocitui.cache import (
     list_trash,
     manifest_name,
 )
-from ocitui.contents import ToolOptions, Tree
+from ocitui.contents import Tree
 from ocitui.host import LoopUse
 from ocitui.importing import (
     NoSuchImageError,
@@ -353,7 +353,7 @@ def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: Other
     Raises NotGoodError where it is damaged, or lacks its program or what ``others`` hold, OSError, AbandonedError.
     """
     assert wanted.format is not None
-    through = ReadThrough(opened, wanted.format, ToolOptions(), stop).run()
+    through = ReadThrough(opened, wanted.format, stop).run()
     if through.problem:
         raise NotGoodError(f"reading it through failed: {through.problem}")
     if through.tree is not None:
