@@ -97,7 +97,7 @@ async def test_archive(tmp_path: Path, blobs: BlobStore, compression: str) -> No
     archive = write_archive(tmp_path / "a.tar", files, COMPRESSIONS[compression])
     opened = await open_source(f"oci-archive:{archive}:v1")
     listing = await opened.listing()
-    assert listing.kind is SourceKind.OCI_ARCHIVE
+    assert opened.kind is SourceKind.OCI_ARCHIVE
     assert [(image.names, image.digest, image.layers) for image in listing.images] == [(("v1",), IMAGE.digest, 2)]
     for _ in range(2):  # the second time from the store
         layers = await fetch(f"oci-archive:{archive}:v1", blobs)

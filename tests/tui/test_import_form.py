@@ -114,8 +114,8 @@ async def test_images_without_names_are_chosen_by_digest(tmp_path: Path) -> None
 
 
 def test_what_is_to_be_known_of_a_source_is_said_where_nothing_is_taken_too() -> None:
-    listing = SourceListing("a", SourceKind.OCI_LAYOUT, (), notes=("an attestation is left out", "there is no image"))
-    inspection = Inspection(listing.kind, listing, refusal=SourceError("there is no image"))
+    listing = SourceListing("a", (), notes=("an attestation is left out", "there is no image"))
+    inspection = Inspection(SourceKind.OCI_LAYOUT, listing, refusal=SourceError("there is no image"))
     lines = preview_lines(inspection, Standing(), ImportRequest(source="a"), {})
     assert [line.text for line in lines if line.label == "note"] == ["an attestation is left out"]
 

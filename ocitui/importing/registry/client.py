@@ -362,9 +362,9 @@ class RegistrySource:
         try:
             chosen = await self.resolve()
         except NoSuchImageError as error:
-            return SourceListing(self._asked, self.kind, tuple(images), (error.message,), self._client.login)
+            return SourceListing(self._asked, tuple(images), (error.message,), self._client.login)
         listed = [chosen.listed() if image.digest == chosen.digest else image for image in images]
-        return SourceListing(self._asked, self.kind, tuple(listed), chosen.notes, self._client.login)
+        return SourceListing(self._asked, tuple(listed), chosen.notes, self._client.login)
 
     async def resolve(self) -> SourceImage:
         """The image of the platform. Raises SourceError."""

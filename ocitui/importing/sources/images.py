@@ -114,7 +114,6 @@ class SourceListing:
     asked for, empty where it wanted none, None where there is no registry."""
 
     source: str
-    kind: SourceKind
     images: tuple[ListedImage, ...]
     notes: tuple[str, ...] = ()
     login: str | None = None
@@ -270,13 +269,7 @@ def read_manifest(what: str, raw: bytes) -> Document[ImageManifest]:
     return document
 
 
-def read_config(what: str, raw: bytes, manifest: ImageManifest) -> Document[ImageConfiguration]:
-    """Read the manifest's config by the daemon's rules, and check its digest. Raises SourceError."""
-    check_bytes(what, raw, manifest.config.digest, manifest.config.size)
-    return parse_config(what, raw)
-
-
-def parse_config(what: str, raw: bytes) -> Document[ImageConfiguration]:
+def read_config(what: str, raw: bytes) -> Document[ImageConfiguration]:
     """Read a config by the daemon's rules, and see that its diff_ids are digests. Raises SourceError."""
     document = _accepted(what, raw, Document.config)
     for number, diff_id in enumerate(document.value.rootfs.diff_ids, 1):
@@ -521,21 +514,10 @@ async def read_image(leaf: Leaf, wanted: Platform | None, image_name: ImageName 
     media_type_of(what, raw, leaf.descriptor.media_type)
     manifest = read_manifest(what, raw)
     what = f"the config {manifest.value.config.digest}"
-    config_raw = await read_checked(what, manifest.value.config, LARGEST_CONFIG, read)
-    return image_of(leaf.names, image_name, manifest, read_config(what, config_raw, manifest.value), wanted)
-
-
-def image_of(
-    names: tuple[str, ...],
-    image_name: ImageName | None,
-    manifest: Document[ImageManifest],
-    config: Document[ImageConfiguration],
-    wanted: Platform | None,
-) -> SourceImage:
-    """The image of these documents. Raises UnsoundSourceError, NoSuchImageError for another platform."""
+    config = read_config(what, await read_checked(what, manifest.value.config, LARGEST_CONFIG, read))
     layers = layers_of(manifest.value, config.value)
     notes = check_platform(config.value.platform, wanted)
-    return SourceImage(names, image_name, digest_of(manifest.raw), manifest, config, layers, notes=notes)
+    return SourceImage(leaf.names, image_name, leaf.digest, manifest, config, layers, notes=notes)
 
 
 def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:

@@ -48,10 +48,8 @@ from .images import (
     fields_of,
     find_leaves,
     first_name,
-    image_of,
     media_type_of,
     open_regular,
-    parse_config,
     read_checked,
     read_config,
     read_image,
@@ -114,7 +112,7 @@ class OciSource:
     async def listing(self) -> SourceListing:
         """All images of the layout. Raises SourceError."""
         images = [await self._listed(leaf) for leaf in await self._images()]
-        return SourceListing(str(self._files.path), self.kind, tuple(images))
+        return SourceListing(str(self._files.path), tuple(images))
 
     async def _listed(self, leaf: Leaf) -> ListedImage:
         try:
@@ -221,7 +219,7 @@ def make_manifest(
 
     A layer that is not compressed has its diff_id for a digest, so it need not be read here.
     """
-    diff_ids = parse_config(f"the config {config}", config_raw).value.rootfs.diff_ids
+    diff_ids = read_config(f"the config {config}", config_raw).value.rootfs.diff_ids
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")
     members = [archive.member(name, f"the layer {name}") for name in layers]
@@ -281,9 +279,7 @@ class DockerSource(OciSource):
         """All images of the archive. Raises SourceError."""
         images = [await self._read_saved(saved, None) for saved in self._saved()]
         notes = dict.fromkeys(note for image in images for note in image.notes if _LOCAL.intersection(image.notes))
-        return SourceListing(
-            str(self._archive.path), self.kind, tuple(image.listed() for image in images), tuple(notes)
-        )
+        return SourceListing(str(self._archive.path), tuple(image.listed() for image in images), tuple(notes))
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
@@ -329,9 +325,13 @@ class DockerSource(OciSource):
             names = saved.layers or []
             made = await in_thread(lambda stop: make_manifest(self._archive, saved.config, config_raw, names, stop))
             raw, self._members[digest_of(made[0])] = made
-        manifest = read_manifest(f"the manifest of {saved.config}", raw)
-        config = read_config(f"the config {saved.config}", config_raw, manifest.value)
-        image = image_of(saved.tags, first_name(saved.tags), manifest, config, wanted)
+        documents = {digest_of(document): document for document in (raw, config_raw)}
+
+        async def read(descriptor: BlobDescriptor, largest: int) -> bytes:
+            return documents[descriptor.digest]
+
+        leaf = Leaf(BlobDescriptor(DOCKER_MANIFEST, digest_of(raw), len(raw)), saved.tags)
+        image = await read_image(leaf, wanted, first_name(saved.tags), read)
         if kept is None:
             return replace(image, notes=(*image.notes, LOCAL_DIGEST))
         if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):
