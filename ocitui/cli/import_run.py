@@ -49,11 +49,11 @@ from ocitui.importing import (
     home_path,
     import_image,
     is_host,
+    optional_path,
     parse_platform,
     read_credentials,
     recognise_source,
     recorded_import,
-    registry_options,
     remove_abandoned,
 )
 from ocitui.text import human_size
@@ -105,7 +105,7 @@ def check_registry(
         _check_authority(tls_ca)
     if mirror is not None and not is_host(mirror):
         raise UsageProblemError(f"--mirror {mirror} is not a host", hint="write it as HOST[:PORT]")
-    return registry_options(tls_ca, plain_http, authfile, mirror)
+    return RegistryOptions(optional_path(tls_ca), plain_http, optional_path(authfile), mirror)
 
 
 def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:

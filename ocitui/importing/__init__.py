@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .image_import import forget_import as forget_import
     from .image_import import import_image as import_image
     from .image_import import recorded_import as recorded_import
-    from .image_import import registry_options as registry_options
     from .image_import import unfinished_imports as unfinished_imports
     from .inspect import Inspection as Inspection
     from .inspect import Standing as Standing
@@ -57,10 +56,10 @@ if TYPE_CHECKING:
     from .sources.opening import find_packed_files as find_packed_files
     from .sources.opening import home_path as home_path
     from .sources.opening import open_source as open_source
+    from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
-    from .sources.references import is_digest as is_digest
     from .sources.references import is_host as is_host
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
@@ -73,7 +72,7 @@ __getattr__, __dir__, __all__ = front(
         "errors": "NamedOtherwiseError NoSuchImageError SourceError UnreadableSourceError UnsupportedSourceError",
         "image_import": (
             "ImportDesk ImportOutcome ImportRequest ImportResult UnfinishedImport clear_blobs fetch_and_pack "
-            "forget_import import_image recorded_import registry_options unfinished_imports"
+            "forget_import import_image recorded_import unfinished_imports"
         ),
         "inspect": "Inspection Standing chosen_source inspect_source missing_packers pinned_request standing_of",
         "jobs": "ImportJob ImportQueue JobState",
@@ -85,9 +84,9 @@ __getattr__, __dir__, __all__ = front(
         ),
         "sources.opening": (
             "PackedFiles PackedSource SourceOptions expanded_source find_packed_files home_path open_source "
-            "recognise_source"
+            "optional_path recognise_source"
         ),
-        "sources.references": "Reference RegistryOptions is_digest is_host",
+        "sources.references": "Reference RegistryOptions is_host",
         "staging": "check_room remove_abandoned staging_folder",
     },
 )

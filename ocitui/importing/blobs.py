@@ -27,11 +27,12 @@ from ocitui.cache import (
     open_bounded,
     open_own_folder,
     storage_errors,
+    usual_digest,
 )
 from ocitui.threads import Stop, in_thread, settled
 
 from .errors import UnsoundSourceError
-from .sources.references import checked_digest, is_digest
+from .sources.references import checked_digest
 
 BlobProgress = Callable[[str, int, int], None]
 """Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
@@ -256,7 +257,7 @@ class BlobStore:
                     found = path.lstat()
                 except FileNotFoundError:
                     continue
-                if is_digest(digest) and stat.S_ISREG(found.st_mode):
+                if usual_digest(digest) and stat.S_ISREG(found.st_mode):
                     blobs.append(StoredBlob(digest, found.st_size, name != digest, path))
         return blobs
 

@@ -119,7 +119,8 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     def source_options(self, notify: Callable[[str], None] = lambda message: None) -> SourceOptions:
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
-        registry = registry_options(self.tls_ca, self.plain_http, self.authfile, self.mirror, notify)
+        tls_ca, authfile = optional_path(self.tls_ca), optional_path(self.authfile)
+        registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify)
         return SourceOptions(parse_platform(self.platform) if self.platform else None, registry)
 
     def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
@@ -149,17 +150,6 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 # It reads the type before there are threads, two of which may not convert to it for the first time together.
-def registry_options(
-    tls_ca: str | None,
-    plain_http: bool,
-    authfile: str | None,
-    mirror: str | None,
-    notify: Callable[[str], None] = lambda message: None,
-) -> RegistryOptions:
-    """How to speak to a registry, from paths as they were typed."""
-    return RegistryOptions(optional_path(tls_ca), plain_http, optional_path(authfile), mirror, notify=notify)
-
-
 _DECODER = msgspec.json.Decoder(ImportRequest)
 
 

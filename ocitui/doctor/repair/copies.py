@@ -33,6 +33,7 @@ from ocitui.cache import (
     hash_file,
     list_trash,
     manifest_name,
+    usual_digest,
 )
 from ocitui.contents import Tree
 from ocitui.host import LoopUse
@@ -49,7 +50,6 @@ from ocitui.importing import (
     UnsupportedSourceError,
     find_packed_files,
     home_path,
-    is_digest,
     open_source,
     recognise_source,
 )
@@ -429,7 +429,7 @@ class LayerCopies:
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         """Every origin is asked before the failure of one is raised."""
-        if not is_digest(wanted.digest):
+        if not usual_digest(wanted.digest):
             return None
         if wanted.digest not in self._origins:
             self._origins[wanted.digest] = await self._find_origins(wanted)

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 
 import httpx2
 
-from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform
+from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, usual_digest
 
 from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
 from ..errors import (
@@ -47,7 +47,6 @@ from ..sources.references import (
     Reference,
     RegistryOptions,
     checked_digest,
-    is_digest,
     is_host,
 )
 from .auth import CLIENT_ID, Authorizer, is_loopback, may_carry, origin_of, parse_challenges
@@ -107,7 +106,7 @@ class RegistryClient:
         return await retried(self.options, attempt)
 
     async def _manifest(self, wanted: str) -> tuple[bytes, str]:
-        what = f"manifest {self.path}{'@' if is_digest(wanted) else ':'}{wanted}"
+        what = f"manifest {self.path}{'@' if usual_digest(wanted) else ':'}{wanted}"
         async with self.get(f"/v2/{self.path}/manifests/{wanted}", what, {"Accept": ACCEPT}) as response:
             if media_type(response) in ("text/html", "application/xhtml+xml"):
                 raise RegistryError(
@@ -115,7 +114,7 @@ class RegistryClient:
                 )
             raw = await self._read(response, LARGEST_DOCUMENT, what)
         digest, said = digest_of(raw), response.headers.get("docker-content-digest", "")
-        if is_digest(said) and said != digest:
+        if usual_digest(said) and said != digest:
             raise UnsoundSourceError(f"{self.host} sends the {what} with the digest {digest}, and says {said}")
         return raw, media_type(response)
 

@@ -40,12 +40,13 @@ from ocitui.cache import (
     PackedImage,
     Platform,
     open_bounded,
+    usual_digest,
 )
 
 from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
-from .references import checked_digest, is_digest
+from .references import checked_digest
 
 T = TypeVar("T")
 
@@ -215,7 +216,7 @@ def check_bytes(what: str, raw: bytes, digest: str, size: int | None = None) -> 
 
 def check_descriptor(what: str, descriptor: BlobDescriptor, largest: int | None = None) -> None:
     """Raises UnsoundSourceError for a digest that is none, and a size that cannot be."""
-    if not is_digest(descriptor.digest):
+    if not usual_digest(descriptor.digest):
         raise UnsoundSourceError(f"{what} has the digest {descriptor.digest[:80]!r}, which is no sha256 digest")
     if descriptor.size < 0 or (largest is not None and descriptor.size > largest):
         raise UnsoundSourceError(f"{what} is said to have {descriptor.size} bytes")
@@ -273,7 +274,7 @@ def read_config(what: str, raw: bytes) -> Document[ImageConfiguration]:
     """Read a config by the daemon's rules, and see that its diff_ids are digests. Raises SourceError."""
     document = _accepted(what, raw, Document.config)
     for number, diff_id in enumerate(document.value.rootfs.diff_ids, 1):
-        if not is_digest(diff_id):
+        if not usual_digest(diff_id):
             raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
     return document
 

@@ -26,6 +26,7 @@ from ocitui.cache import (
     check_packed,
     open_bounded,
     read_bounded,
+    usual_digest,
 )
 from ocitui.threads import in_thread
 
@@ -34,7 +35,7 @@ from ..layers.layers import Compression, compression_of
 from .archive import Archive
 from .images import Source, SourceKind, digest_of, packed_image, refuse_irregular
 from .layouts import DirectoryFiles, DockerSource, OciSource, Recognised
-from .references import RegistryOptions, is_digest
+from .references import RegistryOptions
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -169,7 +170,7 @@ def _files(kind: SourceKind, rest: str) -> Recognised:
             path, name = _path_before(":", rest)
     if not path:
         raise SourceError(f"{kind}:{rest} names no path")
-    if digest and not is_digest(digest):
+    if digest and not usual_digest(digest):
         raise SourceError(f"{digest!r} is not sha256: and 64 hexadecimal digits")
     if not os.path.exists(path):
         raise UnreadableSourceError(f"{path} does not exist")

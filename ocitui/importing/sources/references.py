@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ocitui.cache import usual_digest
+
 from ..errors import InvalidReferenceError, UnsoundSourceError
 
 HUB = "docker.io"
@@ -34,18 +36,13 @@ _HOST = re.compile(rf"({_WORD}(?:\.{_WORD})*|\[[a-fA-F0-9:]+\])(?::([0-9]+))?", 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _HEX_NAME = re.compile(r"[a-f0-9]{64}", re.ASCII)
 
 
-def is_digest(text: str) -> bool:
-    """Whether this is ``sha256:`` and 64 hexadecimal digits: nothing else goes near a path."""
-    return _DIGEST.fullmatch(text) is not None
-
-
 def checked_digest(text: str) -> str:
-    """The same text. Raises UnsoundSourceError for what is no such digest."""
-    if not is_digest(text):
+    """The same text, if it is ``sha256:`` and 64 hexadecimal digits: nothing else goes near a path. Raises
+    UnsoundSourceError."""
+    if not usual_digest(text):
         raise UnsoundSourceError(f"{text[:80]!r} is no sha256 digest")
     return text
 
@@ -127,7 +124,7 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
         raise InvalidReferenceError(f"{text!r} is an image's id, not a name", hint="registries know names only")
     if tag is not None and not _TAG.fullmatch(tag):
         raise InvalidReferenceError(f"{text!r}: {tag!r} is not a tag")
-    if digest is not None and not is_digest(digest):
+    if digest is not None and not usual_digest(digest):
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
 
 
