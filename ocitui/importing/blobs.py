@@ -65,12 +65,7 @@ class PartialBlob:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        digest: str,
-        size: int,
-        report: Callable[[int], None] = lambda done: None,
-        disk: Disk | None = None,
+        self, directory: Path, digest: str, size: int, disk: Disk, report: Callable[[int], None] = lambda done: None
     ) -> None:
         self.digest = digest
         self.size = size
@@ -79,7 +74,7 @@ class PartialBlob:
         self._path = directory / f"{digest}{_SUFFIX}"
         self._fd = -1
         self._report = report
-        self._disk = disk or Disk()
+        self._disk = disk
         self._hash = hashlib.sha256()
         self._gathered: list[bytes] = []
         self._held = 0
@@ -231,13 +226,10 @@ Download = Callable[[PartialBlob], Awaitable[None]]
 class BlobStore:
     """A folder of blobs in ``cache``, the directory; it is made when the first blob comes."""
 
-    def __init__(
-        self, directory: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, disk: Disk | None = None
-    ) -> None:
+    def __init__(self, directory: Path, disk: Disk | None = None) -> None:
         self.directory = directory / OWN_NAME / _FOLDER
         self.disk = disk or Disk()
         self.cache = directory
-        self._sleep = sleep
         self.turns = Turns()
         """Of who downloads a blob, unpacks an archive into the store, or imports one image."""
         self._watchers: list[tuple[str, BlobProgress]] = []
@@ -245,7 +237,7 @@ class BlobStore:
 
     async def pause(self) -> None:
         """Wait a little for another program that has a blob."""
-        await self._sleep(_LOOK)
+        await asyncio.sleep(_LOOK)
 
     def stored(self) -> list[StoredBlob]:
         """What the store holds, by digest. Raises StorageError."""
@@ -366,7 +358,7 @@ class BlobStore:
                 if watched == digest:
                     progress(digest, done, size)
 
-        with closing(PartialBlob(self.directory, digest, size, report, self.disk)) as blob:
+        with closing(PartialBlob(self.directory, digest, size, self.disk, report)) as blob:
             try:
                 blob.open()
                 await in_thread(blob.resume)

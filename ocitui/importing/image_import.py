@@ -372,7 +372,7 @@ class ImportDesk:
 
     @classmethod
     def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, BlobStore(cache.directory, disk=cache.disk))
+        return cls(cache, BlobStore(cache.directory, cache.disk))
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:

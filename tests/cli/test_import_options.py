@@ -21,7 +21,7 @@ from ocitui.directory import PREFIXES
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.layers.layers import LayerLimits
-from ocitui.importing.packing.packing import COMPRESSIONS
+from ocitui.importing.packing.packing import _LEVELS
 from ocitui.importing.sources.images import SourceKind
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout
@@ -33,7 +33,7 @@ IMAGE = "docker://localhost:1/a:1"
 
 
 def test_the_light_copies_of_the_library_s_constants_agree(ocitui: Ocitui) -> None:
-    assert options.COMPRESSIONS == COMPRESSIONS
+    assert options.COMPRESSIONS == tuple(dict.fromkeys(name for levels in _LEVELS.values() for name in levels))
     assert {f"{kind}:" for kind in SourceKind} == {prefix.removesuffix("//") for prefix in PREFIXES}
     said = " ".join(ocitui("import", "--help").out.split())
     limits = LayerLimits()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import StorageError
+from ocitui.cache import Disk, StorageError
 from ocitui.importing.blobs import BlobStore, PartialBlob
 from ocitui.importing.errors import TransferError, UnsoundSourceError
 from tests.importing.registry_server import digest_of
@@ -212,17 +212,17 @@ async def test_link_in_the_place_of_a_blob(blobs: BlobStore, tmp_path: Path) -> 
     assert outside.read_bytes() == b"theirs"
 
 
-async def test_another_program_downloads_it(tmp_path: Path) -> None:
+async def test_another_program_downloads_it(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     waited = 0
 
-    async def sleep(seconds: float) -> None:
+    async def pause() -> None:
         nonlocal waited
         waited += 1
         if waited == 3:  # the other is done
             path.rename(blobs.directory / DIGEST)
             os.close(fd)
 
-    blobs = BlobStore(tmp_path, sleep=sleep)
+    monkeypatch.setattr(blobs, "pause", pause)
     blobs.make_directory()
     path = blobs.directory / f"{DIGEST}.partial"
     path.write_bytes(DATA)
@@ -251,7 +251,7 @@ async def test_clear(blobs: BlobStore) -> None:
 async def test_no_room(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
-    blob = PartialBlob(tmp_path, DIGEST, len(DATA))
+    blob = PartialBlob(tmp_path, DIGEST, len(DATA), Disk())
     blob.open()
     blob.restart()
     full = os.open("/dev/full", os.O_RDWR)

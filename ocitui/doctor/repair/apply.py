@@ -116,7 +116,7 @@ class Fetcher(msgspec.Struct, frozen=True):
         def packed(said: ImportProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        directory, blobs = self.directory, BlobStore(self.directory, disk=self.disk)
+        directory, blobs = self.directory, BlobStore(self.directory, self.disk)
         source = await open_source(fetch.origin, self.access)
         try:
             image = await source.resolve()

@@ -63,7 +63,6 @@ _LEVELS: dict[PackedFormat, dict[str, range]] = {
     },
     PackedFormat.TAR: {},
 }
-COMPRESSIONS = tuple(dict.fromkeys(name for levels in _LEVELS.values() for name in levels))
 _TOOLS = {PackedFormat.SQUASHFS: ("mksquashfs", "-help"), PackedFormat.EROFS: ("mkfs.erofs", "--help")}
 _SQUASHFS_WORDS = re.compile(r"Compressors available.*?:((?:\s+\w+(?: \(default\))?$)+)", re.MULTILINE)
 _EROFS_WORDS = re.compile(r"[Aa]vailable compressors are:(.*)")

@@ -190,7 +190,7 @@ class Archive:
             }
             for member, chunks in self.contents(missing.keys(), stop):
                 digest = missing[member]
-                with closing(PartialBlob(blobs.directory, digest, sizes[digest], disk=blobs.disk)) as blob:
+                with closing(PartialBlob(blobs.directory, digest, sizes[digest], blobs.disk)) as blob:
                     blob.open()
                     blob.restart()
                     for chunk in chunks:

@@ -180,12 +180,8 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
-SCHEMA_1 = frozenset(
-    {
-        "application/vnd.docker.distribution.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
-    }
-)
+# What follows is json or prettyjws.
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 # The distribution-spec's bound for a manifest; a config has none, and holds a line of history for each layer.
 LARGEST_DOCUMENT = 4 << 20
 LARGEST_CONFIG = 16 << 20
@@ -232,7 +228,7 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
     said = fields.get("mediaType")
     said = said if isinstance(said, str) else ""
     claimed = claimed.partition(";")[0].strip().lower()
-    if fields.get("schemaVersion") == 1 or said in SCHEMA_1 or claimed in SCHEMA_1:
+    if fields.get("schemaVersion") == 1 or any(one.startswith(_SCHEMA_1) for one in (said, claimed)):
         raise UnsupportedImageError(
             f"{what} is of Docker's image manifest version 2, schema 1, which nobody has made since 2017"
         )
