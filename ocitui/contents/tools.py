@@ -60,11 +60,8 @@ class Tool:
         self._user = _unprivileged(name, self._fd)
 
     def run(self, arguments: Sequence[str | bytes], sink: Sink | None = None) -> Said:
-        """Run it to its end; its output goes to ``sink``, or with its errors.
-
-        Raises NotCheckedError where it cannot be started, or ran out of time or memory, AbandonedError when the work is
-        to end.
-        """
+        """Run it to its end; its output goes to ``sink``, or with its errors. Raises NotCheckedError where it cannot be
+        started, or ran out of time or memory, AbandonedError when the work is to end."""
         with ExitStack() as stack:
             try:
                 private = stack.enter_context(tempfile.TemporaryDirectory(prefix="ocitui-"))
@@ -156,10 +153,8 @@ _WHO_PROCESS, _CLASS_IDLE, _CLASS_SHIFT = 1, 3, 13
 
 
 def hash_past_cache(path: str, directory: int, passed: Callable[[int], object]) -> str:
-    """The sha256 of what the disk itself holds, as far as the file system lets the page cache be passed by.
-
-    Raises OSError.
-    """
+    """The sha256 of what the disk itself holds, as far as the file system lets the page cache be passed by. Raises
+    OSError."""
     with open_bounded(path, dir_fd=directory) as file:
         with suppress(OSError):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

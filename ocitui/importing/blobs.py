@@ -258,10 +258,8 @@ class BlobStore:
         return sum(blob.size for blob in self.stored())
 
     def clear(self, digests: Iterable[str] | None = None) -> int:
-        """Remove these blobs, or all; those that are `wanted`, held or being written stay. Gives the bytes.
-
-        Raises StorageError.
-        """
+        """Remove these blobs, or all, but for those that are `wanted`, held or being written; gives the bytes. Raises
+        StorageError."""
         given = None if digests is None else set(digests)
         freed = 0
         with storage_errors("remove blobs"):
@@ -283,10 +281,8 @@ class BlobStore:
 
     @contextmanager
     def held(self, paths: Iterable[Path]) -> Iterator[bool]:
-        """Keep those of these files that are blobs of the store from being cleared, by whatever program.
-
-        Gives false where one of them is gone already. Raises StorageError.
-        """
+        """Keep those of these files that are blobs of the store from being cleared, by whatever program; false where
+        one of them is gone already. Raises StorageError."""
         with ExitStack() as stack:
             with storage_errors("hold blobs"):
                 mine = {path for path in paths if path.parent == self.directory}
@@ -299,10 +295,8 @@ class BlobStore:
             pass
 
     def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:
-        """The whole blob, read once more to see that it is sound; one that is not is removed.
-
-        Raises StorageError; AbandonedError once ``stop`` is set.
-        """
+        """The whole blob, read once more to see that it is sound; one that is not is removed. Raises StorageError;
+        AbandonedError once ``stop`` is set."""
         path = self.directory / checked_digest(digest)
         with storage_errors("read a blob"), suppress(FileNotFoundError):
             with open_bounded(path, follow=False) as file:

@@ -185,9 +185,8 @@ class UnfinishedImport:
 def recorded_import(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
     """Keep a record of an import while it runs; gives its id. ``resumes`` is that of an interrupted one to go on with.
 
-    It is removed at the end; where the program is told to leave meanwhile (anything but an Exception), it stays.
-    Raises CacheDirectoryError, StorageError, ReadOnlyError, SourceError where there is no such source, and for one that
-    is gone on with as `resumed` does.
+    It stays where the program is told to leave meanwhile (anything but an Exception). Raises CacheDirectoryError,
+    StorageError, ReadOnlyError, SourceError where there is no such source; what `resumed` does.
     """
     if resumes:
         with resumed(directory, resumes):
@@ -224,12 +223,9 @@ def _write(folder: Folder, name: str, data: bytes, stack: ExitStack) -> None:
 
 @contextmanager
 def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
-    """Go on with an interrupted import; gives what it was asked to do.
-
-    Its record is held meanwhile and removed at the end, but stays where that is an error: it can be tried again.
-    Raises CacheDirectoryError, StorageError, ReadOnlyError, and SourceError where there is no such record, or another
-    program holds it.
-    """
+    """Go on with an interrupted import; gives what it was asked to do. Its record is held meanwhile, and removed unless
+    it fails again. Raises CacheDirectoryError, StorageError, ReadOnlyError, and SourceError where there is no such
+    record, or another program holds it."""
     check_directory(directory)
     with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
         name = f"{os.path.basename(import_id)}{_SUFFIX}"
@@ -377,7 +373,7 @@ class ImportDesk:
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
     """Bring an image in. A cancelled call leaves the cache as it was, or with the whole image, and no process; what was
-    downloaded stays. Who wants to go on with it later keeps a record of it: `requests.recorded`.
+    downloaded stays. Who wants to go on with it later keeps a record of it: `recorded_import`.
 
     Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError before anything is
     fetched), WorkerError, and what `PackerCache.store` raises.
@@ -449,10 +445,8 @@ async def fetch_and_pack(
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:
-    """Fetch the layers of an image and pack them, while the cache has room for its next writes.
-
-    Gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and what `flatten_and_pack` raises.
-    """
+    """Fetch an image's layers and pack them, while the cache has room for its next writes; gives what could not be
+    kept. Raises SourceError, NoRoomError, StorageError, and what `flatten_and_pack` raises."""
     for _ in range(_ATTEMPTS):
         layers = await while_there_is_room(blobs.cache, source.fetch(image, blobs, downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
@@ -463,10 +457,8 @@ async def fetch_and_pack(
 
 
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
-    """Room for what is to be downloaded and for the packed file, which is taken to be as large as the layers.
-
-    How large it will be is known only later: `while_there_is_room` sees to the rest. Raises NoRoomError.
-    """
+    """Room for what is to be downloaded, and for a packed file as large as the layers: how large it will be is known
+    only later, and `while_there_is_room` sees to that. Raises NoRoomError."""
     sizes = image.layer_sizes
     to_come = 0
     if source.kind is SourceKind.REGISTRY:

@@ -86,9 +86,7 @@ async def inspect_source(
     request: ImportRequest, notify: Callable[[str], None] = lambda message: None, format: PackedFormat | None = None
 ) -> Inspection:
     """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be.
-
-    Raises SourceError.
-    """
+    Raises SourceError."""
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:

@@ -104,10 +104,7 @@ class ImportQueue:
             self._thread.call(self._cancel, number)
 
     def close(self) -> None:
-        """End all imports, packers included, and wait for that; the next start can go on with them.
-
-        Whoever calls it again meanwhile waits as well.
-        """
+        """End all imports, packers included, and wait for that, in every caller; the next start can go on with them."""
         self._leaving = True
         if self._thread is not None:
             self._thread.end()

@@ -90,10 +90,8 @@ class OpenLayer:
         return decompressed(self.part(0, self.size), self.compression)
 
     def checked_chunks(self, read: Callable[[int], None]) -> Iterator[bytes]:
-        """The same, hashing; ``read`` is called with the number of bytes read of the file.
-
-        Raises LayerDigestError at the end where the digests are not as expected.
-        """
+        """The same, hashing; ``read`` is called with the number of bytes read of the file. Raises LayerDigestError at
+        the end where the digests are not as expected."""
         blocks, digest, diff_id = self._blocks(read), self.source.digest, self.source.diff_id
         if digest != diff_id or self.compression is not Compression.NONE:
             blocks = _hashed(blocks, digest, "digest")
@@ -195,10 +193,8 @@ def readable_compression(start: bytes) -> Compression:
 
 
 def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
-    """The uncompressed bytes of a stream of blocks, in chunks; several members or frames are one stream.
-
-    Raises LayerError where the compressed data are cut, damaged or followed by something else.
-    """
+    """The uncompressed chunks of a stream of blocks; several members or frames are one stream. Raises LayerError where
+    the compressed data are cut, damaged or followed by something else."""
     if compression is Compression.NONE:
         yield from blocks
         return

@@ -427,10 +427,8 @@ def main(parent: int) -> int:
 
 
 def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
-    """Flatten and pack; gives what could not be kept.
-
-    Raises LayerError, PackerError, StorageError; nothing of the output is left then.
-    """
+    """Flatten and pack; gives what could not be kept. Raises LayerError, PackerError, StorageError; nothing of the
+    output is left then."""
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
     with flattening(request.layers, request.options.limits, counter) as image:
         plan, tree = image.plan, image.plan.tree

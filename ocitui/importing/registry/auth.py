@@ -306,10 +306,8 @@ class Authorizer:
         return "" if used is None else "<token>" if used.identity_token else used.username
 
     async def answer(self, challenges: Sequence[Challenge], rejected: str | None) -> str:
-        """What to send instead of ``rejected``; several requests that were refused at once ask once.
-
-        Raises DeniedError, RegistryError, CredentialsError, TransferError.
-        """
+        """What to send instead of ``rejected``; several requests that were refused at once ask once. Raises
+        RegistryError, which DeniedError and TransferError are, and CredentialsError."""
         async with self._lock:
             if self.current is None or self.current == rejected:
                 by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}

@@ -140,10 +140,8 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 async def paced(parts: AsyncIterator[bytes], host: str, options: RegistryOptions) -> AsyncIterator[bytes]:
-    """The parts of a body as they come; only the time counts that is spent waiting for them.
-
-    Raises PassingError where too few bytes have come for a while, and what ``parts`` raise.
-    """
+    """The parts of a body as they come. Raises PassingError where too few bytes have come in a while of waiting for
+    them, and what ``parts`` raise."""
     waited, came = 0.0, 0
     while True:
         before = options.clock()
@@ -184,10 +182,8 @@ class Backoff:
 
 
 async def retried(options: RegistryOptions, attempt: Callable[[], Awaitable[T]]) -> T:
-    """What ``attempt`` gives, tried again while it raises PassingError; not where nobody answers at all.
-
-    Raises TransferError, and what else ``attempt`` raises.
-    """
+    """What ``attempt`` gives, tried again while it raises PassingError, but not where nobody answers at all. Raises
+    TransferError, and what else ``attempt`` raises."""
     backoff = Backoff(options)
     while True:
         try:

@@ -218,10 +218,8 @@ class Archive:
         return digests
 
     def contents(self, wanted: Set[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
-        """Go through the archive once: each wanted member, and its bytes, to be read before the next member.
-
-        Raises UnreadableSourceError; AbandonedError once ``stop`` is set.
-        """
+        """Each wanted member, in one pass, and its bytes, to be read before the next member. Raises
+        UnreadableSourceError; AbandonedError once ``stop`` is set."""
         if wanted:
             with opened(self.path, stop) as (reader, _):
                 for member in read_members(reader):

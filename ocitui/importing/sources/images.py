@@ -386,10 +386,8 @@ def this_platform() -> Platform:
 
 
 def fit(wanted: Platform, offered: Platform) -> tuple[int, ...] | None:
-    """How well ``offered`` runs on ``wanted``: the greater the better; None where it does not.
-
-    A processor runs what was made for an earlier variant of its architecture.
-    """
+    """How well ``offered`` runs on ``wanted``, which runs what is for an earlier variant of its architecture too: the
+    greater the better; None where it does not."""
     wanted, offered = normal(wanted), normal(offered)
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return None
@@ -485,10 +483,8 @@ async def read_checked(what: str, descriptor: BlobDescriptor, largest: int, read
 
 
 def choose(leaves: Sequence[Leaf], wanted: Platform | None) -> Leaf:
-    """The leaf of the platform; None is this machine's. Raises NoSuchImageError where there is none, or several.
-
-    One manifest that stands in no index is taken without a word on its platform, which its config says.
-    """
+    """The leaf of the platform; None is this machine's. One manifest that stands in no index is taken without a word on
+    its platform, which its config says. Raises NoSuchImageError where there is none, or several."""
     if len({leaf.digest for leaf in leaves}) == 1 and (not leaves[0].indexes or leaves[0].platform is None):
         return leaves[0]
     target = wanted or this_platform()

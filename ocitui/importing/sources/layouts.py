@@ -213,12 +213,8 @@ _SUFFIXES = {Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}
 def make_manifest(
     archive: Archive, config: str, config_raw: bytes, layers: Sequence[str], stop: Stop
 ) -> tuple[bytes, dict[str, Member]]:
-    """A manifest of the layers, which stand in the archive by these names, and their files by digest.
-
-    Raises SourceError.
-
-    A layer that is not compressed has its diff_id for a digest, so it need not be read here.
-    """
+    """A manifest of the layers, which stand in the archive by these names, and their files by digest. A layer that is
+    not compressed has its diff_id for a digest, so it need not be read here. Raises SourceError."""
     diff_ids = read_config(f"the config {config}", config_raw).value.rootfs.diff_ids
     if len(diff_ids) != len(layers):
         raise UnsoundSourceError(f"manifest.json names {len(layers)} layers for {config}, which has {len(diff_ids)}")

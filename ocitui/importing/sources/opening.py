@@ -139,10 +139,8 @@ def prefix_of(text: str) -> str:
 
 
 async def open_source(text: str, options: SourceOptions | None = None) -> Source:
-    """Open a source; nothing is written, and a registry is not asked yet. Raises SourceError.
-
-    Packed files are not opened here: UnsupportedSourceError.
-    """
+    """Open a source; nothing is written, and a registry is not asked yet. Raises SourceError, for packed
+    files too, which are not opened here."""
     options = options or SourceOptions()
     found = await in_thread(lambda stop: recognise_source(text))
     if found.kind is SourceKind.PACKED:
@@ -208,10 +206,8 @@ def _by_looking(text: str) -> Recognised:
 
 
 def _kind_of(path: Path) -> SourceKind | None:
-    """What lies at a path; None where there is nothing that is a source.
-
-    An archive counts as Docker's until it is known what it holds.
-    """
+    """What lies at a path; None where that is no source. An archive counts as Docker's until it is known what it
+    holds."""
     if os.path.isdir(path):
         return SourceKind.OCI_LAYOUT if os.path.isfile(path / "oci-layout") else None
     if not os.path.isfile(path):
