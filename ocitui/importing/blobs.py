@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,6 +256,11 @@ class BlobStore:
     def size(self) -> int:
         """The bytes of all blobs. Raises StorageError."""
         return sum(blob.size for blob in self.stored())
+
+    def kept_of(self, sizes: Mapping[str, int]) -> int:
+        """How many bytes of these blobs need not be fetched, of the sizes that they have whole. Raises StorageError."""
+        there = {blob.digest: blob.size for blob in self.stored()}
+        return sum(min(there.get(digest, 0), size) for digest, size in sizes.items())
 
     def clear(self, digests: Iterable[str] | None = None) -> int:
         """Remove these blobs, or all, but for those that are `wanted`, held or being written; gives the bytes. Raises

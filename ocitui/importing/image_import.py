@@ -459,12 +459,9 @@ async def fetch_and_pack(
 def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
     """Room for what is to be downloaded, and for a packed file as large as the layers: how large it will be is known
     only later, and `while_there_is_room` sees to that. Raises NoRoomError."""
-    sizes = image.layer_sizes
-    to_come = 0
-    if source.kind is SourceKind.REGISTRY:
-        there = {blob.digest: blob.size for blob in desk.blobs.stored()}
-        to_come = sum(max(size - there.get(digest, 0), 0) for digest, size in sizes.items())
-    check_room(desk.cache.directory, to_come + sum(sizes.values()))
+    layers = sum(image.layer_sizes.values())
+    to_come = layers - desk.blobs.kept_of(image.layer_sizes) if source.kind is SourceKind.REGISTRY else 0
+    check_room(desk.cache.directory, to_come + layers)
 
 
 def clear_blobs(blobs: BlobStore, image: SourceImage) -> None:

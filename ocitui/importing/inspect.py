@@ -119,10 +119,8 @@ async def standing_of(cache: PackerCache, inspection: Inspection, request: Impor
 def _kept(cache: PackerCache, inspection: Inspection) -> int:
     if inspection.image is None or inspection.kind is not SourceKind.REGISTRY:
         return 0
-    wanted = inspection.image.layer_sizes
     with suppress(StorageError):  # an import will tell what cannot be read
-        stored = {blob.digest: blob.size for blob in BlobStore(cache.directory).stored()}
-        return sum(min(stored.get(digest, 0), size) for digest, size in wanted.items())
+        return BlobStore(cache.directory).kept_of(inspection.image.layer_sizes)
     return 0
 
 

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -49,8 +50,7 @@ def minimum_free(directory: Path) -> int:
 def free_bytes(directory: Path) -> int:
     """What may still be written there. Raises StorageError."""
     with storage_errors("see how much room there is"):
-        found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize
+        return shutil.disk_usage(directory).free
 
 
 def check_room(directory: Path, size: int) -> None:

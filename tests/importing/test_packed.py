@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import threading
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -176,8 +175,8 @@ async def test_an_orphan_of_the_cache_itself_is_adopted_where_it_is(cache: Packe
 
 
 async def test_too_little_room(cache: PackerCache, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    Room = namedtuple("Room", "f_bavail f_frsize")
-    monkeypatch.setattr(os, "statvfs", lambda _: Room(1000, 4096))
+    disk = os.statvfs_result((4096, 4096, 9000, 1000, 1000, 9, 9, 9, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
     found = await inspect_packed(find_packed_files(str(source.packed)))
     with pytest.raises(NoRoomError):
         await import_packed(cache, found, NAME)

@@ -366,8 +366,7 @@ class TarPacker:
     def __init__(self, output: Path, size: int) -> None:
         self.warnings: list[str] = []
         self._output = output
-        free = os.statvfs(output.parent)
-        if free.f_bavail * free.f_frsize < size:
+        if shutil.disk_usage(output.parent).free < size:
             raise no_room(output)
         self._fd = create_file(output)
 

@@ -32,7 +32,7 @@ import msgspec
 from ocitui.cache import read_bounded
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB, HUB_REGISTRY, RegistryOptions
+from ..sources.references import HUB_NAMES, RegistryOptions
 from .failures import PassingError, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -128,7 +128,6 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
 
 
 HUB_KEY = "https://index.docker.io/v1/"
-_HUB_KEYS = (HUB, "index.docker.io", HUB_REGISTRY)
 _SCHEME = re.compile(r"https?://")
 _LARGEST_CONFIG = 1 << 20
 
@@ -164,7 +163,7 @@ _decode_config = msgspec.json.Decoder(_Config).decode
 
 async def find_credentials(host: str, path: str, options: RegistryOptions) -> Credentials | None:
     """What is known for this registry and repository; None where nothing is. Raises CredentialsError."""
-    keys = (HUB_KEY, *_HUB_KEYS) if host in _HUB_KEYS else (host,)
+    keys = (HUB_KEY, *HUB_NAMES) if host in HUB_NAMES else (host,)
     for file, must_exist in _files(options):
         config = read_credentials(file, must_exist)
         helpers = config.cred_helpers or {}

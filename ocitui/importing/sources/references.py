@@ -27,7 +27,7 @@ from ..errors import InvalidReferenceError, UnsoundSourceError
 
 HUB = "docker.io"
 HUB_REGISTRY = "registry-1.docker.io"
-_HUB_NAMES = {HUB, "index.docker.io", HUB_REGISTRY}
+HUB_NAMES = (HUB, "index.docker.io", HUB_REGISTRY)
 _LONGEST_NAME = 255
 _LARGEST_PORT = 65_535
 
@@ -107,7 +107,7 @@ def _split_domain(name: str) -> tuple[str, str]:
         domain, path = HUB, name
     else:
         domain, path = first, rest
-    if domain in _HUB_NAMES:
+    if domain in HUB_NAMES:
         return HUB, path if "/" in path else f"library/{path}"
     return domain, path
 
