@@ -18,10 +18,8 @@ _START_TIME_FIELD = 19  # starttime, counted from what follows the command's clo
 
 
 class DaemonState(msgspec.Struct, frozen=True):
-    """Whether the daemon runs on this host, its process, and since when (seconds since the epoch).
-
-    ``ours`` is whether its socket stands where the daemon of this very cache would have it.
-    """
+    """Whether the daemon runs on this host, its process, and since when (seconds since the epoch); ``ours`` is whether
+    its socket stands where the daemon of this very cache would have it."""
 
     process: int | None = None
     since: float | None = None

@@ -66,10 +66,8 @@ class Kernel:
 
 
 def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[LoopUse]]:
-    """The uses of each file in the cache, by the file's path below ``directory``: its name, or a path in the trash.
-
-    A deleted file stands under the name that it had. What cannot be read is left out.
-    """
+    """The uses of each file in the cache, by its path below ``directory``: its name, or the one that it had, or a path
+    in the trash. What cannot be read is left out."""
     kernel = kernel or Kernel()
     if not (loops := _loops(kernel.sys)):
         return {}

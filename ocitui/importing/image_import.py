@@ -499,11 +499,9 @@ Copied = Callable[[int, int], None]
 async def import_packed(
     cache: PackerCache, source: PackedSource, name: ImageName, *, rename: bool = False, progress: Copied | None = None
 ) -> PackedImage:
-    """Bring a source in under a name; its file is copied, so it stays as it is.
-
-    An entry of the same digest and format keeps its name unless ``rename``. A cancelled call leaves nothing of it, or
-    all. Raises SourceError, NamedOtherwiseError, NoRoomError, and what `PackerCache.store` raises.
-    """
+    """Bring a source in under a name, as a copy of its file. An entry of the same digest and format keeps its name
+    unless ``rename``. A cancelled call leaves nothing of it, or all. Raises SourceError, NamedOtherwiseError,
+    NoRoomError, and what `PackerCache.store` raises."""
     image = source.image(name)
     if cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")

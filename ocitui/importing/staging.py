@@ -88,10 +88,8 @@ _FOLDER = "import"
 
 @contextmanager
 def staging_folder(directory: Path, disk: Disk | None = None) -> Iterator[Path]:
-    """An empty folder of this program's own, which is removed at the end with what is still in it.
-
-    Raises CacheDirectoryError, ReadOnlyError, StorageError, LockedError, ConflictError.
-    """
+    """An empty folder of this program's own, which is removed at the end with what is still in it. Raises
+    CacheDirectoryError, ReadOnlyError, StorageError, LockedError, ConflictError."""
     check_directory(directory)
     disk = disk or Disk()
     with import_folder(directory, disk, _FOLDER) as parent:
@@ -126,10 +124,8 @@ def remove_abandoned(directory: Path) -> int:
 
 @contextmanager
 def import_folder(directory: Path, disk: Disk, name: str) -> Iterator[Folder]:
-    """A folder inside `.ocitui`, made where it is not there, with the rights of the cache directory.
-
-    Raises ReadOnlyError, StorageError, ConflictError; what is done in it has errors of its own.
-    """
+    """A folder inside `.ocitui`, made where it is not there, with the rights of the cache directory. Raises
+    ReadOnlyError, StorageError, ConflictError; what is done in it has errors of its own."""
     with ExitStack() as stack:
         with storage_errors(f"make the folder {OWN_NAME}/{name}"):
             folder = stack.enter_context(open_own_folder(directory, name, making=disk))

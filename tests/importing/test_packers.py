@@ -171,8 +171,8 @@ def test_a_missing_tool_is_named_with_its_package(
     assert f"apt install {package}" in caught.value.hint
 
 
-def start(output: Path, format: PackedFormat, patience: float = 60, size: int = 1 << 20) -> Packer:
-    return start_packer(format, output, ROOT, size, PackOptions(patience=patience))
+def start(output: Path, format: PackedFormat, size: int = 1 << 20) -> Packer:
+    return start_packer(format, output, ROOT, size, PackOptions())
 
 
 def tool(directory: Path, name: str, script: str) -> None:
@@ -234,9 +234,10 @@ def test_a_packer_that_ends_early_with_success_has_failed(tools: Path, place: Pa
     ],
     ids=["takes nothing", "goes on after the end", "closes its input"],
 )
-def test_a_packer_that_spins_is_ended(script: str, tools: Path, place: Path) -> None:
+def test_a_packer_that_spins_is_ended(script: str, tools: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool(tools, "mksquashfs", HELP + script)
-    packer = start(place / "out", PackedFormat.SQUASHFS, patience=0.2)
+    monkeypatch.setattr("ocitui.importing.packing.packers._PATIENCE", 0.2)
+    packer = start(place / "out", PackedFormat.SQUASHFS)
     with pytest.raises(PackerError, match="did nothing for"):
         write_and_finish(packer)
     packer.abort()

@@ -101,9 +101,7 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 class Plan:
     """A tree in the order of the tar: ``./`` and directories, links and devices, files by layer, hard links last.
-
-    `size` is the tar's, to the byte; `files` counts its regular files.
-    """
+    `size` is the tar's, to the byte; `files` counts its regular files."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree

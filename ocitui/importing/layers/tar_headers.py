@@ -249,10 +249,8 @@ class TarEntry(NamedTuple):
 
 
 class TarReader:
-    """The entries of one tar, which may lack the zeros at its end: a digest says where it ends.
-
-    At each entry ``reader`` stands at a file's first byte, and who takes it may read the file, but not past it.
-    """
+    """The entries of one tar, which may lack the zeros at its end: a digest says where it ends. At each entry
+    ``reader`` stands at a file's first byte, and who takes it may read the file, but not past it."""
 
     def __init__(self, reader: ByteReader, limits: LayerLimits) -> None:
         self._reader = reader

@@ -43,6 +43,8 @@ from .packing import (
 
 _PIPE_BYTES = 1 << 20
 _KEPT_OUTPUT = 1 << 16
+# Seconds that a packer may take nothing, or need after its input has ended.
+_PATIENCE = 600
 _PR_SET_PDEATHSIG = 1
 _F_SETPIPE_SZ = 1031
 
@@ -68,16 +70,13 @@ _NO_ROOM = ("No space left on device", "Wrote only")
 
 
 class FedPacker:
-    """A packer that is an outside program, fed with the tar piece by piece; then `finish`, which has the whole file on
-    the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has finished.
+    """A packer that is an outside program, which dies with its parent: fed with the tar piece by piece; then `finish`,
+    which has the whole file on the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has
+    finished. Each method raises PackerError, StorageError where there is no room."""
 
-    The program dies with its parent. The options say for how long it may take nothing, or work on after the end of its
-    input. Each method raises PackerError, StorageError where there is no room.
-    """
-
-    def __init__(self, output: Path, options: PackOptions) -> None:
+    def __init__(self, output: Path) -> None:
         self.warnings: list[str] = []
-        self._output, self._patience = output, options.patience
+        self._output = output
 
     def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
         """Start a program, as the user and group ``owner``, which is to have the file descriptor ``keep``."""
@@ -119,7 +118,7 @@ class FedPacker:
             self._poll.register(self._input, select.POLLOUT)
             try:
                 while data:
-                    if self._wait(self._patience, self._input):
+                    if self._wait(_PATIENCE, self._input):
                         data = data[os.write(self._input, data) :]
             finally:
                 self._poll.unregister(self._input)
@@ -149,7 +148,7 @@ class FedPacker:
     def _end_input(self) -> None:
         """End its input and wait until it has ended, well."""
         self._pipes[0].close()
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + _PATIENCE
         while self._is_heard:
             self._wait(deadline - time.monotonic(), -1)
         try:
@@ -182,7 +181,7 @@ class FedPacker:
         return "; ".join(self._lines()[-3:])[-500:] or "it did not say why"
 
     def _stalled(self) -> CacheError:
-        return self._failure(f"did nothing for {self._patience:.0f} seconds, and was ended")
+        return self._failure(f"did nothing for {_PATIENCE} seconds, and was ended")
 
     def _failure(self, what: str) -> CacheError:
         """What it did, unless it says that the disk is full."""
@@ -221,7 +220,7 @@ class SquashfsPacker(FedPacker):
     """``mksquashfs - FILE -tar``. Raises MissingToolError, PackerError, StorageError."""
 
     def __init__(self, output: Path, root: RootDirectory, options: PackOptions) -> None:
-        super().__init__(output, options)
+        super().__init__(output)
         tool = find_tool("mksquashfs")
         words = help_of(tool, "-help")
         if "\n-tar\t" not in words:
@@ -306,17 +305,17 @@ def erofs_packer(output: Path, options: PackOptions) -> Packer:
     command = [tool, *_options(options, words)]
     if "--tar" in words:
         # Without a source it reads its input.
-        packer = FedPacker(output, options)
+        packer = FedPacker(output)
         packer.start([*command, "--tar=f", str(output)])
         return packer
-    return _UnpackingErofsPacker(output, options, command)
+    return _UnpackingErofsPacker(output, command)
 
 
 class _UnpackingErofsPacker(FedPacker):
     """The tar is unpacked beside the output, in a directory that nobody else enters, then packed from there."""
 
-    def __init__(self, output: Path, options: PackOptions, command: list[str]) -> None:
-        super().__init__(output, options)
+    def __init__(self, output: Path, command: list[str]) -> None:
+        super().__init__(output)
         if os.geteuid() != 0:
             raise MissingToolError(
                 "mkfs.erofs here does not read tars, and only root can unpack an image for it",

@@ -38,8 +38,6 @@ class PackOptions:
     """squashfs: gzip; erofs: not compressed."""
     level: int | None = None
     """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
-    patience: float = 600
-    """Seconds that a packer may take nothing, or need after its input has ended."""
     limits: LayerLimits = field(default_factory=LayerLimits)
 
 

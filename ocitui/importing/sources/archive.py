@@ -50,10 +50,8 @@ class Member:
 
 
 def read_members(reader: ByteReader) -> Iterator[Member]:
-    """The members in order; the reader stands at a file's first byte, and who takes it may read but not past it.
-
-    Raises LayerError where this is no tar, or one that is cut; UnreadableSourceError where it holds too much.
-    """
+    """The members in order; the reader stands as `TarReader` has it. Raises LayerError where this is no tar, or one
+    that is cut; UnreadableSourceError where it holds too much."""
     named = 0
     for count, entry in enumerate(TarReader(reader, _LIMITS), 1):
         if count > _MOST_MEMBERS:

@@ -122,10 +122,8 @@ class SourceListing:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One image, its documents read and their digests checked, its layers not fetched yet.
-
-    ``image_name`` is krata's spelling of what was asked or of what the source calls it, None where it says no name.
-    """
+    """One image, its documents read and checked, its layers not fetched yet. ``image_name`` is krata's spelling of what
+    was asked or of what the source calls it, None where it says no name."""
 
     names: tuple[str, ...]
     image_name: ImageName | None
@@ -219,11 +217,9 @@ def check_descriptor(what: str, descriptor: BlobDescriptor, largest: int | None 
 
 
 def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
-    """The media type of a manifest or index: as the document says, else as ``claimed``, else by its fields.
-
-    Raises UnsupportedImageError for schema 1 and for other documents, UnsoundSourceError for one that is both a
-    manifest and an index (CVE-2021-41190) or contradicts ``claimed``.
-    """
+    """The media type of a manifest or index: as the document says, else as ``claimed``, else by its fields. Raises
+    UnsupportedImageError for schema 1 and for other documents, UnsoundSourceError for one that is both a manifest and
+    an index (CVE-2021-41190) or contradicts ``claimed``."""
     fields = fields_of(what, raw)
     said = fields.get("mediaType")
     said = said if isinstance(said, str) else ""

@@ -59,11 +59,8 @@ class PackedFiles:
 def find_packed_files(
     source: str, manifest: Path | None = None, config: Path | None = None, format: PackedFormat | None = None
 ) -> PackedFiles:
-    """The files of ``packed:FILE``, or of a path to one; the documents stand beside it unless they are named.
-
-    Raises what `recognise_source` does, UnsupportedSourceError for other kinds of sources, SourceError where the file's
-    name contradicts ``format``.
-    """
+    """The files of ``packed:FILE``, or of a path to one; the documents stand beside it unless they are named. Raises
+    what `recognise_source` does, also for other kinds of sources, SourceError where the name contradicts ``format``."""
     found = recognise_source(source)
     if found.kind is not SourceKind.PACKED:
         raise UnsupportedSourceError(f"{source} is no packed file")
@@ -105,11 +102,8 @@ class SourceOptions:
 
 
 def recognise_source(text: str) -> Recognised:
-    """What kind of source this is: by its prefix, else by looking at the path.
-
-    Raises UnsupportedSourceError for skopeo's other transports, UnreadableSourceError for a path that is not there, or
-    a text that was surely meant as one.
-    """
+    """What kind of source this is: by its prefix, else by looking at the path. Raises UnsupportedSourceError for
+    skopeo's other transports, UnreadableSourceError for a path that is not there, or a text surely meant as one."""
     text = expanded_source(text)
     if text.startswith(_REGISTRY):
         return Recognised(SourceKind.REGISTRY, text.removeprefix(_REGISTRY), Path())
@@ -242,10 +236,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PackedSource:
-    """What a packed file and its documents are: ``format`` by magic, ``digest`` of the manifest's bytes.
-
-    ``problems`` keep it from being imported; where there are none, nothing here is None.
-    """
+    """What a packed file and its documents are: ``format`` by magic, ``digest`` of the manifest's bytes. ``problems``
+    keep it from being imported; where there are none, nothing here is None."""
 
     files: PackedFiles
     size: int

@@ -55,10 +55,8 @@ def is_host(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An image in a registry: ``domain`` is `docker.io` for the Hub, ``path`` whole (`library/alpine`).
-
-    ``tag`` is `latest` where neither a tag nor a digest was given.
-    """
+    """An image in a registry: ``domain`` is `docker.io` for the Hub, ``path`` whole (`library/alpine`), ``tag`` is
+    `latest` where neither a tag nor a digest was given."""
 
     domain: str
     path: str
