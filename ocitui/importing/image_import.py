@@ -185,24 +185,26 @@ class UnfinishedImport:
 def recorded_import(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
     """Keep a record of an import while it runs; gives its id. ``resumes`` is that of an interrupted one to go on with.
 
-    It stays where the program is told to leave meanwhile (anything but an Exception). Raises CacheDirectoryError,
-    StorageError, ReadOnlyError, SourceError where there is no such source; what `resumed` does.
+    It is removed at the end, but stays where the program is told to leave meanwhile (anything but an Exception), or
+    one that is gone on with fails again. Raises CacheDirectoryError, StorageError, ReadOnlyError, SourceError where
+    there is no such source, no such record, or another program holds it.
     """
-    if resumes:
-        with resumed(directory, resumes):
-            yield resumes
-        return
-    request = request.with_absolute_paths()
+    if not resumes:
+        request = request.with_absolute_paths()
     check_directory(directory)
     with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
-        import_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
-        name = f"{import_id}{_SUFFIX}"
-        with storage_errors("note what is to be imported"):
-            _write(folder, name, request.to_json(), stack)
+        import_id = resumes or f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+        name = f"{os.path.basename(import_id)}{_SUFFIX}"
+        if resumes:
+            _take_up(folder, name, import_id, stack)
+        else:
+            with storage_errors("note what is to be imported"):
+                _write(folder, name, request.to_json(), stack)
         try:
             yield import_id
         except Exception:
-            _conclude(folder, name)
+            if not resumes:
+                _conclude(folder, name)
             raise
         _conclude(folder, name)
 
@@ -221,27 +223,18 @@ def _write(folder: Folder, name: str, data: bytes, stack: ExitStack) -> None:
         _DISK.rename(folder, draft, folder, name)
 
 
-@contextmanager
-def resumed(directory: Path, import_id: str) -> Iterator[ImportRequest]:
-    """Go on with an interrupted import; gives what it was asked to do. Its record is held meanwhile, and removed unless
-    it fails again. Raises CacheDirectoryError, StorageError, ReadOnlyError, and SourceError where there is no such
-    record, or another program holds it."""
-    check_directory(directory)
-    with import_folder(directory, _DISK, _FOLDER) as folder, ExitStack() as stack:
-        name = f"{os.path.basename(import_id)}{_SUFFIX}"
-        with storage_errors("go on with an import"):
-            try:
-                data = _hold(folder, name, fcntl.LOCK_EX, stack)
-            except FileNotFoundError as error:
-                message = f"there is no interrupted import {import_id}"
-                raise SourceError(message, hint="ocitui imports lists them") from error
-            except BlockingIOError as error:
-                message = f"another program goes on with the import {import_id}"
-                raise SourceError(message, hint="ocitui imports lists the others") from error
-        found = _decoded(import_id, 0.0, lambda: data)
-        found.require_readable()
-        yield found.request
-        _conclude(folder, name)
+def _take_up(folder: Folder, name: str, import_id: str, stack: ExitStack) -> None:
+    """Hold the record of an interrupted import as long as the stack stands. Raises SourceError, StorageError."""
+    with storage_errors("go on with an import"):
+        try:
+            data = _hold(folder, name, fcntl.LOCK_EX, stack)
+        except FileNotFoundError as error:
+            message = f"there is no interrupted import {import_id}"
+            raise SourceError(message, hint="ocitui imports lists them") from error
+        except BlockingIOError as error:
+            message = f"another program goes on with the import {import_id}"
+            raise SourceError(message, hint="ocitui imports lists the others") from error
+    _decoded(import_id, 0.0, lambda: data).require_readable()
 
 
 def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
@@ -503,8 +496,6 @@ async def import_packed(
     unless ``rename``. A cancelled call leaves nothing of it, or all. Raises SourceError, NamedOtherwiseError,
     NoRoomError, and what `PackerCache.store` raises."""
     image = source.image(name)
-    if cache.read_only:
-        raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await check_name(cache, image.digest, image.format, name, rename)
     if _is_in_place(cache, image):
         return await store_settled(cache, image)

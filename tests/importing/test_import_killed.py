@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import NoSuchTransactionError, PackerCache
-from ocitui.importing.image_import import import_image, resumed, unfinished_imports
+from ocitui.importing.image_import import import_image, recorded_import, unfinished_imports
 from ocitui.importing.progress import ImportPhase
 from ocitui.importing.staging import remove_abandoned
 from tests.cache.support import OWN, SQUASHFS, TAR, until, write_cache
@@ -116,8 +116,8 @@ async def assert_sound(run: Run, before: dict[str, tuple[str, bytes]]) -> None:
 async def assert_goes_on(run: Run) -> None:
     """The import is offered again, and comes to its end."""
     (left,) = unfinished_imports(run.directory)
-    with resumed(run.directory, left.id) as request:
-        await import_image(run.desk, request)
+    with recorded_import(run.directory, left.request, left.id):
+        await import_image(run.desk, left.request)
     await run.assert_whole(IMAGE, NAME, SQUASHFS)
     assert unfinished_imports(run.directory) == []
     assert staged(run.directory) == []

@@ -13,7 +13,7 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageName, PackedFormat, PackerCache, ReadOnlyError
 from ocitui.importing.errors import NamedOtherwiseError, NoRoomError, SourceError
-from ocitui.importing.image_import import import_packed
+from ocitui.importing.image_import import ImportDesk, ImportRequest, import_image, import_packed
 from ocitui.importing.sources.opening import PackedFiles, find_packed_files, inspect_packed
 from tests.importing.sources import FORMATS, Source, documents, make_source, sha256
 
@@ -258,8 +258,9 @@ async def test_where_nothing_may_be_written(source: Source, tmp_path: Path) -> N
     with pytest.raises(CacheDirectoryError):
         await import_packed(PackerCache(tmp_path / "absent"), found, NAME)
     (tmp_path / "cache").mkdir()
+    request = ImportRequest(source=f"packed:{source.packed}", name=str(NAME))
     with pytest.raises(ReadOnlyError):
-        await import_packed(PackerCache(tmp_path / "cache", read_only=True), found, NAME)
+        await import_image(ImportDesk.of(PackerCache(tmp_path / "cache", read_only=True)), request)
     assert os.listdir(tmp_path / "cache") == []
 
 

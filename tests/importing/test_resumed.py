@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportRequest, recorded_import, resumed, unfinished_imports
+from ocitui.importing.image_import import ImportRequest, recorded_import, unfinished_imports
 
 REQUEST = ImportRequest(source="docker://localhost:1/a:1", name="a:1", level=3)
 
@@ -23,8 +23,9 @@ def interrupted(tmp_path: Path) -> str:
 
 
 def test_what_is_gone_on_with_is_as_it_was_asked(interrupted: str, tmp_path: Path) -> None:
-    with resumed(tmp_path, interrupted) as request:
-        assert request == REQUEST
+    assert [one.request for one in unfinished_imports(tmp_path)] == [REQUEST]
+    with recorded_import(tmp_path, REQUEST, interrupted) as import_id:
+        assert import_id == interrupted
         assert unfinished_imports(tmp_path) == []
     assert os.listdir(tmp_path / ".ocitui" / "imports") == []
 
@@ -33,31 +34,37 @@ def test_what_is_gone_on_with_is_as_it_was_asked(interrupted: str, tmp_path: Pat
 def test_what_does_not_come_to_its_end_can_be_tried_again(
     error: BaseException, interrupted: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(type(error)), resumed(tmp_path, interrupted):
+    with pytest.raises(type(error)), recorded_import(tmp_path, REQUEST, interrupted):
         raise error
     assert [one.id for one in unfinished_imports(tmp_path)] == [interrupted]
 
 
 def test_one_program_at_a_time(interrupted: str, tmp_path: Path) -> None:
     with (
-        resumed(tmp_path, interrupted),
+        recorded_import(tmp_path, REQUEST, interrupted),
         pytest.raises(SourceError, match="another program goes on with"),
-        resumed(tmp_path, interrupted),
+        recorded_import(tmp_path, REQUEST, interrupted),
     ):
         pass
-    with pytest.raises(SourceError, match="there is no interrupted import"), resumed(tmp_path, interrupted):
+    with (
+        pytest.raises(SourceError, match="there is no interrupted import"),
+        recorded_import(tmp_path, REQUEST, interrupted),
+    ):
         pass
 
 
-@pytest.mark.parametrize("import_id", ["nothing", "../journal/x", ""])
+@pytest.mark.parametrize("import_id", ["nothing", "../journal/x", "."])
 def test_what_is_not_there(import_id: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no interrupted import"), resumed(tmp_path, import_id):
+    with (
+        pytest.raises(SourceError, match="there is no interrupted import"),
+        recorded_import(tmp_path, REQUEST, import_id),
+    ):
         pass
 
 
 def test_a_damaged_record_says_how_it_is_removed(interrupted: str, tmp_path: Path) -> None:
     (tmp_path / ".ocitui" / "imports" / f"{interrupted}.json").write_bytes(b"{")
-    with pytest.raises(SourceError, match="is damaged"), resumed(tmp_path, interrupted):
+    with pytest.raises(SourceError, match="is damaged"), recorded_import(tmp_path, REQUEST, interrupted):
         pass
 
 

@@ -17,7 +17,7 @@ from ocitui.cache import CacheDirectoryError, StorageError
 from ocitui.cache.disk import Disk, Folder
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportRequest, forget_import, recorded_import, resumed, unfinished_imports
+from ocitui.importing.image_import import ImportRequest, forget_import, recorded_import, unfinished_imports
 from tests.cache.support import OWN
 from tests.tools import ROOT
 
@@ -79,7 +79,7 @@ def test_what_is_forgotten_cannot_be_gone_on_with_meanwhile(tmp_path: Path, monk
     import_id, unlink = interrupt(tmp_path), Disk.unlink
 
     def unlink_while_another_comes(disk: Disk, folder: Folder, name: str) -> None:
-        with pytest.raises(SourceError, match="another program"), resumed(tmp_path, import_id):
+        with pytest.raises(SourceError, match="another program"), recorded_import(tmp_path, REQUEST, import_id):
             pass
         unlink(disk, folder, name)
 
@@ -186,7 +186,7 @@ def test_a_record_of_a_later_version_is_told_and_stays(tmp_path: Path) -> None:
     assert (later.id, later.problem) == ("later", "it is of a later ocitui")
     with pytest.raises(SourceError, match="of a later ocitui"):
         forget_import(tmp_path, "later")
-    with pytest.raises(SourceError, match="of a later ocitui"), resumed(tmp_path, "later"):
+    with pytest.raises(SourceError, match="of a later ocitui"), recorded_import(tmp_path, REQUEST, "later"):
         pass
     assert path.exists()
 
