@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from .progress import ProgressCall as ProgressCall
     from .registry.auth import read_credentials as read_credentials
     from .sources.images import ListedImage as ListedImage
-    from .sources.images import Source as Source
     from .sources.images import SourceImage as SourceImage
     from .sources.images import SourceKind as SourceKind
     from .sources.images import describe as describe
@@ -79,9 +78,7 @@ __getattr__, __dir__, __all__ = front(
         "packing.packing": "PackOptions check_choice",
         "progress": "ImportPhase ImportProgress LayerProgress ProgressCall",
         "registry.auth": "read_credentials",
-        "sources.images": (
-            "ListedImage Source SourceImage SourceKind describe describe_image manifest_type parse_platform"
-        ),
+        "sources.images": "ListedImage SourceImage SourceKind describe describe_image manifest_type parse_platform",
         "sources.opening": (
             "PackedFiles PackedSource SourceOptions expanded_source find_packed_files home_path open_source "
             "optional_path recognise_source"

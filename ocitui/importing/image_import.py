@@ -17,7 +17,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -380,11 +380,8 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
         return await _import_packed_files(desk, request, name, tracker)
-    source = await open_source(request.source, request.source_options(tracker.note))
-    try:
+    async with aclosing(await open_source(request.source, request.source_options(tracker.note))) as source:
         return await _import_from(desk, source, request, tracker)
-    finally:
-        await source.close()
 
 
 async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest, tracker: Tracker) -> ImportResult:

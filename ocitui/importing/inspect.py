@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -91,15 +91,12 @@ async def inspect_source(
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
         return Inspection(found.kind, packed=await inspect_packed(request.packed_files(format)))
-    source = await open_source(request.source, options)
-    try:
+    async with aclosing(await open_source(request.source, options)) as source:
         listing = await source.listing()
         try:
             return Inspection(source.kind, listing, await source.resolve())
         except SourceError as error:
             return Inspection(source.kind, listing, refusal=error)
-    finally:
-        await source.close()
 
 
 async def standing_of(cache: PackerCache, inspection: Inspection, request: ImportRequest) -> Standing:

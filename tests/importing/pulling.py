@@ -61,14 +61,14 @@ class Pull:
         try:
             return await source.resolve()
         finally:
-            await source.close()
+            await source.aclose()
 
     async def run(self, progress: BlobProgress = unheard) -> list[LayerSource]:
         source = self.source()
         try:
             return await source.fetch(await source.resolve(), self.blobs, progress)
         finally:
-            await source.close()
+            await source.aclose()
 
 
 def is_whole(layers: list[LayerSource], image: Made) -> bool:

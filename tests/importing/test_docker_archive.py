@@ -139,7 +139,7 @@ async def test_what_two_archives_share_is_unpacked_once(
         try:
             return await source.fetch(image, blobs)
         finally:
-            await source.close()
+            await source.aclose()
 
     ready = asyncio.Barrier(2)
     monkeypatch.setattr(Archive, "contents", counted)

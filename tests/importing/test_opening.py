@@ -141,7 +141,7 @@ async def test_a_layout_whose_index_is_a_pipe() -> None:
 async def test_a_home_directory_behind_a_prefix(text: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
     assert recognise_source(text).path.parent == here
-    await (await open_source(text)).close()
+    await (await open_source(text)).aclose()
 
 
 def test_packed_files_in_a_home_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

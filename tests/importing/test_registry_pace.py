@@ -80,7 +80,7 @@ async def test_a_layer_that_drips_is_resumed(dripping: DrippingRegistry, blobs: 
         dripping.drips = 1
         assert is_whole(await source.fetch(image, blobs), IMAGE)
     finally:
-        await source.close()
+        await source.aclose()
     assert "bytes in 6" in waits.messages[0]
     resumed = dripping.asked(LAYER)[0].headers["range"]
     assert resumed != "bytes=0-"
@@ -96,7 +96,7 @@ async def test_one_that_only_drips_is_given_up(dripping: DrippingRegistry, blobs
         with pytest.raises(TransferError, match=r"sent only \d+ bytes in \d+ seconds \(after 5 tries\)"):
             await source.fetch(image, blobs)
     finally:
-        await source.close()
+        await source.aclose()
     assert len(waits.seconds) == 4
     assert blobs.size() > 0
 
@@ -110,7 +110,7 @@ async def test_an_answer_whose_head_never_ends(dripping: DrippingRegistry) -> No
         with pytest.raises(TransferError, match="gave no whole answer in"):
             await source.resolve()
     finally:
-        await source.close()
+        await source.aclose()
 
 
 async def dripped(clock: Clock, *drips: tuple[float, int]) -> AsyncIterator[bytes]:

@@ -198,7 +198,7 @@ async def test_platform_that_is_not_there(pull: Pull, nested: FaultyRegistry) ->
 async def test_listing(pull: Pull, nested: FaultyRegistry) -> None:
     source = pull.source()
     listing = await source.listing()
-    await source.close()
+    await source.aclose()
     assert [str(image.platform) for image in listing.images] == ["linux/amd64", *VARIANTS]
     assert [image.size is not None for image in listing.images] == [True, False, False, False]
     assert listing.images[0].size == len(AMD64.config) + len(AMD64.layers[0])

@@ -82,7 +82,7 @@ async def test_expired_token_is_renewed_once_for_all_layers(pull: Pull, registry
     found = await source.resolve()
     server.given += 1  # so that the token that was given is refused
     assert is_whole(await source.fetch(found, pull.blobs), image)
-    await source.close()
+    await source.aclose()
     assert len(server.requests) == 2
 
 
@@ -132,7 +132,7 @@ async def test_whose_login_it_was_is_told(
     async def login() -> str | None:
         source = pull.source()
         listing = await source.listing()
-        await source.close()
+        await source.aclose()
         return listing.login
 
     assert await login() == ""
@@ -264,6 +264,6 @@ async def test_many_requests_ask_once(pull: Pull, registry: FaultyRegistry, imag
     challenge = Challenge("bearer", {"realm": f"http://{registry.host}/token"})
     old = authorizer.current
     answers = await asyncio.gather(*(authorizer.answer([challenge], old) for _ in range(8)))
-    await source.close()
+    await source.aclose()
     assert set(answers) == {"Bearer t2"}
     assert len(server.requests) == 2

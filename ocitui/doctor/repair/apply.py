@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 
 import msgspec
@@ -117,8 +117,7 @@ class Fetcher(msgspec.Struct, frozen=True):
             self.report(fetch.name, said.done, said.total)
 
         directory, blobs = self.directory, BlobStore(self.directory, self.disk)
-        source = await open_source(fetch.origin, self.access)
-        try:
+        async with aclosing(await open_source(fetch.origin, self.access)) as source:
             image = await source.resolve()
             if image.digest != fetch.digest:
                 raise SourceError(f"{fetch.origin} holds {image.digest} by now")
@@ -126,8 +125,6 @@ class Fetcher(msgspec.Struct, frozen=True):
             options = PackOptions()
             await fetch_and_pack(source, image, blobs, output, fetch.format, options, downloaded, packed)
             await asyncio.to_thread(clear_blobs, blobs, image)
-        finally:
-            await source.close()
 
 
 def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:

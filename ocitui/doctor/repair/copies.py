@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ from ocitui.importing import (
     NoSuchImageError,
     PackedFiles,
     Reference,
-    Source,
     SourceError,
     SourceImage,
     SourceKind,
@@ -452,14 +451,11 @@ class LayerCopies:
 async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
     """An image of a layout or an archive by its digest; where that names none in it, by its place."""
     path = (await asyncio.to_thread(recognise_source, text)).path.absolute()
-    source = await open_source(text, access)
-    try:
+    async with aclosing(await open_source(text, access)) as source:
         kind = source.kind
-        listed = (await source.listing()).images if kind is SourceKind.DOCKER_ARCHIVE else ()
-    finally:
-        await source.close()
-    if kind is not SourceKind.DOCKER_ARCHIVE:
-        return [f"{kind}:{path}@{wanted.digest}"]
+        if kind is not SourceKind.DOCKER_ARCHIVE:
+            return [f"{kind}:{path}@{wanted.digest}"]
+        listed = (await source.listing()).images
     return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == wanted.digest]
 
 
@@ -480,14 +476,11 @@ async def resolved(origin: str, digest: str, access: SourceOptions) -> SourceIma
 
     Raises SourceError.
     """
-    source: Source = await open_source(origin, access)
-    try:
-        image = await source.resolve()
-    except NoSuchImageError:
-        return None
-    finally:
-        await source.close()
-    return image if image.digest == digest else None
+    async with aclosing(await open_source(origin, access)) as source:
+        with suppress(NoSuchImageError):
+            image = await source.resolve()
+            return image if image.digest == digest else None
+    return None
 
 
 def copy_of(image: SourceImage, wanted: WantedFile, where: str, origin: str) -> Copy | None:

@@ -82,7 +82,7 @@ class RegistryClient:
         self._authorizer: Authorizer | None = None
         self._starting = asyncio.Lock()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         if self._http is not None:
             await self._http.aclose()
 
@@ -388,8 +388,8 @@ class RegistrySource:
             raise errors.exceptions[0]  # noqa: B904  it has a cause of its own
         return [layer.at(blobs.directory / layer.digest) for layer in image.layers]
 
-    async def close(self) -> None:
-        await self._client.close()
+    async def aclose(self) -> None:
+        await self._client.aclose()
 
     async def _found(self) -> list[Leaf]:
         if self._leaves is None:

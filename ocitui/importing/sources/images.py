@@ -167,7 +167,7 @@ class Source(Protocol):
         """The image's layers in order, as files. What was downloaded or unpacked has its digest; what lies in place
         is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError."""
 
-    async def close(self) -> None: ...
+    async def aclose(self) -> None: ...
 
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -133,7 +133,7 @@ class OciSource:
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._files.fetch(image.layers, blobs, progress)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Nothing is held open."""
 
     async def _leaves(self) -> list[Leaf]:
