@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterab
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from ocitui.cache import (
     OWN_NAME,
@@ -34,6 +35,7 @@ from ocitui.threads import Stop, in_thread, settled
 from .errors import UnsoundSourceError
 from .sources.references import checked_digest
 
+T = TypeVar("T")
 BlobProgress = Callable[[str, int, int], None]
 """Called with a blob's digest, its bytes that are there, and all its bytes; on the event loop."""
 
@@ -235,9 +237,13 @@ class BlobStore:
         self._watchers: list[tuple[str, BlobProgress]] = []
         self._wanted: Counter[str] = Counter()
 
-    async def pause(self) -> None:
-        """Wait a little for another program that has a blob."""
-        await asyncio.sleep(_LOOK)
+    async def when_free(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives, tried again for as long as another program has a blob."""
+        while True:
+            try:
+                return await work()
+            except BusyError:
+                await asyncio.sleep(_LOOK)
 
     def stored(self) -> list[StoredBlob]:
         """What the store holds, by digest. Raises StorageError."""
@@ -333,24 +339,17 @@ class BlobStore:
         try:
             async with self.turns.hold(digest) as turn:
                 if turn.result is None:
-                    turn.result = await self._bring(digest, size, download)
+                    turn.result = await self.when_free(lambda: self._bring(digest, size, download))
             watcher[1](digest, size, size)
             return self.directory / digest
         finally:
             self._watchers.remove(watcher)
 
     async def _bring(self, digest: str, size: int, download: Download) -> Path:
-        while True:
-            if whole := await in_thread(lambda stop: self.find_whole(digest, size, stop)):
-                return whole
-            self.make_directory()
-            try:
-                return await self._download(digest, size, download)
-            except BusyError:
-                await self.pause()
-
-    async def _download(self, digest: str, size: int, download: Download) -> Path:
         """What came is kept where it does not come to its end, to the last byte. Raises BusyError, and as `fetch`."""
+        if whole := await in_thread(lambda stop: self.find_whole(digest, size, stop)):
+            return whole
+        self.make_directory()
 
         def report(done: int) -> None:
             for watched, progress in self._watchers:

@@ -215,14 +215,14 @@ async def test_link_in_the_place_of_a_blob(blobs: BlobStore, tmp_path: Path) -> 
 async def test_another_program_downloads_it(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     waited = 0
 
-    async def pause() -> None:
+    async def sleep(seconds: float) -> None:
         nonlocal waited
         waited += 1
         if waited == 3:  # the other is done
             path.rename(blobs.directory / DIGEST)
             os.close(fd)
 
-    monkeypatch.setattr(blobs, "pause", pause)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     blobs.make_directory()
     path = blobs.directory / f"{DIGEST}.partial"
     path.write_bytes(DATA)

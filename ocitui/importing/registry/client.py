@@ -42,13 +42,7 @@ from ..sources.images import (
     media_type_of,
     read_image,
 )
-from ..sources.references import (
-    HUB,
-    Reference,
-    RegistryOptions,
-    checked_digest,
-    is_host,
-)
+from ..sources.references import HUB, Reference, RegistryOptions, checked_digest, is_host
 from .auth import CLIENT_ID, Authorizer, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
     Backoff,

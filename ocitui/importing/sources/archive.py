@@ -16,7 +16,7 @@ from pathlib import Path
 from ocitui.cache import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
 
-from ..blobs import BlobProgress, BlobStore, BusyError, PartialBlob
+from ..blobs import BlobProgress, BlobStore, PartialBlob
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import (
     LONGEST_MAGIC,
@@ -199,11 +199,7 @@ class Archive:
         blobs.make_directory()
         # One for all: what two archives share is unpacked once.
         async with blobs.turns.hold(Archive):
-            while True:
-                try:
-                    return await in_thread(unpack)
-                except BusyError:
-                    await blobs.pause()
+            await blobs.when_free(lambda: in_thread(unpack))
 
     def digests(self, members: Collection[Member], stop: Stop) -> dict[Member, str]:
         """Their digests, in one pass over the archive. Raises as `contents` does."""
