@@ -221,7 +221,7 @@ def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> 
         nonlocal record
         await asyncio.to_thread(remove_abandoned, cache.directory)
         with recorded_import(cache.directory, request, import_id) as record:
-            return await import_image(ImportDesk.of(cache), request, progress)
+            return await import_image(ImportDesk(cache), request, progress)
 
     with progress_shown(settings) as progress:
         try:

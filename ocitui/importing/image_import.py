@@ -352,16 +352,11 @@ _ATTEMPTS = 3
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
 class ImportDesk:
     """What the imports of one program have in common; it belongs to one event loop."""
 
-    cache: PackerCache
-    blobs: BlobStore
-
-    @classmethod
-    def of(cls, cache: PackerCache) -> ImportDesk:
-        return cls(cache, BlobStore(cache.directory, cache.disk))
+    def __init__(self, cache: PackerCache) -> None:
+        self.cache, self.blobs = cache, BlobStore(cache.directory, cache.disk)
 
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:

@@ -72,7 +72,7 @@ class ImportQueue:
         self._cancelled: set[int] = set()
         self._starting = threading.Lock()
         self._thread: _LoopThread | None = None
-        self._desk = ImportDesk.of(cache)
+        self._desk = ImportDesk(cache)
         self._turn = asyncio.Semaphore(at_once)
         self._leaving = False
 

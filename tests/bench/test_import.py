@@ -45,7 +45,7 @@ from ocitui.importing.image_import import ImportRequest
 async def main(format, directory, layout):
     asked = {"format": PackedFormat(format), "platform": "linux/amd64"}
     request = ImportRequest(source=f"oci:{layout}:x", name="bench:1", **asked)
-    await import_image(ImportDesk.of(PackerCache(directory)), request)
+    await import_image(ImportDesk(PackerCache(directory)), request)
 
 asyncio.run(main(*sys.argv[1:]))
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)

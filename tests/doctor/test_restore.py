@@ -182,7 +182,7 @@ async def imported(tmp_path: Path) -> AsyncIterator[Imported]:
     async with serving(FaultyRegistry()) as registry:
         put(registry, image, "v1")
         name = f"{registry.host}/team/app:v1"
-        desk = ImportDesk.of(PackerCache(directory))
+        desk = ImportDesk(PackerCache(directory))
         for form in (PackedFormat.SQUASHFS, PackedFormat.TAR):
             await import_image(desk, ImportRequest(source=f"oci:{layout}", name=name, format=form))
         yield Imported(directory, image, layout, registry, name)

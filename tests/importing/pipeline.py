@@ -156,7 +156,7 @@ class Run:
     sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
-        self.desk = ImportDesk.of(self.cache)
+        self.desk = ImportDesk(self.cache)
 
     @property
     def directory(self) -> Path:

@@ -56,7 +56,7 @@ async def main():
     cache = await PackerCache.open(directory)
     request = ImportRequest(source=source, name=name, platform="linux/amd64", plain_http=True)
     with recorded_import(cache.directory, request):
-        await import_image(ImportDesk.of(cache), request, hear)
+        await import_image(ImportDesk(cache), request, hear)
     print("done", flush=True)
 
 asyncio.run(main())

@@ -260,7 +260,7 @@ async def test_where_nothing_may_be_written(source: Source, tmp_path: Path) -> N
     (tmp_path / "cache").mkdir()
     request = ImportRequest(source=f"packed:{source.packed}", name=str(NAME))
     with pytest.raises(ReadOnlyError):
-        await import_image(ImportDesk.of(PackerCache(tmp_path / "cache", read_only=True)), request)
+        await import_image(ImportDesk(PackerCache(tmp_path / "cache", read_only=True)), request)
     assert os.listdir(tmp_path / "cache") == []
 
 
