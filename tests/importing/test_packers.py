@@ -16,7 +16,8 @@ from ocitui.importing.errors import LayerError, MissingToolError, PackerError
 from ocitui.importing.layers.flatten import END, Flattening, header
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.layers.tar_headers import Kind
-from ocitui.importing.packing.packers import Packer, RootDirectory, flatten_request, start_packer
+from ocitui.importing.layers.tree import Tree
+from ocitui.importing.packing.packers import Packer, flatten_request, start_packer
 from ocitui.importing.packing.packing import FlattenRequest, PackOptions
 from tests.importing.layer_support import (
     Found,
@@ -33,7 +34,16 @@ from tests.importing.layer_support import (
 from tests.tools import need
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks owners and devices")
-ROOT = RootDirectory(0o755, os.getuid(), os.getgid(), 0, ())
+
+
+def owned(uid: int) -> Tree:
+    """A root directory of that user."""
+    tree = Tree()
+    tree.uids[0], tree.gids[0] = uid, os.getgid()
+    return tree
+
+
+TREE = owned(os.getuid())
 # A version 2 capability set: cap_net_raw, as ping has it.
 CAPABILITY = "\1\0\0\2\0 " + "\0" * 14
 LOWER = (
@@ -172,7 +182,7 @@ def test_a_missing_tool_is_named_with_its_package(
 
 
 def start(output: Path, format: PackedFormat, size: int = 1 << 20) -> Packer:
-    return start_packer(format, output, ROOT, size, PackOptions())
+    return start_packer(format, output, TREE, size, PackOptions())
 
 
 def tool(directory: Path, name: str, script: str) -> None:
@@ -278,8 +288,7 @@ def test_an_output_that_cannot_be_removed_is_left(format: PackedFormat, tools: P
 def start_what_removes_itself(tools: Path, output: Path) -> None:
     """A packer that is gone once it has said what it can, for a file that is made before it: its root is another's."""
     tool(tools, "mksquashfs", 'rm "$0"; ' + HELP)
-    another = RootDirectory(0o755, os.getuid() + 1, os.getgid(), 0, ())
-    start_packer(PackedFormat.SQUASHFS, output, another, 512, PackOptions())
+    start_packer(PackedFormat.SQUASHFS, output, owned(os.getuid() + 1), 512, PackOptions())
 
 
 @AS_ROOT
@@ -313,7 +322,7 @@ def test_an_unpacker_that_cannot_be_started_leaves_nothing(tools: Path, place: P
 
 def test_newer_erofs_tools_read_the_tar_themselves(tools: Path, place: Path) -> None:
     tool(tools, "mkfs.erofs", HELP + f'echo "$@" > {place}/said; for last; do :; done; cat > "$last"')
-    packer = start_packer(PackedFormat.EROFS, place / "out", ROOT, 512, PackOptions(compression="lz4hc", level=9))
+    packer = start_packer(PackedFormat.EROFS, place / "out", TREE, 512, PackOptions(compression="lz4hc", level=9))
     packer.write(memoryview(b"x" * 512))
     packer.finish()
     assert (place / "said").read_text().split() == ["-zlz4hc,9", "--quiet", "--tar=f", str(place / "out")]

@@ -112,11 +112,8 @@ class Plan:
         self._links: list[tuple[int, bytes, int]] = []
         self._last = (ROOT, b"")
         self._file_order = self._arrange()
+        self.files = len(self._file_order)
         self.size = len(END) + sum(self._sizes())
-
-    @property
-    def files(self) -> int:
-        return len(self._file_order)
 
     def headers_before_files(self) -> Iterator[bytes]:
         """``./``, directories, symbolic links, devices and FIFOs."""

@@ -22,14 +22,12 @@ from ocitui.cache import open_bounded
 
 from ..errors import LayerDigestError, LayerError
 
-_GIB = 1 << 30
-
 
 @dataclass(frozen=True, slots=True)
 class LayerLimits:
     """Bounds for one image. They are generous: real images stay far below, and each may be raised."""
 
-    unpacked_bytes: int = 64 * _GIB
+    unpacked_bytes: int = 64 << 30
     """Of all layers together once decompressed, and of any one size that a header claims."""
     entries: int = 1_000_000
     """In all layers together: what an entry takes in memory is bounded by `metadata_bytes` and about 200 bytes."""

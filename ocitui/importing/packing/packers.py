@@ -17,15 +17,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
 
 from ..errors import MissingToolError, PackerError
 from ..layers.flatten import flattening
-from ..layers.tar_headers import Xattrs
-from ..layers.tree import ROOT, Counter
+from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
 from .packing import (
     Failure,
@@ -52,17 +50,6 @@ _F_SETPIPE_SZ = 1031
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that started it ends, however it ends (prctl(2))."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class RootDirectory:
-    """The root's own metadata, for packers that do not read ``./``."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    xattrs: Xattrs
 
 
 # What tools say of a full disk; tar speaks of the block that did not fit.
@@ -217,9 +204,10 @@ BUFFERS = "64M"
 
 
 class SquashfsPacker(FedPacker):
-    """``mksquashfs - FILE -tar``. Raises MissingToolError, PackerError, StorageError."""
+    """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root. Raises MissingToolError,
+    PackerError, StorageError."""
 
-    def __init__(self, output: Path, root: RootDirectory, options: PackOptions) -> None:
+    def __init__(self, output: Path, tree: Tree, options: PackOptions) -> None:
         super().__init__(output)
         tool = find_tool("mksquashfs")
         words = help_of(tool, "-help")
@@ -228,11 +216,11 @@ class SquashfsPacker(FedPacker):
                 "mksquashfs here does not read tars",
                 hint="install squashfs-tools 4.5 or later, or choose another format",
             )
-        if root.xattrs:
+        if ROOT in tree.xattrs:
             self.warnings.append("mksquashfs cannot keep the extended attributes of the root directory")
         arguments = ["-tar", "-noappend", "-no-progress", "-quiet", "-no-recovery"]
-        arguments += _compression(options) + _root(root, words)
-        owner = self._owner(root)
+        arguments += _compression(options) + _root(tree, words)
+        owner = self._owner(tree.uids[ROOT], tree.gids[ROOT])
         if owner is None:
             self.start([tool, "-", str(output), *arguments])
             return
@@ -247,12 +235,12 @@ class SquashfsPacker(FedPacker):
         finally:
             os.close(fd)
 
-    def _owner(self, root: RootDirectory) -> tuple[int, int] | None:
+    def _owner(self, uid: int, gid: int) -> tuple[int, int] | None:
         """Version 4.5 gives a tar's root directory to whoever runs it, whatever ``-root-uid`` says."""
-        if (root.uid, root.gid) == (os.getuid(), os.getgid()):
+        if (uid, gid) == (os.getuid(), os.getgid()):
             return None
         if os.geteuid() == 0:
-            return root.uid, root.gid
+            return uid, gid
         self.warnings.append("mksquashfs 4.5 makes its user the owner of the root directory, which is another's")
         return None
 
@@ -275,12 +263,11 @@ def _compression(options: PackOptions) -> list[str]:
     return words if level is None else [*words, "-Xcompression-level", str(level)]
 
 
-def _root(root: RootDirectory, words: str) -> list[str]:
+def _root(tree: Tree, words: str) -> list[str]:
     """mksquashfs ignores ``./``: these say the same, as far as this version has them."""
-    wanted = {"mode": f"{root.mode:o}", "uid": root.uid, "gid": root.gid, "time": root.mtime}
-    return [
-        word for name, value in wanted.items() if f"-root-{name} " in words for word in (f"-root-{name}", str(value))
-    ]
+    mode, uid, gid, mtime = tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT]
+    wanted = {"mode": f"{mode:o}", "uid": str(uid), "gid": str(gid), "time": str(mtime)}
+    return [word for name, value in wanted.items() if f"-root-{name} " in words for word in (f"-root-{name}", value)]
 
 
 # All that the tar says, taken literally; links are made at once, as nobody else can write there.
@@ -387,14 +374,14 @@ class TarPacker:
 Packer = FedPacker | TarPacker
 
 
-def start_packer(format: PackedFormat, output: Path, root: RootDirectory, size: int, options: PackOptions) -> Packer:
-    """A packer that takes a tar of ``size`` bytes. Raises MissingToolError, PackerError, StorageError."""
+def start_packer(format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions) -> Packer:
+    """A packer that takes a tree's tar, of ``size`` bytes. Raises MissingToolError, PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     if format is PackedFormat.TAR:
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
-        return SquashfsPacker(output, root, options)
+        return SquashfsPacker(output, tree, options)
     return erofs_packer(output, options)
 
 
@@ -429,13 +416,11 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
     output is left then."""
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
     with flattening(request.layers, request.options.limits, counter) as image:
-        plan, tree = image.plan, image.plan.tree
-        about = tree.modes[ROOT], tree.uids[ROOT], tree.gids[ROOT], tree.mtimes[ROOT]
-        root = RootDirectory(*about, tree.xattrs.get(ROOT, ()))
+        plan = image.plan
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
         counter.tell()
-        packer = start_packer(request.format, request.output, root, plan.size, request.options)
+        packer = start_packer(request.format, request.output, plan.tree, plan.size, request.options)
         try:
             image.write(packer.write, counter)
             counter.tell()

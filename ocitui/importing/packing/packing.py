@@ -135,7 +135,7 @@ class FlattenRequest(msgspec.Struct, frozen=True):
     layers: tuple[LayerSource, ...]
     output: Path
     format: PackedFormat
-    options: PackOptions = PackOptions()
+    options: PackOptions
 
 
 _ERRORS: dict[str, type[CacheError]] = {
