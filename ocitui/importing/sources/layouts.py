@@ -140,16 +140,6 @@ class OciSource:
         """All manifests of the layout."""
         return await find_leaves(await asyncio.to_thread(read_roots, self._files), self._blob)
 
-    async def manifests(self) -> dict[str, bytes]:
-        """The manifests that are here, by their configs' digests. Raises SourceError."""
-        found: dict[str, bytes] = {}
-        for leaf in await self._leaves():
-            what = f"the manifest {leaf.digest}"
-            with suppress(NoSuchImageError):  # a layout may hold an index only in part
-                raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, self._blob)
-                found.setdefault(read_manifest(what, raw).value.config.digest, raw)
-        return found
-
     async def _images(self) -> list[Leaf]:
         leaves = await self._leaves()
         if not leaves:
@@ -346,6 +336,12 @@ class DockerSource(OciSource):
     async def _kept_manifests(self) -> dict[str, bytes]:
         """The manifests that the archive holds as an OCI layout, by their configs' digests. Raises SourceError."""
         if self._kept is None:
+            kept: dict[str, bytes] = {}
             is_layout = self._archive.find("index.json") and self._archive.find("oci-layout")
-            self._kept = await self.manifests() if is_layout else {}
+            for leaf in await self._leaves() if is_layout else ():
+                what = f"the manifest {leaf.digest}"
+                with suppress(NoSuchImageError):  # a layout may hold an index only in part
+                    raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, self._blob)
+                    kept.setdefault(read_manifest(what, raw).value.config.digest, raw)
+            self._kept = kept
         return self._kept
