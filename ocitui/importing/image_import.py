@@ -234,7 +234,7 @@ def _take_up(folder: Folder, name: str, import_id: str, stack: ExitStack) -> Non
         except BlockingIOError as error:
             message = f"another program goes on with the import {import_id}"
             raise SourceError(message, hint="ocitui imports lists the others") from error
-    _decoded(import_id, 0.0, lambda: data).require_readable()
+    _decoded(import_id, 0.0, data).require_readable()
 
 
 def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
@@ -246,15 +246,13 @@ def _hold(folder: Folder, name: str, lock: int, stack: ExitStack) -> bytes:
     return read_to_end(file, _MOST_BYTES)
 
 
-def _decoded(import_id: str, started: float, read: Callable[[], bytes]) -> UnfinishedImport:
+def _decoded(import_id: str, started: float, data: bytes) -> UnfinishedImport:
     request, problem = ImportRequest(source=""), ""
     try:
-        request = ImportRequest.from_json(read())
+        request = ImportRequest.from_json(data)
     except LaterRequestError:
         problem = _LATER
-    except (FileNotFoundError, BlockingIOError):
-        raise
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         problem = _DAMAGED
     return UnfinishedImport(import_id, started, request, problem)
 
@@ -297,9 +295,13 @@ def _read_free(folder: Folder, name: str, stack: ExitStack) -> UnfinishedImport 
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    with suppress(FileNotFoundError, BlockingIOError):
-        return _decoded(name.removesuffix(_SUFFIX), found.st_mtime, lambda: _hold(folder, name, fcntl.LOCK_SH, stack))
-    return None
+    try:
+        data = _hold(folder, name, fcntl.LOCK_SH, stack)
+    except (FileNotFoundError, BlockingIOError):
+        return None
+    except OSError:
+        data = b""  # what cannot be read is damaged
+    return _decoded(name.removesuffix(_SUFFIX), found.st_mtime, data)
 
 
 def _conclude(folder: Folder, name: str) -> None:
