@@ -81,15 +81,10 @@ class Tool:
             except OSError as error:
                 # No fault of the file: too many processes, or no memory for one more.
                 raise NotCheckedError(f"{self._name} cannot be started: {error.strerror}") from error
-            try:
-                _limit(process.pid)
-                said = self._hear(process, sink)
-            finally:
-                process.kill()
-                process.wait()
-                for pipe in (process.stdout, process.stderr):
-                    if pipe is not None:
-                        pipe.close()
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            _limit(process.pid)
+            said = self._hear(process, sink)
         if said.code == -signal.SIGKILL or any(word in said.errors.lower() for word in _NO_MEMORY):
             raise NotCheckedError(f"{self._name} ran out of memory")
         return said

@@ -121,10 +121,8 @@ class FedPacker:
 
     def abort(self) -> None:
         # At once, **before** its input ends: an input that ends between two entries is success to it.
-        self._process.kill()
-        self._process.wait()
-        for pipe in self._pipes:
-            pipe.close()
+        with self._process:
+            self._process.kill()
         discard(self._output)
 
     def _end(self) -> None:
