@@ -95,7 +95,9 @@ def test_after_it_was_voided_all_is_written(screens: tuple[Lines, Lines], garbag
     assert terminal.seen == stock.seen
 
 
-@pytest.mark.parametrize(("shown", "most"), [("b" * 14, 28), ("aaabaaaaaaaaaa", 17), ("a            a", 18), ("a" * 14, 0)])
+@pytest.mark.parametrize(
+    ("shown", "most"), [("b" * 14, 28), ("aaabaaaaaaaaaa", 17), ("a            a", 18), ("a" * 14, 0)]
+)
 def test_few_bytes_for_few_cells(shown: str, most: int) -> None:
     """For a line, for a cell in it, for blanks in it, for nothing."""
     shadow = _shadow()
