@@ -227,7 +227,8 @@ def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> 
         try:
             result = run_async(work())
         except InterruptedBySignalError as error:
-            raise _explained(error, cache, record, is_new=not import_id, since=began) from None
+            _explain(error, cache, record, is_new=not import_id, since=began)
+            raise
         if result.outcome is ImportOutcome.STORED:
             # What the packed file is now; it is all in memory still. A signal comes too late.
             with suppress(InterruptedBySignalError):
@@ -236,25 +237,25 @@ def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> 
     return Imported(result, found)
 
 
-def _explained(
-    error: InterruptedBySignalError, cache: PackerCache, record: str, *, is_new: bool, since: float
-) -> InterruptedBySignalError:
-    """What the signal left. An operator's own is the end of it, another's leaves the record to go on with."""
+def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *, is_new: bool, since: float) -> None:
+    """Have it say what was left. An operator's own is the end of it, another's leaves the record to go on with."""
     stored, cancelled = run_async(_find_store(cache, since=since)), error.number == signal.SIGINT
     if record and (stored or (cancelled and is_new)):
         with suppress(CacheError):
             forget_import(cache.directory, record)
-    message = "cancelled" if cancelled else f"interrupted by {error.name}"
+    if cancelled:
+        error.message = "cancelled"
     if stored is not None:
-        message, hint = f"{message}, but the image had been stored", f"ocitui undo {stored.id} takes it out again"
-        return InterruptedBySignalError(error.number, error.name, message, hint)
+        error.message += ", but the image had been stored"
+        error.hint = f"ocitui undo {stored.id} takes it out again"
+        return
     kept, to_go_on = 0, not cancelled or not is_new
     with suppress(CacheError):
         kept = BlobStore(cache.directory).size()
     said = [f"{human_size(kept)} that were downloaded are kept"] if kept else []
     said += ["ocitui imports --go-on goes on with it"] if to_go_on else []
-    hint = "; ".join(said) + ("" if to_go_on else ", see ocitui imports") if said else "the cache is as it was"
-    return InterruptedBySignalError(error.number, error.name, message, hint)
+    end = "" if to_go_on else ", see ocitui imports"
+    error.hint = "; ".join(said) + end if said else "the cache is as it was"
 
 
 async def _find_store(

@@ -9,6 +9,7 @@ import re
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ocitui.cache import PackerCache
+    from ocitui.doctor import ExamineOptions, Finding, Progress, Report
 
 
 P = ParamSpec("P")
@@ -313,7 +315,7 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.sleep(0)
         if not caught:
             return result
-    raise InterruptedBySignalError(caught[0], caught[0].name)
+    raise InterruptedBySignalError(caught[0])
 
 
 @contextmanager
@@ -321,7 +323,7 @@ def ended_by_signals() -> Iterator[None]:
     """What only reads, here and now: a signal ends it at once. Raises InterruptedBySignalError."""
 
     def stop(number: int, _: object) -> None:
-        raise InterruptedBySignalError(number, signal.Signals(number).name, hint="nothing was changed")
+        raise InterruptedBySignalError(number, "nothing was changed")
 
     before = {each: signal.signal(each, stop) for each in _heeded()}
     try:
@@ -336,14 +338,25 @@ def _heeded() -> list[signal.Signals]:
     return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-async def keep_index_aside(settings: Settings) -> tuple[str, ...]:
-    """Copy a corrupt index aside, or keep a backup of a sound one, unless nothing may be written; gives notes on it."""
+async def examined(
+    settings: Settings,
+    options: ExamineOptions,
+    progress: Callable[[Progress], object],
+    tell: Callable[[list[Finding]], object] = lambda findings: None,
+) -> tuple[Report, tuple[str, ...]]:
+    """What `examine` reports, and notes on the index: a corrupt one is copied aside, of a sound one a backup is kept,
+    unless nothing may be written. Raises CacheDirectoryError."""
     import asyncio
 
-    from ocitui.doctor import keep_index
+    from ocitui.doctor import examine, keep_index
 
-    note = "" if settings.read_only else await asyncio.to_thread(keep_index, settings.directory)
-    return (note,) if note else ()
+    if settings.read_only:
+        return await examine(settings.directory, replace(options, ledger_writes=False), progress, tell), ()
+    # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
+    report, note = await asyncio.gather(
+        examine(settings.directory, options, progress, tell), asyncio.to_thread(keep_index, settings.directory)
+    )
+    return report, (note,) if note else ()
 
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.

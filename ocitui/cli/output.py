@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import textwrap
 import time
@@ -223,31 +224,23 @@ class CancelledError(CacheError):
 class InterruptedBySignalError(Exception):
     """A signal ended the command; what was begun has ended whole. ``message`` and ``hint`` say what is left of it."""
 
-    def __init__(self, number: int, name: str, message: str = "", hint: str = "") -> None:
-        super().__init__(name)
-        self.number = number
-        self.name = name
-        self.message = message or f"interrupted by {name}"
-        self.hint = hint or "a transaction that was begun has ended whole; see ocitui log"
+    def __init__(self, number: int, hint: str = "a transaction that was begun has ended whole; see ocitui log") -> None:
+        super().__init__(number)
+        self.number, self.hint = number, hint
+        self.message = f"interrupted by {signal.Signals(number).name}"
 
 
-_STATUSES: tuple[tuple[type[CacheError], ExitCode], ...] = (
-    (LockedError, ExitCode.LOCKED),
-    (NoSuchEntryError, ExitCode.PROBLEMS),
-    (NoSuchTransactionError, ExitCode.PROBLEMS),
-    (NoSuchDocumentError, ExitCode.PROBLEMS),
-    (NoSuchImportError, ExitCode.PROBLEMS),
-    (AmbiguousDigestError, ExitCode.USAGE),
-    (InvalidNameError, ExitCode.USAGE),
-    (UsageProblemError, ExitCode.USAGE),
-    (CancelledError, ExitCode.CANCELLED),
-    (CacheError, ExitCode.UNCHECKED),
+_STATUSES: tuple[tuple[ExitCode, tuple[type[CacheError], ...]], ...] = (
+    (ExitCode.LOCKED, (LockedError,)),
+    (ExitCode.PROBLEMS, (NoSuchEntryError, NoSuchTransactionError, NoSuchDocumentError, NoSuchImportError)),
+    (ExitCode.USAGE, (AmbiguousDigestError, InvalidNameError, UsageProblemError)),
+    (ExitCode.CANCELLED, (CancelledError,)),
 )
 
 
 def status_of(error: CacheError) -> ExitCode:
     """The status a command exits with where this stopped it."""
-    return next(status for kind, status in _STATUSES if isinstance(error, kind))
+    return next((status for status, kinds in _STATUSES if isinstance(error, kinds)), ExitCode.UNCHECKED)
 
 
 def reported(settings: Settings, command: Callable[[], int]) -> int:

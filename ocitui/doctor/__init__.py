@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .catalogue import FILE_FAULTS as FILE_FAULTS
     from .check.examine import ExamineOptions as ExamineOptions
     from .check.examine import examine as examine
-    from .check.examine import examining as examining
     from .check.history import keep_index as keep_index
     from .check.index_checks import IndexReading as IndexReading
     from .check.index_checks import read_index as read_index
@@ -79,7 +78,7 @@ __getattr__, __dir__, __all__ = front(
         "acknowledged": "acknowledge load_acknowledged remember_told told_last withdraw",
         "assessment": "Assessment Case advice assess gather",
         "catalogue": "CATALOGUE FILE_FAULTS",
-        "check.examine": "ExamineOptions examine examining",
+        "check.examine": "ExamineOptions examine",
         "check.history": "keep_index",
         "check.index_checks": "IndexReading read_index",
         "check.judge": "Judge",

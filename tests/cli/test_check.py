@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -312,16 +310,13 @@ def test_a_long_list_is_cut_unless_all_of_it_is_wanted(demo: Path, ocitui: Ocitu
 
 
 def test_an_interrupted_check_shows_what_it_found(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
-    examining = examine.examining
+    whole = examine.examine
 
-    async def interrupted(*args: Any) -> AsyncGenerator[object]:
-        async with aclosing(examining(*args)) as stream:
-            async for news in stream:
-                if isinstance(news, Report):
-                    raise InterruptedBySignalError(signal.SIGINT, "SIGINT")
-                yield news
+    async def interrupted(*args: Any) -> Report:
+        await whole(*args)
+        raise InterruptedBySignalError(signal.SIGINT)
 
-    monkeypatch.setattr(examine, "examining", interrupted)
+    monkeypatch.setattr(examine, "examine", interrupted)
     done = ocitui("check", "-C", demo)
     assert done.status == 130
     assert "HIGH  file-missing" in done.out

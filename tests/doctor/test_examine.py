@@ -1,4 +1,4 @@
-"""`examine` as its callers know it: progress, streams, cancellation, what came before, and read-only caches."""
+"""`examine` as its callers know it: what it tells, cancellation, what came before, and read-only caches."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import pytest
 
 from ocitui.cache import PackerCache, keep_backup
 from ocitui.cache.listing import CacheFiles
-from ocitui.doctor.check.examine import ExamineOptions, examine, examining
+from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.check.pacing import Progress, in_parallel
-from ocitui.doctor.findings import Depth, Severity
-from ocitui.doctor.report import Report
+from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.threads import Stop
 from tests.cache.support import tree, until
 from tests.doctor.examine_support import Sample, all_codes, codes, found
@@ -68,14 +67,13 @@ def test_an_error_ends_the_work_of_every_thread(monkeypatch: pytest.MonkeyPatch)
     assert done == [1]
 
 
-async def test_a_stream_ends_with_the_report(sample: Sample) -> None:
+async def test_all_is_told_before_the_report(sample: Sample) -> None:
     sample.other_file("config.json").unlink()
-    news = [one async for one in examining(sample.directory, ExamineOptions(Depth.HEADER))]
-    report = news[-1]
-    assert isinstance(report, Report)
-    streamed = [finding for one in news if isinstance(one, list) for finding in one]
-    assert set(streamed) == set(report.findings)
-    assert any(isinstance(one, Progress) for one in news)
+    progress, told = list[Progress](), list[Finding]()
+    report = await examine(sample.directory, ExamineOptions(Depth.HEADER), progress.append, told.extend)
+    assert told
+    assert set(told) == set(report.findings)
+    assert progress
 
 
 async def test_a_cancelled_check_ends_its_threads(sample: Sample) -> None:
@@ -102,14 +100,6 @@ async def test_a_cancelled_check_goes_on_where_it_was(sample: Sample) -> None:
         await running
     report = await found(sample.directory, Depth.DEEP, older_than=3600.0)
     assert 0 < report.coverage.earlier <= 4
-
-
-async def test_a_stream_that_is_left_ends_the_check(sample: Sample) -> None:
-    stream = examining(sample.directory, ExamineOptions(Depth.DEEP, max_rate=1.0))
-    async for _ in stream:
-        break
-    await stream.aclose()
-    assert not any(thread.name.startswith("ocitui-check") for thread in threading.enumerate())
 
 
 async def test_nothing_of_the_cache_is_written(sample: Sample) -> None:

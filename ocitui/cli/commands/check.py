@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from ..options import (
     byte_size,
     cache_of,
     depth_option,
-    keep_index_aside,
+    examined,
     keeping,
     place,
     repeatable,
@@ -49,7 +48,6 @@ from ..selectors import (
 )
 
 if TYPE_CHECKING:
-    from ocitui.cache import Key
     from ocitui.doctor import Finding, Report
 
 SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
@@ -65,7 +63,7 @@ class AskedCheck:
     severity: str | None = None
     show_all: bool = False
     entries: tuple[str, ...] = ()
-    jobs: int | None = None
+    jobs: int = 2
     max_rate: int | None = None
     older_than: float | None = None
     prometheus: Path | None = None
@@ -96,7 +94,11 @@ check_options = with_options(
     ),
     click.option("--all", "show_all", is_flag=True, help="Show everything: info, acknowledged, long lists in full."),
     click.option(
-        "--jobs", metavar="N", type=click.IntRange(1, MOST_JOBS), help="Packed files read at once [default: 2]."
+        "--jobs",
+        metavar="N",
+        type=click.IntRange(1, MOST_JOBS),
+        default=2,
+        help="Packed files read at once [default: 2].",
     ),
     click.option("--max-rate", metavar="SIZE/s", type=rate, help="Read no faster than this, as 50M/s."),
     click.option(
@@ -171,8 +173,9 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
         if shown and not (settings.as_json or metrics_only):
             lines = _finding_lines(shown, whole=asked.show_all)
             say(*place(settings), "", *lines, "that is what was found so far")
-        hint = _GOES_ON if asked.depth == DEPTHS[-1] and not settings.read_only else "no entry was changed"
-        raise InterruptedBySignalError(error.number, error.name, hint=hint) from None
+        is_recorded = asked.depth == DEPTHS[-1] and not settings.read_only
+        error.hint = _GOES_ON if is_recorded else "no entry was changed"
+        raise
     report = _acknowledge(settings, asked, report, known)
     if not settings.read_only:
         remember_told(settings.directory, report.findings)
@@ -200,31 +203,12 @@ def _examine(
     settings: Settings, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
 ) -> tuple[Report, tuple[str, ...]]:
     """The report, and notes on what was kept of the index; findings are told as they are made."""
-    import asyncio
-
-    from ocitui.doctor import Depth, ExamineOptions, Progress, Report, examining
-
-    options = ExamineOptions(
-        Depth(asked.depth), max_rate=asked.max_rate, older_than=asked.older_than, ledger_writes=not settings.read_only
-    )
-    if asked.jobs is not None:
-        options = replace(options, jobs=asked.jobs)
-
-    async def follow(keys: frozenset[Key] | None) -> Report:
-        async with aclosing(examining(settings.directory, replace(options, keys=keys))) as stream:
-            async for news in stream:
-                if isinstance(news, Report):
-                    return news
-                if isinstance(news, Progress):
-                    show(news)
-                else:
-                    tell(news)
-        raise AssertionError("the stream ends with the report")
+    from ocitui.doctor import Depth, ExamineOptions
 
     async def work() -> tuple[Report, tuple[str, ...]]:
         keys = await find_keys(cache_of(settings), asked.entries)
-        # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
-        return await asyncio.gather(follow(keys), keep_index_aside(settings))
+        options = ExamineOptions(Depth(asked.depth), keys, asked.jobs, asked.max_rate, asked.older_than)
+        return await examined(settings, options, show, tell)
 
     with line_shown(doctor_text) as show:
         return run_async(work())

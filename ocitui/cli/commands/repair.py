@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from ..options import (
     cache_of,
     complete_source,
     depth_option,
-    keep_index_aside,
+    examined,
     place,
     registry_options,
     repeatable,
@@ -49,7 +49,7 @@ from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fin
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
-    from ocitui.doctor import Assessment, Finding, JoinedEntries, Progress, Repaired, RepairOptions, RepairPlan, Report
+    from ocitui.doctor import Assessment, Finding, JoinedEntries, Repaired, RepairOptions, RepairPlan, Report
 
 ANY_KNOWN = "*"
 """What --adopt stands for without a value."""
@@ -345,7 +345,7 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
     """Check, where that was not done, and plan. Raises CacheDirectoryError, SourceError, and what `_options` does."""
     import asyncio
 
-    from ocitui.doctor import assess, gather, plan_repair
+    from ocitui.doctor import Depth, ExamineOptions, assess, gather, plan_repair, remember_told
     from ocitui.importing import SourceError
     from ocitui.words import OPTIONS, said
 
@@ -353,7 +353,11 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
     answers = False if asked.daemon_hangs else None
 
     async def work() -> Looked:
-        report = checked or await _check(settings, asked, show)
+        report = checked
+        if report is None:
+            report, _ = await examined(settings, ExamineOptions(Depth(asked.depth)), show)
+            if not settings.read_only:
+                remember_told(settings.directory, report.findings)
         assessment = assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
         options = await _options(settings, asked, report)
         if checked is None:
@@ -368,19 +372,6 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
 
     with line_shown(doctor_text) as show:
         return run_async(work())
-
-
-async def _check(settings: Settings, asked: AskedRepair, progress: Callable[[Progress], None]) -> Report:
-    """Corrupt bytes of the index are kept at once, unless nothing may be written."""
-    import asyncio
-
-    from ocitui.doctor import Depth, ExamineOptions, examine, remember_told
-
-    options = ExamineOptions(Depth(asked.depth), ledger_writes=not settings.read_only)
-    report, _ = await asyncio.gather(examine(settings.directory, options, progress), keep_index_aside(settings))
-    if not settings.read_only:
-        remember_told(settings.directory, report.findings)
-    return report
 
 
 _MOST, _MOST_FILES, _MOST_ROWS, _MOST_STEPS = 10, 8, 40, 20

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,45 +47,28 @@ async def examine(
     directory: Path,
     options: ExamineOptions = _HEADERS,
     progress: Callable[[Progress], object] | None = None,
-    on_findings: Callable[[list[Finding]], object] | None = None,
+    on_findings: Callable[[list[Finding]], object] = lambda findings: None,
     *,
     open_files: Callable[[Path], CacheFiles] = CacheFiles,
     judge: Judge | None = None,
 ) -> Report:
     """Examine the cache in a directory; nothing of it is changed.
 
-    ``progress`` and ``on_findings`` are called on the event loop, the latter with findings as they are made. A
-    ``judge`` that looked already looks only at what changed since, and knows afterwards what was found; other
-    threads may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the
-    directory is not there or cannot be listed, and for nothing else that the disk holds.
+    ``progress`` is called on the event loop; ``on_findings`` with findings as they are made, in one of the threads
+    that look, and what it raises ends the check. A ``judge`` that looked already looks only at what changed since, and
+    knows afterwards what was found; other threads may have it look meanwhile. Cancelled, it ends once its threads
+    have. Raises CacheDirectoryError where the directory is not there or cannot be listed, and for nothing else that
+    the disk holds.
     """
-    tell_progress, tell_findings = on_loop(progress), on_loop(on_findings)
+    tell_progress = on_loop(progress)
 
     def work(stop: Stop) -> Report:
         headers = options.depth is not Depth.QUICK
         with open_files(directory) as files:
             whose = judge or Judge(directory, open_files=open_files, headers=headers)
-            return Examination(files, whose, options, stop, tell_progress, tell_findings).run()
+            return Examination(files, whose, options, stop, tell_progress, on_findings).run()
 
     return await in_thread(work)
-
-
-async def examining(
-    directory: Path, options: ExamineOptions = _HEADERS
-) -> AsyncGenerator[Progress | list[Finding] | Report]:
-    """The same as a stream: progress and findings as they come, at last the report. Raises as `examine` does."""
-    coming: asyncio.Queue[Progress | list[Finding] | None] = asyncio.Queue()
-    running = asyncio.ensure_future(examine(directory, options, coming.put_nowait, coming.put_nowait))
-    running.add_done_callback(lambda _: coming.put_nowait(None))
-    try:
-        while (news := await coming.get()) is not None:
-            yield news
-        yield running.result()
-    finally:
-        if not running.done():
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
 
 
 class Examination:
@@ -199,7 +180,7 @@ class Examination:
                 with self._lock:
                     self._reaches[reading.file.digest, reading.file.format] = reading.reach
                     self._of_bytes += reading.findings
-                self._tell(reading.findings)
+                    self._tell(reading.findings)
             self._meter.add(len(group))
             self._write(ledger)
 
