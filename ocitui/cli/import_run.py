@@ -59,8 +59,8 @@ from ocitui.importing import (
 from ocitui.text import human_size
 from ocitui.words import entry_json, outcome_text, transaction_json
 
-from .options import agree, cache_of, run_async
-from .output import InterruptedBySignalError, Settings, UsageProblemError, can_ask
+from .options import run_async
+from .output import Call, InterruptedBySignalError, UsageProblemError, can_ask
 from .progress import progress_shown
 
 REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
@@ -186,19 +186,19 @@ class Imported:
         return [*self.result.notes, *_about_tag(self.result.image.name)]
 
 
-def carry_out(settings: Settings, request: ImportRequest, import_id: str = "") -> Imported:
+def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Imported:
     """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
 
     Where the cache has the image under another name, the operator is asked, if there is one. Raises
     NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises.
     """
     try:
-        return _carried_out(settings, request, import_id)
+        return _carried_out(call, request, import_id)
     except NamedOtherwiseError as error:
         if not can_ask():
             raise
-        agree(settings, False, [error.message, *_about_renaming(request)], "give the entry the new name?")
-    return _carried_out(settings, msgspec.structs.replace(request, rename=True), import_id)
+        call.agree([error.message, *_about_renaming(request)], "give the entry the new name?")
+    return _carried_out(call, msgspec.structs.replace(request, rename=True), import_id)
 
 
 def _about_renaming(request: ImportRequest) -> list[str]:
@@ -214,8 +214,8 @@ def _about_tag(name: ImageName | None) -> list[str]:
     return [_LATEST_NOTE] if name is not None and name.reference == LATEST else []
 
 
-def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> Imported:
-    cache, began, record = cache_of(settings), time.time(), import_id
+def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported:
+    cache, began, record = call.cache(), time.time(), import_id
 
     async def work() -> ImportResult:
         nonlocal record
@@ -223,7 +223,7 @@ def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> 
         with recorded_import(cache.directory, request, import_id) as record:
             return await import_image(ImportDesk(cache), request, progress)
 
-    with progress_shown(settings) as progress:
+    with progress_shown(call) as progress:
         try:
             result = run_async(work())
         except InterruptedBySignalError as error:
@@ -232,7 +232,7 @@ def _carried_out(settings: Settings, request: ImportRequest, import_id: str) -> 
         if result.outcome is ImportOutcome.STORED:
             # What the packed file is now; it is all in memory still. A signal comes too late.
             with suppress(InterruptedBySignalError):
-                run_async(asyncio.to_thread(record_stored, settings.directory, result.image.path))
+                run_async(asyncio.to_thread(record_stored, call.directory, result.image.path))
     found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, image=result.image))
     return Imported(result, found)
 

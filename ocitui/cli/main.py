@@ -15,19 +15,8 @@ import click
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .options import (
-    NoTerminalError,
-    directory_option,
-    json_option,
-    likely,
-    no_mouse_option,
-    pass_on,
-    read_only_option,
-    theme_option,
-    wait_option,
-    with_options,
-)
-from .output import ExitCode, Settings, complain, fail, is_terminal, say
+from .options import NoTerminalError, json_option, likely, pass_on, screen_options
+from .output import Call, ExitCode, complain, is_terminal, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -97,18 +86,6 @@ class CommandGroup(click.Group):
 
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
 _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
-whole_frames_option = click.option(
-    "--whole-frames",
-    is_flag=True,
-    envvar="OCITUI_WHOLE_FRAMES",
-    show_envvar=True,
-    help="Write whole frames, not only the cells that changed.",
-)
-
-
-screen_options = with_options(
-    directory_option, read_only_option, theme_option, no_mouse_option, whole_frames_option, wait_option
-)
 
 
 @click.group(
@@ -198,8 +175,8 @@ def _usage_problem(error: click.ClickException, args: list[str]) -> int:
     path = context.command_path if context else next((f"ocitui {word}" for word in args if word in COMMANDS), "ocitui")
     message = error.format_message().rstrip(".")
     hint = getattr(error, "hint", f"see {path} --help")
-    settings = Settings(_named_directory(args) or default_directory(), as_json="--json" in args)
-    fail(settings, "usage", " ".join(message.split()), hint)
+    call = Call(_named_directory(args) or default_directory(), as_json="--json" in args)
+    call.fail("usage", " ".join(message.split()), hint)
     return ExitCode.USAGE
 
 

@@ -1,10 +1,9 @@
-"""Options that several commands share, and how a command does its work by them: the cache, the question before what
-cannot be taken back lightly (the host is named, and only the whole word yes confirms), and what is asynchronous. What
-can be asked of an image's source and of an import stands here too; nothing heavy is imported for it."""
+"""Options that several commands share, and how a command does its work by them: the cache, and what is asynchronous.
+What can be asked of the screen, of an image's source and of an import stands here too; nothing heavy is imported for
+it."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from ocitui.cache import PackedFormat, PlanChangedError
+from ocitui.cache import PackedFormat
 from ocitui.directory import (
     DEFAULT_DIRECTORY,
     DIRECTORY_VARIABLE,
@@ -25,21 +24,9 @@ from ocitui.directory import (
     default_directory,
     paths_from,
 )
-from ocitui.text import parse_size, timestamp
+from ocitui.text import parse_size
 
-from .output import (
-    CancelledError,
-    InterruptedBySignalError,
-    NotAskedError,
-    Settings,
-    Told,
-    ask,
-    can_ask,
-    paragraph,
-    refuse_read_only,
-    reported,
-    say,
-)
+from .output import Call, InterruptedBySignalError, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -49,6 +36,7 @@ if TYPE_CHECKING:
 
 
 P = ParamSpec("P")
+T = TypeVar("T")
 F = Callable[..., Any]
 # The doctor's own names for these are a heavy import; a test holds them together.
 DEPTHS = ("quick", "header", "deep")
@@ -120,11 +108,21 @@ wait_option = click.option(
 _wait_anyway_option = click.option("--wait", type=_SECONDS, hidden=True)
 theme_option = click.option("--theme", type=click.Choice(THEMES), help="Colours [default: by the terminal].")
 no_mouse_option = click.option("--no-mouse", is_flag=True, help="Leave the mouse to the terminal.")
+_whole_frames_option = click.option(
+    "--whole-frames",
+    is_flag=True,
+    envvar="OCITUI_WHOLE_FRAMES",
+    show_envvar=True,
+    help="Write whole frames, not only the cells that changed.",
+)
+screen_options = with_options(
+    directory_option, read_only_option, theme_option, no_mouse_option, _whole_frames_option, wait_option
+)
 shared_options = with_options(directory_option, json_option, read_only_option, wait_option)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
-yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
+_yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 
 
 def likely(word: str, known: Iterable[str]) -> str:
@@ -154,95 +152,31 @@ def pass_on(context: click.Context, names: Iterable[str], typed: Mapping[str, An
     context.default_map = dict.fromkeys(names, given)
 
 
-def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Settings, P], int]], F]:
-    """Gives a command these options, and its function the Settings that they come to."""
+def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Call, P], int]], F]:
+    """Gives a command these options, and its function the Call that they make."""
 
-    def give(function: Callable[Concatenate[Settings, P], int]) -> F:
+    def give(function: Callable[Concatenate[Call, P], int]) -> F:
         @wraps(function)
         def command(*args: P.args, **kwargs: P.kwargs) -> int:
             typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in _SHARED}
-            directory, as_json, read_only, wait = typed.values()
-            settings = Settings(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0)
-            return reported(settings, lambda: function(settings, *args, **kwargs))
+            directory, as_json, read_only, wait, agreed = typed.values()
+            call = Call(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0, bool(agreed))
+            return call.reported(lambda: function(call, *args, **kwargs))
 
         return with_options(*options)(command)
 
     return give
 
 
-_SHARED = ("directory", "as_json", "read_only", "wait")
+_SHARED = ("directory", "as_json", "read_only", "wait", "agreed")
 reading = taking(directory_option, json_option, _read_only_anyway_option)
 """For a command that only reads."""
 keeping = taking(directory_option, json_option, read_only_option, _wait_anyway_option)
 """For a command that writes nothing but notes in `.ocitui`, for which it needs no lock."""
 writing = taking(directory_option, json_option, read_only_option, wait_option)
 """For a command that writes."""
-
-
-T = TypeVar("T")
-CONFIRMATION = "yes"
-TRIES = 3
-"""How many plans are made where nobody is asked and the cache goes on changing."""
-
-
-def agree(settings: Settings, agreed: bool, lines: Iterable[str], question: str, told: Told = dict) -> None:
-    """Show what is about to be done, and ask unless it is ``agreed`` to already.
-
-    With a question the lines go where it goes, to standard error. Raises NotAskedError, with what is ``told``,
-    CancelledError.
-    """
-    asking = not agreed and can_ask()
-    if asking or not settings.as_json:
-        say(*place(settings), *lines, err=asking)
-    if agreed:
-        return
-    if not asking:
-        raise NotAskedError("nothing was done: there is no terminal to ask on", keys=told())
-    if ask(f"{question} Type {CONFIRMATION} to confirm, anything else leaves it:") != CONFIRMATION:
-        raise CancelledError("cancelled")
-
-
-def agree_to_drop_used(settings: Settings, used_by: Sequence[str], question: str, told: Told) -> None:
-    """Ask once more, whatever was agreed to before, where loop devices hold what is to go.
-
-    Raises NotAskedError, CancelledError.
-    """
-    if used_by:
-        text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
-        if not can_ask():
-            hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
-            raise NotAskedError(f"nothing was done: {text}", hint=hint, keys=told())
-        agree(settings, False, paragraph(text), question, told)
-
-
-def place(settings: Settings) -> list[str]:
-    """Where it is going to happen, and whether a daemon there will meet it."""
-    from ocitui.host import find_daemon
-    from ocitui.words import memory_warning
-
-    lines = [f"on {os.uname().nodename}, in {settings.directory.absolute()}"]
-    daemon = find_daemon(settings.directory)
-    if daemon.running:
-        lines += paragraph(memory_warning("write back what it remembers", timestamp(daemon.since)))
-    return lines
-
-
-def as_agreed(agreed: bool, carry_out: Callable[[], T], plan_anew: Callable[[], None] = lambda: None) -> T:
-    """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds, which is made
-    by ``carry_out`` itself, or before it by ``plan_anew``.
-
-    Raises PlanChangedError where nobody is asked and the cache goes on changing.
-    """
-    tries = 0
-    while True:
-        try:
-            return carry_out()
-        except PlanChangedError as error:
-            tries += 1
-            if agreed and tries == TRIES:
-                raise
-            say(f"{error.message}: here is what would be done now", err=True)
-            plan_anew()
+changing = taking(_yes_option, directory_option, json_option, read_only_option, wait_option)
+"""For a command that shows what it is going to change, and asks."""
 
 
 # A signal that came as the work ended takes the loop two turns to be told.
@@ -251,21 +185,14 @@ _MOST_NOTES = 10
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def cache_of(settings: Settings) -> PackerCache:
-    """The cache a command works on; nothing is read yet, so that a corrupt index stops only what needs it."""
-    from ocitui.cache import PackerCache
-
-    return PackerCache(settings.directory, read_only=settings.read_only, wait=settings.wait)
-
-
-def writing_cache(settings: Settings, doing: str) -> PackerCache:
+def writing_cache(call: Call, doing: str) -> PackerCache:
     """The cache, for a command that writes: what is pending is finished before it looks at anything else, apart from
     what click refuses: of words that are no command it is not known which cache they are about.
 
     Raises ReadOnlyError, and what `PackerCache.prepare` raises.
     """
-    refuse_read_only(settings, doing)
-    cache = cache_of(settings)
+    call.refuse_read_only(doing)
+    cache = call.cache()
     tell_notes(run_async(cache.prepare()).notes)
     return cache
 
@@ -339,7 +266,7 @@ def _heeded() -> list[signal.Signals]:
 
 
 async def examined(
-    settings: Settings,
+    call: Call,
     options: ExamineOptions,
     progress: Callable[[Progress], object],
     tell: Callable[[list[Finding]], object] = lambda findings: None,
@@ -350,11 +277,11 @@ async def examined(
 
     from ocitui.doctor import examine, keep_index
 
-    if settings.read_only:
-        return await examine(settings.directory, replace(options, ledger_writes=False), progress, tell), ()
+    if call.read_only:
+        return await examine(call.directory, replace(options, ledger_writes=False), progress, tell), ()
     # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
     report, note = await asyncio.gather(
-        examine(settings.directory, options, progress, tell), asyncio.to_thread(keep_index, settings.directory)
+        examine(call.directory, options, progress, tell), asyncio.to_thread(keep_index, call.directory)
     )
     return report, (note,) if note else ()
 

@@ -1,5 +1,6 @@
-"""What a command works on; the one place that writes (lines for people, JSON for programs, errors for both) and lays
-out for a terminal (rows of text in columns that fit, wrapped sentences); and the status a failed command exits with."""
+"""A command as it was called: the question before what cannot be taken back lightly (the host is named, and only the
+whole word yes confirms), and the status that it exits with. The one place that writes (lines for people, JSON for
+programs, errors for both) and lays out for a terminal (rows of text in columns that fit, wrapped sentences)."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias, TypeVar
 
 from ocitui.cache import (
     AmbiguousDigestError,
@@ -23,15 +25,17 @@ from ocitui.cache import (
     LockedError,
     NoSuchEntryError,
     NoSuchTransactionError,
+    PlanChangedError,
     ReadOnlyError,
 )
-from ocitui.text import clean, short_digest
+from ocitui.text import clean, short_digest, timestamp
 
 if TYPE_CHECKING:
-    from ocitui.cache import Transaction
+    from ocitui.cache import PackerCache, Transaction
     from ocitui.words import Line
 
 
+T = TypeVar("T")
 SCHEMA = 1
 _BLOCK, _BLOCK_SECONDS = 1 << 15, 0.05
 
@@ -52,17 +56,6 @@ class ExitCode(IntEnum):
     UNCHECKED = 4
     LOCKED = 5
     CANCELLED = 130
-
-
-class Settings(NamedTuple):
-    """What every command works on. ``as_json`` asks for one JSON document, with ``as_lines`` for an object a line;
-    ``wait`` is seconds to wait for the lock."""
-
-    directory: Path
-    as_json: bool = False
-    read_only: bool = False
-    wait: float = 0.0
-    as_lines: bool = False
 
 
 def say(*lines: str, err: bool = False) -> None:
@@ -91,49 +84,6 @@ def can_ask() -> bool:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a stream is there and is a terminal; one that was closed before the program began is None."""
     return stream is not None and stream.isatty()
-
-
-def emit(settings: Settings, **keys: Any) -> None:
-    """Print the command's one JSON document; it is ASCII, so nothing in it can command a terminal."""
-    import json
-
-    _write(json.dumps(_common(settings) | keys, indent=2) + "\n", sys.stdout)
-
-
-def emit_line(settings: Settings, kind: str, /, **keys: Any) -> None:
-    """Print a JSON object, on a line, that says of what ``type`` it is."""
-    import json
-
-    say(json.dumps(_common(settings) | {"type": kind} | keys, separators=(",", ":")))
-
-
-def _common(settings: Settings) -> dict[str, Any]:
-    return {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(settings.directory)}
-
-
-def emit_list(settings: Settings, key: str, items: Iterable[Any]) -> None:
-    """Print the same document with a list as its last value, each item as soon as it is made."""
-    import json
-
-    head = json.dumps(_common(settings) | {key: []}, indent=2)[: -len("]\n}")]
-    texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
-    first = next(texts, None)
-    if first is None:
-        _write(f"{head}]\n}}\n", sys.stdout)
-        return
-    _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), ("\n  ]\n}\n",)))
-
-
-Told: TypeAlias = Callable[[], dict[str, Any]]
-"""What programs are told, worked out when it is."""
-
-
-def answer(settings: Settings, told: Told, lines: Iterable[str]) -> None:
-    """Say lines to people, or print the one document for programs."""
-    if settings.as_json:
-        emit(settings, **told())
-    else:
-        say(*lines)
 
 
 def say_lines(lines: Iterable[str]) -> int:
@@ -172,16 +122,6 @@ def emit_bytes(data: bytes) -> None:
 def complain(message: str, hint: str) -> None:
     """Print an error's one line on standard error."""
     say(f"ocitui: {message} ({hint})" if hint else f"ocitui: {message}", err=True)
-
-
-def fail(settings: Settings, code: str, message: str, hint: str, **keys: Any) -> None:
-    """Print an error, with --json as a document, or an object on a line, too, which has ``keys`` besides."""
-    complain(message, hint)
-    keys["error"] = {"code": code, "message": message, "hint": hint}
-    if settings.as_lines:
-        emit_line(settings, "error", **keys)
-    elif settings.as_json:
-        emit(settings, **keys)
 
 
 def _write(text: str, stream: TextIO | None) -> None:
@@ -243,25 +183,6 @@ def status_of(error: CacheError) -> ExitCode:
     return next((status for status, kinds in _STATUSES if isinstance(error, kinds)), ExitCode.UNCHECKED)
 
 
-def reported(settings: Settings, command: Callable[[], int]) -> int:
-    """Run a command; an error is printed, and gives its status."""
-    try:
-        return command()
-    except CacheError as error:
-        keys = error.keys if isinstance(error, NotAskedError) else {}
-        fail(settings, error.code, error.message, error.hint, **keys)
-        return status_of(error)
-    except InterruptedBySignalError as error:
-        fail(settings, "interrupted", error.message, error.hint)
-        return 128 + error.number
-
-
-def refuse_read_only(settings: Settings, doing: str) -> None:
-    """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
-    if settings.read_only:
-        raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
-
-
 class NotAskedError(UsageProblemError):
     """There is nobody to ask; ``keys`` are what programs are told besides: what it was to be about."""
 
@@ -273,13 +194,155 @@ class NotAskedError(UsageProblemError):
         self.keys = keys
 
 
-def tell_done(settings: Settings, done: Transaction, undoing: str, said: Iterable[str], told: Told) -> None:
-    """Say what was done, and what ``undoing`` it would do; programs are ``told`` of it and of the transaction."""
-    from ocitui.words import transaction_json
+Told: TypeAlias = Callable[[], dict[str, Any]]
+"""What programs are told, worked out when it is."""
 
-    lines = [*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})"]
-    lines += [f"note: {done.note}"] if done.note else []
-    answer(settings, lambda: {**told(), "transaction": transaction_json(done)}, lines)
+CONFIRMATION = "yes"
+TRIES = 3
+"""How many plans are made where nobody is asked and the cache goes on changing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A command as it was called, and how it asks, answers and fails by that. ``as_json`` asks for one JSON document,
+    with ``as_lines`` for an object a line; ``wait`` is seconds to wait for the lock; ``agreed`` answers questions."""
+
+    directory: Path
+    as_json: bool = False
+    read_only: bool = False
+    wait: float = 0.0
+    agreed: bool = False
+    as_lines: bool = False
+
+    def cache(self) -> PackerCache:
+        """The cache to work on; nothing is read yet, so that a corrupt index stops only what needs it."""
+        from ocitui.cache import PackerCache
+
+        return PackerCache(self.directory, read_only=self.read_only, wait=self.wait)
+
+    def refuse_read_only(self, doing: str) -> None:
+        """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
+        if self.read_only:
+            raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
+
+    def reported(self, command: Callable[[], int]) -> int:
+        """Run a command; an error is printed, and gives its status."""
+        try:
+            return command()
+        except CacheError as error:
+            keys = error.keys if isinstance(error, NotAskedError) else {}
+            self.fail(error.code, error.message, error.hint, **keys)
+            return status_of(error)
+        except InterruptedBySignalError as error:
+            self.fail("interrupted", error.message, error.hint)
+            return 128 + error.number
+
+    def fail(self, code: str, message: str, hint: str, **keys: Any) -> None:
+        """Print an error, with --json as a document, or an object on a line, too, which has ``keys`` besides."""
+        complain(message, hint)
+        keys["error"] = {"code": code, "message": message, "hint": hint}
+        if self.as_lines:
+            self.emit_line("error", **keys)
+        elif self.as_json:
+            self.emit(**keys)
+
+    def answer(self, told: Told, lines: Iterable[str]) -> None:
+        """Say lines to people, or print the one document for programs."""
+        if self.as_json:
+            self.emit(**told())
+        else:
+            say(*lines)
+
+    def tell_done(self, done: Transaction, undoing: str, said: Iterable[str], told: Told) -> None:
+        """Say what was done, and what ``undoing`` it would do; programs are ``told`` of it and of the transaction."""
+        from ocitui.words import transaction_json
+
+        lines = [*said, f"transaction {done.id} (ocitui undo {done.id} {undoing})"]
+        lines += [f"note: {done.note}"] if done.note else []
+        self.answer(lambda: {**told(), "transaction": transaction_json(done)}, lines)
+
+    def emit(self, **keys: Any) -> None:
+        """Print the command's one JSON document; it is ASCII, so nothing in it can command a terminal."""
+        import json
+
+        _write(json.dumps(self._common() | keys, indent=2) + "\n", sys.stdout)
+
+    def emit_line(self, kind: str, /, **keys: Any) -> None:
+        """Print a JSON object, on a line, that says of what ``type`` it is."""
+        import json
+
+        say(json.dumps(self._common() | {"type": kind} | keys, separators=(",", ":")))
+
+    def emit_list(self, key: str, items: Iterable[Any]) -> None:
+        """Print the same document with a list as its last value, each item as soon as it is made."""
+        import json
+
+        head = json.dumps(self._common() | {key: []}, indent=2)[: -len("]\n}")]
+        texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
+        first = next(texts, None)
+        if first is None:
+            _write(f"{head}]\n}}\n", sys.stdout)
+            return
+        _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), ("\n  ]\n}\n",)))
+
+    def _common(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(self.directory)}
+
+    def place(self) -> list[str]:
+        """Where it is going to happen, and whether a daemon there will meet it."""
+        from ocitui.host import find_daemon
+        from ocitui.words import memory_warning
+
+        lines = [f"on {os.uname().nodename}, in {self.directory.absolute()}"]
+        daemon = find_daemon(self.directory)
+        if daemon.running:
+            lines += paragraph(memory_warning("write back what it remembers", timestamp(daemon.since)))
+        return lines
+
+    def agree(self, lines: Iterable[str], question: str, told: Told = dict) -> None:
+        """Show what is about to be done, and ask unless it is agreed to already.
+
+        With a question the lines go where it goes, to standard error. Raises NotAskedError, with what is ``told``,
+        CancelledError.
+        """
+        asking = not self.agreed and can_ask()
+        if asking or not self.as_json:
+            say(*self.place(), *lines, err=asking)
+        if self.agreed:
+            return
+        if not asking:
+            raise NotAskedError("nothing was done: there is no terminal to ask on", keys=told())
+        if ask(f"{question} Type {CONFIRMATION} to confirm, anything else leaves it:") != CONFIRMATION:
+            raise CancelledError("cancelled")
+
+    def agree_to_drop_used(self, used_by: Sequence[str], question: str, told: Told) -> None:
+        """Ask once more, whatever was agreed to before, where loop devices hold what is to go.
+
+        Raises NotAskedError, CancelledError.
+        """
+        if used_by:
+            text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
+            if not can_ask():
+                hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
+                raise NotAskedError(f"nothing was done: {text}", hint=hint, keys=told())
+            replace(self, agreed=False).agree(paragraph(text), question, told)
+
+    def as_agreed(self, carry_out: Callable[[], T], plan_anew: Callable[[], None] = lambda: None) -> T:
+        """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds, which is
+        made by ``carry_out`` itself, or before it by ``plan_anew``.
+
+        Raises PlanChangedError where nobody is asked and the cache goes on changing.
+        """
+        tries = 0
+        while True:
+            try:
+                return carry_out()
+            except PlanChangedError as error:
+                tries += 1
+                if self.agreed and tries == TRIES:
+                    raise
+                say(f"{error.message}: here is what would be done now", err=True)
+                plan_anew()
 
 
 _GAP = "  "

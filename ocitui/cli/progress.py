@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ocitui.text import clean, counted, human_size, human_span
 
-from .output import Settings, cell_width, cut, is_terminal, say, shortened
+from .output import Call, cell_width, cut, is_terminal, say, shortened
 
 if TYPE_CHECKING:
     from ocitui.doctor import Progress, RepairProgress
@@ -100,13 +100,13 @@ _GAP = "  "
 
 
 @contextmanager
-def progress_shown(settings: Settings) -> Iterator[ProgressCall]:
+def progress_shown(call: Call) -> Iterator[ProgressCall]:
     """What shows the progress of one import; it may be called in any thread. With --json only a terminal sees any."""
     if is_terminal(sys.stderr):
         with line_shown(_words()) as show:
             yield show
     else:
-        yield (lambda _: None) if settings.as_json else _phase_lines()
+        yield (lambda _: None) if call.as_json else _phase_lines()
 
 
 def _phase_lines() -> ProgressCall:

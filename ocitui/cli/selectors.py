@@ -29,7 +29,7 @@ from ocitui.directory import default_directory
 from ocitui.text import short_digest
 
 from .options import FORMATS, ended_by_signals, run_async
-from .output import Settings, UsageProblemError, say
+from .output import Call, UsageProblemError, say
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Key, PackerCache
@@ -76,7 +76,7 @@ def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str] = ())
 
 
 def chosen_keys(
-    settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
+    call: Call, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
 ) -> list[Key]:
     """The entries that words name, or that pass a filter, in these formats or in all; each once.
 
@@ -86,7 +86,7 @@ def chosen_keys(
         index = run_async(cache.index())
         return list(dict.fromkeys(key for word in words for key in keys_of(index, find_named(index, word), formats)))
     with ended_by_signals():
-        judge, entries = judged_entries(settings, filter_text)
+        judge, entries = judged_entries(call, filter_text)
         keys = [(entries.digests[at], entries.formats[at]) for at in passing(judge, entries, filter_text)]
     if chosen := list(dict.fromkeys(key for key in keys if not formats or key[1] in formats)):
         return chosen
@@ -102,22 +102,22 @@ def need_entries(words: Sequence[str], filter_text: str | None) -> None:
         raise UsageProblemError("the filter is empty, and every entry passes it", hint="give --filter some text")
 
 
-def judged_entries(settings: Settings, filter_text: str) -> tuple[Judge, Entries]:
+def judged_entries(call: Call, filter_text: str) -> tuple[Judge, Entries]:
     """The entries of the cache, and who says how they are. Raises UsageProblemError, with what was meant, for a filter
     that cannot be understood, CorruptIndexError, CacheDirectoryError."""
     from ocitui.cache import CacheFiles, ImageIndex
     from ocitui.doctor import Entries, Judge, read_index
 
-    judge = Judge(settings.directory)
-    with CacheFiles(settings.directory) as files:
+    judge = Judge(call.directory)
+    with CacheFiles(call.directory) as files:
         reading = read_index(files)
-    reading.require_sound(settings.directory)
+    reading.require_sound(call.directory)
     judge.begin(reading)
     users: Mapping[str, str] = {}
     if "used:" in filter_text.lower():  # nobody pays for a look at loop devices who does not ask for it
         from ocitui.host import users_by_name
 
-        users = users_by_name(settings.directory)
+        users = users_by_name(call.directory)
     entries = Entries(reading.index or ImageIndex.empty(), judge, users)
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocitui.cli import options
+from ocitui.cli import output
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
@@ -16,6 +16,6 @@ def answer(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
         questions.append(question)
         return next(left)
 
-    monkeypatch.setattr(options, "can_ask", lambda: True)
-    monkeypatch.setattr(options, "ask", ask)
+    monkeypatch.setattr(output, "can_ask", lambda: True)
+    monkeypatch.setattr(output, "ask", ask)
     return questions

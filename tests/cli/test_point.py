@@ -78,22 +78,22 @@ def test_an_image_whose_files_are_gone_is_told_of(demo: Path, ocitui: Ocitui) ->
 def test_a_plan_that_no_longer_holds_is_shown_again(
     demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ocitui.cli import options
+    from ocitui.cli import output
 
     asked: list[str] = []
 
     def ask(question: str) -> str:
         asked.append(question)
         if len(asked) == 1:
-            monkeypatch.setattr(options, "can_ask", lambda: False)
+            monkeypatch.setattr(output, "can_ask", lambda: False)
             ocitui("delete", BUSYBOX.digest, "--yes", "-C", demo)
             ocitui("point", NAME, OLD_ALPINE.digest, "--yes", "-C", demo)
             ocitui("point", NAME, ALPINE.digest, "--yes", "-C", demo)
-            monkeypatch.setattr(options, "can_ask", lambda: True)
+            monkeypatch.setattr(output, "can_ask", lambda: True)
         return "yes"
 
-    monkeypatch.setattr(options, "can_ask", lambda: True)
-    monkeypatch.setattr(options, "ask", ask)
+    monkeypatch.setattr(output, "can_ask", lambda: True)
+    monkeypatch.setattr(output, "ask", ask)
     done = ocitui("point", NAME, OLD_ALPINE.digest, "-C", demo)
     assert done.status == 0
     assert len(asked) == 2

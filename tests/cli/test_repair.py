@@ -11,7 +11,7 @@ import pytest
 
 from ocitui.cache import PackerCache, PlanChangedError
 from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
-from ocitui.cli.options import TRIES
+from ocitui.cli.output import TRIES
 from ocitui.doctor.repair import apply
 from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.host.daemon import DaemonState

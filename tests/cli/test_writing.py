@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import PackerCache, Preparation, transactions
-from ocitui.cli import options
+from ocitui.cli import output
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE
 from tests import krata
 from tests.cache.scenes import interrupted_delete
@@ -220,8 +220,8 @@ def test_a_plan_that_no_longer_holds_is_shown_and_asked_again(
                 packed.write(b"more")
         return "yes"
 
-    monkeypatch.setattr(options, "can_ask", lambda: True)
-    monkeypatch.setattr(options, "ask", ask)
+    monkeypatch.setattr(output, "can_ask", lambda: True)
+    monkeypatch.setattr(output, "ask", ask)
     done = ocitui("delete", ALPINE.digest, "-C", demo)
     assert done.status == 0
     assert len(asked) == 2

@@ -13,30 +13,8 @@ from ocitui.cache import StorageError
 from ocitui.text import counted, human_size, human_span
 from ocitui.words import finding_json, summary_json
 
-from ..options import (
-    DEPTHS,
-    byte_size,
-    cache_of,
-    depth_option,
-    examined,
-    keeping,
-    place,
-    repeatable,
-    run_async,
-    span,
-    with_options,
-)
-from ..output import (
-    ExitCode,
-    InterruptedBySignalError,
-    Settings,
-    UsageProblemError,
-    emit_line,
-    paragraph,
-    refuse_read_only,
-    reported,
-    say,
-)
+from ..options import DEPTHS, byte_size, depth_option, examined, keeping, repeatable, run_async, span, with_options
+from ..output import Call, ExitCode, InterruptedBySignalError, UsageProblemError, paragraph, say
 from ..progress import doctor_text, line_shown
 from ..selectors import (
     NoSuchFindingError,
@@ -126,7 +104,7 @@ check_options = with_options(
 @click.command("check")
 @check_options
 @keeping
-def check_command(settings: Settings, /, **typed: Any) -> int:
+def check_command(call: Call, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 
     No entry is ever changed. A corrupt index.json is copied aside, a sound one is kept as a backup, and the hashes of a
@@ -140,58 +118,58 @@ def check_command(settings: Settings, /, **typed: Any) -> int:
     """
     asked = AskedCheck(**typed)
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
-    if to_stdout and settings.as_json:
+    if to_stdout and call.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
-    settings = settings._replace(as_lines=settings.as_json)
-    return reported(settings, lambda: _check(settings, asked, metrics_only=to_stdout))
+    call = replace(call, as_lines=call.as_json)
+    return call.reported(lambda: _check(call, asked, metrics_only=to_stdout))
 
 
-def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
+def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
     from ocitui.cache import refuse_inside, write_outside
     from ocitui.doctor import Severity, prometheus, remember_told
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.
-        refuse_inside(settings.directory, asked.prometheus)
-    known = _take_back(settings, asked)
-    least = Severity(asked.severity or (Severity.INFO if asked.show_all or settings.as_json else Severity.LOW))
+        refuse_inside(call.directory, asked.prometheus)
+    known = _take_back(call, asked)
+    least = Severity(asked.severity or (Severity.INFO if asked.show_all or call.as_json else Severity.LOW))
     found: list[Finding] = []
 
     def tell(news: Sequence[Finding]) -> None:
         """Programs are told of findings as they are made, people at the end, in their order."""
         found.extend(news)
-        for finding in news if settings.as_json else ():
+        for finding in news if call.as_json else ():
             if finding.severity.rank >= least.rank:
                 own = [finding.fingerprint]
                 accepted = own[0] in known or any(fingerprints(word, own) for word in asked.acknowledge)
-                emit_line(settings, "finding", **finding_json(finding, acknowledged=finding.acknowledged or accepted))
+                call.emit_line("finding", **finding_json(finding, acknowledged=finding.acknowledged or accepted))
 
     try:
-        report, kept = _examine(settings, asked, tell)
+        report, kept = _examine(call, asked, tell)
     except InterruptedBySignalError as error:
         shown = sorted((one for one in found if one.severity.rank >= least.rank), key=lambda one: -one.severity.rank)
-        if shown and not (settings.as_json or metrics_only):
+        if shown and not (call.as_json or metrics_only):
             lines = _finding_lines(shown, whole=asked.show_all)
-            say(*place(settings), "", *lines, "that is what was found so far")
-        is_recorded = asked.depth == DEPTHS[-1] and not settings.read_only
+            say(*call.place(), "", *lines, "that is what was found so far")
+        is_recorded = asked.depth == DEPTHS[-1] and not call.read_only
         error.hint = _GOES_ON if is_recorded else "no entry was changed"
         raise
-    report = _acknowledge(settings, asked, report, known)
-    if not settings.read_only:
-        remember_told(settings.directory, report.findings)
+    report = _acknowledge(call, asked, report, known)
+    if not call.read_only:
+        remember_told(call.directory, report.findings)
     failed = report.fails(Severity(asked.fail_on))
     if metrics_only:
         say(*prometheus(report).splitlines())
     elif asked.prometheus is not None:
         # At once, so that the collector never reads half of them.
-        write_outside(settings.directory, asked.prometheus, prometheus(report), replace=True)
-    if settings.as_json:
+        write_outside(call.directory, asked.prometheus, prometheus(report), replace=True)
+    if call.as_json:
         summary = summary_json(report)
         summary["notes"] += kept
-        emit_line(settings, "summary", clean=not failed, **summary)
+        call.emit_line("summary", clean=not failed, **summary)
     elif not metrics_only:
         shown = report.shown(least, acknowledged=asked.show_all)
-        say(*place(settings), "", *_finding_lines(shown, whole=asked.show_all))
+        say(*call.place(), "", *_finding_lines(shown, whole=asked.show_all))
         say(*(line for label, text in _about(report, kept) for line in paragraph(text, f"{label:<12}")))
         say(_outcome(report, shown, asked))
         if failed:
@@ -200,21 +178,21 @@ def _check(settings: Settings, asked: AskedCheck, *, metrics_only: bool = False)
 
 
 def _examine(
-    settings: Settings, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
+    call: Call, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
 ) -> tuple[Report, tuple[str, ...]]:
     """The report, and notes on what was kept of the index; findings are told as they are made."""
     from ocitui.doctor import Depth, ExamineOptions
 
     async def work() -> tuple[Report, tuple[str, ...]]:
-        keys = await find_keys(cache_of(settings), asked.entries)
+        keys = await find_keys(call.cache(), asked.entries)
         options = ExamineOptions(Depth(asked.depth), keys, asked.jobs, asked.max_rate, asked.older_than)
-        return await examined(settings, options, show, tell)
+        return await examined(call, options, show, tell)
 
     with line_shown(doctor_text) as show:
         return run_async(work())
 
 
-def _take_back(settings: Settings, asked: AskedCheck) -> frozenset[str]:
+def _take_back(call: Call, asked: AskedCheck) -> frozenset[str]:
     """The ids of the findings that are acknowledged, first of all without those that are not to be any more.
 
     Raises NoSuchFindingError, ReadOnlyError, StorageError.
@@ -222,20 +200,20 @@ def _take_back(settings: Settings, asked: AskedCheck) -> frozenset[str]:
     from ocitui.doctor import load_acknowledged, withdraw
 
     if asked.acknowledge or asked.forget or asked.forget_all:
-        refuse_read_only(settings, "acknowledge findings")
+        call.refuse_read_only("acknowledge findings")
     try:
-        known = list(load_acknowledged(settings.directory))
+        known = list(load_acknowledged(call.directory))
     except StorageError:
         if asked.forget:
             raise
         known = []  # the examination says so, and shows every finding
     gone = known if asked.forget_all else [_one(word, known, "acknowledged finding") for word in asked.forget]
     if gone:
-        withdraw(settings.directory, gone)
+        withdraw(call.directory, gone)
     return frozenset(known).difference(gone)
 
 
-def _acknowledge(settings: Settings, asked: AskedCheck, report: Report, known: frozenset[str]) -> Report:
+def _acknowledge(call: Call, asked: AskedCheck, report: Report, known: frozenset[str]) -> Report:
     """Accept what is to be, and mark all such findings.
 
     Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
@@ -244,7 +222,7 @@ def _acknowledge(settings: Settings, asked: AskedCheck, report: Report, known: f
 
     wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in asked.acknowledge}
     if wanted:
-        acknowledge(settings.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
+        acknowledge(call.directory, [finding for finding in report.findings if finding.fingerprint in wanted])
     return report.with_acknowledged(known | wanted)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import FORMATS, agree, agree_to_drop_used, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import ExitCode, Settings, tell_done
+from ..options import FORMATS, changing, run_async, writing_cache
+from ..output import Call, ExitCode
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 
 if TYPE_CHECKING:
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 @entries_argument
 @filter_option
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Only this format, repeatable.")
-@yes_option
-@writing
-def delete_command(
-    settings: Settings, words: tuple[str, ...], filter_text: str | None, formats: tuple[str, ...], agreed: bool
-) -> ExitCode:
+@changing
+def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, formats: tuple[str, ...]) -> ExitCode:
     """Take entries out of the index and their files to the trash, in one transaction.
 
     ENTRY is a name, a digest or its first digits; each with .FORMAT, else it is all formats of that digest. A name that
@@ -33,24 +30,24 @@ def delete_command(
     """
     from ocitui.host import users_of_any
 
-    cache = writing_cache(settings, "delete entries")
+    cache = writing_cache(call, "delete entries")
     need_entries(words, filter_text)
 
     def carry_out() -> ExitCode:
-        plan, lost_names = run_async(_make_plan(cache, chosen_keys(settings, cache, words, filter_text, formats)))
-        used_by = users_of_any(settings.directory, plan.entries)
+        plan, lost_names = run_async(_make_plan(cache, chosen_keys(call, cache, words, filter_text, formats)))
+        used_by = users_of_any(call.directory, plan.entries)
 
         def told() -> dict[str, Any]:
             return {"plan": plan_json(plan, used_by)}
 
-        agree(settings, agreed, _explain(plan, lost_names, used_by), "delete?", told)
-        agree_to_drop_used(settings, used_by, "delete them all the same?", told)
+        call.agree(_explain(plan, lost_names, used_by), "delete?", told)
+        call.agree_to_drop_used(used_by, "delete them all the same?", told)
         done = run_async(cache.delete(plan.keys, plan))
         said = "deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries"
-        tell_done(settings, done, "brings it back", [said], told)
+        call.tell_done(done, "brings it back", [said], told)
         return ExitCode.CLEAN
 
-    return as_agreed(agreed, carry_out)
+    return call.as_agreed(carry_out)
 
 
 async def _make_plan(cache: PackerCache, chosen: Sequence[Key]) -> tuple[DeletePlan, list[str]]:

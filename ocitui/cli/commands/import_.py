@@ -11,14 +11,14 @@ import click
 from ocitui.cache import CacheError
 
 from ..options import import_options, source_argument, writing, writing_cache
-from ..output import ExitCode, Settings, answer, is_terminal, say
+from ..output import Call, ExitCode, is_terminal, say
 
 
 @click.command("import")
 @source_argument
 @import_options
 @writing
-def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
+def import_command(call: Call, /, **typed: Any) -> ExitCode:
     """Bring the image at SOURCE into the cache; SOURCE itself stays as it is.
 
     \b
@@ -38,14 +38,14 @@ def import_command(settings: Settings, /, **typed: Any) -> ExitCode:
 
     from ..import_run import carry_out, import_request, imported_json, imported_lines
 
-    writing_cache(settings, "import an image")
+    writing_cache(call, "import an image")
     request = import_request(**typed)
     count = 0
     with suppress(CacheError):
-        count = len(unfinished_imports(settings.directory))
-    if count and (is_terminal(sys.stderr) or not settings.as_json):
+        count = len(unfinished_imports(call.directory))
+    if count and (is_terminal(sys.stderr) or not call.as_json):
         what = "1 import was" if count == 1 else f"{count} imports were"
         say(f"{what} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)
-    done = carry_out(settings, request)
-    answer(settings, lambda: imported_json(settings.directory, done), imported_lines(done))
+    done = carry_out(call, request)
+    call.answer(lambda: imported_json(call.directory, done), imported_lines(done))
     return ExitCode.CLEAN

@@ -11,15 +11,14 @@ import click
 from ocitui.cache import CacheError, check_directory
 from ocitui.text import counted, human_size, timestamp
 
-from ..options import agree, writing, writing_cache, yes_option
+from ..options import changing, writing_cache
 from ..output import (
+    Call,
     CancelledError,
     Column,
     ExitCode,
     NoSuchImportError,
-    Settings,
     UsageProblemError,
-    answer,
     complain,
     lay_out,
     say,
@@ -37,11 +36,8 @@ if TYPE_CHECKING:
 @click.option("--go-on", is_flag=True, help="Carry them out, one after the other.")
 @click.option("--forget", is_flag=True, help="Forget them; what was downloaded stays.")
 @click.option("--clear", is_flag=True, help="Remove what was downloaded and no import uses, after a question.")
-@yes_option
-@writing
-def imports_command(
-    settings: Settings, import_ids: tuple[str, ...], go_on: bool, forget: bool, clear: bool, agreed: bool
-) -> ExitCode:
+@changing
+def imports_command(call: Call, import_ids: tuple[str, ...], go_on: bool, forget: bool, clear: bool) -> ExitCode:
     """List the imports that were interrupted, and the bytes that were downloaded and are kept.
 
     ID, or its beginning, is what --go-on and --forget are about; without one they are about all.
@@ -51,12 +47,12 @@ def imports_command(
     if import_ids and not (go_on or forget):
         raise click.UsageError("an ID is for --go-on or --forget")
     if clear:
-        return clear_blobs(settings, agreed)
+        return clear_blobs(call)
     if forget:
-        return forget_imports(settings, import_ids)
+        return forget_imports(call, import_ids)
     if go_on:
-        return go_on_with(settings, import_ids)
-    return list_interrupted(settings)
+        return go_on_with(call, import_ids)
+    return list_interrupted(call)
 
 
 _NONE = "no import was interrupted"
@@ -69,40 +65,40 @@ _COLUMNS = (
 )
 
 
-def list_interrupted(settings: Settings) -> ExitCode:
+def list_interrupted(call: Call) -> ExitCode:
     """Print the interrupted imports, the oldest first, and the size of the blobs. Raises StorageError."""
     from ocitui.importing import BlobStore, unfinished_imports
 
-    check_directory(settings.directory)
-    found, kept = unfinished_imports(settings.directory), BlobStore(settings.directory).size()
+    check_directory(call.directory)
+    found, kept = unfinished_imports(call.directory), BlobStore(call.directory).size()
     lines = [_NONE]
     if found:
         lines = [*lay_out(_COLUMNS, [_row(one) for one in found], terminal_width())]
         lines.append("ocitui imports --go-on carries them out, --forget forgets them")
     size = human_size(kept)
     lines.append(f"{size} that were downloaded are kept; --clear removes them" if kept else "no downloads are kept")
-    answer(settings, lambda: {"imports": [_record_json(one) for one in found], "downloaded": kept}, lines)
+    call.answer(lambda: {"imports": [_record_json(one) for one in found], "downloaded": kept}, lines)
     return ExitCode.CLEAN
 
 
-def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
+def go_on_with(call: Call, import_ids: Sequence[str]) -> ExitCode:
     """Carry interrupted imports out, one after the other; one that fails stays in the list, and the next begins.
 
     Gives the status of the first that failed. Raises NoSuchImportError, InterruptedBySignalError, CancelledError.
     """
     from ..import_run import carry_out, imported_json, imported_lines
 
-    writing_cache(settings, "import an image")
+    writing_cache(call, "import an image")
     status, results = ExitCode.CLEAN, []
-    for one in _chosen(settings, import_ids):
+    for one in _chosen(call, import_ids):
         try:
             one.require_readable()
-            if not settings.as_json:
+            if not call.as_json:
                 say(f"{one.request.source} as {one.request.format}")
-            done = carry_out(settings, one.request, one.id)
-            if not settings.as_json:
+            done = carry_out(call, one.request, one.id)
+            if not call.as_json:
                 say(*imported_lines(done))
-            results.append(_record_json(one) | imported_json(settings.directory, done))
+            results.append(_record_json(one) | imported_json(call.directory, done))
         except CancelledError:
             raise
         except CacheError as error:
@@ -110,58 +106,58 @@ def go_on_with(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
             failure = {"code": error.code, "message": error.message, "hint": error.hint}
             results.append(_record_json(one) | {"error": failure})
             status = status or status_of(error)
-    answer(settings, lambda: {"imports": results}, () if results else [_NONE])
+    call.answer(lambda: {"imports": results}, () if results else [_NONE])
     return status
 
 
-def forget_imports(settings: Settings, import_ids: Sequence[str]) -> ExitCode:
+def forget_imports(call: Call, import_ids: Sequence[str]) -> ExitCode:
     """Forget interrupted imports; what was downloaded for them stays. A record of a later ocitui stays too, and gives
     the status. Raises NoSuchImportError, StorageError."""
     from ocitui.importing import SourceError, forget_import
 
-    writing_cache(settings, "forget an import")
-    status, chosen, forgotten = ExitCode.CLEAN, _chosen(settings, import_ids), []
+    writing_cache(call, "forget an import")
+    status, chosen, forgotten = ExitCode.CLEAN, _chosen(call, import_ids), []
     for one in chosen:
         try:
-            forget_import(settings.directory, one.id)
+            forget_import(call.directory, one.id)
             forgotten.append(one)
         except SourceError as error:
             complain(error.message, error.hint)
             status = status_of(error)
     lines = [f"forgotten: {_what(one)}" for one in forgotten] if chosen else [_NONE]
-    answer(settings, lambda: {"forgotten": [_record_json(one) for one in forgotten]}, lines)
+    call.answer(lambda: {"forgotten": [_record_json(one) for one in forgotten]}, lines)
     return status
 
 
-def clear_blobs(settings: Settings, agreed: bool) -> ExitCode:
+def clear_blobs(call: Call) -> ExitCode:
     """Remove the downloaded blobs that no import uses, and what killed imports left.
 
     Raises NotAskedError, CancelledError, StorageError.
     """
     from ocitui.importing import BlobStore, remove_abandoned, unfinished_imports
 
-    writing_cache(settings, "remove what was downloaded")
-    blobs = BlobStore(settings.directory)
-    freed, left = 0, remove_abandoned(settings.directory)
+    writing_cache(call, "remove what was downloaded")
+    blobs = BlobStore(call.directory)
+    freed, left = 0, remove_abandoned(call.directory)
     if kept := blobs.size():
-        waiting = len(unfinished_imports(settings.directory))
+        waiting = len(unfinished_imports(call.directory))
         lines = [f"{human_size(kept)} that were downloaded are removed, but for what an import uses right now"]
         lines += [f"interrupted imports that need them: at most {waiting}; they download them again"] if waiting else []
-        agree(settings, agreed, lines, "remove them?")
+        call.agree(lines, "remove them?")
         freed = blobs.clear()
     said = [f"{human_size(freed)} were removed"] if freed else []
     said += [f"what {counted(left, 'killed import', 'killed imports')} left is removed"] if left else []
     line = "; ".join(said) or "there was nothing to remove"
-    answer(settings, lambda: {"removed": freed, "downloaded": blobs.size()}, [line])
+    call.answer(lambda: {"removed": freed, "downloaded": blobs.size()}, [line])
     return ExitCode.CLEAN
 
 
-def _chosen(settings: Settings, import_ids: Sequence[str]) -> list[UnfinishedImport]:
+def _chosen(call: Call, import_ids: Sequence[str]) -> list[UnfinishedImport]:
     """The interrupted imports that these ids begin, all where there are none. Raises NoSuchImportError."""
     from ocitui.importing import unfinished_imports
 
-    check_directory(settings.directory)
-    found = unfinished_imports(settings.directory)
+    check_directory(call.directory)
+    found = unfinished_imports(call.directory)
     if not import_ids:
         return found
     chosen = [_find(found, text) for text in import_ids]

@@ -13,8 +13,8 @@ import click
 from ocitui.cache import CacheError, known_format
 from ocitui.text import human_size, short_digest
 
-from ..options import FORMATS, cache_of, reading, run_async, source_argument, source_options
-from ..output import Column, ExitCode, Settings, answer, lay_out, terminal_width
+from ..options import FORMATS, reading, run_async, source_argument, source_options
+from ..output import Call, Column, ExitCode, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--format", type=click.Choice(FORMATS), help="For packed: the format [default: as the file's name ends].")
 @source_options
 @reading
-def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
+def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
     """Say what images are at SOURCE, which one an import would take, and whether the cache has it.
 
     SOURCE is what ocitui import takes. Nothing is written; of a registry's image only its documents are fetched.
@@ -40,12 +40,12 @@ def inspect_command(settings: Settings, /, **typed: Any) -> ExitCode:
     request = read_request(**typed)
 
     async def see() -> tuple[Inspection, Cached]:
-        return await inspect_source(request, format=known_format(typed["format"])), await _cached(settings)
+        return await inspect_source(request, format=known_format(typed["format"])), await _cached(call)
 
     inspection, cached = run_async(see())
     lines = _describe_packed(inspection.packed, cached) if inspection.packed else _describe(inspection, cached)
     told = partial(_packed_json, inspection.packed, cached) if inspection.packed else partial(_json, inspection, cached)
-    answer(settings, told, chain(lines, cached.note))
+    call.answer(told, chain(lines, cached.note))
     return ExitCode.CLEAN if inspection.can_be_taken else ExitCode.PROBLEMS
 
 
@@ -81,9 +81,9 @@ class Cached:
         return [{"format": one.format, "name": one.image_name} for one in self.of(digest)]
 
 
-async def _cached(settings: Settings) -> Cached:
+async def _cached(call: Call) -> Cached:
     try:
-        return Cached(await cache_of(settings).list())
+        return Cached(await call.cache().list())
     except CacheError as error:
         return Cached(problem=error.message)
 

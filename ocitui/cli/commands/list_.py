@@ -13,7 +13,7 @@ from ocitui.text import human_age, human_size, short_digest
 from ocitui.words import entry_json
 
 from ..options import ended_by_signals, reading
-from ..output import Column, ExitCode, Settings, emit_list, lay_out, say, say_lines, terminal_width
+from ..output import Call, Column, ExitCode, lay_out, say, say_lines, terminal_width
 from ..selectors import filter_option, judged_entries, passing
 
 if TYPE_CHECKING:
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 @click.command("list")
 @filter_option
 @reading
-def list_command(settings: Settings, filter_text: str | None) -> ExitCode:
+def list_command(call: Call, filter_text: str | None) -> ExitCode:
     """List the entries and the state of their files.
 
     TEXT is what the screen's filter takes: words joined by AND, !word excludes, name: tag: digest: format: platform:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
     """
     with ended_by_signals():
-        judge, entries = judged_entries(settings, filter_text or "")
+        judge, entries = judged_entries(call, filter_text or "")
         shown = passing(judge, entries, filter_text or "")
-        if settings.as_json:
-            emit_list(settings, "entries", (entry_json(entries[position]) for position in shown))
+        if call.as_json:
+            call.emit_list("entries", (entry_json(entries[position]) for position in shown))
             return ExitCode.CLEAN
         width, now = terminal_width(), time.time()
         lines = lay_out(_COLUMNS, (_row(entries, position, now) for position in shown), width, _widest(entries))
         # For who looks at it: to a script an absent index is an empty cache, as it is to the daemon.
-        if say_lines(lines) < 2 and width and not os.path.lexists(settings.directory / INDEX_NAME):
-            say(f"there is no {INDEX_NAME} in {settings.directory.absolute()}: is that a cache?", err=True)
+        if say_lines(lines) < 2 and width and not os.path.lexists(call.directory / INDEX_NAME):
+            say(f"there is no {INDEX_NAME} in {call.directory.absolute()}: is that a cache?", err=True)
         return ExitCode.CLEAN
 
 

@@ -11,8 +11,8 @@ from ocitui.cache import check_directory
 from ocitui.text import human_size, timestamp
 from ocitui.words import transaction_json
 
-from ..options import cache_of, reading, run_async, tell_notes
-from ..output import Column, ExitCode, Settings, answer, lay_out, terminal_width
+from ..options import reading, run_async, tell_notes
+from ..output import Call, Column, ExitCode, lay_out, terminal_width
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @click.command("log")
 @reading
-def log_command(settings: Settings) -> ExitCode:
+def log_command(call: Call) -> ExitCode:
     """List the transactions, newest first."""
     from ocitui.cache import TransactionState
 
-    check_directory(settings.directory)
-    cache = cache_of(settings)
+    check_directory(call.directory)
+    cache = call.cache()
     transactions = run_async(cache.transactions())
     tell_notes([one.note for one in run_async(cache.refused())])
     rows = map(_row, transactions)
     lines = lay_out(_COLUMNS, rows, terminal_width()) if transactions else ["there is no transaction"]
     notes = [_PENDING_NOTE] if any(one.state is TransactionState.PENDING for one in transactions) else []
-    answer(settings, lambda: {"transactions": [*map(transaction_json, transactions)]}, chain(lines, notes))
+    call.answer(lambda: {"transactions": [*map(transaction_json, transactions)]}, chain(lines, notes))
     return ExitCode.CLEAN
 
 

@@ -11,7 +11,7 @@ from ocitui.cache import ImageName, NamedEntry, NoSuchEntryError, PackedFormat, 
 from ocitui.words import verdict_json
 
 from ..options import format_option, reading
-from ..output import ExitCode, Settings, answer, fail, say
+from ..output import Call, ExitCode, say
 from ..selectors import complete_entry
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("word", metavar="NAME", shell_complete=complete_entry)
 @format_option
 @reading
-def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitCode:
+def resolve_command(call: Call, word: str, format_: str | None) -> ExitCode:
     """Say what the daemon would find for NAME, and why.
 
     NAME may end with .FORMAT; a digest, or its first digits, stands for the name that its entry carries.
@@ -31,19 +31,19 @@ def resolve_command(settings: Settings, word: str, format_: str | None) -> ExitC
     """
     from ocitui.cache import explain_resolve
 
-    index = _index(settings)
+    index = _index(call)
     named = find_entry(word, index.digests, index.names)
     text = word if named is None else _name_of(index, named)
-    found = explain_resolve(settings.directory, index, ImageName.parse(text), _asked(named, format_))
+    found = explain_resolve(call.directory, index, ImageName.parse(text), _asked(named, format_))
     one = found.descriptor
-    return _answer(settings, found, digest=one.digest if one else None, descriptor=one.as_dict() if one else None)
+    return _answer(call, found, digest=one.digest if one else None, descriptor=one.as_dict() if one else None)
 
 
 @click.command("recall")
 @click.argument("word", metavar="DIGEST", shell_complete=complete_entry)
 @format_option
 @reading
-def recall_command(settings: Settings, word: str, format_: str | None) -> ExitCode:
+def recall_command(call: Call, word: str, format_: str | None) -> ExitCode:
     """Say whether the daemon would find the packed file of DIGEST, and why.
 
     DIGEST may be its first digits, or a name, which stands for the digest that it resolves to; each may end with
@@ -53,37 +53,37 @@ def recall_command(settings: Settings, word: str, format_: str | None) -> ExitCo
     """
     from ocitui.cache import explain_recall
 
-    index = _index(settings)
+    index = _index(call)
     named = find_entry(word, index.digests, index.names)
     digest, form = named.digest if named else word, _asked(named, format_)
     descriptor = index.by_key(digest, form)
     name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
-    found = explain_recall(settings.directory, index, name, digest, form)
-    return _answer(settings, found, path=str(found.image.path) if found.image else None)
+    found = explain_recall(call.directory, index, name, digest, form)
+    return _answer(call, found, path=str(found.image.path) if found.image else None)
 
 
 @click.command("verdict")
 @reading
-def verdict_command(settings: Settings) -> ExitCode:
+def verdict_command(call: Call) -> ExitCode:
     """Say what the daemon would do with index.json at its start.
 
     Exits with 0 where it would load or create it, with 1 where it would lose it or refuse to start.
     """
     from ocitui.cache import read_patiently
 
-    verdict = read_patiently(settings.directory).verdict
-    answer(settings, lambda: verdict_json(verdict), _explain(settings, verdict))
+    verdict = read_patiently(call.directory).verdict
+    call.answer(lambda: verdict_json(verdict), _explain(call, verdict))
     return ExitCode.CLEAN if verdict.sound else ExitCode.PROBLEMS
 
 
-def _explain(settings: Settings, verdict: Verdict) -> Iterator[str]:
+def _explain(call: Call, verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.outcome}: {verdict.consequence}"
     if verdict.message:
         yield f"index.json breaks here: {verdict.place}"
     if not verdict.sound:
         from ocitui.doctor import advice
 
-        if said := advice(settings.directory):
+        if said := advice(call.directory):
             yield said
 
 
@@ -105,22 +105,22 @@ def _name_of(index: ImageIndex, named: NamedEntry) -> str:
 _DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
 
 
-def _index(settings: Settings) -> ImageIndex:
+def _index(call: Call) -> ImageIndex:
     """Raises CorruptIndexError, CacheDirectoryError."""
     from ocitui.cache import read_patiently
 
-    seen = read_patiently(settings.directory)
-    seen.require_sound(settings.directory)
+    seen = read_patiently(call.directory)
+    seen.require_sound(call.directory)
     return seen.contents
 
 
-def _answer(settings: Settings, found: Explanation, **keys: Any) -> ExitCode:
+def _answer(call: Call, found: Explanation, **keys: Any) -> ExitCode:
     keys = {"hit": found.hit, **keys, "reasons": [reason.text for reason in found.reasons]}
     steps = [f"{step}. {reason.text}" for step, reason in enumerate(found.reasons, 1)]
     if found.error:
-        say(*steps if not settings.as_json else ())
-        fail(settings, "document", f"the daemon fails at {found.error}", _DAEMON_ERROR_HINT, **keys)
+        say(*steps if not call.as_json else ())
+        call.fail("document", f"the daemon fails at {found.error}", _DAEMON_ERROR_HINT, **keys)
         return ExitCode.UNCHECKED
     last = f"hit: {found.image.path}" if found.image else "miss: the daemon does not have it"
-    answer(settings, lambda: keys, [*steps, last])
+    call.answer(lambda: keys, [*steps, last])
     return ExitCode.CLEAN if found.hit else ExitCode.PROBLEMS

@@ -9,8 +9,8 @@ import click
 
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat, find_entry
 
-from ..options import FORMATS, agree, as_agreed, run_async, writing, writing_cache, yes_option
-from ..output import ExitCode, Settings, answer, paragraph, shortened, tell_done
+from ..options import FORMATS, changing, run_async, writing_cache
+from ..output import Call, ExitCode, paragraph, shortened
 from ..selectors import complete_digest, complete_entry
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 @click.argument("name", shell_complete=complete_entry)
 @click.argument("digest", shell_complete=complete_digest)
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="The entry's format, where there are several.")
-@yes_option
-@writing
-def point_command(settings: Settings, name: str, digest: str, format_: str | None, agreed: bool) -> ExitCode:
+@changing
+def point_command(call: Call, name: str, digest: str, format_: str | None) -> ExitCode:
     """Make DIGEST win NAME: its entry moves to the end of the index, and nothing is deleted.
 
     The daemon resolves a name to the last entry that carries it. This cures a tag that resolves to the wrong image:
@@ -33,7 +32,7 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
     """
     from ocitui.doctor import point
 
-    cache = writing_cache(settings, "point a name")
+    cache = writing_cache(call, "point a name")
     parsed, form = ImageName.parse(name), PackedFormat(format_) if format_ else None
 
     def carry_out() -> ExitCode:
@@ -53,14 +52,14 @@ def point_command(settings: Settings, name: str, digest: str, format_: str | Non
             }
 
         if plan.needed:
-            agree(settings, agreed, _explain(plan), "point the name?", told)
+            call.agree(_explain(plan), "point the name?", told)
             done = run_async(point(cache, plan))
-            tell_done(settings, done, "points it back", [shortened(plan.then)], told)
+            call.tell_done(done, "points it back", [shortened(plan.then)], told)
         else:
-            answer(settings, lambda: {**told(), "transaction": None}, [f"{shortened(plan.then)}: nothing to do"])
+            call.answer(lambda: {**told(), "transaction": None}, [f"{shortened(plan.then)}: nothing to do"])
         return ExitCode.CLEAN
 
-    return as_agreed(agreed, carry_out)
+    return call.as_agreed(carry_out)
 
 
 async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> PointPlan:

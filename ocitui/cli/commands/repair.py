@@ -15,35 +15,17 @@ from ocitui.text import counted
 from ocitui.words import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
 from ..options import (
-    TRIES,
-    agree,
-    agree_to_drop_used,
-    as_agreed,
-    cache_of,
+    changing,
     complete_source,
     depth_option,
     examined,
-    place,
     registry_options,
     repeatable,
     run_async,
     with_options,
-    writing,
     writing_cache,
-    yes_option,
 )
-from ..output import (
-    Column,
-    ExitCode,
-    Settings,
-    UsageProblemError,
-    answer,
-    laid_out,
-    lay_out,
-    paragraph,
-    say,
-    text_width,
-)
+from ..output import TRIES, Call, Column, ExitCode, UsageProblemError, laid_out, lay_out, paragraph, say, text_width
 from ..progress import doctor_text, line_shown
 from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 
@@ -123,9 +105,8 @@ repair_options = with_options(
 
 @click.command("repair")
 @repair_options
-@yes_option
-@writing
-def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCode:
+@changing
+def repair_command(call: Call, /, **typed: Any) -> ExitCode:
     """Show what would mend the cache, step by step and with what it costs; with --apply do it.
 
     What can be restored is restored, first from the trash, then from loop devices that still hold a file, from the
@@ -138,22 +119,20 @@ def repair_command(settings: Settings, /, agreed: bool, **typed: Any) -> ExitCod
     """
     asked = AskedRepair(**typed)
     if asked.apply:
-        writing_cache(settings, "repair the cache")
-    looks = [look(settings, asked)]
+        writing_cache(call, "repair the cache")
+    looks = [look(call, asked)]
     transactions: list[Transaction] = []
     first = looks[0].report
-    report, lines = first, _would(settings, looks[0])
+    report, lines = first, _would(call, looks[0])
     if asked.apply:
-        report = _repair(settings, asked, agreed, looks, transactions)
+        report = _repair(call, asked, looks, transactions)
         lines = _remaining(report, again=report is not first)
-    answer(settings, lambda: {**_so_far(looks, transactions), **_state(report)}, lines)
+    call.answer(lambda: {**_so_far(looks, transactions), **_state(report)}, lines)
     remaining = ExitCode.REMAINING if asked.apply else ExitCode.PROBLEMS
     return remaining if report.shown() else ExitCode.CLEAN
 
 
-def _repair(
-    settings: Settings, asked: AskedRepair, agreed: bool, looks: list[Looked], transactions: list[Transaction]
-) -> Report:
+def _repair(call: Call, asked: AskedRepair, looks: list[Looked], transactions: list[Transaction]) -> Report:
     """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced. Gathers
     the plans in ``looks``, and the transactions."""
     from ocitui.doctor import apply_plan
@@ -164,27 +143,27 @@ def _repair(
         plan = looks[-1].plan
         if not plan.made:
             return None
-        agree(settings, agreed, looks[-1].lines(), "repair?", told)
-        agree_to_drop_used(settings, plan.used_by, "drop them all the same?", told)
+        call.agree(looks[-1].lines(), "repair?", told)
+        call.agree_to_drop_used(plan.used_by, "drop them all the same?", told)
         with line_shown(doctor_text) as show:
-            return run_async(apply_plan(cache_of(settings), plan, show))
+            return run_async(apply_plan(call.cache(), plan, show))
 
     def plan_anew() -> None:
-        looks[-1] = look(settings, asked)
+        looks[-1] = look(call, asked)
 
-    if not looks[-1].plan.made and not settings.as_json:
-        say(*place(settings), *looks[-1].lines(), "there is nothing to do")
+    if not looks[-1].plan.made and not call.as_json:
+        say(*call.place(), *looks[-1].lines(), "there is nothing to do")
     for left in reversed(range(TRIES)):
-        repaired = as_agreed(agreed, carry_out, plan_anew)
+        repaired = call.as_agreed(carry_out, plan_anew)
         if repaired is None:
             break
         transactions += repaired.transactions
-        for done in () if settings.as_json else repaired.transactions:
+        for done in () if call.as_json else repaired.transactions:
             say(f"mended; transaction {done.id}", f"ocitui undo {done.id} takes it all back")
             say(*[f"note: {done.note}"] if done.note else ())
         if looks[-1].plan.whole is None or not left:
             return repaired.report
-        looked = look(settings, asked, repaired.report)
+        looked = look(call, asked, repaired.report)
         if not looked.plan.made:
             return looked.report
         looks.append(looked)
@@ -195,7 +174,7 @@ _ORPHANED, _NAMELESS = frozenset({"orphan-entry"}), frozenset({"name-missing", "
 _OTHERS = "ocitui check shows the findings that a name can mend"
 
 
-async def _options(settings: Settings, asked: AskedRepair, report: Report) -> RepairOptions:
+async def _options(call: Call, asked: AskedRepair, report: Report) -> RepairOptions:
     """What is asked for, as the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError,
     UsageProblemError."""
     from ocitui.cache import ImageIndex
@@ -207,11 +186,11 @@ async def _options(settings: Settings, asked: AskedRepair, report: Report) -> Re
     # Those that --adopt and --name may tell by their beginning.
     digests = [finding.digest for finding in report.findings if finding.digest]
     if asked.adopt or asked.names:
-        digests += [digest for digest, _ in keys_of_files(settings.directory)]
+        digests += [digest for digest, _ in keys_of_files(call.directory)]
     index = ImageIndex.empty()
     if asked.only:
         with suppress(CorruptIndexError):
-            index = await cache_of(settings).index()
+            index = await call.cache().index()
     return RepairOptions(
         only=frozenset(chosen for word in asked.only for chosen in _chosen(word, report.findings, index)),
         drop=asked.drop,
@@ -341,7 +320,7 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     yield from paragraph(sources_tally(entries), "  ")
 
 
-def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) -> Looked:
+def look(call: Call, asked: AskedRepair, checked: Report | None = None) -> Looked:
     """Check, where that was not done, and plan. Raises CacheDirectoryError, SourceError, and what `_options` does."""
     import asyncio
 
@@ -355,15 +334,15 @@ def look(settings: Settings, asked: AskedRepair, checked: Report | None = None) 
     async def work() -> Looked:
         report = checked
         if report is None:
-            report, _ = await examined(settings, ExamineOptions(Depth(asked.depth)), show)
-            if not settings.read_only:
-                remember_told(settings.directory, report.findings)
-        assessment = assess(await asyncio.to_thread(gather, settings.directory, answers=answers, judge=report.judge))
-        options = await _options(settings, asked, report)
+            report, _ = await examined(call, ExamineOptions(Depth(asked.depth)), show)
+            if not call.read_only:
+                remember_told(call.directory, report.findings)
+        assessment = assess(await asyncio.to_thread(gather, call.directory, answers=answers, judge=report.judge))
+        options = await _options(call, asked, report)
         if checked is None:
             refuse_idle(options, report.findings)
         try:
-            plan = await plan_repair(cache_of(settings), report, options, assessment, show)
+            plan = await plan_repair(call.cache(), report, options, assessment, show)
         except SourceError as error:
             error.hint = said(error.hint, OPTIONS)
             raise
@@ -391,12 +370,12 @@ def _so_far(looks: Sequence[Looked], done: Sequence[Transaction]) -> dict[str, A
     }
 
 
-def _would(settings: Settings, looked: Looked) -> Iterator[str]:
+def _would(call: Call, looked: Looked) -> Iterator[str]:
     """All there is to say where nothing is to be done yet."""
     from ocitui.doctor import clean_text, tally
 
     report = looked.report
-    yield from place(settings)
+    yield from call.place()
     found = tally(report.shown()) or f"nothing wrong: {clean_text(report.depth)}"
     yield from paragraph(f"{report.coverage}; found {found}")
     if not report.verdict.sound:

@@ -11,8 +11,8 @@ import click
 
 from ocitui.cache import DocumentError, check_directory
 
-from ..options import cache_of, reading, run_async
-from ..output import ExitCode, NoSuchDocumentError, Settings, complain, emit, emit_bytes, is_terminal, say
+from ..options import reading, run_async
+from ..output import Call, ExitCode, NoSuchDocumentError, complain, emit_bytes, is_terminal, say
 from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Kind = Literal["manifest", "config"]
 @click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_shown)
 @filter_option
 @reading
-def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
+def show_command(call: Call, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
     """Print manifests or configs: byte for byte, laid out over lines on a terminal.
 
     ENTRY is a name, a digest or its first digits. A name that several images carry is the one that it resolves to.
@@ -35,31 +35,31 @@ def show_command(settings: Settings, words: tuple[str, ...], filter_text: str | 
     if last not in DOCUMENTS or (not entries and filter_text is None):
         entries, kind = list(words), "manifest"
     need_entries(entries, filter_text)
-    cache = cache_of(settings)
-    documents = run_async(_read(cache, _digests(settings, cache, entries, filter_text), kind))
+    cache = call.cache()
+    documents = run_async(_read(cache, _digests(call, cache, entries, filter_text), kind))
     missing = [
         NoSuchDocumentError(f"there is no {kind} of {digest}") for digest, raw in documents.items() if raw is None
     ]
     alone = len(entries) == 1
     if alone and missing:
         raise missing[0]
-    if settings.as_json:
+    if call.as_json:
         found = [{"digest": digest, "kind": kind, **_as_json(raw)} for digest, raw in documents.items()]
-        emit(settings, **found[0] if alone else {"documents": found})
+        call.emit(**found[0] if alone else {"documents": found})
     for digest, raw in documents.items():
-        if raw is not None and not settings.as_json:
+        if raw is not None and not call.as_json:
             _print(raw, kind, "" if alone else digest)
     for error in missing:
         complain(error.message, error.hint)
     return ExitCode.PROBLEMS if missing else ExitCode.CLEAN
 
 
-def _digests(settings: Settings, cache: PackerCache, words: Sequence[str], filter_text: str | None) -> list[str]:
+def _digests(call: Call, cache: PackerCache, words: Sequence[str], filter_text: str | None) -> list[str]:
     """What is asked for. A whole digest needs no index; what no entry has is taken for such a one."""
-    check_directory(settings.directory)
+    check_directory(call.directory)
     digests = [whole_digest(word) for word in words]
     if filter_text is not None:
-        return [digest for digest, _ in chosen_keys(settings, cache, (), filter_text)]
+        return [digest for digest, _ in chosen_keys(call, cache, (), filter_text)]
     if all(digests):
         return digests
     index = run_async(cache.index())

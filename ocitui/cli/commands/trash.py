@@ -14,19 +14,8 @@ import click
 from ocitui.cache import NoSuchEntryError, check_directory
 from ocitui.text import counted, human_size, timestamp
 
-from ..options import (
-    agree,
-    cache_of,
-    pass_on,
-    reading,
-    run_async,
-    shared_options,
-    span,
-    writing,
-    writing_cache,
-    yes_option,
-)
-from ..output import ExitCode, Settings, UsageProblemError, answer, paragraph, shortened, tell_done
+from ..options import changing, pass_on, reading, run_async, shared_options, span, writing, writing_cache
+from ..output import Call, ExitCode, UsageProblemError, paragraph, shortened
 from ..selectors import complete_trashed
 
 if TYPE_CHECKING:
@@ -48,21 +37,21 @@ def trash_command(context: click.Context, /, **shared: Any) -> int:
 
 @trash_command.command("list", short_help="List the files, by transaction.")
 @reading
-def trash_list_command(settings: Settings) -> ExitCode:
+def trash_list_command(call: Call) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
     from ocitui.words import total_text
 
-    files, transactions = _look(settings)
+    files, transactions = _look(call)
     total = f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo"
     lines = chain(trash_lines(files, transactions), [total]) if files else [_EMPTY]
-    answer(settings, lambda: {**_told(files), "bytes": sum(file.size for file in files)}, lines)
+    call.answer(lambda: {**_told(files), "bytes": sum(file.size for file in files)}, lines)
     return ExitCode.CLEAN
 
 
 @trash_command.command("restore", short_help="Bring files back to where they were.")
 @click.argument("words", metavar="NAME|ID...", nargs=-1, required=True, shell_complete=complete_trashed)
 @writing
-def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCode:
+def trash_restore_command(call: Call, words: tuple[str, ...]) -> ExitCode:
     """Bring files back to where they were; nothing that stands there is overwritten.
 
     NAME is a file's name, in the cache or in the trash, or the beginning of its digest; ID is a transaction, and means
@@ -70,21 +59,20 @@ def trash_restore_command(settings: Settings, words: tuple[str, ...]) -> ExitCod
     """
     from ocitui.words import total_text
 
-    cache = writing_cache(settings, "restore from the trash")
-    files, _ = _look(settings)
+    cache = writing_cache(call, "restore from the trash")
+    files, _ = _look(call)
     chosen = list(dict.fromkeys(file for word in words for file in _find(files, word)))
     done = run_async(cache.restore([file.trash for file in chosen]))
     said = (f"restored {total_text(chosen)}:", *file_lines(chosen), *paragraph(_WITHOUT_ENTRY, "note: "))
-    tell_done(settings, done, "takes them out again", said, partial(_told, chosen))
+    call.tell_done(done, "takes them out again", said, partial(_told, chosen))
     return ExitCode.CLEAN
 
 
 @trash_command.command("empty", short_help="Remove files for good, after a question.")
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_trashed)
 @click.option("--older-than", metavar="SPAN", type=span, help="Only what went there so long ago, as 30d or 12h.")
-@yes_option
-@writing
-def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: float | None, agreed: bool) -> ExitCode:
+@changing
+def trash_empty_command(call: Call, ids: tuple[str, ...], older_than: float | None) -> ExitCode:
     """Remove what the trash holds for good: all of it, or that of the transactions with these IDs.
 
     Shows what goes and asks; only the whole word yes confirms. These transactions cannot be undone any more.
@@ -92,12 +80,12 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     from ocitui.cache import EmptiedTrash, files_that_go
     from ocitui.words import emptied_text
 
-    cache = writing_cache(settings, "empty the trash")
-    files, transactions = _look(settings)
+    cache = writing_cache(call, "empty the trash")
+    files, transactions = _look(call)
     before, of = None if older_than is None else time.time() - older_than, ids or None
     chosen = files_that_go(files, transactions, before, of)
     if chosen:
-        agree(settings, agreed, _explain(chosen, files, transactions), "remove these for good?", partial(_told, chosen))
+        call.agree(_explain(chosen, files, transactions), "remove these for good?", partial(_told, chosen))
     # What comes into the trash while the question stands was not agreed to.
     names = [file.trash for file in chosen]
     removed = run_async(cache.empty_trash(before, of, names)) if chosen else EmptiedTrash(0, 0)
@@ -105,7 +93,7 @@ def trash_empty_command(settings: Settings, ids: tuple[str, ...], older_than: fl
     if not chosen:
         line = "nothing in the trash is to go" if files else _EMPTY
     told = {"removed": {"files": removed.files, "bytes": removed.bytes}, **_told(chosen)}
-    answer(settings, lambda: told, [line])
+    call.answer(lambda: told, [line])
     return ExitCode.CLEAN
 
 
@@ -198,9 +186,9 @@ _WITHOUT_ENTRY = (
 )
 
 
-def _look(settings: Settings) -> tuple[list[TrashedFile], dict[str, Transaction]]:
-    check_directory(settings.directory)
-    cache = cache_of(settings)
+def _look(call: Call) -> tuple[list[TrashedFile], dict[str, Transaction]]:
+    check_directory(call.directory)
+    cache = call.cache()
 
     async def look() -> tuple[list[TrashedFile], dict[str, Transaction]]:
         return await cache.trash(), {one.id: one for one in await cache.transactions()}

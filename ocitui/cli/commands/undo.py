@@ -10,8 +10,8 @@ from ocitui.cache import by_another
 from ocitui.text import timestamp
 from ocitui.words import transaction_json
 
-from ..options import agree, run_async, writing, writing_cache, yes_option
-from ..output import ExitCode, Settings, answer
+from ..options import changing, run_async, writing_cache
+from ..output import Call, ExitCode
 from ..selectors import complete_transaction
 
 if TYPE_CHECKING:
@@ -20,21 +20,20 @@ if TYPE_CHECKING:
 
 @click.command("undo")
 @click.argument("transaction_id", metavar="[ID]", required=False, shell_complete=complete_transaction)
-@yes_option
-@writing
-def undo_command(settings: Settings, transaction_id: str | None, agreed: bool) -> ExitCode:
+@changing
+def undo_command(call: Call, transaction_id: str | None) -> ExitCode:
     """Reverse a transaction: the newest that can be, or the one named.
 
     Asks first where somebody else made it.
     """
-    cache = writing_cache(settings, "undo a transaction")
+    cache = writing_cache(call, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))
     if by_another(target.by):
-        agree(settings, agreed, [f"{_describe(target)} was made by {target.by}"], "undo it?")
+        call.agree([f"{_describe(target)} was made by {target.by}"], "undo it?")
     done = run_async(cache.undo(target.id))
     note = [f"note: {done.explanation}"] if done.explanation else []
     lines = [f"undone: {_describe(target)}", *note, f"transaction {done.id}"]
-    answer(settings, lambda: {"transaction": transaction_json(done)}, lines)
+    call.answer(lambda: {"transaction": transaction_json(done)}, lines)
     return ExitCode.CLEAN
 
 

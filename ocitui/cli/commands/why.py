@@ -9,8 +9,8 @@ import click
 
 from ocitui.cache import PackedFormat, check_directory, known_format
 
-from ..options import FORMATS, place, reading, run_async
-from ..output import ExitCode, Settings, answer, paragraph
+from ..options import FORMATS, reading, run_async
+from ..output import Call, ExitCode, paragraph
 from ..selectors import complete_entry
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _ALL = "all"
     help=f"The packed format; all: every one that there is of it [default: {FORMATS[0]}].",
 )
 @reading
-def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
+def why_command(call: Call, text: str, format_: str | None) -> ExitCode:
     """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
 
     The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes.
@@ -38,10 +38,10 @@ def why_command(settings: Settings, text: str, format_: str | None) -> ExitCode:
     """
     from ocitui.doctor import chain_of
 
-    check_directory(settings.directory)
+    check_directory(call.directory)
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
-    chain = run_async(chain_of(settings.directory, text, known_format(format_), fallback=fallback))
-    answer(settings, lambda: chain_json(chain), (*place(settings), *chain_lines(chain)))
+    chain = run_async(chain_of(call.directory, text, known_format(format_), fallback=fallback))
+    call.answer(lambda: chain_json(chain), (*call.place(), *chain_lines(chain)))
     return _status(chain)
 
 
