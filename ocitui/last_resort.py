@@ -82,12 +82,12 @@ def _report(error: BaseException) -> Iterator[str]:
 def _frames(error: BaseException) -> Iterator[str]:
     from traceback import extract_tb
 
-    frames = extract_tb(error.__traceback__)
+    frames, half = extract_tb(error.__traceback__), _MOST_FRAMES // 2
     left_out = len(frames) - _MOST_FRAMES
     for number, frame in enumerate(frames):
-        if left_out > 0 and _MOST_FRAMES // 2 <= number < _MOST_FRAMES // 2 + left_out:
-            if number == _MOST_FRAMES // 2:
-                yield f"  {left_out} more"
+        if number == half and left_out > 0:
+            yield f"  {left_out} more"
+        if half <= number < half + left_out:
             continue
         yield f"  {_file(frame.filename)}, line {frame.lineno}, in {frame.name}"
         if frame.line:
@@ -102,10 +102,9 @@ def _kind(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """Where in ocitui it was raised, or what of it called what raised."""
-    steps, at = [], error.__traceback__
-    while at is not None:
-        steps.append((at.tb_frame.f_code.co_filename, at.tb_lineno))
-        at = at.tb_next
+    from traceback import walk_tb
+
+    steps = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
     ours = [step for step in steps if Path(step[0]).is_relative_to(_PACKAGE)]
     last = (ours or steps)[-1:]
     return f" in {_file(last[0][0])}, line {last[0][1]}" if last else ""

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -193,8 +192,6 @@ def _erofs(files: Files, target: Path) -> None:
 
 def _run(command: list[str], data: bytes = b"") -> None:
     """Raises OSError, SubprocessError."""
-    if shutil.which(command[0]) is None:
-        raise FileNotFoundError(command[0])
     environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
     subprocess.run(command, input=data, capture_output=True, check=True, timeout=_TIMEOUT_SECONDS, env=environment)
 

@@ -146,16 +146,6 @@ class UsageProblemError(CacheError):
     code = "usage"
 
 
-class NoSuchDocumentError(CacheError):
-    code = "no-such-document"
-    default_hint = "ocitui list shows which files an entry has"
-
-
-class NoSuchImportError(CacheError):
-    code = "no-such-import"
-    default_hint = "ocitui imports lists them"
-
-
 class CancelledError(CacheError):
     code = "cancelled"
     default_hint = "nothing was changed"
@@ -172,7 +162,7 @@ class InterruptedBySignalError(Exception):
 
 _STATUSES: tuple[tuple[ExitCode, tuple[type[CacheError], ...]], ...] = (
     (ExitCode.LOCKED, (LockedError,)),
-    (ExitCode.PROBLEMS, (NoSuchEntryError, NoSuchTransactionError, NoSuchDocumentError, NoSuchImportError)),
+    (ExitCode.PROBLEMS, (NoSuchEntryError, NoSuchTransactionError)),
     (ExitCode.USAGE, (AmbiguousDigestError, InvalidNameError, UsageProblemError)),
     (ExitCode.CANCELLED, (CancelledError,)),
 )

@@ -51,7 +51,11 @@ def delete_title(plan: DeletePlan) -> str:
 def delete_sections(plan: DeletePlan) -> Iterator[Section[Any]]:
     """What it does, what matters most first and the long lists last."""
     yield from _filled(
-        Section("These names will then stand for another image", plan.uncovered, _uncovered_line),
+        Section(
+            "These names will then stand for another image",
+            plan.uncovered,
+            lambda one: replace(entry_line(one), kind="bad"),
+        ),
         Section("Out of the index", plan.entries, entry_line),
         Section("To the trash; undo brings it back, and the room is free once that is emptied", plan.files, _file_line),
         Section("Kept, because another format of that digest uses them", plan.kept, lambda name: Line(name, "kept")),
@@ -106,10 +110,6 @@ def entry_line(descriptor: Descriptor) -> Line:
 
 def _file_line(file: Discard | Moved | Placed) -> Line:
     return Line(file.name, f"{human_size(file.size):>5}")
-
-
-def _uncovered_line(descriptor: Descriptor) -> Line:
-    return replace(entry_line(descriptor), kind="bad")
 
 
 def _swap_line(swap: Swap, entries: int) -> Line:

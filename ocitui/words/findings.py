@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SHORT_ID = 8
 """How many digits of a fingerprint are shown; as many are enough to name it."""
+_MOST_OF_A_KIND = 200
 _GAP = "  "
 
 
@@ -74,11 +75,12 @@ def finding_lines(finding: Finding) -> list[Line]:
     return [*lines, Line(finding.fingerprint, "id", "muted")]
 
 
-def kind_lines(findings: Sequence[Finding], most: int = 200) -> list[Line]:
-    """What is common to findings of one kind, and a line for each."""
+def kind_lines(findings: Sequence[Finding]) -> list[Line]:
+    """What is common to findings of one kind, and a line for each of the first."""
     lines = [heading(findings_title(findings)), *shared_lines(findings[0]), Line()]
-    lines += [Line(text_of(one), kind=finding_tone(one)) for one in findings[:most]]
-    return lines + ([Line(f"and {len(findings) - most} more", kind="muted")] if len(findings) > most else [])
+    lines += [Line(text_of(one), kind=finding_tone(one)) for one in findings[:_MOST_OF_A_KIND]]
+    more = len(findings) - _MOST_OF_A_KIND
+    return lines + ([Line(f"and {more} more", kind="muted")] if more > 0 else [])
 
 
 def no_finding_lines(coverage: Coverage, trouble: str, unread: int, *, looking: bool) -> list[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocitui.cache import PackedImage
+from ocitui.cache import CacheError, PackedImage
 from ocitui.importing import (
     ImportJob,
     ImportOutcome,
@@ -88,7 +88,7 @@ def job_lines(job: ImportJob, fields: Ways) -> list[Line]:
 def _state_lines(job: ImportJob, fields: Ways) -> Iterator[Line]:
     if job.error is not None:
         yield Line(job.error.message, "failed", "bad")
-        yield Line(_hint(job, fields), "hint")
+        yield Line(_hint(job.error, fields), "hint")
     elif job.result is not None:
         image = job.result.image
         yield Line(end_text(job), "done", "good")
@@ -107,13 +107,12 @@ _STATES = {
 }
 
 
-def _hint(job: ImportJob, fields: Ways) -> str:
-    if isinstance(job.error, NamedOtherwiseError):
+def _hint(error: CacheError, fields: Ways) -> str:
+    if isinstance(error, NamedOtherwiseError):
         return "Y gives that entry the new name; nothing is packed again"
-    hint = job.error.hint if job.error is not None else ""
-    if (by_field := said(hint, fields)) != hint:
+    if (by_field := said(error.hint, fields)) != error.hint:
         return f"{by_field}; i opens the form, filled as it was"
-    return f"{hint}; r tries it again" if hint else "r tries it again"
+    return f"{error.hint}; r tries it again" if error.hint else "r tries it again"
 
 
 def _progress_lines(now: ImportProgress) -> Iterator[Line]:

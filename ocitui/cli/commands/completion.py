@@ -56,7 +56,6 @@ _BASH = """\
 
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
-_PLAIN = re.compile(r"[\w@%+=:,./^~-]*")
 _SPECIAL = re.compile(r"([^\w@%+=:,./^~-])")
 
 
@@ -87,15 +86,11 @@ class Bash(BashComplete):
             word = word.partition("=")[2] if word.startswith("--") and "=" in word else word
             breaks = [mark for mark in ":=@<>" if mark in os.environ.get("_OCITUI_BREAKS", "")]
             typed = word[: max((word.rfind(mark) + 1 for mark in breaks), default=0)]
-            values = [_escaped(one.removeprefix(typed)) for one in values]
+            values = [_SPECIAL.sub(r"\\\1", one.removeprefix(typed)) for one in values]
         return "\n".join((first, *values))
 
 
 _GOES_ON = tuple("/:=<>")
-
-
-def _escaped(value: str) -> str:
-    return value if _PLAIN.fullmatch(value) else _SPECIAL.sub(r"\\\1", value)
 
 
 class _WholeWord(ShellComplete):

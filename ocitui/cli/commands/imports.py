@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CacheError, check_directory
+from ocitui.cache import CacheError, NoSuchEntryError, check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..options import changing, writing_cache
@@ -17,7 +17,6 @@ from ..output import (
     CancelledError,
     Column,
     ExitCode,
-    NoSuchImportError,
     UsageProblemError,
     complain,
     lay_out,
@@ -29,6 +28,11 @@ from ..selectors import complete_import
 
 if TYPE_CHECKING:
     from ocitui.importing import UnfinishedImport
+
+
+class NoSuchImportError(NoSuchEntryError):
+    code = "no-such-import"
+    default_hint = "ocitui imports lists them"
 
 
 @click.command("imports")
@@ -165,12 +169,12 @@ def _chosen(call: Call, import_ids: Sequence[str]) -> list[UnfinishedImport]:
 
 
 def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
-    candidates = [one for one in found if text and one.id.startswith(text)]
-    if not candidates:
+    meant = [one for one in found if one.id == text] or [one for one in found if text and one.id.startswith(text)]
+    if not meant:
         raise NoSuchImportError(f"there is no interrupted import {text}")
-    if len(candidates) > 1 and text not in (one.id for one in candidates):
-        raise UsageProblemError(f"{text} begins {len(candidates)} imports", hint="give more of the ID")
-    return next((one for one in candidates if one.id == text), candidates[0])
+    if len(meant) > 1:
+        raise UsageProblemError(f"{text} begins {len(meant)} imports", hint="give more of the ID")
+    return meant[0]
 
 
 def _record_json(one: UnfinishedImport) -> dict[str, Any]:

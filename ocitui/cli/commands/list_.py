@@ -53,8 +53,6 @@ _COLUMNS = (
     Column("AGE", right=True, rank=3),
     Column("STATE"),
 )
-# What any size, age and state but a rare one fit.
-_SIZE_WIDTH, _AGE_WIDTH, _STATE_WIDTH = 5, 4, 11
 
 
 def _widest(entries: Entries) -> list[int]:
@@ -67,9 +65,8 @@ def _widest(entries: Entries) -> list[int]:
         max((len(format_) for format_ in set(index.formats) if format_), default=0),
         12,
         max((len(str(one)) for one in platforms.values()), default=0),
-        _SIZE_WIDTH,
-        _AGE_WIDTH,
-        _STATE_WIDTH,
+        # What any size, age and state but a rare one fit.
+        *(5, 4, 11),
     ]
 
 

@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ocitui.cache import DocumentError, check_directory
+from ocitui.cache import DocumentError, NoSuchEntryError, check_directory
 
 from ..options import reading, run_async
-from ..output import Call, ExitCode, NoSuchDocumentError, complain, emit_bytes, is_terminal, say
+from ..output import Call, ExitCode, complain, emit_bytes, is_terminal, say
 from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
 
 Kind = Literal["manifest", "config"]
+
+
+class NoSuchDocumentError(NoSuchEntryError):
+    code = "no-such-document"
+    default_hint = "ocitui list shows which files an entry has"
 
 
 @click.command("show")
@@ -97,5 +102,5 @@ def _print(raw: bytes, kind: Kind, digest: str) -> None:
     try:
         (Document.manifest if kind == "manifest" else Document.config)(raw)
     except DocumentError as error:
-        place = f" at line {error.line} column {error.column} of the file" if error.line else ""
-        complain(f"the daemon cannot read this {kind}: {error.message}{place}", error.hint)
+        of_it = " of the file" if error.line else ""
+        complain(f"the daemon cannot read this {kind}: {error.placed}{of_it}", error.hint)
