@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import StorageError
-from ocitui.text import counted, human_size, human_span
+from ocitui.text import human_size, human_span
 from ocitui.words import finding_json, summary_json
 
-from ..options import DEPTHS, byte_size, depth_option, examined, keeping, repeatable, run_async, span, with_options
+from ..options import DEPTHS, byte_size, depth_option, examined, keeping, repeatable, run_async, span
 from ..output import Call, ExitCode, InterruptedBySignalError, UsageProblemError, paragraph, say
 from ..progress import doctor_text, line_shown
 from ..selectors import (
@@ -55,54 +55,45 @@ def rate(text: str) -> int:
     return byte_size(text.removesuffix("/s"))
 
 
-check_options = with_options(
-    depth_option,
-    repeatable(
-        "--entry", "entries", metavar="ENTRY", complete=complete_entry, help="Look only at these entries, repeatable."
-    ),
-    click.option(
-        "--fail-on",
-        type=click.Choice(SEVERITIES[1:]),
-        default="low",
-        show_default=True,
-        help="The least severity that makes the exit status 1.",
-    ),
-    click.option(
-        "--severity", type=click.Choice(SEVERITIES), help="Show only what is at least this bad [default: low]."
-    ),
-    click.option("--all", "show_all", is_flag=True, help="Show everything: info, acknowledged, long lists in full."),
-    click.option(
-        "--jobs",
-        metavar="N",
-        type=click.IntRange(1, MOST_JOBS),
-        default=2,
-        help="Packed files read at once [default: 2].",
-    ),
-    click.option("--max-rate", metavar="SIZE/s", type=rate, help="Read no faster than this, as 50M/s."),
-    click.option(
-        "--older-than", metavar="SPAN", type=span, help="Deep: pass over what was found sound since, as 30d or 12h."
-    ),
-    click.option(
-        "--prometheus",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-        help="Write metrics for node_exporter's textfile collector; - is standard output, in place of the findings.",
-    ),
-    repeatable(
-        "--acknowledge",
-        metavar="ID",
-        complete=complete_finding,
-        help="Accept a finding by the id it is shown with; it stays so until it changes. Repeatable.",
-    ),
-    repeatable(
-        "--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable."
-    ),
-    click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any."),
-)
-
-
 @click.command("check")
-@check_options
+@depth_option
+@repeatable(
+    "--entry", "entries", metavar="ENTRY", complete=complete_entry, help="Look only at these entries, repeatable."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(SEVERITIES[1:]),
+    default="low",
+    show_default=True,
+    help="The least severity that makes the exit status 1.",
+)
+@click.option("--severity", type=click.Choice(SEVERITIES), help="Show only what is at least this bad [default: low].")
+@click.option("--all", "show_all", is_flag=True, help="Show everything: info, acknowledged, long lists in full.")
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, MOST_JOBS),
+    default=2,
+    help="Packed files read at once [default: 2].",
+)
+@click.option("--max-rate", metavar="SIZE/s", type=rate, help="Read no faster than this, as 50M/s.")
+@click.option(
+    "--older-than", metavar="SPAN", type=span, help="Deep: pass over what was found sound since, as 30d or 12h."
+)
+@click.option(
+    "--prometheus",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write metrics for node_exporter's textfile collector; - is standard output, in place of the findings.",
+)
+@repeatable(
+    "--acknowledge",
+    metavar="ID",
+    complete=complete_finding,
+    help="Accept a finding by the id it is shown with; it stays so until it changes. Repeatable.",
+)
+@repeatable("--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable.")
+@click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any.")
 @keeping
 def check_command(call: Call, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
@@ -290,11 +281,11 @@ def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str
     seen = set(shown)
     hidden = [finding for finding in report.findings if finding not in seen]
     accepted = sum(finding.acknowledged for finding in hidden)
-    parts = [part for part in (tally(f for f in hidden if not f.acknowledged),) if part]
-    parts += [counted(accepted, "acknowledged", "acknowledged")] if accepted else []
+    rest = tally(finding for finding in hidden if not finding.acknowledged)
+    parts = ", ".join(filter(None, (rest, f"{accepted} acknowledged" if accepted else "")))
     clean = " with what was looked at" if asked.entries else f": {clean_text(report.depth)}"
     found = f"found       {tally(problems) or f'nothing wrong{clean}'}"
-    return found + (f"; not shown: {', '.join(parts)} ({_more(asked)})" if parts else "")
+    return found + (f"; not shown: {parts} ({_more(asked)})" if parts else "")
 
 
 def _more(asked: AskedCheck) -> str:

@@ -7,17 +7,7 @@ import os
 import re
 
 import click
-from click.shell_completion import (
-    BashComplete,
-    CompletionItem,
-    FishComplete,
-    ShellComplete,
-    ZshComplete,
-    add_completion_class,
-    get_completion_class,
-    shell_complete,
-    split_arg_string,
-)
+from click import shell_completion
 
 from ..output import ExitCode
 
@@ -31,7 +21,7 @@ def completion_command(context: click.Context, shell: str) -> ExitCode:
     Names, digests, transactions, findings and filters are those of the cache that -C or OCITUI_CACHE names; of a
     corrupt index, what can be read of it. Nothing is written.
     """
-    made = get_completion_class(shell)
+    made = shell_completion.get_completion_class(shell)
     assert made is not None, "click knows each of these shells"
     click.echo(made(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source())
     return ExitCode.CLEAN
@@ -59,7 +49,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 _SPECIAL = re.compile(r"([^\w@%+=:,./^~-])")
 
 
-class Bash(BashComplete):
+class Bash(shell_completion.BashComplete):
     """Bash gives a word in pieces, broken where COMP_WORDBREAKS says, and replaces the last: here the line is read."""
 
     source_template = _BASH
@@ -69,7 +59,7 @@ class Bash(BashComplete):
         if line is None:  # a shell that still has the script of an older version
             return super().get_completion_args()
         # The mark tells a word that is begun from a blank after the last one.
-        words = split_arg_string(f"{line}x")
+        words = shell_completion.split_arg_string(f"{line}x")
         return words[1:-1], words[-1][:-1]
 
     def complete(self) -> str:
@@ -93,8 +83,8 @@ class Bash(BashComplete):
 _GOES_ON = tuple("/:=<>")
 
 
-class _WholeWord(ShellComplete):
-    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+class _WholeWord(shell_completion.ShellComplete):
+    def get_completions(self, args: list[str], incomplete: str) -> list[shell_completion.CompletionItem]:
         found = super().get_completions(args, incomplete)
         option, equals, _ = incomplete.partition("=")
         if option.startswith("--") and equals:
@@ -103,14 +93,14 @@ class _WholeWord(ShellComplete):
         return found
 
 
-class Fish(_WholeWord, FishComplete):
+class Fish(_WholeWord, shell_completion.FishComplete):
     """Fish adds no blank behind what goes on."""
 
 
-class Zsh(_WholeWord, ZshComplete):
+class Zsh(_WholeWord, shell_completion.ZshComplete):
     """Zsh would: what goes on is given to it apart."""
 
-    source_template = ZshComplete.source_template.replace(
+    source_template = shell_completion.ZshComplete.source_template.replace(
         "        compadd -U -V unsorted -a completions\n",
         """\
         local goes_on='*[/:=<>]'
@@ -121,9 +111,9 @@ class Zsh(_WholeWord, ZshComplete):
 
 
 for one in (Bash, Fish, Zsh):
-    add_completion_class(one)
+    shell_completion.add_completion_class(one)
 
 
 def complete(command: click.Command, instruction: str) -> int:
     """Answer the script's question; gives the status to exit with."""
-    return shell_complete(command, {}, PROGRAM, COMPLETION_VARIABLE, instruction)
+    return shell_completion.shell_complete(command, {}, PROGRAM, COMPLETION_VARIABLE, instruction)

@@ -10,13 +10,31 @@ import click
 
 from ocitui.cache import CacheError
 
-from ..options import import_options, source_argument, writing, writing_cache
+from ..options import COMPRESSIONS, FORMATS, byte_size, source_options, writing, writing_cache
 from ..output import Call, ExitCode, is_terminal, say
+from ..selectors import source_argument
 
 
 @click.command("import")
 @source_argument
-@import_options
+@click.option("--name", help="The name the daemon will find it by [default: as the source calls it].")
+@click.option(
+    "--format", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}; packed: as it is]."
+)
+@click.option("--compression", type=click.Choice(COMPRESSIONS), help="[default: gzip in squashfs, none in erofs].")
+@click.option("--level", metavar="N", type=int, help="The compression's level [default: 6 for gzip in squashfs].")
+@click.option(
+    "--max-bytes", metavar="SIZE", type=byte_size, help="The most that the layers may unpack to [default: 64G]."
+)
+@click.option(
+    "--max-entries",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="The most files that the layers may hold [default: 1000000].",
+)
+@click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name.")
+@click.option("--again", is_flag=True, help="Bring it in even where the cache has it already.")
+@source_options
 @writing
 def import_command(call: Call, /, **typed: Any) -> ExitCode:
     """Bring the image at SOURCE into the cache; SOURCE itself stays as it is.

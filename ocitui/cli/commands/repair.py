@@ -14,20 +14,17 @@ from ocitui.cache import CorruptIndexError, ImageName, find_entry
 from ocitui.text import counted
 from ocitui.words import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
-from ..options import (
-    changing,
-    complete_source,
-    depth_option,
-    examined,
-    registry_options,
-    repeatable,
-    run_async,
-    with_options,
-    writing_cache,
-)
+from ..options import changing, depth_option, examined, registry_options, repeatable, run_async, writing_cache
 from ..output import TRIES, Call, Column, ExitCode, UsageProblemError, laid_out, lay_out, paragraph, say, text_width
 from ..progress import doctor_text, line_shown
-from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
+from ..selectors import (
+    NoSuchFindingError,
+    complete_concern,
+    complete_pair,
+    complete_source,
+    fingerprints,
+    keys_of_files,
+)
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
@@ -59,52 +56,45 @@ class AskedRepair:
     mirror: str | None = None
 
 
-repair_options = with_options(
-    click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown."),
-    repeatable(
-        "--only",
-        metavar="CODE|ID|ENTRY",
-        complete=complete_concern,
-        help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
-    ),
-    depth_option,
-    repeatable(
-        "--from",
-        "sources",
-        metavar="SOURCE",
-        complete=complete_source,
-        help="Restore from here: another cache, or what ocitui import takes. Repeatable.",
-    ),
-    click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest."),
-    repeatable(
-        "--name",
-        "names",
-        metavar="DIGEST=NAME",
-        complete=complete_pair,
-        help="The name of an entry that has none, or lost it. Repeatable.",
-    ),
-    click.option(
-        "--adopt",
-        metavar="[DIGEST=NAME]",
-        is_flag=False,
-        flag_value=ANY_KNOWN,
-        multiple=True,
-        shell_complete=complete_pair,
-        help="Make an entry for complete files without one; alone: for all whose name a backup or the trash tells.",
-    ),
-    click.option("--trash-orphans", is_flag=True, help="Move files that no entry names to the trash."),
-    click.option("--change-modes", is_flag=True, help="Make files readable and writable as their neighbours are."),
-    click.option("--drop", is_flag=True, help="Drop entries whose files cannot be restored; their names go with them."),
-    click.option("--even-if-futile", is_flag=True, help="Make edits of the index too that kratad will overwrite."),
-    click.option(
-        "--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here."
-    ),
-    registry_options,
-)
-
-
 @click.command("repair")
-@repair_options
+@click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown.")
+@repeatable(
+    "--only",
+    metavar="CODE|ID|ENTRY",
+    complete=complete_concern,
+    help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
+)
+@depth_option
+@repeatable(
+    "--from",
+    "sources",
+    metavar="SOURCE",
+    complete=complete_source,
+    help="Restore from here: another cache, or what ocitui import takes. Repeatable.",
+)
+@click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest.")
+@repeatable(
+    "--name",
+    "names",
+    metavar="DIGEST=NAME",
+    complete=complete_pair,
+    help="The name of an entry that has none, or lost it. Repeatable.",
+)
+@click.option(
+    "--adopt",
+    metavar="[DIGEST=NAME]",
+    is_flag=False,
+    flag_value=ANY_KNOWN,
+    multiple=True,
+    shell_complete=complete_pair,
+    help="Make an entry for complete files without one; alone: for all whose name a backup or the trash tells.",
+)
+@click.option("--trash-orphans", is_flag=True, help="Move files that no entry names to the trash.")
+@click.option("--change-modes", is_flag=True, help="Make files readable and writable as their neighbours are.")
+@click.option("--drop", is_flag=True, help="Drop entries whose files cannot be restored; their names go with them.")
+@click.option("--even-if-futile", is_flag=True, help="Make edits of the index too that kratad will overwrite.")
+@click.option("--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here.")
+@registry_options
 @changing
 def repair_command(call: Call, /, **typed: Any) -> ExitCode:
     """Show what would mend the cache, step by step and with what it costs; with --apply do it.
