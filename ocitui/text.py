@@ -67,10 +67,8 @@ def age_of(at: float | None) -> str:
 
 
 def timestamp(seconds: float | None) -> str:
-    """Seconds since the epoch as ``2026-01-31 12:00:00Z``, in UTC; ``-`` for None.
-
-    A file may carry a time beyond the year 9999, which is shown as ``@`` and its seconds.
-    """
+    """Seconds since the epoch as ``2026-01-31 12:00:00Z``, in UTC; ``-`` for None. A file may carry a time beyond the
+    year 9999, which is shown as ``@`` and its seconds."""
     if seconds is None:
         return "-"
     try:

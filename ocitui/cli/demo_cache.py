@@ -159,10 +159,8 @@ _UUID = "00000000-0000-4000-8000-000000000000"
 
 
 def pack(files: Files, wanted: str, target: Path, packers: bool) -> str:
-    """Pack ``files`` as ``wanted``, or as a tar where that cannot be done; gives the format.
-
-    ``target`` is the file's path without the format's extension.
-    """
+    """Pack ``files`` as ``wanted``, or as a tar where that cannot be done; gives the format. ``target`` is the file's
+    path without the format's extension."""
     made = Path(f"{target}.{wanted}")
     if packers and wanted in _PACKERS:
         with suppress(OSError, subprocess.SubprocessError):

@@ -78,10 +78,8 @@ _KINDS = {
 
 
 def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
-    """What was typed of a source; its ``format`` is that of packed files only, and is not among what this gives.
-
-    Raises UsageProblemError, SourceError where there is no such path.
-    """
+    """What was typed of a source; its ``format`` is that of packed files only, and is not among what this gives. Raises
+    UsageProblemError, SourceError where there is no such path."""
     request = ImportRequest(**typed)
     kind = recognise_source(request.source).kind
     _refuse_others(request, kind)
@@ -120,9 +118,7 @@ def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
 
 def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
     """What a packed file is by its magic or name, else what was asked for, else the one that the daemon looks for.
-
-    Raises SourceError where a packed file is of another format, UsageProblemError for a choice that there is not.
-    """
+    Raises SourceError where a packed file is of another format, UsageProblemError for a choice that there is not."""
     if recognise_source(request.source).kind is not SourceKind.PACKED:
         format_ = asked or PackedFormat.SQUASHFS
         with _as_usage():
@@ -188,10 +184,8 @@ class Imported:
 
 def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Imported:
     """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
-
     Where the cache has the image under another name, the operator is asked, if there is one. Raises
-    NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises.
-    """
+    NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises."""
     try:
         return _carried_out(call, request, import_id)
     except NamedOtherwiseError as error:

@@ -177,10 +177,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def writing_cache(call: Call, doing: str) -> PackerCache:
     """The cache, for a command that writes: what is pending is finished before it looks at anything else, apart from
-    what click refuses: of words that are no command it is not known which cache they are about.
-
-    Raises ReadOnlyError, and what `PackerCache.prepare` raises.
-    """
+    what click refuses: of words that are no command it is not known which cache they are about. Raises ReadOnlyError,
+    and what `PackerCache.prepare` raises."""
     call.refuse_read_only(doing)
     cache = call.cache()
     tell_notes(run_async(cache.prepare()).notes)
@@ -196,10 +194,8 @@ def tell_notes(notes: Sequence[str]) -> None:
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """The outcome of ``work``. Raises InterruptedBySignalError.
-
-    A signal cancels it, but a thread that writes is waited for when the loop ends, so a transaction ends whole.
-    """
+    """The outcome of ``work``. A signal cancels it, but a thread that writes is waited for when the loop ends, so a
+    transaction ends whole. Raises InterruptedBySignalError."""
     import asyncio
 
     return asyncio.run(_cancelled_by_signals(work))

@@ -125,10 +125,8 @@ def complain(message: str, hint: str) -> None:
 
 
 def _write(text: str, stream: TextIO | None) -> None:
-    """Write at once; click would take a stream that is ASCII for a mistake, and write UTF-8 to it.
-
-    A terminal that hung up is no reason to fail: there is nobody to tell any more.
-    """
+    """Write at once; click would take a stream that is ASCII for a mistake, and write UTF-8 to it. A terminal that hung
+    up is no reason to fail: there is nobody to tell any more."""
     if stream is None:
         return
     try:
@@ -290,11 +288,8 @@ class Call:
         return lines
 
     def agree(self, lines: Iterable[str], question: str, told: Told = dict) -> None:
-        """Show what is about to be done, and ask unless it is agreed to already.
-
-        With a question the lines go where it goes, to standard error. Raises NotAskedError, with what is ``told``,
-        CancelledError.
-        """
+        """Show what is about to be done, and ask unless it is agreed to already; with a question the lines go where it
+        goes, to standard error. Raises NotAskedError, with what is ``told``, CancelledError."""
         asking = not self.agreed and can_ask()
         if asking or not self.as_json:
             say(*self.place(), *lines, err=asking)
@@ -306,10 +301,8 @@ class Call:
             raise CancelledError("cancelled")
 
     def agree_to_drop_used(self, used_by: Sequence[str], question: str, told: Told) -> None:
-        """Ask once more, whatever was agreed to before, where loop devices hold what is to go.
-
-        Raises NotAskedError, CancelledError.
-        """
+        """Ask once more, whatever was agreed to before, where loop devices hold what is to go. Raises NotAskedError,
+        CancelledError."""
         if used_by:
             text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
             if not can_ask():
@@ -319,10 +312,8 @@ class Call:
 
     def as_agreed(self, carry_out: Callable[[], T], plan_anew: Callable[[], None] = lambda: None) -> T:
         """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds, which is
-        made by ``carry_out`` itself, or before it by ``plan_anew``.
-
-        Raises PlanChangedError where nobody is asked and the cache goes on changing.
-        """
+        made by ``carry_out`` itself, or before it by ``plan_anew``. Raises PlanChangedError where nobody is asked and
+        the cache goes on changing."""
         tries = 0
         while True:
             try:
@@ -359,13 +350,16 @@ def terminal_width() -> int | None:
     return get_terminal_size().columns
 
 
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of `lay_out` for the terminal that there is."""
+    return lay_out(columns, rows, terminal_width())
+
+
 def lay_out(
     columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int | None, widest: Sequence[int] | None = None
 ) -> Iterator[str]:
-    """The title line and a line for each row, at most ``width`` cells wide.
-
-    With ``widest``, how wide the texts of each column get at most, each line comes as soon as its row does.
-    """
+    """The title line and a line for each row, at most ``width`` cells wide. With ``widest``, how wide the texts of each
+    column get at most, each line comes as soon as its row does."""
     titles = [column.title for column in columns]
     if widest is None:
         rows = cells = [[clean(text) for text in row] for row in rows]

@@ -28,11 +28,9 @@ _USUAL_WIDTH = 80
 
 @contextmanager
 def line_shown(words: Callable[[T, int], str]) -> Iterator[Callable[[T], None]]:
-    """What shows the latest of what it is called with, in any thread; nothing where there is no terminal.
-
-    ``words`` says it in so many cells, as well as it can: what is longer is cut. It is asked anew when there is
-    news, and at least each second, as a time that goes by is news too.
-    """
+    """What shows the latest of what it is called with, in any thread; nothing where there is no terminal. ``words``
+    says it in so many cells, as well as it can: what is longer is cut. It is asked anew when there is news, and at
+    least each second, as a time that goes by is news too."""
     if not is_terminal(sys.stderr):
         yield lambda _: None
         return
@@ -155,11 +153,8 @@ def _words() -> Callable[[ImportProgress, int], str]:
 
 
 def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) -> str:
-    """One line of at most ``width`` cells. ``seconds`` is how long the step lasts already, ``idle`` for how long
-    nothing was heard.
-
-    Where it is narrow, files are left out first, then layers, the rate, and the time left.
-    """
+    """One line of at most ``width`` cells; where it is narrow, files are left out first, then layers, the rate, and the
+    time left. ``seconds`` is how long the step lasts already, ``idle`` for how long nothing was heard."""
     from ocitui.words import bytes_text, files_text
 
     if now.note:

@@ -43,10 +43,8 @@ def whole_digest(word: str) -> str:
 
 
 def find_named(index: ImageIndex, word: str, held: Collection[str] = ()) -> NamedEntry:
-    """What a word names in an index, or among the digests ``held`` besides; what it overrules is told.
-
-    Raises NoSuchEntryError, with what is alike, and AmbiguousDigestError.
-    """
+    """What a word names in an index, or among the digests ``held`` besides; what it overrules is told. Raises
+    NoSuchEntryError, with what is alike, and AmbiguousDigestError."""
     named = find_entry(word, index.digests, index.names, held)
     if named is None:
         stem = stem_of(spelled(word))
@@ -71,10 +69,8 @@ def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str] = ())
 def chosen_keys(
     call: Call, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
 ) -> list[Key]:
-    """The entries that words name, or that pass a filter, in these formats or in all; each once.
-
-    Raises NoSuchEntryError, AmbiguousDigestError, InterruptedBySignalError, and what `judged_entries` raises.
-    """
+    """The entries that words name, or that pass a filter, in these formats or in all; each once. Raises
+    NoSuchEntryError, AmbiguousDigestError, InterruptedBySignalError, and what `judged_entries` raises."""
     if filter_text is None:
         index = run_async(cache.index())
         return list(dict.fromkeys(key for word in words for key in keys_of(index, find_named(index, word), formats)))
@@ -131,11 +127,9 @@ def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
 
 
 async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] | None:
-    """The entries that these words name; None, which is all, where there is no word.
-
-    Where the daemon would not load the index, the files tell what digests there are. Raises NoSuchEntryError,
-    AmbiguousDigestError, CacheDirectoryError, and CorruptIndexError where that is why a word names nothing.
-    """
+    """The entries that these words name; None, which is all, where there is no word. Where the daemon would not load
+    the index, the files tell what digests there are. Raises NoSuchEntryError, AmbiguousDigestError,
+    CacheDirectoryError, and CorruptIndexError where that is why a word names nothing."""
     from ocitui.cache import ImageIndex
 
     if not words:

@@ -13,17 +13,7 @@ from ocitui.text import counted, human_size, short_digests
 from .lines import Line
 
 if TYPE_CHECKING:
-    from ocitui.cache import (
-        DeletePlan,
-        Descriptor,
-        Discard,
-        EmptiedTrash,
-        Moved,
-        Placed,
-        Swap,
-        Transaction,
-        TrashedFile,
-    )
+    from ocitui.cache import DeletePlan, Descriptor, Discard, EmptiedTrash, Moved, Placed, Transaction, TrashedFile
     from ocitui.doctor import PointPlan
 
 T = TypeVar("T")
@@ -68,6 +58,7 @@ def undo_sections(
     """What comes back and what goes when a transaction is undone; ``old`` and ``now`` are what can be read of the index
     that comes back as a whole, and of the one that is there."""
     swap = [target.swap] if target.swap is not None else []
+    as_before = f"comes back as it was before, byte for byte; {counted(len(old), 'entry')} can be read in it"
     back, out = [one.descriptor for one in target.removed], [one.descriptor for one in target.added]
     there, before = {one.identity for one in now}, {one.identity for one in old}
     back += [one for one in old if one.identity not in there]
@@ -79,7 +70,7 @@ def undo_sections(
         return replace(_file_line(file), text=f"{file.name}  {of}" if of else file.name)
 
     yield from _filled(
-        Section("index.json as a whole", swap, lambda one: _swap_line(one, len(old))),
+        Section("index.json as a whole", swap, lambda one: Line(as_before if one.old else "goes: there was none")),
         Section("Back into the index", back, entry_line),
         Section("Out of the index", out, entry_line),
         Section("Modes as they were", target.modes, lambda mode: Line(mode.name, "mode")),
@@ -110,11 +101,6 @@ def entry_line(descriptor: Descriptor) -> Line:
 
 def _file_line(file: Discard | Moved | Placed) -> Line:
     return Line(file.name, f"{human_size(file.size):>5}")
-
-
-def _swap_line(swap: Swap, entries: int) -> Line:
-    text = f"comes back as it was before, byte for byte; {counted(entries, 'entry')} can be read in it"
-    return Line(text if swap.old else "goes: there was none")
 
 
 def point_lines(plan: PointPlan) -> Iterator[Line]:

@@ -32,10 +32,8 @@ class NotIndentedError(Exception):
 
 
 def indent_document(raw: bytes, alive: Alive) -> bytes:
-    """``raw`` over lines; order, repeated keys and numbers stay as written.
-
-    Raises msgspec.DecodeError where it is not JSON, NotIndentedError where it could not be shown laid out.
-    """
+    """``raw`` over lines; order, repeated keys and numbers stay as written. Raises msgspec.DecodeError where it is not
+    JSON, NotIndentedError where it could not be shown laid out."""
     size = indented_size(raw, alive) if len(raw) * _DEEPEST > _ALWAYS_FINE else 0
     fits = size <= max(_ALWAYS_FINE, _GROWTH * len(raw))
     try:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from ocitui.cache import CacheError, PackedImage
-from ocitui.importing import (
-    ImportJob,
-    ImportOutcome,
-    ImportPhase,
-    ImportProgress,
-    ImportRequest,
-    JobState,
-    NamedOtherwiseError,
-    UnfinishedImport,
-)
+from ocitui.importing import ImportOutcome, ImportPhase, JobState, NamedOtherwiseError
 from ocitui.text import counted, human_size, human_span, short_digests, timestamp
 
 from .lines import Line, Ways, said
+
+if TYPE_CHECKING:
+    from ocitui.cache import CacheError, PackedImage
+    from ocitui.importing import ImportJob, ImportProgress, ImportRequest, UnfinishedImport
 
 _PHASES = {
     ImportPhase.WAIT: "waits for another import of the same image",

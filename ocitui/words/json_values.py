@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 
 def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
-    """A finding, acknowledged or not where that is given.
-
-    ``entry`` is null where it is of none, ``answer`` what the daemon does in one word; ``found`` is when a deep check
-    found what is remembered of it, in seconds since the epoch, else null.
-    """
+    """A finding, acknowledged or not where that is given. ``entry`` is null where it is of none, ``answer`` what the
+    daemon does in one word; ``found`` is when a deep check found what is remembered of it, in seconds since the epoch,
+    else null."""
     return {
         "code": finding.code,
         "severity": finding.severity.value,
@@ -140,11 +138,8 @@ def assessment_json(assessment: Assessment) -> dict[str, Any]:
 
 
 def entry_json(entry: JudgedEntry) -> dict[str, Any]:
-    """An entry as programs read it; ``name`` is the whole of it as the index has it.
-
-    ``depth`` is what its state rests on (null: it was not looked into), ``checked`` when all bytes were last found
-    sound, in seconds since the epoch.
-    """
+    """An entry as programs read it; ``name`` is the whole of it as the index has it, ``depth`` what its state rests on
+    (null: it was not looked into), ``checked`` when all bytes were last found sound, in seconds since the epoch."""
     descriptor, state = entry.descriptor, entry.state
     return {
         "name": descriptor.image_name,

@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
+from typing import TYPE_CHECKING
 
 from ocitui.cache import INDEX_NAME
-from ocitui.doctor import (
-    Assessment,
-    Case,
-    Finding,
-    IndexSource,
-    JoinedEntries,
-    JoinedEntry,
-    Left,
-    RepairPlan,
-    RepairStep,
-    Way,
-    entry_text,
-    sources_shown,
-)
+from ocitui.doctor import Case, IndexSource, Way, entry_text, sources_shown
 from ocitui.text import counted, human_size, short_digest
 
 from .findings import SHORT_ID, text_of
 from .lines import CommandLine, Line, Ways, capital, heading, said
+
+if TYPE_CHECKING:
+    from ocitui.doctor import Assessment, Finding, JoinedEntries, JoinedEntry, Left, RepairPlan, RepairStep
 
 _MOST_IDS = 4
 _GOOD_COPY = {
@@ -59,7 +50,8 @@ def plan_sections(plan: RepairPlan, ways: Ways) -> Iterator[tuple[str, Sequence[
 
 def first_steps(steps: Sequence[RepairStep], most: int) -> tuple[list[RepairStep], list[str]]:
     """Of steps the first of each kind, and how many more there are of which kind."""
-    counts, shown = Counter[str](), list[RepairStep]()
+    counts = Counter[str]()
+    shown: list[RepairStep] = []
     for step in steps:
         counts[step.kind] += 1
         if counts[step.kind] <= most:
@@ -99,9 +91,9 @@ def _named(same: Sequence[Finding]) -> str:
 def grouped_left(plan: RepairPlan, most: int) -> list[tuple[Left, ...]]:
     """What stays, by code and reason; what a name would mend stands alone, as each has one of its own, unless there are
     more than ``most`` of them."""
-    left, groups = plan.left, dict[tuple[str, ...], list[Left]]()
-    counts = Counter((one.finding.code, one.why) for one in left)
-    for one in left:
+    groups: dict[tuple[str, ...], list[Left]] = {}
+    counts = Counter((one.finding.code, one.why) for one in plan.left)
+    for one in plan.left:
         code, why = one.finding.code, one.why
         own = one.finding.digest if counts[code, why] <= most and takes_name(one) else ""
         groups.setdefault((code, why, own), []).append(one)

@@ -184,10 +184,8 @@ def _examine(
 
 
 def _take_back(call: Call, asked: AskedCheck) -> frozenset[str]:
-    """The ids of the findings that are acknowledged, first of all without those that are not to be any more.
-
-    Raises NoSuchFindingError, ReadOnlyError, StorageError.
-    """
+    """The ids of the findings that are acknowledged, first of all without those that are not to be any more. Raises
+    NoSuchFindingError, ReadOnlyError, StorageError."""
     from ocitui.doctor import load_acknowledged, withdraw
 
     if asked.acknowledge or asked.forget or asked.forget_all:
@@ -205,10 +203,8 @@ def _take_back(call: Call, asked: AskedCheck) -> frozenset[str]:
 
 
 def _acknowledge(call: Call, asked: AskedCheck, report: Report, known: frozenset[str]) -> Report:
-    """Accept what is to be, and mark all such findings.
-
-    Raises NoSuchFindingError, UsageProblemError, ReadOnlyError, StorageError.
-    """
+    """Accept what is to be, and mark all such findings. Raises NoSuchFindingError, UsageProblemError, ReadOnlyError,
+    StorageError."""
     from ocitui.doctor import acknowledge
 
     wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in asked.acknowledge}

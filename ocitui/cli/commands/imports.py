@@ -12,18 +12,7 @@ from ocitui.cache import CacheError, NoSuchEntryError, check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..options import changing, writing_cache
-from ..output import (
-    Call,
-    CancelledError,
-    Column,
-    ExitCode,
-    UsageProblemError,
-    complain,
-    lay_out,
-    say,
-    status_of,
-    terminal_width,
-)
+from ..output import Call, CancelledError, Column, ExitCode, UsageProblemError, complain, say, status_of, table
 from ..selectors import complete_import
 
 if TYPE_CHECKING:
@@ -77,7 +66,7 @@ def list_interrupted(call: Call) -> ExitCode:
     found, kept = unfinished_imports(call.directory), BlobStore(call.directory).size()
     lines = [_NONE]
     if found:
-        lines = [*lay_out(_COLUMNS, [_row(one) for one in found], terminal_width())]
+        lines = [*table(_COLUMNS, [_row(one) for one in found])]
         lines.append("ocitui imports --go-on carries them out, --forget forgets them")
     size = human_size(kept)
     lines.append(f"{size} that were downloaded are kept; --clear removes them" if kept else "no downloads are kept")
@@ -86,10 +75,8 @@ def list_interrupted(call: Call) -> ExitCode:
 
 
 def go_on_with(call: Call, import_ids: Sequence[str]) -> ExitCode:
-    """Carry interrupted imports out, one after the other; one that fails stays in the list, and the next begins.
-
-    Gives the status of the first that failed. Raises NoSuchImportError, InterruptedBySignalError, CancelledError.
-    """
+    """Carry interrupted imports out, one after the other; one that fails stays in the list, and the next begins. Gives
+    the status of the first that failed. Raises NoSuchImportError, InterruptedBySignalError, CancelledError."""
     from ..import_run import carry_out, imported_json, imported_lines
 
     writing_cache(call, "import an image")
@@ -134,10 +121,8 @@ def forget_imports(call: Call, import_ids: Sequence[str]) -> ExitCode:
 
 
 def clear_blobs(call: Call) -> ExitCode:
-    """Remove the downloaded blobs that no import uses, and what killed imports left.
-
-    Raises NotAskedError, CancelledError, StorageError.
-    """
+    """Remove the downloaded blobs that no import uses, and what killed imports left. Raises NotAskedError,
+    CancelledError, StorageError."""
     from ocitui.importing import BlobStore, remove_abandoned, unfinished_imports
 
     writing_cache(call, "remove what was downloaded")

@@ -14,7 +14,7 @@ from ocitui.cache import CacheError, known_format
 from ocitui.text import human_size, short_digest
 
 from ..options import FORMATS, reading, run_async, source_options
-from ..output import Call, Column, ExitCode, lay_out, terminal_width
+from ..output import Call, Column, ExitCode, table
 from ..selectors import source_argument
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> d
 
 def _describe(inspection: Inspection, cached: Cached) -> Iterator[str]:
     rows = [_row(image, inspection, cached) for image in inspection.images]
-    yield from lay_out(_COLUMNS, rows, terminal_width())
+    yield from table(_COLUMNS, rows)
     if inspection.image is not None:
         named = f"named {inspection.name}" if inspection.name else "which needs a --name, as the source gives none"
         yield f"an import takes {inspection.digest}, {named}"

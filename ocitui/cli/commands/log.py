@@ -12,7 +12,7 @@ from ocitui.text import human_size, timestamp
 from ocitui.words import transaction_json
 
 from ..options import reading, run_async, tell_notes
-from ..output import Call, Column, ExitCode, lay_out, terminal_width
+from ..output import Call, Column, ExitCode, table
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction
@@ -29,7 +29,7 @@ def log_command(call: Call) -> ExitCode:
     transactions = run_async(cache.transactions())
     tell_notes([one.note for one in run_async(cache.refused())])
     rows = map(_row, transactions)
-    lines = lay_out(_COLUMNS, rows, terminal_width()) if transactions else ["there is no transaction"]
+    lines = table(_COLUMNS, rows) if transactions else ["there is no transaction"]
     notes = [_PENDING_NOTE] if any(one.state is TransactionState.PENDING for one in transactions) else []
     call.answer(lambda: {"transactions": [*map(transaction_json, transactions)]}, chain(lines, notes))
     return ExitCode.CLEAN

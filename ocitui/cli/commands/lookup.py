@@ -102,9 +102,6 @@ def _name_of(index: ImageIndex, named: NamedEntry) -> str:
     return names[-1]
 
 
-_DAEMON_ERROR_HINT = "it heals only when that file is moved aside"
-
-
 def _index(call: Call) -> ImageIndex:
     """Raises CorruptIndexError, CacheDirectoryError."""
     from ocitui.cache import read_patiently
@@ -119,7 +116,8 @@ def _answer(call: Call, found: Explanation, **keys: Any) -> ExitCode:
     steps = [f"{step}. {reason.text}" for step, reason in enumerate(found.reasons, 1)]
     if found.error:
         say(*steps if not call.as_json else ())
-        call.fail("document", f"the daemon fails at {found.error}", _DAEMON_ERROR_HINT, **keys)
+        hint = "it heals only when that file is moved aside"
+        call.fail("document", f"the daemon fails at {found.error}", hint, **keys)
         return ExitCode.UNCHECKED
     last = f"hit: {found.image.path}" if found.image else "miss: the daemon does not have it"
     call.answer(lambda: keys, [*steps, last])

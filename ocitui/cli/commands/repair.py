@@ -197,10 +197,8 @@ async def _options(call: Call, asked: AskedRepair, report: Report) -> RepairOpti
 
 
 def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
-    """Raises UsageProblemError for a name that would change nothing, whatever the plan.
-
-    Where the index itself is to be mended, any digest may turn out to need one.
-    """
+    """Raises UsageProblemError for a name that would change nothing, whatever the plan. Where the index itself is to be
+    mended, any digest may turn out to need one."""
     from ocitui.doctor import is_about_index
 
     if any(is_about_index(finding) for finding in findings):
