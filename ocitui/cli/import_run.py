@@ -282,11 +282,9 @@ def imported_lines(done: Imported) -> Iterator[str]:
     yield f"{outcome_text(outcome, image)}{again}"
     yield f"digest {image.digest}"
     if done.transaction is not None:
-        yield f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {_UNDOING[outcome]})"
+        undoing = "takes it out again" if outcome is ImportOutcome.STORED else "gives it its old name back"
+        yield f"transaction {done.transaction.id} (ocitui undo {done.transaction.id} {undoing})"
     yield from (f"note: {note}" for note in done.notes)
-
-
-_UNDOING = {ImportOutcome.STORED: "takes it out again", ImportOutcome.RENAMED: "gives it its old name back"}
 
 
 def _judged(directory: Path, image: PackedImage) -> JudgedEntry | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +34,18 @@ def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[
 
 
 def summary_json(report: Report) -> dict[str, Any]:
-    """A report without its findings; the counts leave out those that are acknowledged."""
+    """A report without its findings; how many there are of each severity and code leaves out the acknowledged ones."""
     from ocitui.doctor import Severity
 
+    found = report.shown(Severity.INFO)
+    severities = Counter(finding.severity for finding in found)
     return {
         "depth": report.depth.value,
         "coverage": dataclasses.asdict(report.coverage) | {"text": str(report.coverage)},
-        "counts": counts_json(report.shown(Severity.INFO)),
+        "counts": {
+            "severity": {severity.value: severities[severity] for severity in reversed(Severity)},
+            "code": dict(sorted(Counter(finding.code for finding in found).items())),
+        },
         "acknowledged": sum(finding.acknowledged for finding in report.findings),
         "worst": report.worst.value if report.worst else None,
         "verdict": verdict_json(report.verdict),
@@ -50,18 +54,6 @@ def summary_json(report: Report) -> dict[str, Any]:
         "started": report.started,
         "seconds": round(report.seconds, 3),
         "notes": list(report.notes),
-    }
-
-
-def counts_json(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:
-    """How many there are of each severity and of each code."""
-    from ocitui.doctor import Severity
-
-    found = list(findings)
-    severities = Counter(finding.severity for finding in found)
-    return {
-        "severity": {severity.value: severities[severity] for severity in reversed(Severity)},
-        "code": dict(sorted(Counter(finding.code for finding in found).items())),
     }
 
 

@@ -142,8 +142,8 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
         if shown and not (call.as_json or metrics_only):
             lines = _finding_lines(shown, whole=asked.show_all)
             say(*call.place(), "", *lines, "that is what was found so far")
-        is_recorded = asked.depth == DEPTHS[-1] and not call.read_only
-        error.hint = _GOES_ON if is_recorded else "no entry was changed"
+        goes_on = "the same with --older-than 1d goes on: what was read is recorded"
+        error.hint = goes_on if asked.depth == DEPTHS[-1] and not call.read_only else "no entry was changed"
         raise
     report = _acknowledge(call, asked, report, known)
     if not call.read_only:
@@ -270,7 +270,7 @@ def _repair(report: Report) -> str:
 
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:
-    """What was found, and how much of it is not shown."""
+    """What was found, how much of it is not shown, and how that is."""
     from ocitui.doctor import clean_text, tally
 
     problems = report.shown()
@@ -279,15 +279,7 @@ def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str
     accepted = sum(finding.acknowledged for finding in hidden)
     rest = tally(finding for finding in hidden if not finding.acknowledged)
     parts = ", ".join(filter(None, (rest, f"{accepted} acknowledged" if accepted else "")))
+    how = filter(None, ("" if asked.show_all else "--all", "without --severity" if asked.severity else ""))
     clean = " with what was looked at" if asked.entries else f": {clean_text(report.depth)}"
     found = f"found       {tally(problems) or f'nothing wrong{clean}'}"
-    return found + (f"; not shown: {parts} ({_more(asked)})" if parts else "")
-
-
-def _more(asked: AskedCheck) -> str:
-    """How the rest is shown."""
-    words = [] if asked.show_all else ["--all"]
-    return " ".join([*words, "without --severity"] if asked.severity else words)
-
-
-_GOES_ON = "the same with --older-than 1d goes on: what was read is recorded"
+    return found + (f"; not shown: {parts} ({' '.join(how)})" if parts else "")

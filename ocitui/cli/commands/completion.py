@@ -46,6 +46,7 @@ _BASH = """\
 
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
+_GOES_ON = tuple("/:=<>")
 _SPECIAL = re.compile(r"([^\w@%+=:,./^~-])")
 
 
@@ -78,9 +79,6 @@ class Bash(shell_completion.BashComplete):
             typed = word[: max((word.rfind(mark) + 1 for mark in breaks), default=0)]
             values = [_SPECIAL.sub(r"\\\1", one.removeprefix(typed)) for one in values]
         return "\n".join((first, *values))
-
-
-_GOES_ON = tuple("/:=<>")
 
 
 class _WholeWord(shell_completion.ShellComplete):

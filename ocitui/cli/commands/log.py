@@ -30,7 +30,8 @@ def log_command(call: Call) -> ExitCode:
     tell_notes([one.note for one in run_async(cache.refused())])
     rows = map(_row, transactions)
     lines = table(_COLUMNS, rows) if transactions else ["there is no transaction"]
-    notes = [_PENDING_NOTE] if any(one.state is TransactionState.PENDING for one in transactions) else []
+    pending = "pending: begun and not ended; the next command that writes finishes it or rolls it back"
+    notes = [pending] if any(one.state is TransactionState.PENDING for one in transactions) else []
     call.answer(lambda: {"transactions": [*map(transaction_json, transactions)]}, chain(lines, notes))
     return ExitCode.CLEAN
 
@@ -46,9 +47,6 @@ _COLUMNS = (
     Column("NAMES", rank=3),
     Column("BY", rank=1),
 )
-
-
-_PENDING_NOTE = "pending: begun and not ended; the next command that writes finishes it or rolls it back"
 
 
 def _row(transaction: Transaction) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,28 +32,19 @@ if TYPE_CHECKING:
 
 ANY_KNOWN = "*"
 """What --adopt stands for without a value."""
+_AS_TYPED = ("drop", "trash_orphans", "change_modes", "sources", "registry", "even_if_futile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedRepair:
-    """A repair; ``adopt`` and ``names`` are written DIGEST=NAME."""
+    """A repair; ``adopt`` and ``names`` are written DIGEST=NAME, ``options`` all that needs no look at the cache."""
 
-    apply: bool = False
-    depth: str = "header"
-    only: tuple[str, ...] = ()
-    drop: bool = False
-    adopt: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    trash_orphans: bool = False
-    change_modes: bool = False
-    sources: tuple[str, ...] = ()
-    registry: bool = False
-    even_if_futile: bool = False
-    daemon_hangs: bool = False
-    tls_ca: str | None = None
-    plain_http: bool = False
-    authfile: str | None = None
-    mirror: str | None = None
+    depth: str
+    only: tuple[str, ...]
+    adopt: tuple[str, ...]
+    names: tuple[str, ...]
+    daemon_hangs: bool
+    options: RepairOptions
 
 
 @click.command("repair")
@@ -96,7 +87,7 @@ class AskedRepair:
 @click.option("--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here.")
 @registry_options
 @changing
-def repair_command(call: Call, /, **typed: Any) -> ExitCode:
+def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
     """Show what would mend the cache, step by step and with what it costs; with --apply do it.
 
     What can be restored is restored, first from the trash, then from loop devices that still hold a file, from the
@@ -107,18 +98,25 @@ def repair_command(call: Call, /, **typed: Any) -> ExitCode:
     After --apply the cache is checked again: exits with 0 where it is clean then, with 3 where problems remain. Without
     it exits with 0 where nothing is wrong, else with 1.
     """
-    asked = AskedRepair(**typed)
-    if asked.apply:
+    from ocitui.doctor import RepairOptions
+    from ocitui.importing import SourceOptions
+
+    from ..import_run import REGISTRY_ONLY, check_registry
+
+    if apply:
         writing_cache(call, "repair the cache")
+    access = SourceOptions(registry=check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY}))
+    options = RepairOptions(access=access, **{name: typed.pop(name) for name in _AS_TYPED})
+    asked = AskedRepair(options=options, **typed)
     looks = [look(call, asked)]
     transactions: list[Transaction] = []
     first = looks[0].report
     report, lines = first, _would(call, looks[0])
-    if asked.apply:
+    if apply:
         report = _repair(call, asked, looks, transactions)
         lines = _remaining(report, again=report is not first)
     call.answer(lambda: {**_so_far(looks, transactions), **_state(report)}, lines)
-    remaining = ExitCode.REMAINING if asked.apply else ExitCode.PROBLEMS
+    remaining = ExitCode.REMAINING if apply else ExitCode.PROBLEMS
     return remaining if report.shown() else ExitCode.CLEAN
 
 
@@ -168,10 +166,6 @@ async def _options(call: Call, asked: AskedRepair, report: Report) -> RepairOpti
     """What is asked for, as the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError,
     UsageProblemError."""
     from ocitui.cache import ImageIndex
-    from ocitui.doctor import RepairOptions
-    from ocitui.importing import SourceOptions
-
-    from ..import_run import REGISTRY_ONLY, check_registry
 
     # Those that --adopt and --name may tell by their beginning.
     digests = [finding.digest for finding in report.findings if finding.digest]
@@ -181,18 +175,12 @@ async def _options(call: Call, asked: AskedRepair, report: Report) -> RepairOpti
     if asked.only:
         with suppress(CorruptIndexError):
             index = await call.cache().index()
-    return RepairOptions(
+    return replace(
+        asked.options,
         only=frozenset(chosen for word in asked.only for chosen in _chosen(word, report.findings, index)),
-        drop=asked.drop,
         adopt=tuple(_pair(text, "--adopt", digests) for text in asked.adopt if text != ANY_KNOWN),
         adopt_known=ANY_KNOWN in asked.adopt,
         names=tuple(_pair(text, "--name", digests) for text in asked.names),
-        trash_orphans=asked.trash_orphans,
-        change_modes=asked.change_modes,
-        sources=asked.sources,
-        registry=asked.registry,
-        even_if_futile=asked.even_if_futile,
-        access=SourceOptions(registry=check_registry(**{name: getattr(asked, name) for name in REGISTRY_ONLY})),
     )
 
 
