@@ -56,7 +56,7 @@ def find_named(index: ImageIndex, word: str, held: Collection[str] = ()) -> Name
     return named
 
 
-def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str] = ()) -> list[Key]:
+def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str]) -> list[Key]:
     """The entries of what was named: those of the word's format or of those asked for, else of all formats there are,
     as they are preferred. Raises AmbiguousDigestError where the word's is another than those asked for."""
     if not (named.format or formats):

@@ -75,12 +75,8 @@ def interrupted_lines(unfinished: UnfinishedImport) -> list[Line]:
     ]
 
 
-def job_lines(job: ImportJob, fields: Ways) -> list[Line]:
+def job_lines(job: ImportJob, fields: Ways) -> Iterator[Line]:
     """How an import stands, and what it is to do; ``fields`` are those of the form that stand for options."""
-    return [*_state_lines(job, fields), *_request_lines(job.request)]
-
-
-def _state_lines(job: ImportJob, fields: Ways) -> Iterator[Line]:
     if job.error is not None:
         yield Line(job.error.message, "failed", "bad")
         yield Line(_hint(job.error, fields), "hint")
@@ -93,6 +89,7 @@ def _state_lines(job: ImportJob, fields: Ways) -> Iterator[Line]:
         yield from _progress_lines(job.progress)
     else:
         yield Line(_STATES.get(job.state, job.state), "state")
+    yield from _request_lines(job.request)
 
 
 _STATES = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ocitui.cache import Transaction, Verdict
-    from ocitui.doctor import Assessment, Finding, JoinedEntry, JudgedEntry, Left, RepairPlan, RepairStep, Report
+    from ocitui.doctor import Assessment, Finding, JoinedEntry, JudgedEntry, RepairPlan, RepairStep, Report
 
 
 def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
@@ -76,9 +76,15 @@ def _entry_json(finding: Finding) -> dict[str, Any] | None:
 
 def plan_json(plan: RepairPlan) -> dict[str, Any]:
     """A plan; of a step that is not ``chosen`` nothing is done."""
+    from .lines import OPTIONS
+    from .plans import advice
+
     return {
         "steps": [_step_json(step, step.number in plan.chosen) for step in plan.steps],
-        "left": [_left_json(left) for left in plan.left],
+        "left": [
+            {"finding": finding_json(left.finding), "why": left.why, "would": advice(left, OPTIONS) or None}
+            for left in plan.left
+        ],
         "sources": [_joined_json(entry) for entry in plan.joined],
         "notes": list(plan.notes),
         "bytes_trashed": plan.bytes_trashed,
@@ -89,7 +95,7 @@ def plan_json(plan: RepairPlan) -> dict[str, Any]:
 
 
 def _step_json(step: RepairStep, chosen: bool) -> dict[str, Any]:
-    from ocitui.words.lines import OPTIONS, said
+    from .lines import OPTIONS, said
 
     return {
         "number": step.number,
@@ -106,13 +112,6 @@ def _step_json(step: RepairStep, chosen: bool) -> dict[str, Any]:
         "futile": step.futile or None,
         "used_by": list(step.used_by),
     }
-
-
-def _left_json(left: Left) -> dict[str, Any]:
-    from ocitui.words.lines import OPTIONS
-    from ocitui.words.plans import advice
-
-    return {"finding": finding_json(left.finding), "why": left.why, "would": advice(left, OPTIONS) or None}
 
 
 def assessment_json(assessment: Assessment) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ocitui.cache import CacheError
+from ocitui.text import counted
 
 from ..options import COMPRESSIONS, FORMATS, byte_size, source_options, writing, writing_cache
 from ..output import Call, ExitCode, is_terminal, say
@@ -62,8 +63,8 @@ def import_command(call: Call, /, **typed: Any) -> ExitCode:
     with suppress(CacheError):
         count = len(unfinished_imports(call.directory))
     if count and (is_terminal(sys.stderr) or not call.as_json):
-        what = "1 import was" if count == 1 else f"{count} imports were"
-        say(f"{what} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)
+        were = counted(count, "import was", "imports were")
+        say(f"{were} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)
     done = carry_out(call, request)
     call.answer(lambda: imported_json(call.directory, done), imported_lines(done))
     return ExitCode.CLEAN

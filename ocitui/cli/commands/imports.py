@@ -135,7 +135,7 @@ def clear_blobs(call: Call) -> ExitCode:
         call.agree(lines, "remove them?")
         freed = blobs.clear()
     said = [f"{human_size(freed)} were removed"] if freed else []
-    said += [f"what {counted(left, 'killed import', 'killed imports')} left is removed"] if left else []
+    said += [f"what {counted(left, 'killed import')} left is removed"] if left else []
     line = "; ".join(said) or "there was nothing to remove"
     call.answer(lambda: {"removed": freed, "downloaded": blobs.size()}, [line])
     return ExitCode.CLEAN

@@ -289,7 +289,7 @@ def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     yield sources_title(entries)
     yield from (f"  {line}" for line in lay_out(columns, rows, text_width() - 2))
     if len(shown) < len(entries):
-        yield f"  {counted(len(entries) - len(shown), 'more entry', 'more entries')}; --json has them all"
+        yield f"  {counted(len(entries) - len(shown), 'more entry')}; --json has them all"
     for number, entry in shown:
         for remark in entry_remarks(entry, OPTIONS):
             yield from paragraph(remark, f"  {number:>3} ")

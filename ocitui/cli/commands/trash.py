@@ -63,7 +63,11 @@ def trash_restore_command(call: Call, words: tuple[str, ...]) -> ExitCode:
     files, _ = _look(call)
     chosen = list(dict.fromkeys(file for word in words for file in _find(files, word)))
     done = run_async(cache.restore([file.trash for file in chosen]))
-    said = (f"restored {total_text(chosen)}:", *file_lines(chosen), *paragraph(_WITHOUT_ENTRY, "note: "))
+    note = (
+        "files come back without entries: ocitui undo of the transaction that they went by brings back both, and "
+        "ocitui repair --adopt makes an entry for files"
+    )
+    said = (f"restored {total_text(chosen)}:", *file_lines(chosen), *paragraph(note, "note: "))
     call.tell_done(done, "takes them out again", said, partial(_told, chosen))
     return ExitCode.CLEAN
 
@@ -98,7 +102,6 @@ def trash_empty_command(call: Call, ids: tuple[str, ...], older_than: float | No
 
 
 _MOST_OF_ONE, _EMPTY = 12, "the trash is empty"
-NO_TRANSACTION = "no transaction"
 
 
 class NotInTrashError(NoSuchEntryError):
@@ -155,7 +158,7 @@ def _find(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
     if not named:
         raise NotInTrashError(f"the trash holds nothing of {word}")
     if len({file.name for file in named}) < len(named):
-        choices = ", ".join(sorted({file.transaction or NO_TRANSACTION for file in named}))
+        choices = ", ".join(sorted({file.transaction or "no transaction" for file in named}))
         raise AmbiguousFileError(f"the trash holds more than one version of {word}, of {choices}")
     return named
 
@@ -178,12 +181,6 @@ def _title(transaction_id: str, files: Sequence[TrashedFile], transaction: Trans
 def _described(file: TrashedFile) -> str:
     name = shortened(file.name or file.trash)
     return name if file.kind == "file" else f"{name}  ({file.kind})"
-
-
-_WITHOUT_ENTRY = (
-    "files come back without entries: ocitui undo of the transaction that they went by brings back both, and "
-    "ocitui repair --adopt makes an entry for files"
-)
 
 
 def _look(call: Call) -> tuple[list[TrashedFile], dict[str, Transaction]]:
