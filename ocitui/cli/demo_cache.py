@@ -210,11 +210,8 @@ _ENTRIES = (
 
 
 def make_demo_cache(directory: Path, packers: bool = True) -> None:
-    """Fill a directory, made where it is absent, with the demo's cache.
-
-    Formats whose packer is not installed become tars; without ``packers`` all do, so that the bytes are the same on
-    every machine. Raises OSError.
-    """
+    """Fill a directory, made where it is absent, with the demo's cache. Formats whose packer is not installed become
+    tars; without ``packers`` all do, so that the bytes are the same on every machine. Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     made = [_descriptor(name, image, _write(directory, image, form, packers)) for name, image, form in _ENTRIES]
     _write(directory, FORGOTTEN, "tar", packers)

@@ -21,6 +21,8 @@ from ocitui.text import parse_size
 from .output import Call, InterruptedBySignalError, say
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ocitui.cache import PackerCache
     from ocitui.doctor import ExamineOptions, Finding, Progress, Report
 
@@ -275,6 +277,22 @@ async def examined(
 # These are known to the importing library too, which is a heavy import; a test holds them together.
 COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
 _FILE = click.Path()
+
+
+def complete_source(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """The kinds of sources, and the paths behind them."""
+    from click.shell_completion import CompletionItem
+
+    from ocitui.directory import FILE_PREFIXES, PREFIXES, paths_from
+
+    prefix = next((prefix for prefix in PREFIXES if word.startswith(prefix)), "")
+    if prefix in FILE_PREFIXES:
+        return [CompletionItem(prefix + path) for path in paths_from(word.removeprefix(prefix))]
+    begun = [CompletionItem(prefix) for prefix in PREFIXES if word and prefix.startswith(word)]
+    return begun or ([] if prefix else [CompletionItem(word, type="file")])
+
+
+source_argument = click.argument("source", shell_complete=complete_source)
 # Their values are fields of ImportRequest, None and False where nothing was typed.
 registry_options = with_options(
     click.option("--tls-ca", metavar="FILE", type=_FILE, help="Trust this authority (PEM) besides the system's."),

@@ -420,7 +420,9 @@ def _pad(text: str, width: int, right: bool) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """The beginning that fits, with an ellipsis."""
+    """The text where it takes no more cells, else the beginning that fits, with an ellipsis."""
+    if cell_width(text) <= width:
+        return text
     kept, room = "", width - 1
     for character in text:
         room -= _character_width(character)

@@ -56,7 +56,7 @@ def line_shown(words: Callable[[T, int], str]) -> Iterator[Callable[[T], None]]:
                     continue
                 # The last cell of the line is left: a terminal may wrap there.
                 width = max((os.get_terminal_size(fd).columns or _USUAL_WIDTH) - 1, 1)
-                text = fitting(words(latest, width), width)
+                text = cut(words(latest, width), width)
                 if text != drawn:
                     draw(text)
                     drawn = text
@@ -73,11 +73,6 @@ def line_shown(words: Callable[[T, int], str]) -> Iterator[Callable[[T], None]]:
         ended.set()
         news.set()
         thread.join()
-
-
-def fitting(text: str, width: int) -> str:
-    """The text, cut where it is longer than so many cells."""
-    return text if cell_width(text) <= width else cut(text, width)
 
 
 def doctor_text(now: Progress | RepairProgress, _: int) -> str:
@@ -164,7 +159,7 @@ def progress_text(now: ImportProgress, seconds: float, idle: float, width: int) 
         if cell_width(_joined(parts)) <= width:
             break
         parts[at] = ""
-    return fitting(_joined(parts), width)
+    return cut(_joined(parts), width)
 
 
 def _waiting_text(now: ImportProgress, width: int) -> str:
@@ -176,7 +171,7 @@ def _waiting_text(now: ImportProgress, width: int) -> str:
         if cell_width(text) <= width:
             return text
     room = width - cell_width(when) - len("; ")
-    return f"{fitting(reason, room)}; {when}" if reason and room > _LEAST_REASON else fitting(when, width)
+    return f"{cut(reason, room)}; {when}" if reason and room > _LEAST_REASON else cut(when, width)
 
 
 def _joined(parts: list[str]) -> str:

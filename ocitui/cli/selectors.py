@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ocitui.cache import LEAST_DIGITS, CacheError, CorruptIndexError, NoSuchEntryError, find_entry, spelled, stem_of
-from ocitui.directory import FILE_PREFIXES, PREFIXES, default_directory, paths_from
+from ocitui.directory import default_directory
 from ocitui.text import short_digest
 
 from .options import FORMATS, ended_by_signals, run_async
 from .output import Call, UsageProblemError, say
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from ocitui.cache import ImageIndex, Key, NamedEntry, PackerCache
     from ocitui.doctor import Entries, Judge
 
@@ -332,17 +330,6 @@ def complete_import(directory: Path, word: str, context: click.Context) -> Colle
         return sorted(name.removesuffix(".json") for name in imports.names() if name.endswith(".json"))
 
 
-def complete_source(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
-    """The kinds of sources, and the paths behind them."""
-    from click.shell_completion import CompletionItem
-
-    prefix = next((prefix for prefix in PREFIXES if word.startswith(prefix)), "")
-    if prefix in FILE_PREFIXES:
-        return [CompletionItem(prefix + path) for path in paths_from(word.removeprefix(prefix))]
-    begun = [CompletionItem(prefix) for prefix in PREFIXES if word and prefix.startswith(word)]
-    return begun or ([] if prefix else [CompletionItem(word, type="file")])
-
-
 def _directory(context: click.Context) -> Path:
     """The cache that the words before name; the shell has not expanded them."""
     given: click.Context | None = context
@@ -397,7 +384,6 @@ def _digests(directory: Path, word: str, told: Collection[tuple[str, str]], *, h
     return sorted(found)
 
 
-source_argument = click.argument("source", shell_complete=complete_source)
 entries_argument = click.argument("words", metavar="[ENTRY]...", nargs=-1, shell_complete=complete_entry)
 filter_option = click.option(
     "--filter",

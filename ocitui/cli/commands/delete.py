@@ -55,8 +55,8 @@ async def _make_plan(cache: PackerCache, chosen: Sequence[Key]) -> tuple[DeleteP
     plan = await cache.plan_delete(chosen)
     index = await cache.index()
     keys = zip(index.digests, index.formats, strict=True)
-    gone, left = set(plan.keys), set[str | None]()
-    left.update(name for key, name in zip(keys, index.names, strict=True) if key not in gone)
+    gone = set(plan.keys)
+    left = {name for key, name in zip(keys, index.names, strict=True) if key not in gone}
     lost = dict.fromkeys(d.image_name for d in plan.entries if d.image_name and d.image_name not in left)
     return plan, list(lost)
 

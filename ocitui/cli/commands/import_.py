@@ -11,9 +11,8 @@ import click
 from ocitui.cache import CacheError
 from ocitui.text import counted
 
-from ..options import COMPRESSIONS, FORMATS, byte_size, source_options, writing, writing_cache
+from ..options import COMPRESSIONS, FORMATS, byte_size, source_argument, source_options, writing, writing_cache
 from ..output import Call, ExitCode, is_terminal, say
-from ..selectors import source_argument
 
 
 @click.command("import")

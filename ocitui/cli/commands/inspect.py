@@ -13,9 +13,8 @@ import click
 from ocitui.cache import CacheError, known_format
 from ocitui.text import human_size, short_digest
 
-from ..options import FORMATS, reading, run_async, source_options
+from ..options import FORMATS, reading, run_async, source_argument, source_options
 from ..output import Call, Column, ExitCode, table
-from ..selectors import source_argument
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor

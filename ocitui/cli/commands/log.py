@@ -28,8 +28,7 @@ def log_command(call: Call) -> ExitCode:
     cache = call.cache()
     transactions = run_async(cache.transactions())
     tell_notes([one.note for one in run_async(cache.refused())])
-    rows = map(_row, transactions)
-    lines = table(_COLUMNS, rows) if transactions else ["there is no transaction"]
+    lines = table(_COLUMNS, map(_row, transactions)) if transactions else ["there is no transaction"]
     pending = "pending: begun and not ended; the next command that writes finishes it or rolls it back"
     notes = [pending] if any(one.state is TransactionState.PENDING for one in transactions) else []
     call.answer(lambda: {"transactions": [*map(transaction_json, transactions)]}, chain(lines, notes))

@@ -14,17 +14,19 @@ from ocitui.cache import CorruptIndexError, ImageName, find_entry
 from ocitui.text import counted
 from ocitui.words import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
-from ..options import changing, depth_option, examined, registry_options, repeatable, run_async, writing_cache
+from ..options import (
+    changing,
+    complete_source,
+    depth_option,
+    examined,
+    registry_options,
+    repeatable,
+    run_async,
+    writing_cache,
+)
 from ..output import TRIES, Call, Column, ExitCode, UsageProblemError, laid_out, lay_out, paragraph, say, text_width
 from ..progress import doctor_text, line_shown
-from ..selectors import (
-    NoSuchFindingError,
-    complete_concern,
-    complete_pair,
-    complete_source,
-    fingerprints,
-    keys_of_files,
-)
+from ..selectors import NoSuchFindingError, complete_concern, complete_pair, fingerprints, keys_of_files
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Transaction
