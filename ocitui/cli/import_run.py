@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,8 @@ def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Import
     except NamedOtherwiseError as error:
         if not can_ask():
             raise
-        call.agree([error.message, *_about_renaming(request)], "give the entry the new name?")
+        # Whatever was agreed to: --yes is about downloads that are removed.
+        replace(call, agreed=False).agree([error.message, *_about_renaming(request)], "give the entry the new name?")
     return _carried_out(call, msgspec.structs.replace(request, rename=True), import_id)
 
 

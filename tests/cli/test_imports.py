@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackedFormat, StorageError
+from ocitui.cli import import_run
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.image_import import ImportRequest, UnfinishedImport, recorded_import
+from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import downloaded, make_layout, put_image, running
 from tests.importing.image_makers import make_image
@@ -98,6 +100,19 @@ def test_going_on_with_one_says_what_came_of_it(registry: FaultyRegistry, cache:
     assert done.status == 0
     assert f"imported {registry.host}/team/app:1.0 as tar\n" in done.out
     assert [one["id"] for one in ocitui("imports", "-C", cache, "--json").json["imports"]] == [other]
+
+
+def test_yes_does_not_stand_for_a_new_name(
+    tmp_path: Path, cache: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"oci:{make_layout(tmp_path / 'layout', ('v1', make_image(b'x')))}"
+    assert ocitui("import", source, "--name", "old:1", "--format", "tar", "-C", cache).status == 0
+    interrupt(cache, source, "new:1")
+    questions = answer(monkeypatch, "no")
+    monkeypatch.setattr(import_run, "can_ask", lambda: True)
+    assert ocitui("imports", "--go-on", "--yes", "-C", cache).status == 130
+    assert "give the entry the new name?" in questions[0]
+    assert "old:1" in ocitui("list", "-C", cache, "--json").out
 
 
 def test_forgetting(cache: Path, ocitui: Ocitui) -> None:
