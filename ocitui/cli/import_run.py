@@ -165,11 +165,6 @@ def _as_usage() -> Iterator[None]:
         raise UsageProblemError(error.message, hint=error.hint) from error
 
 
-_LATEST_NOTE = (
-    "the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Imported:
     """What came of it; ``transaction`` is None where nothing had to be done."""
@@ -206,7 +201,9 @@ def _about_renaming(request: ImportRequest) -> list[str]:
 
 
 def _about_tag(name: ImageName | None) -> list[str]:
-    return [_LATEST_NOTE] if name is not None and name.reference == LATEST else []
+    if name is None or name.reference != LATEST:
+        return []
+    return ["the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"]
 
 
 def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported:

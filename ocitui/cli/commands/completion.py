@@ -29,7 +29,6 @@ def completion_command(context: click.Context, shell: str) -> ExitCode:
 
 PROGRAM = "ocitui"
 COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
-_LINE, _WORD = "_OCITUI_LINE", "_OCITUI_WORD"
 # All is done there: ten thousand names in a loop of bash would take longer than to find them.
 _BASH = """\
 %(complete_func)s() {
@@ -56,7 +55,7 @@ class Bash(shell_completion.BashComplete):
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        line = os.environ.get(_LINE)
+        line = os.environ.get("_OCITUI_LINE")
         if line is None:  # a shell that still has the script of an older version
             return super().get_completion_args()
         # The mark tells a word that is begun from a blank after the last one.
@@ -65,14 +64,14 @@ class Bash(shell_completion.BashComplete):
 
     def complete(self) -> str:
         """A line that says what bash is to add, then the replies as they are to stand in the line."""
-        if _WORD not in os.environ:
+        if "_OCITUI_WORD" not in os.environ:
             return super().complete()
         args, word = self.get_completion_args()
         found = self.get_completions(args, word)
         kinds = {one.type for one in found} - {"plain"}
         values = [one.value for one in found if one.type == "plain"]
         first = next(iter(kinds), "nospace" if any(one.endswith(_GOES_ON) for one in values) else "")
-        if not os.environ[_WORD].startswith(("'", '"')):
+        if not os.environ["_OCITUI_WORD"].startswith(("'", '"')):
             # What readline has of the word before its last break stays, so a reply comes without it.
             word = word.partition("=")[2] if word.startswith("--") and "=" in word else word
             breaks = [mark for mark in ":=@<>" if mark in os.environ.get("_OCITUI_BREAKS", "")]
