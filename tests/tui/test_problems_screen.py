@@ -173,7 +173,7 @@ async def test_a_check_goes_on_when_its_screen_is_left_and_can_be_cancelled(
     async with desk(cache) as one:
         await opened(one)
         held = [True]
-        monkeypatch.setattr(Examination, "_deep", lambda self, packed: wait_while(held, self._stop))
+        monkeypatch.setattr(Examination, "_deep", lambda self, packed: wait_while(held, self.stop))
         await one.press("3")
         await one.until(lambda: one.live.deep.running)
         await one.press("escape")
@@ -203,7 +203,7 @@ async def test_a_check_is_cancelled_before_it_reads(tmp_path: Path, monkeypatch:
 async def test_files_are_followed_while_a_deep_check_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
     held = [True]
-    monkeypatch.setattr(Examination, "_deep", lambda self, packed: wait_while(held, self._stop))
+    monkeypatch.setattr(Examination, "_deep", lambda self, packed: wait_while(held, self.stop))
     async with desk(cache) as one:
         await opened(one)
         await one.press("3")

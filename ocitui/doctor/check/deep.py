@@ -6,9 +6,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
@@ -23,10 +22,8 @@ from ocitui.cache import (
     Ledger,
     PackedFormat,
     Recorded,
-    check_packed_file,
     config_name,
     hash_file,
-    open_bounded,
     packed_name,
     read_bounded,
     read_config,
@@ -166,21 +163,17 @@ class Reading(msgspec.Struct):
         )
 
 
-class DeepChecks:
-    """Checks digest after digest, from several threads; ``note`` is told what could not be checked, and why."""
+class DeepChecks(msgspec.Struct):
+    """Checks digest after digest, from several threads; ``unchecked`` gets the files that could not be checked, each
+    with the reason."""
 
-    def __init__(
-        self,
-        files: CacheFiles,
-        ledger: Ledger,
-        stop: Stop,
-        meter: Meter,
-        brake: Brake,
-        note: Callable[[str, str], object],
-        older_than: float | None = None,
-    ) -> None:
-        self._files, self._ledger, self._stop, self._meter, self._brake = files, ledger, stop, meter, brake
-        self._note, self._older_than = note, older_than
+    files: CacheFiles
+    ledger: Ledger
+    stop: Stop
+    meter: Meter
+    brake: Brake
+    unchecked: list[tuple[str, str]]
+    older_than: float | None = None
 
     def run(self, group: Sequence[PackedFile]) -> list[Reading]:
         """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
@@ -197,19 +190,19 @@ class DeepChecks:
     def _damages(self, group: Sequence[PackedFile]) -> Iterator[Damage]:
         for file in group:
             with suppress(OSError):
-                if damage := self._ledger.damage(file.name, os.stat(file.name, dir_fd=self._files.fd)):
+                if damage := self.ledger.damage(file.name, os.stat(file.name, dir_fd=self.files.fd)):
                     yield damage
 
     def _read(self, file: PackedFile, *, again: bool = False) -> Reading:
         reading = Reading(file, [])
         try:
-            with self._files.open(file.name) as opened:
+            with self.files.open(file.name) as opened:
                 reading.stat = os.fstat(opened.fileno())
-                reading.known = self._ledger.sound.get(file.name)
-                reading.damage = self._ledger.damage(file.name, reading.stat)
+                reading.known = self.ledger.sound.get(file.name)
+                reading.damage = self.ledger.damage(file.name, reading.stat)
                 if not again and self._is_fresh(reading):
                     reading.earlier = True
-                    self._meter.add(bytes=file.size, read=False)
+                    self.meter.add(bytes=file.size, read=False)
                 else:
                     self._hash(reading, opened)
                     self._read_through(reading, opened)
@@ -229,24 +222,24 @@ class DeepChecks:
         for reading in readings:
             if reading.read_through and reading.tree is None and reading.sound:
                 try:
-                    with self._files.open(reading.file.name) as opened:
-                        reading.tree = ReadThrough(opened, reading.file.format, self._stop).run().tree
+                    with self.files.open(reading.file.name) as opened:
+                        reading.tree = ReadThrough(opened, reading.file.format, self.stop).run().tree
                 except OSError as error:
                     self._failed(reading, error)
 
     def _is_fresh(self, reading: Reading) -> bool:
         """Whether it was found sound so shortly before, and not written since, that it is passed over."""
         known, found = reading.known, reading.stat
-        if self._older_than is None or known is None or found is None or reading.damage is not None:
+        if self.older_than is None or known is None or found is None or reading.damage is not None:
             return False
-        return known.same_file(found) and 0 <= time.time() - known.checked < self._older_than
+        return known.same_file(found) and 0 <= time.time() - known.checked < self.older_than
 
     def _hash(self, reading: Reading, opened: BinaryIO) -> None:
         sha256 = hash_file(opened, self._passed)
         after = os.fstat(opened.fileno())
         if reading.stat is None or _moment(after) != _moment(reading.stat):
             reading.stat = None
-            self._note("it was written while it was read", reading.file.name)
+            self.unchecked.append((reading.file.name, "it was written while it was read"))
             return
         reading.sha256 = sha256
         known, damage = reading.known, reading.damage
@@ -259,9 +252,11 @@ class DeepChecks:
         file, known, damage = reading.file, reading.known, reading.damage
         same = known is not None and known.same_file(found)
         if same or damage is not None:
-            reading.sha256 = hash_past_cache(file.name, self._files.fd, self._brake.take)
+            reading.sha256 = hash_past_cache(file.name, self.files.fd, self.brake.take)
             if reading.sha256 == good:
-                self._note("it was read wrongly once, and rightly from the disk: see to the memory", file.name)
+                self.unchecked.append(
+                    (file.name, "it was read wrongly once, and rightly from the disk: see to the memory")
+                )
                 return
         reading.good = good
         if damage is not None and (known is None or reading.sha256 in damage.seen):
@@ -275,8 +270,8 @@ class DeepChecks:
         reading.find(code, seen)
 
     def _passed(self, size: int) -> None:
-        self._brake.take(size)
-        self._meter.add(bytes=size)
+        self.brake.take(size)
+        self.meter.add(bytes=size)
 
     def _read_through(self, reading: Reading, opened: BinaryIO) -> None:
         """By the format's tool, unless the same bytes were read through before."""
@@ -286,10 +281,10 @@ class DeepChecks:
         if known is not None and known.read_through and known.whole and reading.damage is None:
             reading.read_through = True
             return
-        through = ReadThrough(opened, file.format, self._stop).run()
+        through = ReadThrough(opened, file.format, self.stop).run()
         reading.tree = through.tree
         if through.unchecked:
-            self._note(f"not read through: {through.unchecked}", file.name)
+            self.unchecked.append((file.name, f"not read through: {through.unchecked}"))
         if through.problem:
             reading.find("packed-damaged", f"reading it through failed: {through.problem}")
         reading.read_through = not through.unchecked
@@ -305,7 +300,7 @@ class DeepChecks:
     def _program(self, digest: str) -> str:
         """What the image runs; empty where that is not known."""
         try:
-            config = read_config(read_bounded(config_name(digest), MOST_DOCUMENT_BYTES, dir_fd=self._files.fd))
+            config = read_config(read_bounded(config_name(digest), MOST_DOCUMENT_BYTES, dir_fd=self.files.fd))
         except (OSError, DocumentError):
             return ""
         return program_of(config)
@@ -314,7 +309,7 @@ class DeepChecks:
         """Note what was found for those who do not look so deep; what could not be looked at again still holds."""
         for finding in reading.findings:
             if finding.code in LASTING_CODES and (not reading.error or reading.error in _LASTING_ERRORS):
-                self._ledger.note_damage(reading.file.name, found, finding.code, finding.seen, reading.good)
+                self.ledger.note_damage(reading.file.name, found, finding.code, finding.seen, reading.good)
         if not reading.sound:
             return
         if reading.damage is None or self._is_over(reading, reading.damage, group):
@@ -332,13 +327,13 @@ class DeepChecks:
             return reading.read_through
         compared = {one.file.format for one in group if one.tree is not None and not one.findings}
         digest = reading.file.digest
-        there = {one for one in PackedFormat if self._files.fact(packed_name(digest, one)) is not None}
+        there = {one for one in PackedFormat if self.files.fact(packed_name(digest, one)) is not None}
         return there <= compared
 
     def _record(self, reading: Reading, found: os.stat_result) -> None:
         name, known = reading.file.name, reading.known
         whole = reading.tree is not None or (known is not None and known.whole)
-        self._ledger.record(
+        self.ledger.record(
             name, found, reading.sha256, read_through=reading.read_through, whole=whole, first_seen=known is None
         )
 
@@ -352,25 +347,6 @@ def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program:
             return f"it lacks {paths}, which the {format} holds"
     lacks_program = program and has_program(tree, program.encode()) is False
     return f"it lacks {program}, which the image is to run" if lacks_program else ""
-
-
-def sound_trees(
-    directory: Path, digest: str, formats: Iterable[PackedFormat], ledger: Ledger, stop: Stop
-) -> Iterator[tuple[PackedFormat, Tree]]:
-    """The trees of an image's packed files in a cache, of those that are sound as far as a deep check of each tells.
-    Raises AbandonedError."""
-    for format in formats:
-        name = packed_name(digest, format)
-        with suppress(OSError), open_bounded(directory / name, follow=False) as opened:
-            found, known = os.fstat(opened.fileno()), ledger.sound.get(name)
-            check = check_packed_file(opened.fileno(), found.st_size)
-            if check.problem or check.found is not format or ledger.damage(name, found) is not None:
-                continue
-            if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
-                continue
-            through = ReadThrough(opened, format, stop).run()
-            if through.tree is not None and not through.problem:
-                yield format, through.tree
 
 
 def program_of(config: ImageConfiguration) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from ocitui.cache import CacheError, CacheFiles, Key, Ledger
 from ocitui.contents import be_idle
 from ocitui.threads import Stop, in_thread, on_loop
@@ -66,110 +68,100 @@ async def examine(
         headers = options.depth is not Depth.QUICK
         with open_files(directory) as files:
             whose = judge or Judge(directory, open_files=open_files, headers=headers)
-            return Examination(files, whose, options, stop, tell_progress, on_findings).run()
+            return Examination(files, whose, options, stop, Meter(tell_progress), on_findings).run()
 
     return await in_thread(work)
 
 
-class Examination:
+class Examination(msgspec.Struct):
     """One examination, in a thread: the judge looks, then all bytes are read where that is asked for; `run` gives the
     report. Raises CacheDirectoryError, and AbandonedError when it is told to stop."""
 
-    def __init__(
-        self,
-        files: CacheFiles,
-        judge: Judge,
-        options: ExamineOptions,
-        stop: Stop,
-        progress: Callable[[Progress], object],
-        on_findings: Callable[[list[Finding]], object],
-    ) -> None:
-        self._files, self._judge, self._options, self._stop = files, judge, options, stop
-        self._meter = Meter(progress)
-        self._on_findings = on_findings
-        self._unchecked: list[tuple[str, str]] = []
-        self._notes: list[str] = []
-        self._lock = threading.Lock()
-        self._reaches: dict[tuple[str, str], Reach] = {}
-        self._of_bytes: list[Finding] = []
-        self._beside: list[Finding] = []
-        self._began = time.time()
-        self._written = time.monotonic()
+    files: CacheFiles
+    judge: Judge
+    options: ExamineOptions
+    stop: Stop
+    meter: Meter
+    on_findings: Callable[[list[Finding]], object]
+    unchecked: list[tuple[str, str]] = []
+    notes: list[str] = []
+    reaches: dict[tuple[str, str], Reach] = {}
+    of_bytes: list[Finding] = []
+    beside: list[Finding] = []
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    began: float = msgspec.field(default_factory=time.time)
+    written: float = msgspec.field(default_factory=time.monotonic)
 
     def run(self) -> Report:
-        began, judge, keys = time.monotonic(), self._judge, self._options.keys
+        began, judge, keys = time.monotonic(), self.judge, self.options.keys
         self._look()
-        self._unchecked += judge.unchecked
+        self.unchecked += judge.unchecked
         packed, forgotten = list[PackedFile](), frozenset[str]()
-        if self._options.depth is Depth.DEEP:
+        if self.options.depth is Depth.DEEP:
             packed = [file for file in judge.packed_files(keys) if judge.can_tell_more(file.digest, file.format)]
             forgotten = self._deep(packed)
         # Only now, as the judge may have been told meanwhile of files that were replaced.
         again = {file.name for file in packed}
         findings = [one for one in judge.entry_findings(keys) if one.found is None or one.file not in again]
-        findings += [*self._of_bytes, *self._beside]
+        findings += [*self.of_bytes, *self.beside]
         return Report(
             judge.directory,
-            self._options.depth,
+            self.options.depth,
             in_order(judge.accepted.mark(findings)),
-            Coverage.of(self._reached(), self._meter.bytes_read, self._unchecked),
+            Coverage.of(self._reached(), self.meter.bytes_read, self.unchecked),
             judge.reading.verdict,
             judge.entries,
             judge.listing.packed_bytes,
-            self._began,
+            self.began,
             time.monotonic() - began,
-            tuple(dict.fromkeys((*self._notes, *judge.notes))),
+            tuple(dict.fromkeys((*self.notes, *judge.notes))),
             forgotten,
             judge if keys is None else None,
         )
 
     def _look(self) -> None:
         """Have the judge look, again where the index changed while it looked at files."""
-        judge, keys = self._judge, self._options.keys
+        judge, keys = self.judge, self.options.keys
         for _ in range(_ATTEMPTS):
-            judge.take(read_index(self._files, judge.reading.index), told=self._listed)
+            judge.take(read_index(self.files, judge.reading.index), told=self._listed)
             if keys is None:
                 # First, as it explains why files are missing of entries that were deleted and came back.
-                judge.look_at_cache(self._options.history)
-            self._meter.enter("entries", len(judge.pending))
+                judge.look_at_cache(self.options.history)
+            self.meter.enter("entries", len(judge.pending))
             for digests in judge.look(keys):
-                self._stop.check()
-                self._meter.add(len(digests))
+                self.stop.check()
+                self.meter.add(len(digests))
                 self._tell([one for digest in digests for one in judge.findings_of_digest(digest)])
             if judge.reading.is_current(judge.directory):
                 break
-        self._beside = [*judge.about_cache]
+        self.beside = [*judge.about_cache]
         if keys is not None:
             # Where the daemon would not load the index, every entry is lost, however sound its files are.
             listing, sound = judge.listing, judge.reading.sound
-            self._beside = [] if sound else check_index(judge.reading, listing.complete, listing.files, NO_HISTORY)
-        self._tell(self._beside)
+            self.beside = [] if sound else check_index(judge.reading, listing.complete, listing.files, NO_HISTORY)
+        self._tell(self.beside)
         self._tell(judge.index_findings(keys))
 
     def _listed(self, done: int, total: int) -> None:
-        self._stop.check()
+        self.stop.check()
         if not done:
-            self._meter.enter("files", total)
-        self._meter.reach(done)
+            self.meter.enter("files", total)
+        self.meter.reach(done)
 
     def _tell(self, findings: list[Finding]) -> None:
         if findings:
-            self._on_findings([*self._judge.accepted.mark(findings)])
+            self.on_findings([*self.judge.accepted.mark(findings)])
 
     def _deep(self, packed: list[PackedFile]) -> frozenset[str]:
         """Read all bytes of each, the formats of one digest together; gives the fingerprints of what cannot be
         remembered, so that a check that does not look so deep would not tell it."""
-        options = self._options
-        ledger = Ledger.open(self._files.directory)
+        options = self.options
+        ledger = Ledger.open(self.files.directory)
         if ledger.problem:
-            self._notes.append(ledger.problem)
-        written, brake = _damage_of(ledger), Brake(options.max_rate, self._stop)
-
-        def note(reason: str, file: str) -> None:
-            self._unchecked.append((file, reason))
-
-        checks = DeepChecks(self._files, ledger, self._stop, self._meter, brake, note, options.older_than)
-        self._meter.enter("deep", len(packed), sum(file.size for file in packed))
+            self.notes.append(ledger.problem)
+        written, brake = _damage_of(ledger), Brake(options.max_rate, self.stop)
+        checks = DeepChecks(self.files, ledger, self.stop, self.meter, brake, self.unchecked, options.older_than)
+        self.meter.enter("deep", len(packed), sum(file.size for file in packed))
         groups: dict[str, list[PackedFile]] = {}
         for file in sorted(packed, key=lambda file: file.position or 0):
             groups.setdefault(file.digest, []).append(file)
@@ -177,38 +169,38 @@ class Examination:
         def check(group: list[PackedFile]) -> None:
             be_idle()
             for reading in checks.run(group):
-                with self._lock:
-                    self._reaches[reading.file.digest, reading.file.format] = reading.reach
-                    self._of_bytes += reading.findings
+                with self.lock:
+                    self.reaches[reading.file.digest, reading.file.format] = reading.reach
+                    self.of_bytes += reading.findings
                     self._tell(reading.findings)
-            self._meter.add(len(group))
+            self.meter.add(len(group))
             self._write(ledger)
 
         try:
-            in_parallel(groups.values(), check, options.jobs, self._stop)
+            in_parallel(groups.values(), check, options.jobs, self.stop)
         finally:
             self._write(ledger, last=True)
-            self._judge.remember_more(ledger)
+            self.judge.remember_more(ledger)
         kept = written if ledger.unwritten else _damage_of(ledger)
-        return frozenset(one.fingerprint for one in self._of_bytes if (one.file, one.code) not in kept)
+        return frozenset(one.fingerprint for one in self.of_bytes if (one.file, one.code) not in kept)
 
     def _write(self, ledger: Ledger, *, last: bool = False) -> None:
         """Write the ledger from time to time, so that a check that is ended can go on where it was."""
-        with self._lock:
-            due = last or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES
-            if not self._options.ledger_writes or not due:
+        with self.lock:
+            due = last or time.monotonic() - self.written > _SECONDS_BETWEEN_WRITES
+            if not self.options.ledger_writes or not due:
                 return
-            self._written = time.monotonic()
+            self.written = time.monotonic()
         try:
             ledger.flush()
         except CacheError as error:
-            self._notes.append(f"the hashes were not recorded: {error}")
+            self.notes.append(f"the hashes were not recorded: {error}")
 
     def _reached(self) -> Iterable[Reach]:
         """How deep each entry was looked into."""
         usual = {depth: Reach(depth) for depth in Depth}
-        for digest, format_, depth in self._judge.depths(self._options.keys):
-            yield self._reaches.get((digest, format_ or "")) or usual[depth]
+        for digest, format_, depth in self.judge.depths(self.options.keys):
+            yield self.reaches.get((digest, format_ or "")) or usual[depth]
 
 
 def _damage_of(ledger: Ledger) -> set[tuple[str, str]]:

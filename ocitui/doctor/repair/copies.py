@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,6 +33,8 @@ from ocitui.cache import (
     hash_file,
     list_trash,
     manifest_name,
+    open_bounded,
+    packed_name,
     usual_digest,
 )
 from ocitui.contents import Tree
@@ -54,7 +56,7 @@ from ocitui.importing import (
 )
 from ocitui.threads import Stop, in_thread
 
-from ..check.deep import ReadThrough, incomplete, sound_trees
+from ..check.deep import ReadThrough, incomplete
 from ..check.entry_checks import has_digest, read_document
 from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
@@ -70,11 +72,25 @@ class OtherFormats(msgspec.Struct):
     _trees: list[tuple[PackedFormat, Tree]] | None = None
 
     def trees(self, stop: Stop) -> Sequence[tuple[PackedFormat, Tree]]:
-        """The trees of those that are sound, read when they are first asked for. Raises AbandonedError."""
+        """The trees of those that are sound as far as a deep check of each tells, read when they are first asked for.
+        Raises AbandonedError."""
         if self._trees is None:
-            formats = [one for one in PackedFormat if one is not self.format]
-            self._trees = list(sound_trees(self.directory, self.digest, formats, self.ledger, stop))
+            self._trees = [*self._read(stop)]
         return self._trees
+
+    def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, Tree]]:
+        for format in (one for one in PackedFormat if one is not self.format):
+            name = packed_name(self.digest, format)
+            with suppress(OSError), open_bounded(self.directory / name, follow=False) as opened:
+                found, known = os.fstat(opened.fileno()), self.ledger.sound.get(name)
+                check = check_packed_file(opened.fileno(), found.st_size)
+                if check.problem or check.found is not format or self.ledger.damage(name, found) is not None:
+                    continue
+                if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
+                    continue
+                through = ReadThrough(opened, format, stop).run()
+                if through.tree is not None and not through.problem:
+                    yield format, through.tree
 
 
 @dataclass(frozen=True, slots=True)
