@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from .salvage.sources import IndexSource as IndexSource
     from .salvage.sources import JoinedEntries as JoinedEntries
     from .salvage.sources import JoinedEntry as JoinedEntry
-    from .salvage.sources import sources_shown as sources_shown
     from .why import Chain as Chain
     from .why import Link as Link
     from .why import LinkState as LinkState
@@ -96,7 +95,7 @@ __getattr__, __dir__, __all__ = front(
         "repair.steps": "Left RepairOptions RepairProgress RepairStep",
         "report": "Coverage Reach Report prometheus",
         "salvage.salvage": "salvage_entries",
-        "salvage.sources": "IndexSource JoinedEntries JoinedEntry sources_shown",
+        "salvage.sources": "IndexSource JoinedEntries JoinedEntry",
         "why": "Chain Link LinkState chain_of",
     },
 )

@@ -8,7 +8,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from ocitui.cache import INDEX_NAME
-from ocitui.doctor import Case, IndexSource, Way, entry_text, sources_shown
+from ocitui.doctor import Case, IndexSource, Way, entry_text
 from ocitui.text import counted, human_size, short_digest
 
 from .findings import SHORT_ID, text_of
@@ -146,7 +146,7 @@ def sources_title(entries: JoinedEntries) -> str:
 
 def sources_tally(entries: JoinedEntries) -> str:
     """How many entries each source tells of."""
-    return f"told of by: {', '.join(f'{source} {entries.counts[source]}' for source in sources_shown(entries))}"
+    return f"told of by: {', '.join(f'{source} {entries.counts[source]}' for source in entries.sources)}"
 
 
 def shown_positions(entries: JoinedEntries, most: int) -> list[int]:

@@ -137,11 +137,12 @@ async def test_an_orphan_adopted_under_a_name_that_is_given(sample: Sample) -> N
     assert standing(sample.directory) == before
 
 
-async def test_an_orphan_adopted_as_it_once_was(sample: Sample) -> None:
+async def test_an_orphan_adopted_as_it_once_was(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ImageIndex.parse(sample.index.read_bytes())
     keep_backup(sample.directory, whole)
     drop(3)(sample)
-    report = await found(sample.directory, history=NO_HISTORY)
+    monkeypatch.setattr("ocitui.doctor.check.history.known_history", lambda *_: NO_HISTORY)
+    report = await found(sample.directory)
     cache = PackerCache(sample.directory)
     plan = await plan_repair(cache, report)
     assert plan.steps == ()

@@ -30,7 +30,6 @@ from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
 from ocitui.doctor.check.deep import DeepChecks, Reading
 from ocitui.doctor.check.entry_checks import PackedFile
 from ocitui.doctor.check.history import known_history
-from ocitui.doctor.check.index_checks import History
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity
 from ocitui.doctor.repair.apply import apply_plan
@@ -208,7 +207,7 @@ async def test_a_plan_for_positions_is_bound_to_its_index(sample: Sample) -> Non
 
 async def plan_with(sample: Sample, backup: list[Descriptor]) -> Any:
     assert keep_backup(sample.directory, new_index(one.raw for one in backup))
-    report = await found(sample.directory, history=History(backup))
+    report = await found(sample.directory)
     return await plan_repair(PackerCache(sample.directory), report)
 
 

@@ -281,10 +281,9 @@ def _plan_lines(plan: RepairPlan) -> Iterator[str]:
 
 def _source_lines(entries: JoinedEntries) -> Iterator[str]:
     """A row for each entry, in the order of the new index; of many, those with something to be said of them."""
-    from ocitui.doctor import sources_shown
     from ocitui.words import OPTIONS, entry_remarks, shown_positions, source_cells, sources_tally, sources_title
 
-    sources = sources_shown(entries)
+    sources = entries.sources
     shown = [(at + 1, entries[at]) for at in shown_positions(entries, _MOST_ROWS)]
     columns = (*_FIRST_COLUMNS, *(Column(source.upper()) for source in sources), Column("TAKEN FROM"))
     rows = [[str(number), *source_cells(entry, sources)] for number, entry in shown]

@@ -254,9 +254,8 @@ class DeepChecks(msgspec.Struct):
         if same or damage is not None:
             reading.sha256 = hash_past_cache(file.name, self.files.fd, self.brake.take)
             if reading.sha256 == good:
-                self.unchecked.append(
-                    (file.name, "it was read wrongly once, and rightly from the disk: see to the memory")
-                )
+                seen = "it was read wrongly once, and rightly from the disk: see to the memory"
+                self.unchecked.append((file.name, seen))
                 return
         reading.good = good
         if damage is not None and (known is None or reading.sha256 in damage.seen):

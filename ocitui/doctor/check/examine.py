@@ -18,7 +18,7 @@ from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report
 from .deep import DeepChecks
 from .entry_checks import PackedFile
-from .index_checks import NO_HISTORY, History, check_index, read_index
+from .index_checks import NO_HISTORY, check_index, read_index
 from .judge import Judge
 from .pacing import Brake, Meter, Progress, in_parallel
 
@@ -30,15 +30,14 @@ _SECONDS_BETWEEN_WRITES = 5.0
 @dataclass(frozen=True, slots=True)
 class ExamineOptions:
     """``keys`` are the only entries to look at; ``jobs`` how many packed files are read at once; ``max_rate`` the bytes
-    a second in all; ``older_than`` the seconds within which a file found sound is passed over. ``history`` is what the
-    index is compared with, found out where it is None; ``ledger_writes`` whether the ledger is told."""
+    a second in all; ``older_than`` the seconds within which a file found sound is passed over; ``ledger_writes`` is
+    whether the ledger is told."""
 
     depth: Depth = Depth.HEADER
     keys: frozenset[Key] | None = None
     jobs: int = 2
     max_rate: float | None = None
     older_than: float | None = None
-    history: History | None = None
     ledger_writes: bool = True
 
 
@@ -126,7 +125,7 @@ class Examination(msgspec.Struct):
             judge.take(read_index(self.files, judge.reading.index), told=self._listed)
             if keys is None:
                 # First, as it explains why files are missing of entries that were deleted and came back.
-                judge.look_at_cache(self.options.history)
+                judge.look_at_cache()
             self.meter.enter("entries", len(judge.pending))
             for digests in judge.look(keys):
                 self.stop.check()

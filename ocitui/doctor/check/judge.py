@@ -338,17 +338,16 @@ class Judge:
         formats = ({"annotations": {ANNOTATION_PACKED_FORMAT: str(one)}} for one in self.listing.formats(digest))
         return [(None, Descriptor.from_dict({**fields, **format_})) for format_ in formats]
 
-    def look_at_cache(self, history: History | None = None) -> Findings:
+    def look_at_cache(self) -> Findings:
         """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
         the host."""
         from .history import known_history  # loads what writes
 
         read = self.reading
-        if history is None:
-            history = known_history(self.directory, read.index)
-            if read.index is not None and not read.is_current(self.directory):
-                # The journal may tell of a newer index, which is yet to be read.
-                history = NO_HISTORY
+        history = known_history(self.directory, read.index)
+        if read.index is not None and not read.is_current(self.directory):
+            # The journal may tell of a newer index, which is yet to be read.
+            history = NO_HISTORY
         with self.turn:
             reading, listing = self.reading, self.listing
             if reading is not read:

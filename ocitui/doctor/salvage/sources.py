@@ -61,11 +61,6 @@ class IndexSource(StrEnum):
     FILES = "files"
 
 
-def sources_shown(entries: JoinedEntries) -> list[IndexSource]:
-    """The sources to put side by side: the journal only where an entry is told of by it."""
-    return [source for source in IndexSource if source is not IndexSource.JOURNAL or entries.counts[source]]
-
-
 class ToldFact(msgspec.Struct, frozen=True):
     """One fact of an entry as each source that tells it does, in the order of the sources."""
 
@@ -237,6 +232,11 @@ class JoinedEntries:
             counts[source] += sum(key in keys for key in self._keys)
         counts[IndexSource.FILES] += sum((digest, format_) in self._files for digest, format_, _, _ in self._keys)
         return counts
+
+    @property
+    def sources(self) -> list[IndexSource]:
+        """The sources to put side by side: the journal only where an entry is told of by it."""
+        return [source for source in IndexSource if source is not IndexSource.JOURNAL or self.counts[source]]
 
     def bad(self, *, or_odd: bool = False) -> Iterator[int]:
         """The positions of those whose files are not whole, or that have no name; with ``or_odd``, of all of which

@@ -28,7 +28,6 @@ from ocitui.doctor import (
     copies_named,
     entry_text,
     plan_repair,
-    sources_shown,
     tally,
 )
 from ocitui.importing import expanded_source
@@ -164,7 +163,7 @@ def _left(left: Sequence[Left]) -> list[Line]:
 
 def _sources(entries: JoinedEntries, width: int) -> list[Line]:
     """The sources side by side, an entry a line in the order of the new index, and remarks below."""
-    sources = sources_shown(entries)
+    sources = entries.sources
     room = max(width - len(" ".join(sources)) - 37, 16)
 
     def row(name: str, digest: str, format_: str, *told: str) -> str:
