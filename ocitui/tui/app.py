@@ -62,7 +62,7 @@ class OcituiApp(SessionApp):
         self.theme = THEMES[session.settings.theme or session.terminal.theme]
         self.animation_level = "none"
         self._suspending = False
-        session.live_changed, session.imports_changed = self._tell_live, self._tell_imports
+        session.live.tell, session.imports_changed = self._tell_live, self._tell_imports
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Everything that is drawn goes through these: no colours, no character the terminal has not."""
@@ -112,11 +112,6 @@ class OcituiApp(SessionApp):
             self._exception = fault if isinstance(fault, Exception) else error
             self._exception_event.set()
         self._close_messages_no_wait()
-
-    @property
-    def fault(self) -> Exception | None:
-        """What ended the program though nobody foresaw it."""
-        return self._exception
 
     async def _check_bindings(self, key: str, priority: bool = False) -> bool:
         """Every key comes by here: first before a widget has it, and once more where none took it."""
@@ -188,8 +183,8 @@ def run_screen(options: ScreenOptions) -> int:
             app.run(mouse=options.mouse)
         finally:
             app.session.finish_work()
-    if app.fault is not None:
-        raise app.fault
+    if app._exception is not None:
+        raise app._exception
     return app.return_code or 0
 
 

@@ -68,8 +68,8 @@ class LiveCache:
     """Holds what is known of one cache. The coroutines that have no end are to be run by whoever shows it.
 
     ``open_cache`` gives the core, which is loaded then. ``find_daemon`` looks for the daemon, most likely still the
-    process that it is given; ``why_read_only`` says why nothing may be written. Both are called in threads. ``tell`` is
-    called on the event loop with each change.
+    process that it is given; ``why_read_only`` says why nothing may be written. Both are called in threads. ``tell``,
+    for whoever shows it to set, is called on the event loop with each change.
     """
 
     def __init__(
@@ -78,10 +78,9 @@ class LiveCache:
         open_cache: Callable[[], PackerCache],
         find_daemon: Callable[[int | None], DaemonState],
         why_read_only: Callable[[], str],
-        tell: Callable[[LiveChange], object],
     ) -> None:
-        self._directory, self._open_cache = directory, open_cache
-        self._why_read_only, self._tell = why_read_only, tell
+        self._directory, self._open_cache, self._why_read_only = directory, open_cache, why_read_only
+        self.tell: Callable[[LiveChange], object] = lambda _: None
         self.health = Health(Condition.SOUND)
         self.loaded, self.as_of = False, 0.0
         """Whether the cache was read, however it is; when its index was sound last, in seconds since the epoch."""
@@ -177,15 +176,12 @@ class LiveCache:
             if index is None:
                 state, found = judge.state_by_files(entry.digest, entry.format)
             else:
-                positions = [at for at, digest in enumerate(index.digests) if digest == entry.digest]
-                same = [
-                    at
-                    for at in positions
-                    if (index.formats[at] or "", index.names[at] or "") == (entry.format, entry.key[2])
-                ]
-                if len(same) <= entry.key[3]:
+                _, *wanted, nth = entry.key
+                same = [at for at, digest in enumerate(index.digests) if digest == entry.digest]
+                same = [at for at in same if [index.formats[at] or "", index.names[at] or ""] == wanted]
+                if len(same) <= nth:
                     return None
-                state, found = judge.state_at(same[entry.key[3]]), judge.findings_at(same[entry.key[3]])
+                state, found = judge.state_at(same[nth]), judge.findings_at(same[nth])
         return None if state.depth is None and not found else found
 
     async def report(self, *, anew: bool = False) -> Report:
@@ -253,7 +249,7 @@ class LiveCache:
             change = LiveChange()
             if laid_out is not None:
                 self.entries, self._published, change = laid_out
-            self._tell(change)
+            self.tell(change)
         health = difference.health
         loaded = health.verdict is not None and health.verdict.outcome is IndexOutcome.LOADED
         if health.condition in (Condition.CORRUPT, Condition.MISSING) or (health.sound and loaded):
@@ -336,7 +332,7 @@ class LiveCache:
         judge, published = self.judge, self._published
         if judge is not None and published is not None and published.listing is not judge.listing:
             published.listing, self.size = judge.listing, judge.listing.packed_bytes
-            self._tell(LiveChange(rows=range(self.total)))
+            self.tell(LiveChange(rows=range(self.total)))
 
     # Looking
 
@@ -360,7 +356,7 @@ class LiveCache:
             await self._count(at_last=True)
             if not self._news.is_set() and not self._cache_stale and not self._reading_again:
                 self._looked.set()
-                self._tell(LiveChange())
+                self.tell(LiveChange())
 
     async def _count(self, *, at_last: bool = False) -> None:
         """Count what is wrong, as Problems lists it, where it is time or nothing more is coming."""
@@ -369,7 +365,7 @@ class LiveCache:
             found = await self.findings()
             self._count_due = time.monotonic() + (time.monotonic() - began) / _SHARE
             self.severities = Counter(one.severity for one in found if one.is_problem)
-            self._tell(LiveChange())
+            self.tell(LiveChange())
 
     async def _look_on(self) -> bool:
         """Look for a moment, and publish what was seen; gives whether there is more."""
@@ -421,7 +417,7 @@ class LiveCache:
             return
         for position, state in states.items():
             published.states[position] = state
-        self._tell(LiveChange(rows=states.keys()))
+        self.tell(LiveChange(rows=states.keys()))
 
     async def look_over(self) -> None:
         """Publish all that the judge knows by now: somebody else had it look, or it was told what to remember."""
@@ -436,7 +432,7 @@ class LiveCache:
             self._looking = self._looking or judge.look()
         self._publish_listing()
         self._publish(states)
-        self._tell(LiveChange())
+        self.tell(LiveChange())
         self._news.set()
 
     async def _look_at_cache(self) -> None:
@@ -446,18 +442,16 @@ class LiveCache:
             self._cache_stale = self._cache_stale and judge is not None
             return
         began, self._cache_stale = time.monotonic(), False
-        found, assessment = await asyncio.to_thread(self._look_at_cache_now, judge)
+        self.about_cache, self.assessment = await asyncio.to_thread(self._look_at_cache_now, judge)
         self._cache_due = time.monotonic() + (time.monotonic() - began) / _SHARE
-        if found is not None:
-            self.about_cache, self.assessment, self._looked_at_cache = found, assessment, True
-            self._tell(LiveChange(said=self._overwritten()))
+        self._looked_at_cache = True
+        self.tell(LiveChange(said=self._overwritten()))
 
-    def _look_at_cache_now(self, judge: Judge) -> tuple[Findings | None, Assessment | None]:
+    def _look_at_cache_now(self, judge: Judge) -> tuple[Findings, Assessment | None]:
         with giving_way():
             found = judge.accepted.mark(judge.look_at_cache())
-        if self.health.sound and not any(one.code in _ASSESSED and one.is_problem for one in found):
-            return found, None
-        return found, self._assess()
+        asks = not self.health.sound or any(one.code in _ASSESSED and one.is_problem for one in found)
+        return found, self._assess() if asks else None
 
     def _assess(self) -> Assessment | None:
         from ocitui.doctor import assess, gather
@@ -472,7 +466,7 @@ class LiveCache:
         assessment = await asyncio.to_thread(self._assess)
         if self.assessment is not None:
             self.assessment = assessment
-            self._tell(LiveChange())
+            self.tell(LiveChange())
         return assessment
 
     def _overwritten(self) -> str:
@@ -513,16 +507,16 @@ class LiveCache:
     async def check_deep(self) -> None:
         """Read all bytes, beside all else."""
         deep = self.deep = DeepCheck(running=True)
-        self._tell(LiveChange())
+        self.tell(LiveChange())
         try:
             await deep.run(
                 self._settled_judge,
                 ledger_writes=not self.read_only,
                 look_over=self.look_over,
-                tell=lambda: self._tell(LiveChange(only_progress=True)),
+                tell=lambda: self.tell(LiveChange(only_progress=True)),
             )
         finally:
-            self._tell(LiveChange(said=f"{deep.said}{P_SHOWS_IT}" if deep.said else ""))
+            self.tell(LiveChange(said=f"{deep.said}{P_SHOWS_IT}" if deep.said else ""))
 
     async def _settled_judge(self) -> Judge | None:
         await self.settle()
@@ -556,7 +550,7 @@ class LiveCache:
 
         if said := await asyncio.to_thread(keep_index, self._directory):
             # The copy's name is as long as the line.
-            self._tell(LiveChange(said=said.partition(", as ")[0]))
+            self.tell(LiveChange(said=said.partition(", as ")[0]))
 
     def _keep_last_good(self) -> bool:
         """Keep the index that the rows are of in a directory that was made anew, and knows nothing of it."""
@@ -573,16 +567,16 @@ class LiveCache:
 
         while True:
             now = time.monotonic()
-            daemon, _, room = await asyncio.to_thread(self.host.look)
+            daemon, room = await asyncio.to_thread(self.host.look)
             if daemon:
                 self._cache_stale = True
                 self._news.set()
             if daemon or room:
-                self._tell(LiveChange())
+                self.tell(LiveChange())
             self._tell_users()
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     def _tell_users(self) -> None:
         if self.entries is not None and self.host.users != self.entries.users:
             self.entries.users = self.host.users
-            self._tell(LiveChange(rows=range(self.total)))
+            self.tell(LiveChange(rows=range(self.total)))

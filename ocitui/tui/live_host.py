@@ -29,10 +29,11 @@ class LiveHost:
         """The bytes of what lies in the trash."""
         self._walked, self._socket, self._trash_seen = float("-inf"), object(), object()
 
-    def look(self) -> tuple[bool, bool, bool]:
-        """Look at all of it; gives whether the daemon came or went, whether other devices hold packed files, whether
-        another room is to be shown. Not on the event loop."""
-        return self.daemon_changed(), self.users_changed(), self.room_changed()
+    def look(self) -> tuple[bool, bool]:
+        """Look at all of it; gives whether the daemon came or went, and whether another room is to be shown. Not on
+        the event loop."""
+        self.find_users()
+        return self.daemon_changed(), self.room_changed()
 
     def daemon_changed(self) -> bool:
         """Look whether the daemon came or went."""
@@ -43,32 +44,28 @@ class LiveHost:
         before, self.daemon = self.daemon, self._find_daemon(known)
         return self.daemon != before
 
-    def users_changed(self) -> bool:
+    def find_users(self) -> None:
         """Look which loop devices hold packed files."""
         from ocitui.host import users_by_name
 
-        before, self.users = self.users, users_by_name(self._directory)
-        return self.users != before
+        self.users = users_by_name(self._directory)
 
     def room_changed(self) -> bool:
         """Look how much room the disk has, and how much the trash takes; gives whether that shows."""
+        from ocitui.cache import TRASH_NAME, size_in_own_folder, trash_identity
+
         before = self._shown
-        self._look_at_room()
+        try:
+            now = os.statvfs(self._directory)
+        except OSError:
+            self.disk = None
+        else:
+            self.disk = (now.f_blocks - now.f_bfree + now.f_bavail) * now.f_frsize, now.f_bavail * now.f_frsize
+            if (trash := trash_identity(self._directory)) != self._trash_seen:
+                self._trash_seen, self.trash = trash, size_in_own_folder(self._directory, TRASH_NAME)
         return self._shown != before
 
     @property
     def _shown(self) -> tuple[object, ...]:
         total, free = self.disk or (0, 0)
         return self.disk is None, human_size(free), round(100 * free / (total or 1)), human_size(self.trash)
-
-    def _look_at_room(self) -> None:
-        from ocitui.cache import TRASH_NAME, size_in_own_folder, trash_identity
-
-        try:
-            found = os.statvfs(self._directory)
-        except OSError:
-            self.disk = None
-            return
-        self.disk = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize, found.f_bavail * found.f_frsize
-        if (trash := trash_identity(self._directory)) != self._trash_seen:
-            self._trash_seen, self.trash = trash, size_in_own_folder(self._directory, TRASH_NAME)

@@ -35,7 +35,7 @@ from .terminal import Terminal
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
     from ocitui.doctor import JudgedEntry
-    from ocitui.importing import ImportJob, ImportQueue, ImportRequest, LayerProgress, UnfinishedImport
+    from ocitui.importing import ImportJob, ImportQueue, LayerProgress, UnfinishedImport
 
 R = TypeVar("R")
 _SMALLEST = (40, 10)
@@ -59,8 +59,8 @@ class ScreenOptions:
 
 
 class Session:
-    """One cache as it is worked on. ``live_changed`` and ``imports_changed`` are for whoever shows it to set: the first
-    is called on the event loop, the second from the thread of the imports."""
+    """One cache as it is worked on. ``imports_changed`` is for whoever shows it to set, as ``live.tell`` is; it is
+    called from the thread of the imports."""
 
     def __init__(
         self, options: ScreenOptions, terminal: Terminal | None = None, settings: ScreenSettings | None = None
@@ -71,12 +71,8 @@ class Session:
         self.directory = options.directory
         self.terminal = terminal or Terminal.of_environment()
         self.host = socket.gethostname()
-        self.live_changed: Callable[[LiveChange], object] = lambda _: None
         self.imports_changed: Callable[[], object] = lambda: None
-        self.live = LiveCache(self.directory, lambda: self.cache, self.daemon_state, self.why_read_only, self._tell)
-
-    def _tell(self, change: LiveChange) -> None:
-        self.live_changed(change)
+        self.live = LiveCache(self.directory, lambda: self.cache, self.daemon_state, self.why_read_only)
 
     @cached_property
     def cache(self) -> PackerCache:
@@ -103,7 +99,7 @@ class Session:
 
     def say(self, message: str) -> None:
         """Put a message in the status line of the main screen."""
-        self.live_changed(LiveChange(said=message))
+        self.live.tell(LiveChange(said=message))
 
     def refusal(self, action: str) -> str:
         """Why an action that writes is off now; empty where it is not."""
@@ -299,18 +295,9 @@ class Imports:
         self.queue: ImportQueue = ImportQueue(cache, self._changed)
         self.interrupted: list[UnfinishedImport] = []
 
-    @property
-    def jobs(self) -> list[ImportJob]:
-        """Every import since the start, in the order they were asked for."""
-        return self.queue.jobs
-
     def layers(self, number: int) -> tuple[LayerProgress, ...]:
         """The layers that a job downloaded, also once it is past that."""
         return self._layers.get(number, ())
-
-    def submit(self, request: ImportRequest) -> int:
-        """Put an import into the queue; gives its number."""
-        return self.queue.submit(request)
 
     def go_on(self, unfinished: UnfinishedImport) -> int:
         """Take up an interrupted import, its record held meanwhile; gives its number."""
@@ -320,7 +307,7 @@ class Imports:
     def try_again(self, job: ImportJob) -> int:
         """The same once more, by its record where that is still there; gives its number."""
         record = next((one for one in self.interrupted if one.id == job.resumes), None)
-        return self.go_on(record) if record else self.submit(job.request)
+        return self.go_on(record) if record else self.queue.submit(job.request)
 
     def take_news(self) -> None:
         """What changes from here on is told again."""

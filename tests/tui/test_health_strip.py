@@ -193,11 +193,12 @@ async def test_nothing_is_told_where_nothing_shows(
     tmp_path: Path, room: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ocitui.cache.watch.to_the_second", lambda _: 0.0)
-    told, looks, really = list[LiveChange](), threading.Semaphore(0), LiveHost._look_at_room
+    told, looks, really = list[LiveChange](), threading.Semaphore(0), LiveHost.room_changed
 
-    def look(host: LiveHost) -> None:
-        really(host)
+    def look(host: LiveHost) -> bool:
+        changed = really(host)
         looks.release()
+        return changed
 
     async def looked() -> None:
         """Until it was looked at three times from now on, so that what came of the first but one is told."""
@@ -206,9 +207,10 @@ async def test_nothing_is_told_where_nothing_shows(
         for _ in range(3):
             assert await asyncio.to_thread(looks.acquire, timeout=LIMIT_SECONDS)
 
-    monkeypatch.setattr(LiveHost, "_look_at_room", look)
+    monkeypatch.setattr(LiveHost, "room_changed", look)
     cache = make_cache(tmp_path / "image")
-    live = LiveCache(cache, lambda: PackerCache(cache), lambda _: DaemonState(), lambda: "", told.append)
+    live = LiveCache(cache, lambda: PackerCache(cache), lambda _: DaemonState(), lambda: "")
+    live.tell = told.append
     following = asyncio.create_task(live.follow_host())
     await looked()
     assert told == [LiveChange()], "the room, which was not known"

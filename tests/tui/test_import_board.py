@@ -99,7 +99,7 @@ def test_all_who_close_it_wait(tmp_path: Path, request_: ImportRequest, monkeypa
 def test_news_is_told_once_until_it_is_taken(tmp_path: Path, request_: ImportRequest) -> None:
     told = threading.Semaphore(0)
     board = Imports(PackerCache(make_cache(tmp_path / "image")), told.release)
-    board.submit(request_)
+    board.queue.submit(request_)
     board.queue.close()
     assert told.acquire(timeout=_LIMIT)
     assert not told.acquire(blocking=False)

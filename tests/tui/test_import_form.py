@@ -187,7 +187,7 @@ async def test_the_platforms_of_a_registry(tmp_path: Path) -> None:
         put(registry, make_image(b"another"), "v1")
         await one.press("y")
         await one.until(lambda: one.table.total == 8, "the entry")
-        [job] = one.session.imports.jobs
+        [job] = one.session.imports.queue.jobs
         assert job.request.source == f"{source}@{platforms['linux/arm64'].digest}"
         assert (tmp_path / "image" / f"{platforms['linux/arm64'].digest}.squashfs").is_file()
 
@@ -284,7 +284,7 @@ async def test_all_options_can_be_reached_in_a_small_terminal(tmp_path: Path) ->
         await look_again(one, str(layout))
         await one.press("y")
         await one.until(lambda: one.table.total == 8, "the entry")
-        [job] = one.session.imports.jobs
+        [job] = one.session.imports.queue.jobs
         assert (job.request.compression, job.request.level) == ("gzip", 1)
 
 
@@ -307,7 +307,7 @@ async def test_packed_files(tmp_path: Path, krata_cache: Path) -> None:
         assert "erofs, linux/" in one.lines
         await one.press("y")
         await one.until(lambda: one.table.total == 8, "the entry")
-        assert one.session.imports.jobs[0].state is JobState.DONE
+        assert one.session.imports.queue.jobs[0].state is JobState.DONE
         assert packed.is_file()
 
 

@@ -17,7 +17,7 @@ from ocitui.importing.image_import import ImportRequest, unfinished_imports
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.tui.background import Throttle
 from ocitui.tui.screens.import_image import ImportScreen, make_request
-from ocitui.tui.widgets.lines import PickList, PickRow, row_text
+from ocitui.tui.widgets.lines import PickList, PickRow
 from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tui.cache_support import SEVEN, index_bytes, make_cache, replace_index, tree
 from tests.tui.import_support import (
@@ -35,14 +35,14 @@ pytestmark = pytest.mark.slow
 
 
 def _states(one: Desk) -> list[JobState]:
-    return [job.state for job in one.session.imports.jobs]
+    return [job.state for job in one.session.imports.queue.jobs]
 
 
 async def _begin_stalled(one: Desk, registry: FaultyRegistry) -> None:
     """An import from a registry that sends half of the last layer."""
     stalled(registry)
     await begin(one, f"{registry.host}/team/app:v1")
-    await one.until(lambda: any(job.progress.done > 60_000 for job in one.session.imports.jobs), "half of it")
+    await one.until(lambda: any(job.progress.done > 60_000 for job in one.session.imports.queue.jobs), "half of it")
 
 
 async def test_where_there_is_no_import_its_key_is_told_and_works(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_an_import_is_shown_and_cancelled(tmp_path: Path, size: tuple[int,
         await one.press("escape")
         await one.until(lambda: one.table.total == 8, "the entry")
         assert "importing" not in one.status
-        [done] = [job.result for job in one.session.imports.jobs if job.result is not None]
+        [done] = [job.result for job in one.session.imports.queue.jobs if job.result is not None]
         packed = done.image.path.name
         await one.until(lambda: Ledger.open(cache).sound.get(packed) is not None, "its hash is noted")
 
@@ -103,7 +103,7 @@ async def test_one_of_several_imports_has_to_be_chosen(tmp_path: Path) -> None:
         await one.until(lambda: "2 imports are under way" in one.status)
         await one.press("I")
         await one.until(lambda: one.top == "ImportsScreen")
-        await one.until(lambda: one.session.imports.jobs[1].state is JobState.RUNNING)
+        await one.until(lambda: one.session.imports.queue.jobs[1].state is JobState.RUNNING)
         await one.press("j", "ctrl+c")
         await one.until(lambda: _states(one) == [JobState.RUNNING, JobState.CANCELLED])
         await one.press("k", "x")
@@ -209,7 +209,7 @@ async def test_a_name_that_would_be_lost_is_asked_for_afterwards_too(tmp_path: P
     async with desk(cache) as one:
         await begin(one, str(layout))
         await one.until(lambda: one.table.total == 8, "the entry")
-        one.session.imports.submit(ImportRequest(source=f"oci:{layout}", name=BUSYBOX))
+        one.session.imports.queue.submit(ImportRequest(source=f"oci:{layout}", name=BUSYBOX))
         await one.until(lambda: "failed; I shows more: the cache has sha256:" in one.status)
         await one.open("I", "ImportsScreen")
         await one.press("end")
@@ -252,7 +252,7 @@ async def test_an_import_fails_when_the_index_breaks(tmp_path: Path) -> None:
         await one.open("I", "ImportsScreen")
         await one.press("r")
         assert "nothing is written while index.json is corrupt" in one.status
-        one.session.imports.try_again(one.session.imports.jobs[0])
+        one.session.imports.try_again(one.session.imports.queue.jobs[0])
         await one.until(lambda: _states(one)[-1] is JobState.FAILED)
         await one.until(lambda: " failed " in one.text, "it is shown")
         await one.press("end")
@@ -327,8 +327,8 @@ async def test_what_is_asked_often_is_done_seldom_but_at_last() -> None:
 def test_a_row_is_as_wide_as_asked_and_keeps_its_end() -> None:
     row = PickRow("a", "registry.example.com/some/image:1.0\x1b[2J", "done")
     for width in range(60):
-        text = "".join(row_text(row, width, pointed=True))
+        text = "".join(text for text, _ in row.cells(width, pointed=True))
         assert len(text) == width
         assert "\x1b" not in text
-    assert row_text(row, 20, pointed=False)[1] == "done"
-    assert os.path.basename(row_text(row, 60, pointed=True)[0].split()[1]) == "image:1.0�[2J"
+    assert row.cells(20, pointed=False)[1][0] == "done"
+    assert os.path.basename(row.cells(60, pointed=True)[0][0].split()[1]) == "image:1.0�[2J"

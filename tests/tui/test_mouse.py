@@ -69,7 +69,7 @@ async def test_a_tab_that_is_left_before_it_is_filled(tmp_path: Path) -> None:
         one.pane.open_tab("manifest")
         one.pane.open_tab("problems")
         await one.settle()
-        assert one.app.fault is None
+        assert one.app._exception is None
 
 
 async def test_room_without_a_key_presses_none(tmp_path: Path) -> None:
@@ -110,4 +110,4 @@ async def test_a_name_that_looks_like_markup_is_shown(tmp_path: Path) -> None:
         one.app.screen.query_one(Question).value = "/nowhere[/x]/[red]y"
         await one.press("enter")
         await one.until(lambda: "cannot write it" in one.text or "No such file" in one.text)
-        assert one.app.fault is None
+        assert one.app._exception is None

@@ -283,7 +283,7 @@ async def test_where_a_copy_lies_and_who_uses_what_is_bad_have_columns(
         assert [(BUSYBOX.name in line, line[at:].strip()) for line in found] == [(True, "–"), (False, "trash")]
         held = {f"{BUSYBOX.digest}.squashfs": "loop7, loop8"}
         monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: held)
-        one.live.host.users_changed()
+        one.live.host.find_users()
         one.live._tell_users()
         await one.until(lambda: "USED BY" in one.text, "who uses it")
         assert any("busybox:1.36" in line and line.rstrip().endswith("loop7 +1") for line in one.text.split("\n"))

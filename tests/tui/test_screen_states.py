@@ -189,13 +189,13 @@ async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pyt
     held = {packed_path(cache, ALPINE, "erofs").name: "loop3"}
     monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: held)
     async with desk(cache) as one:
-        one.live.host.users_changed()
+        one.live.host.find_users()
         one.live._tell_users()
         await one.press("slash", *"used", "colon", "enter")
         await one.until(lambda: one.table.shown == 1)
         assert one.names == ["docker.io/library/alpine erofs ok"]
         monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: {})
-        one.live.host.users_changed()
+        one.live.host.find_users()
         one.live._tell_users()
         await one.until(lambda: one.table.shown == 0)
 

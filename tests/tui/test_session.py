@@ -91,7 +91,7 @@ def test_nothing_is_loaded_to_end_what_never_began(tmp_path: Path) -> None:
 
 def test_what_is_said_reaches_whoever_shows_it(tmp_path: Path) -> None:
     session, told = _session(tmp_path), list[LiveChange]()
-    session.live_changed = told.append
+    session.live.tell = told.append
     session.say("theme light")
     assert [change.said for change in told] == ["theme light"]
 

@@ -56,7 +56,7 @@ class EntriesScreen(SessionScreen[None]):
         yield bars.TroubleBar()
         with Container(id="body"):
             self.table = EntryTable(placeholder="reading the cache")
-            self.pane = EntryPane(self.session.directory, self.session.live.findings_of, self.session.history_of)
+            self.pane = EntryPane(self.session)
             yield from (self.table, self.pane)
         self._question = OneLineQuestion(self.end_asking)
         yield self._question

@@ -354,7 +354,7 @@ class ImportScreen(FullScreen[str | None]):
             self.say("not done: Y gives the entry that is there the new name")
         elif self.may("import_image"):
             request = pinned_request(msgspec.structs.replace(request, rename=rename), inspection)
-            number = self.session.imports.submit(request)
+            number = self.session.imports.queue.submit(request)
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:

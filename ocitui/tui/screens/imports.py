@@ -60,7 +60,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     def begin(self) -> None:
         self._draw()
-        jobs = self.session.imports.jobs
+        jobs = self.session.imports.queue.jobs
         if jobs:
             first = next((job for job in jobs if job.active), jobs[-1])
             self.query_one(PickList).move_to(f"job{first.id}")
@@ -74,7 +74,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     def _draw(self) -> None:
         board, width = self.session.imports, self.app.size.width
-        jobs = board.jobs
+        jobs = board.queue.jobs
         self.show_rows([*map(_interrupted_row, board.interrupted), *(_job_row(job, width) for job in jobs)])
         self._draw_detail()
         ended = sum(not job.active for job in jobs)
@@ -112,12 +112,12 @@ class ImportsScreen(ListScreen[None, PickRow]):
         with self.saying_errors():
             await asyncio.to_thread(board.read_interrupted)
             self._downloaded = await asyncio.to_thread(BlobStore(self.session.directory).size)
-            self.conclude(list_summary(board.jobs, len(board.interrupted), self._downloaded))
+            self.conclude(list_summary(board.queue.jobs, len(board.interrupted), self._downloaded))
             self._throttle.ask()
 
     @property
     def _job(self) -> ImportJob | None:
-        return next((job for job in self.session.imports.jobs if f"job{job.id}" == self.key), None)
+        return next((job for job in self.session.imports.queue.jobs if f"job{job.id}" == self.key), None)
 
     @property
     def _old(self) -> UnfinishedImport | None:
@@ -149,7 +149,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def action_rename(self) -> None:
         job = self._job
         if job is not None and isinstance(job.error, NamedOtherwiseError) and self.may("import_image"):
-            self._begun(self.session.imports.submit(msgspec.structs.replace(job.request, rename=True)))
+            self._begun(self.session.imports.queue.submit(msgspec.structs.replace(job.request, rename=True)))
 
     def action_forget(self) -> None:
         if (old := self._old) is not None and self.may("import_image"):
@@ -185,7 +185,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
 
     def _imported(self, message: str | None) -> None:
         if message:
-            self._begun(self.session.imports.jobs[-1].id)
+            self._begun(self.session.imports.queue.jobs[-1].id)
             self.say(message)
 
 

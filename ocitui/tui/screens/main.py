@@ -182,14 +182,10 @@ class MainScreen(EntriesScreen):
     def action_why(self) -> None:
         from .answers import WhyScreen
 
-        entries, entry = self.session.live.entries, self.table.cursor_entry
-        asked = ""
-        if entry is not None and entries is not None:
-            name = entry.descriptor.image_name
-            winner = entries.index.by_name(name) if name else None
-            # Its name would lead to another entry, and from there on be about that one.
-            wins = winner is not None and winner.digest == entry.digest
-            asked = name if name and wins else entry.digest
+        asked, entry = "", self.table.cursor_entry
+        if entry is not None:
+            # A name that leads to another entry would from there on be about that one.
+            asked = (entry.descriptor.image_name if entry.resolves == "wins" else None) or entry.digest
         self.app.push_screen(WhyScreen(clean(asked)))
 
     def action_point(self) -> None:
@@ -302,7 +298,7 @@ class MainScreen(EntriesScreen):
             return
         from ocitui.words import end_text, short_text
 
-        jobs = self.session.imports.jobs
+        jobs = self.session.imports.queue.jobs
         self._imports_text = short_text([job for job in jobs if job.active])
         ended = [job for job in jobs if not job.active and job.id not in self._told]
         self._told = self._told.union(job.id for job in ended)
@@ -331,11 +327,7 @@ class MainScreen(EntriesScreen):
             return
         from .imports import LeavingScreen
 
-        self.app.push_screen(LeavingScreen(), self._leave)
-
-    def _leave(self, answer: str | None) -> None:
-        if answer is not None:
-            self.app.exit(0)
+        self.app.push_screen(LeavingScreen(), lambda answer: None if answer is None else self.app.exit(0))
 
 
 # By its letter each column that can be sorted by; the first letter of state is that of size.

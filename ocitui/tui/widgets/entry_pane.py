@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from textual import events, on, work
@@ -21,8 +20,9 @@ from .lines import Line, LinesView, ReadingView, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError
-    from ocitui.doctor import Finding, JudgedEntry
+    from ocitui.doctor import JudgedEntry
 
+    from ..session import Session
     from .document_view import DocumentView
 
 Tab = Literal["summary", "manifest", "config", "problems", "history"]
@@ -50,17 +50,9 @@ class EntryPane(Vertical):
     class Rested(Message):
         """The cursor rests: what follows it may be drawn."""
 
-    def __init__(
-        self,
-        directory: Path,
-        findings_of: Callable[[JudgedEntry], Awaitable[Sequence[Finding] | None]],
-        history_of: Callable[[JudgedEntry], Awaitable[Sequence[Line]]],
-    ) -> None:
-        """``findings_of`` tells what is wrong with an entry, None as long as nobody looked; ``history_of`` what was
-        done to it."""
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self._directory = directory
-        self._findings_of, self._history_of = findings_of, history_of
+        self._session = session
         self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
         self._documents: dict[Tab, DocumentView] = {}
@@ -184,13 +176,13 @@ class EntryPane(Vertical):
         if tab == "summary":
             from ..summary import summarize
 
-            found = await self._findings_of(entry) if entry.state.bad else ()
-            return await asyncio.to_thread(summarize, self._directory, entry, found or ())
+            found = await self._session.live.findings_of(entry) if entry.state.bad else ()
+            return await asyncio.to_thread(summarize, self._session.directory, entry, found or ())
         if tab == "history":
-            return await self._history_of(entry)
+            return await self._session.history_of(entry)
         from ocitui.words import entry_problem_lines
 
-        return entry_problem_lines(await self._findings_of(entry))
+        return entry_problem_lines(await self._session.live.findings_of(entry))
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError, read_regular
@@ -207,7 +199,7 @@ class EntryPane(Vertical):
         if not names:
             view.clear("no lookup can reach a file of this entry" if entry else "no entry")
             return
-        path = self._directory / names[FileKind(tab)]
+        path = self._session.directory / names[FileKind(tab)]
         try:
             raw = await asyncio.to_thread(read_regular, path)
         except StorageError as error:
