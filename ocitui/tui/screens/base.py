@@ -116,16 +116,13 @@ class FullScreen(SessionScreen[R]):
     def action_copy(self) -> None:
         offer_copies(self, self.copies())
 
-    def say_error(self, error: CacheError, what: str = "") -> None:
-        self.say(f"{what}{said(error.one_line, WAYS)}")
-
     @contextmanager
     def saying_errors(self, what: str = "") -> Iterator[None]:
         """Say why something could not be done, and leave out the rest of it."""
         try:
             yield
         except CacheError as error:
-            self.say_error(error, what)
+            self.say(f"{what}{said(error.one_line, WAYS)}")
 
     def may(self, action: str) -> bool:
         """Whether an action of the table may be done now; says why not."""

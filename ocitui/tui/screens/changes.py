@@ -19,7 +19,6 @@ from ocitui.cache import (
     MOST_INDEX_BYTES,
     OWN_NAME,
     TRASH_NAME,
-    CacheError,
     ConflictError,
     DeletePlan,
     Descriptor,
@@ -198,20 +197,18 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
     @work(group="read", exclusive=True)
     async def _read(self) -> None:
         wanted = self._wanted
-        try:
+        with self.saying_errors():
             transactions = await self.session.cache.transactions()
-        except CacheError as error:
-            self._wanted = self._shown
-            self.say_error(error)
-            return
-        rows, size = await asyncio.to_thread(self._rows, transactions, wanted.lower())
-        self._transactions, self._shown = {one.id: one for one in transactions}, wanted
-        self.show_rows(rows)
-        self._draw_detail()
-        count = counted(len(transactions), "transaction")
-        if wanted:
-            count = f"{len(rows)} of {count} with {clean(wanted)!r}"
-        self.stand(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+            rows, size = await asyncio.to_thread(self._rows, transactions, wanted.lower())
+            self._transactions, self._shown = {one.id: one for one in transactions}, wanted
+            self.show_rows(rows)
+            self._draw_detail()
+            count = counted(len(transactions), "transaction")
+            if wanted:
+                count = f"{len(rows)} of {count} with {clean(wanted)!r}"
+            self.stand(f"{count}; what they moved to the trash: {size}" if transactions else "no transaction yet")
+        # What could not be read is not filtered.
+        self._wanted = self._shown
 
     def _rows(self, transactions: Sequence[Transaction], wanted: str) -> tuple[list[PickRow], str]:
         """The rows of those with what is ``wanted``, and the size of all; in a thread, as there may be long records."""

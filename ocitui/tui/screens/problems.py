@@ -427,14 +427,11 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         """Accept these findings, or have them shown again where all of them are accepted."""
         directory = self.session.directory
         accepted = all(one.acknowledged for one in findings)
-        try:
+        with self.saying_errors():
             if accepted:
                 await asyncio.to_thread(withdraw, directory, {one.fingerprint for one in findings})
             else:
                 await asyncio.to_thread(acknowledge, directory, findings)
-        except CacheError as error:
-            self.say_error(error)
-            return
-        what = "finding is" if len(findings) == 1 else "findings are"
-        self.say(f"{len(findings)} {what} {'shown again' if accepted else 'acknowledged, until they change'}")
-        await self.session.live.remember()
+            are = counted(len(findings), "finding is", "findings are")
+            self.say(f"{are} {'shown again' if accepted else 'acknowledged, until they change'}")
+            await self.session.live.remember()

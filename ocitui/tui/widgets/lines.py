@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
-from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.segment import Segment
@@ -50,21 +49,15 @@ def every_line(lines: Iterable[Line | LongList]) -> Iterator[Line]:
             yield line
 
 
-class _Row(NamedTuple):
-    label: str
-    text: str
-    kind: Kind
-
-
 class _Rows:
-    """Rows that were laid out, and where others are to be the list that makes them, once for each of its rows."""
+    """Lines laid out as rows, and where others are to be the list that makes them, once for each of its rows."""
 
     def __init__(self, column: int = 0, width: int = 0) -> None:
-        self._rows: list[_Row | LongList] = []
+        self._rows: list[Line | LongList] = []
         self._starts: dict[LongList, int] = {}
         self._column, self._width = column, width
 
-    def extend(self, rows: Iterable[_Row | LongList]) -> bool:
+    def extend(self, rows: Iterable[Line | LongList]) -> bool:
         """Gives whether there were any."""
         before = len(self)
         for row in rows:
@@ -78,14 +71,14 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def at(self, number: int) -> _Row | None:
+    def at(self, number: int) -> Line | None:
         """A row; None where there is none."""
         row = self._rows[number] if 0 <= number < len(self) else None
         if not isinstance(row, LongList):
             return row
         line = row.make(number - self._starts[row])
         label = _label(line, self._column, self._column + 2) if self._column else ""
-        return _Row(label, cut(clean(line.text), max(self._width - cell_len(label), 0)), line.kind)
+        return Line(cut(clean(line.text), max(self._width - cell_len(label), 0)), label, line.kind)
 
 
 def bound(keys: Mapping[str, str], *, priority: bool = False) -> list[BindingType]:
@@ -186,7 +179,7 @@ class LinesView(ReadingView):
             self._lay_out_rest(coming, width)
 
     @work(group="rows")
-    async def _lay_out_rest(self, coming: Iterator[_Row | LongList], width: int) -> None:
+    async def _lay_out_rest(self, coming: Iterator[Line | LongList], width: int) -> None:
         """Lay out what is below, a part at a time, so that keys are answered meanwhile."""
         while self._rows.extend(islice(coming, _AT_ONCE)):
             # A new size draws the scroll bar again, so it is not told each time.
@@ -217,8 +210,8 @@ def _label_column(lines: Sequence[Line | LongList], width: int) -> int:
     return min(max(cells, default=0), _WIDEST_LABEL, max(width // 3, 1))
 
 
-def _rows(lines: Sequence[Line | LongList], column: int, width: int) -> Iterator[_Row | LongList]:
-    """The lines cut to the width, labels in a column of their own."""
+def _rows(lines: Sequence[Line | LongList], column: int, width: int) -> Iterator[Line | LongList]:
+    """The lines cut to the width, labels filled up to a column of their own."""
     for line in lines:
         if isinstance(line, LongList):
             yield line
@@ -227,12 +220,12 @@ def _rows(lines: Sequence[Line | LongList], column: int, width: int) -> Iterator
         room = max(width - indent, 1)
         # Nearly every line, at a tenth of the cost; a character takes two cells at most.
         if len(line.text) <= (room if line.text.isascii() else room // 2) and line.text.isprintable():
-            yield _Row(_label(line, column, indent), line.text, line.kind)
+            yield Line(line.text, _label(line, column, indent), line.kind)
             continue
         parts = (clean(part.expandtabs()) for part in line.text.split("\n"))
         pieces = [piece for part in parts for piece in (_wrap(part, room) or [""])]
         for number, piece in enumerate(pieces):
-            yield _Row(" " * indent if number else _label(line, column, indent), piece, line.kind)
+            yield Line(piece, " " * indent if number else _label(line, column, indent), line.kind)
 
 
 def _label(line: Line, column: int, indent: int) -> str:
@@ -279,8 +272,11 @@ class PickRow:
     rule: bool = False
 
     def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
-        """It as it is drawn; ``pointed``: the cursor is on it."""
-        text, right = row_text(self, width, pointed=pointed)
+        """It as it is drawn, as wide as asked, its text cut where it is too long; ``pointed``: the cursor is on it."""
+        right = cut(clean(self.right), max(width - 3, 0))
+        room = max(width - cell_len(right), 0)
+        text = fit(clean(self.text), max(room - 3, 0), middle=not self.start)
+        text = set_cell_size(f"{CURSOR if pointed else ' '} {text} ", room)
         return (text, role_of(self.kind)), (right, "muted")
 
 
@@ -393,10 +389,3 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
             self.action_pick()
         elif number < len(self.rows) and not self.rows[number].rule:
             self._go(number)
-
-
-def row_text(row: PickRow, width: int, *, pointed: bool) -> tuple[str, str]:
-    """A row as it is drawn, and what stands at its right end: as wide as asked, its text cut where it is too long."""
-    right = cut(clean(row.right), max(width - 3, 0))
-    text = fit(clean(row.text), max(width - cell_len(right) - 3, 0), middle=not row.start)
-    return set_cell_size(f"{CURSOR if pointed else ' '} {text} ", max(width - cell_len(right), 0)), right
