@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -231,7 +230,8 @@ def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
     waiting = threading.Thread(target=_wait_for_signals, args=(reading, leave, end), name="ocitui-signals", daemon=True)
     waiting.start()
     former = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, _noted) for number in _LEAVING_SIGNALS}
+    # Without a handler of Python's, a number would not be written.
+    before = {number: signal.signal(number, lambda *_: None) for number in _LEAVING_SIGNALS}
     try:
         yield
     finally:
@@ -241,10 +241,6 @@ def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
         os.close(writing)
         waiting.join()
         os.close(reading)
-
-
-def _noted(number: int, _: FrameType | None) -> None:
-    """Without a handler of Python's, its number would not be written."""
 
 
 def _wait_for_signals(fd: int, leave: Callable[[int], None], end: Callable[[int], None]) -> None:

@@ -132,7 +132,7 @@ class CellDriver(LinuxDriver):
 
     def redraw(self) -> None:
         """Write every cell again, whatever the terminal shows; from any thread, or a signal's handler."""
-        self._shadow.void()
+        self._shadow.lost = True
         self._soon(self._write_cells)
 
     def _soon(self, call: Callable[[], None]) -> None:
@@ -186,7 +186,7 @@ class CellDriver(LinuxDriver):
             self._write_cells()
 
     def start_application_mode(self) -> None:
-        self._shadow.void()
+        self._shadow.lost = True
         self._asked.clear()
         self.paced, self._shortest = False, LONGEST
         super().start_application_mode()  # type: ignore[no-untyped-call]

@@ -286,7 +286,8 @@ class _Output:
 
 class Shadow:
     """Takes frames, and gives what makes the terminal show what was drawn. ``erases_in_colour``: erased cells take
-    the background that is set, as terminfo's ``bce`` has it. ``lost``: nobody knows any more what the terminal shows.
+    the background that is set, as terminfo's ``bce`` has it. ``lost``: nobody knows any more what the terminal shows;
+    it may be set in a signal's handler.
     """
 
     def __init__(self, *, erases_in_colour: bool) -> None:
@@ -297,10 +298,6 @@ class Shadow:
         self._shown: list[Row] = []
         self._output = _Output(self._size)
         self._cursor = (0, 0)
-
-    def void(self) -> None:
-        """Take what the terminal shows to be unknown; safe in a signal's handler."""
-        self.lost = True
 
     def resize(self, size: Size) -> None:
         """Be of another size, in columns and lines; nothing is known of it yet."""

@@ -90,7 +90,7 @@ def test_after_it_was_voided_all_is_written(screens: tuple[Lines, Lines], garbag
         terminal.feed(shadow.update())
         stock.feed(frame)
     terminal.feed(f"\x1b[2;3r\x1b[4m{garbage}\x1b[m")
-    shadow.void()
+    shadow.lost = True
     terminal.feed(shadow.update())
     assert terminal.seen == stock.seen
 

@@ -198,11 +198,8 @@ def fit(text: str, width: int, ellipsis: str = "…", right: bool = False, *, mi
     return padding + text if right else text + padding
 
 
-class RowText(NamedTuple):
-    """What a row shows, before and behind its age, which is computed when it is drawn."""
-
-    before: tuple[Cell, ...]
-    behind: tuple[Cell, ...]
+RowText = tuple[tuple[Cell, ...], tuple[Cell, ...]]
+"""What a row shows, before and behind its age, which is computed when it is drawn."""
 
 
 @lru_cache(maxsize=1024)
@@ -215,7 +212,7 @@ def row_text(row: RowValues, width: int, used: bool = False) -> RowText:
             cells = behind
         else:
             cells += [*_DRAWN[name](row, room, widths), (" ", "plain")]
-    return RowText(tuple(before), tuple(behind))
+    return tuple(before), tuple(behind)
 
 
 def name_cells(name: str, room: int, last: Role) -> Iterator[Cell]:

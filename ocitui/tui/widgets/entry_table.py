@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from textual import events
+from textual import events, on
 from textual.geometry import Region, Size, clamp
 from textual.message import Message
 from textual.reactive import var
@@ -171,33 +171,22 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _sync(self) -> None:
         """Repaint the lines that show something else now."""
-        lines = self._lines()
-        painted, self._painted = self._painted, lines
-        if len(painted) != len(lines):
+        painted, self._painted = self._painted, self._lines()
+        if len(painted) != len(self._painted):
             self.refresh()
-            return
-        changed = [y for y, line in enumerate(lines) if line != painted[y]]
-        if changed:
+        elif changed := [y for y, line in enumerate(self._painted) if line != painted[y]]:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
     def _lines(self) -> list[Line]:
         height = self.size.height
-        if not height:
-            return []
-        return [(*self._header(),), *(self._row_line(y) for y in range(height - HEADER))]
+        return [(*self._header(),), *(self._row_line(y) for y in range(height - HEADER))] if height else []
 
     def _row_line(self, y: int) -> Line:
-        index = self.top + y
-        view = self.rows.view
+        index, view = self.top + y, self.rows.view
         if index >= len(view):
             return (self.placeholder if not index else "",)
         position = view.at(index)
-        return (
-            self._text(position),
-            self._modified(position),
-            index == self.cursor_row,
-            self.rows.is_marked(position),
-        )
+        return self._text(position), self._modified(position), index == self.cursor_row, self.rows.is_marked(position)
 
     def render_line(self, y: int) -> Strip:
         ground: Role = "plain"
@@ -215,11 +204,10 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     def _row_cells(self, index: int) -> tuple[Role, list[Cell]]:
         """The surface a row stands on, and its cells."""
         position, pointed = self.rows.view.at(index), index == self.cursor_row
-        marked, text = self.rows.is_marked(position), self._text(position)
+        marked, (before, behind) = self.rows.is_marked(position), self._text(position)
         age = age_text(self._modified(position), self.size.width, self._used)
-        sign = CURSOR if pointed else " "
-        cells: list[Cell] = [(sign, "key"), (f"{MARK if marked else ' '} ", "mark"), *text.before]
-        cells += [(age, "muted"), *text.behind]
+        cells: list[Cell] = [(CURSOR if pointed else " ", "key"), (f"{MARK if marked else ' '} ", "mark")]
+        cells += [*before, (age, "muted"), *behind]
         if marked:
             cells = [(text, "mark" if role in ("plain", "muted", "strong") else role) for text, role in cells]
         if not pointed:
@@ -270,8 +258,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         before, cursor, top = self.rows.view, self.cursor_row, self.top
         moves = self.rows.load(entries, moves)
         if moves is not None:
-            told = None if self._told_position is None else moves.to(self._told_position)
-            self._told_position = told
+            self._told_position = None if self._told_position is None else moves.to(self._told_position)
             if self._before_filter is not None:
                 position = moves.to(self._before_filter.position)
                 self._before_filter = None if position is None else self._before_filter._replace(position=position)
@@ -417,17 +404,14 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
             self._opened_by_click = True
             self.action_open()
 
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        self._wheel(event, 1)
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        self._wheel(event, -1)
-
-    def _wheel(self, event: events.MouseEvent, direction: int) -> None:
+    @on(events.MouseScrollDown)
+    @on(events.MouseScrollUp)
+    def _wheel(self, event: events.MouseScrollDown | events.MouseScrollUp) -> None:
         event.stop()
         event.prevent_default()
         self._before_filter = None
-        self._set_top(self.top + direction * max(1, round(self.app.scroll_sensitivity_y)))
+        lines = max(1, round(self.app.scroll_sensitivity_y))
+        self._set_top(self.top + (lines if isinstance(event, events.MouseScrollDown) else -lines))
         self._sync()
 
     # After any change
