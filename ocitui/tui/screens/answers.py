@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import on, work
-from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -33,7 +32,7 @@ from ocitui.words import capital
 from ..background import run_beside
 from ..widgets.document_view import DocumentView
 from ..widgets.entry_columns import BAD, GOOD, UNKNOWN
-from ..widgets.inputs import Question
+from ..widgets.inputs import FieldRow, Question
 from ..widgets.lines import Kind, Line, LinesView, bound, heading
 from .base import TYPED_INTO, FullScreen, error_lines
 
@@ -100,10 +99,6 @@ def verdict_lines(verdict: Verdict, health: Health, assessment: Assessment | Non
     return lines
 
 
-def _field(label: str, widget: Widget) -> Horizontal:
-    return Horizontal(Static(label, classes="field-label"), widget, classes="field")
-
-
 class AnswerScreen(FullScreen[None]):
     """Answers while it stands: enter asks again. What is ``asked`` at first is answered at once, unless it is empty."""
 
@@ -116,7 +111,7 @@ class AnswerScreen(FullScreen[None]):
         self._asked = asked
 
     def compose_body(self) -> Iterable[Widget]:
-        yield _field(self.label, Question(self._asked, id="name"))
+        yield FieldRow((self.label, Question(self._asked, id="name")))
         yield LinesView()
 
     async def answer(self, asked: str) -> list[Line]:
@@ -151,7 +146,7 @@ class ResolveScreen(AnswerScreen):
 
     def compose_body(self) -> Iterable[Widget]:
         name, lines = super().compose_body()
-        return name, _field("Format", Static(self._format, id="format")), lines
+        return name, FieldRow(("Format", Static(self._format, id="format"))), lines
 
     def action_next_format(self, by: int) -> None:
         formats = list(PackedFormat)

@@ -334,15 +334,9 @@ class RestoreScreen(ConfirmScreen):
         self._files = files
 
     async def plan(self) -> Iterable[Line | LongList]:
-        return [
-            *self.opening(f"{total_text(self._files)}, come back"),
-            Line(
-                "Files come back without entries: undo of the transaction brings both. p shows such files, and m there "
-                "makes entries of them."
-            ),
-            Line(),
-            *_lines(self._files),
-        ]
+        without = "Files come back without entries: undo of the transaction brings both."
+        then = Line(f"{without} p shows such files, and m there makes entries of them.")
+        return [*self.opening(f"{total_text(self._files)}, come back"), then, Line(), *_lines(self._files)]
 
     async def act(self) -> str:
         done = await self.session.cache.restore([file.trash for file in self._files])

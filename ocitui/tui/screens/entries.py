@@ -142,11 +142,8 @@ class EntriesScreen(SessionScreen[None]):
     def action_show_tab(self, tab: Tab) -> None:
         self._with_pane().open_tab(tab)
 
-    def action_next_tab(self) -> None:
-        self._with_pane().step_tab(1)
-
-    def action_previous_tab(self) -> None:
-        self._with_pane().step_tab(-1)
+    def action_step_tab(self, by: int) -> None:
+        self._with_pane().step_tab(by)
 
     def _with_pane(self) -> EntryPane:
         """The pane, beside the table that had all the room."""

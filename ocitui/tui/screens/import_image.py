@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import msgspec
 from textual import on, work
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.binding import BindingType
+from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from ocitui.cache import CacheError, ImageName, PackedFormat
 from ocitui.importing import (
@@ -39,8 +39,8 @@ from ocitui.words import Ways, bytes_text, import_label, import_pace, import_per
 from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.bars import RULE, Part, RuleBar
 from ..widgets.entry_columns import BAD, GOOD, fit
-from ..widgets.inputs import Choice, PathSuggester, Question
-from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, heading
+from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question
+from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, bound, heading
 from .base import TYPED_INTO, WAYS, FullScreen, error_lines
 
 
@@ -137,6 +137,7 @@ def _size(text: str) -> int | None:
 Missing = dict[PackedFormat, str]
 _FIELDS = (SOURCE, *BASIC, *ADVANCED)
 _HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
+_HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
 
 
@@ -145,16 +146,13 @@ class ImportScreen(FullScreen[str | None]):
     an import was ``asked`` for, where there is one to go on from."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "start(False)", "Import", show=False),
-        Binding("Y", "start(True)", "Import and rename", show=False),
+        *bound({"y": "start(False)", "Y": "start(True)", "f2": "more"}),
         # First of all, so that keys typed ahead land in the field that they were typed for.
-        Binding("up,shift+tab", "field(-1)", "Field before", show=False, priority=True),
-        Binding("down,tab", "field(1)", "Next field", show=False, priority=True),
-        Binding("f2", "more", "More options", show=False),
+        *bound({"up,shift+tab": "field(-1)", "down,tab": "field(1)"}, priority=True),
     ]
     AUTO_FOCUS = "#source"
     VERTICAL_BREAKPOINTS = _HEIGHTS
-    subject: ClassVar[str] = "import"
+    subject = "import"
     keys, always = _KEYS, TYPED_INTO
 
     def __init__(self, asked: ImportRequest | None = None) -> None:
@@ -173,14 +171,13 @@ class ImportScreen(FullScreen[str | None]):
     def compose_body(self) -> Iterable[Widget]:
         with Vertical(id="form"):
             yield _row(SOURCE)
-            yield Horizontal(_label("as"), Choice([*PackedFormat], id="format"), classes="field")
-            for field in BASIC:
-                yield _row(field)
-            yield Horizontal(_label("more options"), Choice(["hidden", "shown"], id="more"), classes="field")
+            yield FieldRow(("as", Choice([*PackedFormat], id="format")))
+            yield from map(_row, BASIC)
+            yield FieldRow(("more options", Choice(["hidden", "shown"], id="more")))
             for _, fields in groupby(ADVANCED, lambda field: field.row):
-                yield _row(*fields, advanced=True)
-            switches = [(_label(label), Choice(["no", "yes"], id=id)) for id, label in SWITCHES]
-            yield Horizontal(*(widget for pair in switches for widget in pair), classes="field advanced")
+                yield _row(*fields, classes="advanced")
+            switches = ((label, Choice(["no", "yes"], id=id)) for id, label in SWITCHES)
+            yield FieldRow(*switches, classes="advanced")
         yield RuleBar(id="found")
         yield PickList(id="images")
         yield LinesView()
@@ -364,16 +361,12 @@ class ImportScreen(FullScreen[str | None]):
         self.conclude("stopped looking" if looking else "nothing is running; esc goes back")
 
 
-def _label(text: str) -> Static:
-    return Static(text, classes="field-label")
-
-
-def _row(*fields: Field, advanced: bool = False) -> Horizontal:
-    widgets: list[Widget] = []
-    for field in fields:
+def _row(*fields: Field, classes: str = "") -> FieldRow:
+    def question(field: Field) -> Question:
         suggester = PathSuggester(sources=field.id == "source") if field.path else None
-        widgets += [_label(field.label), Question(id=field.id, placeholder=field.hint, suggester=suggester)]
-    return Horizontal(*widgets, classes="field advanced" if advanced else "field")
+        return Question(id=field.id, placeholder=field.hint, suggester=suggester)
+
+    return FieldRow(*((field.label, question(field)) for field in fields), classes=classes)
 
 
 _GAUGE, _MOST_JOBS, _MOST_DIGITS = 12, 4, 18

@@ -14,7 +14,7 @@ from typing import ClassVar
 import msgspec
 from rich.cells import cell_len
 from textual import on, work
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition, expect_entries, list_trash, trash_identity
@@ -38,7 +38,7 @@ from ..live import LiveCache, LiveChange
 from ..terminal import Role
 from ..widgets.bars import RULE, Bar, Part, RuleBar, condition_text
 from ..widgets.entry_columns import CURSOR, SEVERITIES, Cell, devices_text, fit, format_text, name_cells
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow
+from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound
 from .base import ListScreen
 from .popups import Copyable, texts_to_copy
 
@@ -196,16 +196,10 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     DEFAULT_CSS = "ProblemsScreen LinesView { border-top: none; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "check('quick')", "Quick", show=False),
-        Binding("2", "check('header')", "Header", show=False),
-        Binding("3", "check('deep')", "Deep", show=False),
-        Binding("m", "mend", "Mend", show=False),
-        Binding("M", "mend_all", "Mend all", show=False),
-        Binding("a", "acknowledge", "Acknowledge", show=False),
-        Binding("A", "show_everything", "Show everything", show=False),
-        Binding("x", "cancel", "Cancel", show=False),
+        *bound({"1": "check('quick')", "2": "check('header')", "3": "check('deep')", "x": "cancel"}),
+        *bound({"m": "mend", "M": "mend_all", "a": "acknowledge", "A": "show_everything"}),
     ]
-    subject: ClassVar[str] = "problems"
+    subject = "problems"
     shown_as = "the finding"
 
     def __init__(self) -> None:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from rich.segment import Segment
 from textual import events
+from textual.containers import Horizontal
 from textual.message import Message
 from textual.strip import Strip
 from textual.suggester import Suggester
 from textual.widget import Widget
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from ocitui.directory import FILE_PREFIXES, PREFIXES, paths_from
 from ocitui.text import clean
 
 from ..terminal import Role, palette
 from .lines import bound
+
+
+class FieldRow(Horizontal):
+    """What is typed or chosen, in a line, each behind its label."""
+
+    def __init__(self, *fields: tuple[str, Widget], classes: str = "") -> None:
+        widgets = ((Static(label, classes="field-label"), widget) for label, widget in fields)
+        super().__init__(*chain.from_iterable(widgets), classes=f"field {classes}")
 
 
 class Question(Input):
