@@ -198,18 +198,8 @@ class LiveCache:
         if judge is None:
             raise CacheDirectoryError(f"{self._directory} was not read yet")
         with judge.turn:
-            return Report(
-                self._directory,
-                Depth.HEADER,
-                judge.findings(),
-                self.coverage,
-                judge.reading.verdict,
-                judge.entries,
-                judge.listing.packed_bytes,
-                time.time(),
-                notes=tuple(judge.notes),
-                judge=judge,
-            )
+            found, verdict = judge.findings(), judge.reading.verdict
+            return Report(self._directory, Depth.HEADER, found, self.coverage, verdict, judge=judge)
 
     async def settle(self) -> None:
         """Return once everything was looked at, the cache as a whole too."""

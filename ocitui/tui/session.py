@@ -29,7 +29,7 @@ from ocitui.words import Line
 from .actions import BY_NAME
 from .background import give_memory_back
 from .live import LiveCache, LiveChange
-from .settings import ScreenSettings, keep_settings, read_settings, settings_path
+from .settings import ScreenSettings, read_settings, settings_path
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -135,12 +135,6 @@ class Session:
         if self.directory.is_dir() and not os.access(self.directory, os.W_OK):
             return "this user may not write to the directory"
         return ""
-
-    def keep_settings(self) -> Path:
-        """Have the next start look so; gives the file. Not on the event loop. Raises StorageError, ConflictError."""
-        path = settings_path()
-        keep_settings(self.directory, path, self.settings)
-        return path
 
     def take_stock(self) -> int:
         """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop.

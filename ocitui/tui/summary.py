@@ -230,14 +230,10 @@ def _runtime(config: ContainerConfig | None) -> Iterator[Line]:
 
 def history(transactions: Sequence[Transaction], entry: JudgedEntry) -> list[Line]:
     """What was done to an entry: its transactions, the newest first, and what came of reading its bytes."""
-    lines = [
-        Line(
-            f"{one.kind}, {one.state}, by {one.by}",
-            timestamp(one.started)[:16],
-            "plain" if one.state is TransactionState.DONE else "muted",
-        )
-        for one in transactions
-    ]
+    lines: list[Line] = []
+    for one in transactions:
+        kind: Kind = "plain" if one.state is TransactionState.DONE else "muted"
+        lines.append(Line(f"{one.kind}, {one.state}, by {one.by}", timestamp(one.started)[:16], kind))
     if (checked := entry.state.checked) is not None:
         found = "first seen" if entry.state.first_seen else "sound"
         lines.append(Line(f"deep check: {found}", timestamp(checked)[:16], "good"))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 from textual import on, work
@@ -95,26 +95,17 @@ def make_request(typed: Mapping[str, str]) -> ImportRequest:
     """The import that the fields ask for. Raises FormError, InvalidNameError, PackingChoiceError."""
     if not typed["source"]:
         raise FormError("no source yet", hint="type a path, or a name in a registry")
-    format_, compression = PackedFormat(typed["format"]), typed["compression"] or None
-    level = _number(typed["level"], "level", least=0)
-    check_choice(format_, compression, level)
-    return ImportRequest(
-        source=expanded_source(typed["source"]),
-        name=str(ImageName.parse(typed["name"])) if typed["name"] else None,
-        format=format_,
-        compression=compression,
-        level=level,
-        max_bytes=_size(typed["max_bytes"]),
-        max_entries=_number(typed["max_entries"], "most files", least=1),
-        plain_http=typed["plain_http"] == "yes",
-        again=typed["again"] == "yes",
-        platform=typed["platform"] or None,
-        tls_ca=typed["tls_ca"] or None,
-        authfile=typed["authfile"] or None,
-        mirror=typed["mirror"] or None,
-        manifest=typed["manifest"] or None,
-        config=typed["config"] or None,
-    )
+    asked: dict[str, Any] = {field.id: typed[field.id] or None for field in (*BASIC, *ADVANCED)}
+    asked |= {id: typed[id] == "yes" for id, _ in SWITCHES}
+    asked |= {"format": PackedFormat(typed["format"]), "level": _number(typed["level"], "level", least=0)}
+    check_choice(asked["format"], asked["compression"], asked["level"])
+    asked |= {
+        "source": expanded_source(typed["source"]),
+        "name": str(ImageName.parse(typed["name"])) if typed["name"] else None,
+        "max_bytes": _size(typed["max_bytes"]),
+        "max_entries": _number(typed["max_entries"], "most files", least=1),
+    }
+    return ImportRequest(**asked)
 
 
 def _number(text: str, label: str, *, least: int) -> int | None:

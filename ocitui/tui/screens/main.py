@@ -17,6 +17,7 @@ from ocitui.text import clean, counted
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import STATUS_SECONDS, Throttle
+from ..settings import keep_settings, settings_path
 from ..terminal import HOST_COLOURS
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
@@ -256,10 +257,10 @@ class MainScreen(EntriesScreen):
 
     @work(group="settings", exclusive=True)
     async def action_keep_settings(self) -> None:
-        rows = self.table.rows
-        self.session.settings.sort, self.session.settings.reverse = rows.sort_column or "", rows.view.reverse
+        session, rows, path = self.session, self.table.rows, settings_path()
+        session.settings.sort, session.settings.reverse = rows.sort_column or "", rows.view.reverse
         try:
-            path = await asyncio.to_thread(self.session.keep_settings)
+            await asyncio.to_thread(keep_settings, session.directory, path, session.settings)
         except CacheError as error:
             self.say(error.one_line)
         else:

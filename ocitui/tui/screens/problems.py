@@ -167,11 +167,6 @@ def problem_rows(findings: Sequence[Finding], around: Around) -> list[ProblemRow
     return rows
 
 
-def _subject(finding: Finding, names: Mapping[str, str]) -> str:
-    """Its entry, or its file where it is of none; the format has a column."""
-    return _named(finding, names).name or entry_text(finding).removesuffix(f" {finding.format}")
-
-
 def _rows(
     same: tuple[Finding, ...], seen: Counter[str], around: Around, make: Callable[..., ProblemRow]
 ) -> Iterator[ProblemRow]:
@@ -182,7 +177,9 @@ def _rows(
         # The same may be found of two entries that are equal.
         fingerprint = one.fingerprint
         seen[fingerprint] += 1
-        text = f"{_INDENT if many else ''}{_subject(one, around.names)}"
+        # Its entry, or its file where it is of none; the format has a column.
+        subject = _named(one, around.names).name or entry_text(one).removesuffix(f" {one.format}")
+        text = f"{_INDENT if many else ''}{subject}"
         shade, right = ("muted", f"acknowledged: {one.seen}") if one.acknowledged else (finding_tone(one), one.seen)
         more = {"source": around.source(one), "used": around.users.get(f"{one.digest}.{one.format}", "")}
         yield make(f"{fingerprint} {seen[fingerprint]}", text, right, shade, findings=(one,), **more)
