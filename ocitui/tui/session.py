@@ -284,14 +284,11 @@ class Imports:
 
         self._tell = tell
         self._told = False
-        self._layers: dict[int, tuple[LayerProgress, ...]] = {}
+        self.layers: dict[int, tuple[LayerProgress, ...]] = {}
+        """What each job downloaded, by its number, also once it is past that."""
         self._cache = cache
         self.queue: ImportQueue = ImportQueue(cache, self._changed)
         self.interrupted: list[UnfinishedImport] = []
-
-    def layers(self, number: int) -> tuple[LayerProgress, ...]:
-        """The layers that a job downloaded, also once it is past that."""
-        return self._layers.get(number, ())
 
     def go_on(self, unfinished: UnfinishedImport) -> int:
         """Take up an interrupted import, its record held meanwhile; gives its number."""
@@ -325,7 +322,7 @@ class Imports:
     def _changed(self, job: ImportJob) -> None:
         """Called from the queue's thread."""
         if job.progress.layers:
-            self._layers[job.id] = job.progress.layers
+            self.layers[job.id] = job.progress.layers
         if job.result is not None and job.result.outcome == "stored":
             from ocitui.cache import record_stored
 

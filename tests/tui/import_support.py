@@ -150,5 +150,5 @@ def show_jobs(one: Desk) -> None:
     """Have the application show these, which do not move."""
     board = one.session.imports
     board.queue = StillQueue(*jobs_at_rest())  # type: ignore[assignment]
-    board._layers[3] = board.queue.jobs[2].progress.layers
+    board.layers[3] = board.queue.jobs[2].progress.layers
     one.app.imports_changed()

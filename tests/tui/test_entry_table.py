@@ -374,10 +374,10 @@ async def test_a_click_on_a_label_sorts_and_another_reverses() -> None:
         size = line(table, 0).index("SIZE")
         for reverse, arrow in [(True, "SIZE▾"), (False, "SIZE▴"), (True, "SIZE▾")]:
             await pilot.click(EntryTable, offset=(size, 0))
-            assert (table.rows.sort_column, table.rows.view.reverse) == ("size", reverse)
+            assert (table.rows.sort_column, table.rows.reverse) == ("size", reverse)
             assert arrow in line(table, 0)
         await pilot.click(EntryTable, offset=(5, 0))
-        assert (table.rows.sort_column, table.rows.view.reverse) == ("name", False)
+        assert (table.rows.sort_column, table.rows.reverse) == ("name", False)
         await pilot.click(EntryTable, offset=(0, 0))
         assert table.rows.sort_column is None
 

@@ -304,7 +304,7 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
             await one.open("s", "MenuScreen")
             await one.press(letter)
             await one.until(lambda: one.top == "MainScreen")
-            assert (one.table.rows.sort_column, one.table.rows.view.reverse) == (column, reverse)
+            assert (one.table.rows.sort_column, one.table.rows.reverse) == (column, reverse)
         await one.open("s", "MenuScreen")
         await one.press("i")
         await one.until(lambda: one.table.rows.sort_column is None)
@@ -313,7 +313,7 @@ async def test_sorting_by_letter_by_list_and_by_mouse(tmp_path: Path) -> None:
             await one.open("s", "MenuScreen")
             await one.press(letter)
             await one.until(lambda: one.top == "MainScreen")
-            assert (one.table.rows.sort_column, one.table.rows.view.reverse) == (None, reverse)
+            assert (one.table.rows.sort_column, one.table.rows.reverse) == (None, reverse)
             assert one.names[-1 if reverse else 0] == first
         await one.open("s", "MenuScreen")
         await one.press("escape")

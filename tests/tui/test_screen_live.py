@@ -133,7 +133,7 @@ def _place(one: Desk) -> tuple[object, ...]:
     table, entry = one.table, one.table.cursor_entry
     assert entry is not None
     assert table.rows.entries is not None
-    first = table.rows.entries[table.rows.view.at(table.top)].name
+    first = table.rows.entries[table.rows.view[table.top]].name
     return entry.name, set(marked_names(table)), first, table.filter_text, one.pane.tab
 
 

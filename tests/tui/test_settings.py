@@ -102,7 +102,7 @@ async def test_k_keeps_how_it_looks_for_the_next_start(tmp_path: Path, monkeypat
         await one.until(lambda: one.table.rows.sort_column == "name")
         await one.open("s", "MenuScreen")
         await one.press("n")
-        await one.until(lambda: one.table.rows.view.reverse)
+        await one.until(lambda: one.table.rows.reverse)
         assert not path.parent.exists(), "it was not asked for yet"
         await one.press("K")
         await one.until(lambda: "the next start looks like this" in one.status)

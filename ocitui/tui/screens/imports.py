@@ -86,7 +86,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def _draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:
-            lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers(job.id))]
+            lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers.get(job.id, ()))]
         else:
             lines = interrupted_lines(old) if old else [Line("i begins an import", kind="muted")]
         self.show_lines(lines, keep_place=True)

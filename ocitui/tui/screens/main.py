@@ -258,7 +258,7 @@ class MainScreen(EntriesScreen):
     @work(group="settings", exclusive=True)
     async def action_keep_settings(self) -> None:
         session, rows, path = self.session, self.table.rows, settings_path()
-        session.settings.sort, session.settings.reverse = rows.sort_column or "", rows.view.reverse
+        session.settings.sort, session.settings.reverse = rows.sort_column or "", rows.reverse
         try:
             await asyncio.to_thread(keep_settings, session.directory, path, session.settings)
         except CacheError as error:

@@ -149,19 +149,15 @@ _TOKEN = re.compile(
 )
 
 
-class Token(NamedTuple):
-    """A run of characters of one kind, by the pattern's name for it; ``end`` is one past the last."""
-
-    start: int
-    end: int
-    kind: str
+Run = tuple[str, str]
+"""Characters of one style, and its name: for a token the pattern's."""
 
 
-def lex(text: str, *, inside_string: bool = False) -> list[Token]:
+def lex(text: str, *, inside_string: bool = False) -> list[Run]:
     """The tokens of ``text``, without gaps, in order. ``inside_string`` says that a string began before it."""
     begun = _CONTINUED.match(text) if inside_string and text else None
     matches = chain([begun] if begun else [], _TOKEN.finditer(text, begun.end() if begun else 0))
-    return [Token(match.start(), match.end(), match.lastgroup or "plain") for match in matches]
+    return [(match[0], match.lastgroup or "plain") for match in matches]
 
 
 LONG_LINE = 2048
@@ -172,7 +168,6 @@ _BYTES_PER_CELL, _LOOK_AHEAD = 4, 64
 _LOOK_BACK = 64 << 10
 _LONGEST_CHARACTER = 4
 
-Run = tuple[str, str]
 Styles = Callable[[str], Style]
 
 
@@ -246,12 +241,11 @@ def paint(text: DocumentText, line: int, seen: Window, marks: Iterable[Mark]) ->
     data = text.data[seen.start : seen.end]
     shown = decode(data)
     inside = _inside_string(text, line, seen.start)
-    tokens = [] if inside is None else lex(shown, inside_string=inside)
+    runs = ([] if inside is None else lex(shown, inside_string=inside)) or [(shown, "plain")]
     ranges = [(_characters(data, mark, seen.start), mark.name) for mark in marks]
     if not ranges:
-        return [(shown[token.start : token.end], token.kind) for token in tokens] or [(shown, "plain")]
-    names = [name for token in tokens for name in [token.kind] * (token.end - token.start)]
-    names = names or ["plain"] * len(shown)
+        return runs
+    names = [kind for part, kind in runs for _ in part]
     for (start, end), name in ranges:
         names[start:end] = [name] * (end - start)
     # What is wrong may be that the line ends: then a blank after it stands out.

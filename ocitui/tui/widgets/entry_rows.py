@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, compress
 from operator import and_
 from typing import TYPE_CHECKING
@@ -20,31 +19,15 @@ MANY = 500
 Positions = Sequence[int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """The positions of the rows shown. They are never changed in place, so that an older view can be kept."""
-
-    positions: Positions
-    reverse: bool = False
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def at(self, row: int) -> int:
-        """The position of the entry of a row, counted from the top."""
-        return self.positions[-1 - row if self.reverse else row]
-
-    def __iter__(self) -> Iterator[int]:
-        return reversed(self.positions) if self.reverse else iter(self.positions)
-
-
 class EntryRows:
     """All entries of an index, and the view of them that a sort column and a filter give."""
 
     def __init__(self) -> None:
         self.entries: Entries | None = None
-        self.view = View(range(0))
+        self.view: Positions = range(0)
+        """Those of the rows shown, from the top. It is never changed in place, so that an older one can be kept."""
         self.sort_column: str | None = None
+        self.reverse = False
         self.filter_text = ""
         self._test: Predicate | None = None
         # By position: whether it passes the filter (None: all do), and whether it is marked.
@@ -83,36 +66,34 @@ class EntryRows:
 
     def sort_by(self, column: str | None, reverse: bool) -> None:
         """Order the view by a column, or as the index has it."""
-        if column == self.sort_column:
-            self.view = View(self.view.positions, reverse)
-            return
-        self.sort_column, self._order, self.view = column, self._all(), View((), reverse)
-        self._order = self._sorted()
-        self._show()
+        turned, self.reverse = reverse != self.reverse, reverse
+        if column != self.sort_column:
+            self.sort_column, self._order, self.view = column, self._all(), ()
+            self._order = self._sorted()
+            self._show()
+        elif turned:
+            self.view = self.view[::-1]
 
     def set_filter(self, text: str) -> None:
         """Show only the entries that match."""
-        candidates = self.view.positions if _narrows(self.filter_text, text) else self._all()
+        candidates = self.view if _narrows(self.filter_text, text) else self._all()
         self.filter_text = text
         self._filter(candidates)
 
     def row_of(self, position: int, hint: int = 0) -> int | None:
         """The row that shows an entry, None where none does; ``hint`` is a row to look at first."""
-        if 0 <= hint < len(self.view) and self.view.at(hint) == position:
+        if 0 <= hint < len(self.view) and self.view[hint] == position:
             return hint
-        if not self._passes(position):
-            return None
-        found = self.view.positions.index(position)
-        return len(self.view) - 1 - found if self.view.reverse else found
+        return self.view.index(position) if self._passes(position) else None
 
-    def survivor(self, before: View, row: int, moves: Moves | None) -> int | None:
+    def survivor(self, before: Positions, row: int, moves: Moves | None) -> int | None:
         """The row that took the place of a row of an older view: its own, else the next one's, else the one before.
 
         ``moves`` are from the index of that view to this one, None where it is the same.
         """
         if row < len(before):
             for other in chain(range(row, len(before)), range(row - 1, -1, -1)):
-                old = before.at(other)
+                old = before[other]
                 position = old if moves is None else moves.to(old)
                 if position is not None and self._passes(position):
                     return self.row_of(position, row)
@@ -123,14 +104,14 @@ class EntryRows:
         shown = len(self.view)
         others = ((row + step * away) % shown for away in range(1, shown + 1))
         entries = self.entries
-        return None if entries is None else next((at for at in others if entries.state(self.view.at(at)).bad), None)
+        return None if entries is None else next((at for at in others if entries.state(self.view[at]).bad), None)
 
     # Marks
 
     @property
     def marked(self) -> list[int]:
         """All that are marked, the filtered-out ones included, in the order of the view."""
-        return [position for position in View(self._order, self.view.reverse) if self._marked[position]]
+        return [position for position in self._turned(self._order) if self._marked[position]]
 
     @property
     def marks(self) -> int:
@@ -150,7 +131,7 @@ class EntryRows:
         self._marked[position] ^= 1
 
     def mark_shown(self) -> None:
-        for position in self.view.positions:
+        for position in self.view:
             self._marked[position] = 1
 
     def clear_marks(self) -> None:
@@ -224,7 +205,10 @@ class EntryRows:
         shown, passing = self._order, self._passing
         if passing is not None:
             shown = array("I", compress(shown, map(passing.__getitem__, shown)))
-        self.view = View(shown, self.view.reverse)
+        self.view = self._turned(shown)
+
+    def _turned(self, order: Positions) -> Positions:
+        return order[::-1] if self.reverse else order
 
 
 def _narrows(old: str, new: str) -> bool:

@@ -29,7 +29,7 @@ from .entry_columns import (
     row_text,
     row_values,
 )
-from .entry_rows import EntryRows, View
+from .entry_rows import EntryRows, Positions
 from .lines import MOVES, PAGES, bound
 
 if TYPE_CHECKING:
@@ -105,14 +105,14 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     @property
     def cursor_position(self) -> int | None:
         """The position of the entry under the cursor, None while no row is shown."""
-        return None if self.cursor_row is None else self.rows.view.at(self.cursor_row)
+        return None if self.cursor_row is None else self.rows.view[self.cursor_row]
 
     @property
     def _place(self) -> _Place | None:
         """Where the cursor is; None while it is out of view."""
         if self.cursor_row is None or not self._in_view(self.cursor_row):
             return None
-        return _Place(self.rows.view.at(self.cursor_row), self.cursor_row - self.top)
+        return _Place(self.rows.view[self.cursor_row], self.cursor_row - self.top)
 
     def _in_view(self, index: int) -> bool:
         return self.top <= index < self.top + self.page
@@ -150,7 +150,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
             self._keep_place(before, cursor, top, None, wanted)
 
     def _keep_place(
-        self, before: View, cursor: int | None, top: int, moves: Moves | None, wanted: _Place | None = None
+        self, before: Positions, cursor: int | None, top: int, moves: Moves | None, wanted: _Place | None = None
     ) -> None:
         """Put cursor and scroll position where their entries are shown now, or what took their places.
 
@@ -185,7 +185,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         index, view = self.top + y, self.rows.view
         if index >= len(view):
             return (self.placeholder if not index else "",)
-        position = view.at(index)
+        position = view[index]
         return self._text(position), self._modified(position), index == self.cursor_row, self.rows.is_marked(position)
 
     def render_line(self, y: int) -> Strip:
@@ -203,7 +203,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _row_cells(self, index: int) -> tuple[Role, list[Cell]]:
         """The surface a row stands on, and its cells."""
-        position, pointed = self.rows.view.at(index), index == self.cursor_row
+        position, pointed = self.rows.view[index], index == self.cursor_row
         marked, (before, behind) = self.rows.is_marked(position), self._text(position)
         age = age_text(self._modified(position), self.size.width, self._used)
         cells: list[Cell] = [(CURSOR if pointed else " ", "key"), (f"{MARK if marked else ' '} ", "mark")]
@@ -229,7 +229,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         return None if self.rows.entries is None else self.rows.entries.modified(position)
 
     def _header(self) -> list[Cell]:
-        return header_cells(self.size.width, self.rows.sort_column, self.rows.view.reverse, self._used, self.stale)
+        return header_cells(self.size.width, self.rows.sort_column, self.rows.reverse, self._used, self.stale)
 
     # What Textual tells
 
@@ -301,12 +301,12 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         """Sort by a column as it is mostly wanted, or the other way; the column in force is reversed. None is the
         index's own order."""
         again = column is not None and column == self.rows.sort_column
-        way = not self.rows.view.reverse if again else other_way ^ (column in LARGEST_FIRST)
+        way = not self.rows.reverse if again else other_way ^ (column in LARGEST_FIRST)
         self.sort_by(column, way)
 
     def sort_by(self, column: str | None, reverse: bool = False) -> None:
         """Sort by a column, or as the index has it."""
-        if (column, reverse) == (self.rows.sort_column, self.rows.view.reverse):
+        if (column, reverse) == (self.rows.sort_column, self.rows.reverse):
             return
         with self._in_place():
             self.rows.sort_by(column, reverse)
