@@ -102,10 +102,8 @@ class OcituiApp(SessionApp):
             self.screen.imports_changed()
 
     def _handle_exception(self, error: Exception) -> None:
-        """End for what nobody foresaw; `run_screen` raises it again, once the terminal is as it was.
-
-        Textual would print what every variable holds.
-        """
+        """End for what nobody foresaw, without what Textual would print: what every variable holds. `run_screen` raises
+        it again, once the terminal is as it was."""
         fault = error.error if isinstance(error, WorkerFailed) else error
         if self._exception is None:
             self._exception = fault if isinstance(fault, Exception) else error

@@ -58,8 +58,7 @@ class CellDriver(LinuxDriver):
     is written as it comes. ``raw_frames``: how many had to be written as they were. ``paced``: answers are waited for.
 
     Behind each frame the terminal is asked something, in a way that Textual itself asks at the start. While an answer
-    is out for longer than it takes, frames are left out: the next that is written holds all of them.
-    """
+    is out for longer than it takes, frames are left out: the next that is written holds all of them."""
 
     def __init__(self, app: App[Any], **options: Any) -> None:
         super().__init__(app, **options)

@@ -20,11 +20,8 @@ P_SHOWS_IT = ": p shows it"
 
 @dataclass(slots=True)
 class DeepCheck:
-    """One that runs or ran.
-
-    ``found`` is what it found so far, ``error`` why it ended early, ``said`` what came of it. ``passing`` is what it
-    found and could not be noted, by the file that each is about; it holds while that is the same.
-    """
+    """One that runs or ran: what it ``found`` so far, by which ``error`` it ended early, what is ``said`` of it.
+    ``passing`` is what could not be noted, by the file that each is about; it holds while that is the same."""
 
     running: bool = False
     progress: Progress | None = None
@@ -48,8 +45,7 @@ class DeepCheck:
     ) -> None:
         """Read all bytes; what is found is known to the judge that ``settled`` gives, None where the cache cannot be
         read. ``look_over`` is awaited where that is to be shown, ``tell`` is called when it is further than before.
-        Cancelled, it ends once its threads have.
-        """
+        Cancelled, it ends once its threads have."""
         from ocitui.doctor import Depth, ExamineOptions, examine, tally
 
         context, waiting = copy_context(), set[asyncio.Future[None]]()
@@ -80,9 +76,8 @@ class DeepCheck:
         except CacheDirectoryError as error:
             self.error = f"not checked: {error.message}"
         except asyncio.CancelledError:
-            self.error = "the deep check was cancelled" + (
-                "; what it read is remembered" if ledger_writes and self.progress else ""
-            )
+            remembered = "; what it read is remembered" if ledger_writes and self.progress else ""
+            self.error = f"the deep check was cancelled{remembered}"
             raise
         finally:
             self.running, self.progress = False, None

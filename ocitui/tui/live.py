@@ -36,13 +36,10 @@ _ASSESSED = (*ALARMING, "index-overwritten")
 
 @dataclass(frozen=True, slots=True)
 class LiveChange:
-    """What is to be drawn anew.
-
-    ``another``: the entries are those of another index, in which the ones before stand where ``moves`` say (None:
-    there were none); ``gone`` are the keys of those that left it, ``came`` is how many are new. ``rows`` are positions
-    of entries of which something else is known by now. ``said`` is for the status line. ``only_progress``: a check is
-    further than before, and nothing else is new.
-    """
+    """What is to be drawn anew. ``another``: the entries are those of another index, in which the ones before stand
+    where ``moves`` say (None: there were none); ``gone`` are the keys of those that left it, ``came`` is how many are
+    new. ``rows`` are positions of entries of which something else is known by now. ``said`` is for the status line.
+    ``only_progress``: a check is further than before, and nothing else is new."""
 
     another: bool = False
     moves: Moves | None = None
@@ -65,12 +62,11 @@ class _Published:
 
 
 class LiveCache:
-    """Holds what is known of one cache. The coroutines that have no end are to be run by whoever shows it.
+    """Holds what is known of one cache, for who shows it: that runs the coroutines that have no end, and sets ``tell``,
+    which is called on the event loop with each change.
 
     ``open_cache`` gives the core, which is loaded then. ``find_daemon`` looks for the daemon, most likely still the
-    process that it is given; ``why_read_only`` says why nothing may be written. Both are called in threads. ``tell``,
-    for whoever shows it to set, is called on the event loop with each change.
-    """
+    process that it is given, ``why_read_only`` says why nothing may be written; both are called in threads."""
 
     def __init__(
         self,
@@ -384,10 +380,8 @@ class LiveCache:
             return self._states([at for at, digest in enumerate(entries.digests) if digest in looked])
 
     def _states(self, positions: Collection[int]) -> dict[int, EntryState]:
-        """The states by now of the entries at these positions.
-
-        None where the judge has another index, as when a newer one was published, or is about to be.
-        """
+        """The states by now of the entries at these positions; none where the judge has another index, as when a newer
+        one was published, or is about to be."""
         judge, entries = self.judge, self.entries
         if judge is None or entries is None:
             self._missed = judge is not None

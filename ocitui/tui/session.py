@@ -44,11 +44,9 @@ _SMALLEST = (40, 10)
 
 @dataclass(frozen=True, slots=True)
 class ScreenOptions:
-    """What the command line asks of the screen.
-
-    ``theme`` is dark, light or ansi, None to choose by the terminal; ``wait`` is seconds to wait for the lock;
-    ``whole_frames`` has Textual's own driver write, not only the cells that changed.
-    """
+    """What the command line asks of the screen: ``theme`` is dark, light or ansi, None to choose by the terminal;
+    ``wait`` is seconds to wait for the lock; ``whole_frames`` has Textual's own driver write, not only the cells that
+    changed."""
 
     directory: Path
     read_only: bool = False
@@ -137,10 +135,8 @@ class Session:
         return ""
 
     def take_stock(self) -> int:
-        """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop.
-
-        Raises StorageError.
-        """
+        """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop. Raises
+        StorageError."""
         if not leaves_of_imports(self.directory):
             return 0
         from ocitui.importing import remove_abandoned
@@ -274,10 +270,8 @@ class SessionScreen(Screen[R]):
 
 class Imports:
     """The imports of this program as its screens see them: the queue, what its thread says, what was interrupted.
-
     ``tell`` is called from the queue's thread when something changed, and not again before `take_news`: however long
-    nobody looks, one call waits at most.
-    """
+    nobody looks, one call waits at most."""
 
     def __init__(self, cache: PackerCache, tell: Callable[[], object]) -> None:
         from ocitui.importing import ImportQueue

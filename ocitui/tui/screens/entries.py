@@ -33,11 +33,9 @@ _COUNTED = 20_000
 
 
 class EntriesScreen(SessionScreen[None]):
-    """Shows what is known, as it changes, and moves in it.
-
-    A slow line delivers many keys at once: those typed after `/` belong to the question, and those typed after enter
-    to what has the keys then, although all of them were sent to the widget that had the keys when they came.
-    """
+    """Shows what is known, as it changes, and moves in it. A slow line delivers many keys at once: those typed after
+    `/` belong to the question, and those typed after enter to what has the keys then, although all of them were sent to
+    the widget that had the keys when they came."""
 
     AUTO_FOCUS = "EntryTable"
 

@@ -50,11 +50,8 @@ class MainScreen(EntriesScreen):
 
     @work(group="prepare")
     async def _prepare(self) -> None:
-        """Begin as commands that write do: finish what was interrupted, and make the reserve for a full disk; and say
-        which imports can be gone on with.
-
-        What stands in the way is said when something is to be written.
-        """
+        """Begin as commands that write do: finish what was interrupted, make the reserve for a full disk, and say which
+        imports can be gone on with. What stands in the way is said when something is to be written."""
         notes: Sequence[str] = ()
         with suppress(CacheError):
             notes = (await self.session.cache.prepare()).notes
@@ -143,7 +140,9 @@ class MainScreen(EntriesScreen):
             return
         live = self.session.live
         if not live.health.sound or live.alarm:
-            self._plan_repair(None)
+            from ocitui.doctor import INDEX_CODES
+
+            self._plan_repair(INDEX_CODES)
             return
         entries, chosen = live.entries, self._chosen()
         bad = {entries.digests[at] for at in chosen if entries.state(at).bad} if entries is not None else set()
@@ -155,13 +154,10 @@ class MainScreen(EntriesScreen):
             return
         self._plan_repair(frozenset(bad))
 
-    def _plan_repair(self, digests: frozenset[str] | None) -> None:
-        """Plan the mending of the index, or of what these digests have."""
-        from ocitui.doctor import INDEX_CODES
-
+    def _plan_repair(self, only: frozenset[str]) -> None:
         from .repair import RepairScreen
 
-        self.app.push_screen(RepairScreen(INDEX_CODES if digests is None else digests), self._said)
+        self.app.push_screen(RepairScreen(only), self._said)
 
     def _go_to(self, finding: Finding | None) -> None:
         """Put the cursor on the entry of a finding, and show what is wrong with it."""
@@ -170,15 +166,15 @@ class MainScreen(EntriesScreen):
         if finding is None or entries is None:
             return
         same = [position for position, digest in enumerate(entries.digests) if digest == finding.digest]
-        for wanted in ((finding.format, finding.name), (finding.format,), ()):
-            for position in same:
-                if (entries.formats[position] or "", entries.names[position] or "")[: len(wanted)] == wanted:
-                    if not table.move_cursor_to(position):
-                        table.filter_text = ""
-                        table.move_cursor_to(position)
-                    self.action_show_tab("problems")
-                    return
-        self.say("no entry of the index is what that is about")
+        if not same:
+            self.say("no entry of the index is what that is about")
+            return
+        formats, names = entries.formats, entries.names
+        best = max(same, key=lambda at: ((formats[at] or "") == finding.format, (names[at] or "") == finding.name))
+        if not table.move_cursor_to(best):
+            table.filter_text = ""
+            table.move_cursor_to(best)
+        self.action_show_tab("problems")
 
     def action_why(self) -> None:
         from .answers import WhyScreen

@@ -262,10 +262,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
 class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     """Plans the mending of what is known to be wrong; ``only`` are the fingerprints, codes or digests it is about, all
-    findings where it is empty.
-
-    Dismissed with a message once something was done.
-    """
+    findings where it is empty. Dismissed with a message once something was done."""
 
     BINDINGS = bound({"space": "mark_step", "n": "name", "o": "options", "m": "go_on"})
     CSS = """

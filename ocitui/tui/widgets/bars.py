@@ -263,10 +263,8 @@ def condition_text(health: Health) -> str:
 
 
 def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[list[Part]]:
-    """What is wrong, what to do, and the key that does it: a line each; none where all is well.
-
-    ``alarm`` is what is wrong with an index that the daemon would load. What to do is what the ``assessment`` says.
-    """
+    """What is wrong, what to do, as the ``assessment`` says, and the key that does it: a line each; none where all is
+    well. ``alarm`` is what is wrong with an index that the daemon would load."""
     what, colon, why = clean(condition_text(health) or alarm).partition(": ")
     if not what:
         return []

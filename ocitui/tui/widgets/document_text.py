@@ -33,10 +33,8 @@ _SCANNED = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class DocumentText:
-    """``starts`` holds the offset of every line and, last, where one more would begin; offsets count bytes.
-
-    ``place`` is the offset of the byte that is wrong, None where nothing is or where it is not known.
-    """
+    """``starts`` holds the offset of every line and, last, where one more would begin; ``place`` is that of the byte
+    that is wrong, None where nothing is or where it is not known. Offsets count bytes."""
 
     data: bytes
     starts: array[int]
@@ -60,10 +58,8 @@ class DocumentText:
 
 
 def prepare(raw: bytes, error: DocumentError | None, alive: Alive) -> DocumentText:
-    """Lay out what is JSON, keep the rest as stored; slow for large documents, so meant for a thread.
-
-    Raises SupersededError soon after ``alive`` says False.
-    """
+    """Lay out what is JSON, keep the rest as stored; slow for large documents, so meant for a thread. Raises
+    SupersededError soon after ``alive`` says False."""
     try:
         pretty = indent_document(raw, alive)
     except NotIndentedError as reason:

@@ -69,10 +69,8 @@ class DocumentView(ReadingView):
         return self._text.line_count if self._text else 0
 
     async def show_document(self, raw: bytes, *, error: DocumentError | None = None) -> None:
-        """Show ``raw``, and ``error`` where the daemon refuses it; returns once it is shown or another has come.
-
-        The same document given again changes nothing, so that what is read from the disk anew does not jump.
-        """
+        """Show ``raw``, and ``error`` where the daemon refuses it; returns once it is shown or another has come. The
+        same given again changes nothing, so that what is read from the disk anew does not jump."""
         source = (raw, (error.message, error.line, error.column) if error else None)
         alive = self._supersede()
         if source != self._source:

@@ -36,10 +36,8 @@ class EntryRows:
         self._order: Positions = range(0)  # of the view, before the filter
 
     def load(self, entries: Entries, moves: Moves | None = None) -> Moves | None:
-        """Take another index; marks stay on their entries. Gives where those before stand in it.
-
-        ``moves`` are that, where it is known already; nothing else of what was there has changed then.
-        """
+        """Take another index; marks stay on their entries. Gives where those before stand in it, as ``moves`` say where
+        that is known already; nothing else of what was there has changed then."""
         known, before, self.entries = moves is not None, self.entries, entries
         if moves is None and before is not None:
             moves = entries.moves_from(before)
@@ -88,9 +86,7 @@ class EntryRows:
 
     def survivor(self, before: Positions, row: int, moves: Moves | None) -> int | None:
         """The row that took the place of a row of an older view: its own, else the next one's, else the one before.
-
-        ``moves`` are from the index of that view to this one, None where it is the same.
-        """
+        ``moves`` are from the index of that view to this one, None where it is the same."""
         if row < len(before):
             for other in chain(range(row, len(before)), range(row - 1, -1, -1)):
                 old = before[other]

@@ -50,11 +50,9 @@ class _Place(NamedTuple):
 
 
 class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
-    """Entries in rows, sorted, filtered and marked; cursor, marks and scroll position stay on their entries.
-
-    What is shown, sorted and marked can be asked of its ``rows``. Whatever changes, ``_sync`` compares the lines with
-    those last asked for, and repaints the ones that differ.
-    """
+    """Entries in rows, sorted, filtered and marked, as its ``rows`` tell; cursor, marks and scroll position stay on
+    their entries. Whatever changes, ``_sync`` compares the lines with those last asked for, and repaints the ones that
+    differ."""
 
     ALLOW_SELECT = False
     # No scroll bar: it would be repainted with every row that comes or goes.
@@ -140,10 +138,8 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     @contextmanager
     def _in_place(self, wanted: _Place | None = None) -> Iterator[None]:
-        """Change the rows, and keep the cursor and what is in view on their entries.
-
-        Where the wanted place is given and its entry shown, the cursor goes there.
-        """
+        """Change the rows, and keep the cursor and what is in view on their entries; where the entry of the ``wanted``
+        place is shown, the cursor goes there."""
         before, cursor, top = self.rows.view, self.cursor_row, self.top
         yield
         if self.rows.view is not before:
@@ -152,10 +148,8 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     def _keep_place(
         self, before: Positions, cursor: int | None, top: int, moves: Moves | None, wanted: _Place | None = None
     ) -> None:
-        """Put cursor and scroll position where their entries are shown now, or what took their places.
-
-        ``before`` was the view, with the cursor and the first row in view at these rows.
-        """
+        """Put cursor and scroll position where their entries are shown now, or what took their places. ``before`` was
+        the view, with the cursor and the first row in view at these rows."""
         line = None if cursor is None or not top <= cursor < top + self.page else cursor - top
         self.cursor_row = None if wanted is None else self.rows.row_of(wanted.position)
         if wanted is not None and self.cursor_row is not None:
@@ -251,10 +245,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     # Rows
 
     def load(self, entries: Entries, moves: Moves | None = None) -> None:
-        """Show the entries of another index; what the cursor and marks were on stays so.
-
-        ``moves`` say where those before stand in it, if that is known already; nothing else has changed then.
-        """
+        """Show the entries of another index; cursor and marks stay on their entries. ``moves`` are as for the rows."""
         before, cursor, top = self.rows.view, self.cursor_row, self.top
         moves = self.rows.load(entries, moves)
         if moves is not None:

@@ -48,9 +48,7 @@ class Question(Input):
 
 class OneLineQuestion(Question):
     """A question that is there while it is open; enter and escape end it at once, before the next key is looked at.
-
-    Where the keys go elsewhere it is answered with what was typed; a terminal that is not looked at changes nothing.
-    """
+    Where the keys go elsewhere it is answered with what was typed; a terminal that is not looked at changes nothing."""
 
     DEFAULT_CSS = """
     OneLineQuestion { display: none; padding: 0 1; }
