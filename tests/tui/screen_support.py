@@ -98,11 +98,11 @@ class Desk:
 
     def bar_at(self, place: str) -> str:
         """The whole text of the bar at a place of the screen on top."""
-        return self.app.screen.query_one(place, Bar).plain
+        return plain(self.app.screen.query_one(place, Bar))
 
     def bar(self, kind: type[Bar]) -> str:
         """The whole text of a bar of the screen on top."""
-        return self.app.screen.query_one(kind).plain
+        return plain(self.app.screen.query_one(kind))
 
     @property
     def header(self) -> str:
@@ -111,7 +111,7 @@ class Desk:
 
     @property
     def trouble(self) -> str:
-        return self.main.query_one(TroubleBar).plain.replace("\n", "")
+        return plain(self.main.query_one(TroubleBar)).replace("\n", "")
 
     @property
     def status(self) -> str:
@@ -205,6 +205,12 @@ async def until(pilot: Pilot[Any], condition: Callable[[], bool], what: object =
             raise AssertionError(f"never came: {what}\n{screen_text(pilot.app)}")
         await pilot.pause()
         await asyncio.sleep(0.005)
+
+
+def plain(bar: Bar) -> str:
+    """All text of a bar."""
+    lines = (line for line in (*bar.lines, bar.right) if line)
+    return "\n".join("".join(part if isinstance(part, str) else part[0] for part in line) for line in lines)
 
 
 def screen_text(app: Any) -> str:

@@ -34,7 +34,7 @@ from tests.tui.cache_support import (
     packed_path,
     replace_index,
 )
-from tests.tui.screen_support import SMALL, Desk, desk, text_of
+from tests.tui.screen_support import SMALL, Desk, desk, plain, text_of
 
 pytestmark = pytest.mark.slow
 
@@ -267,7 +267,7 @@ async def test_the_full_pane_says_which_entry_it_shows(tmp_path: Path) -> None:
         await one.press("escape", "j", "enter")
         await one.settle()
         assert BUSYBOX.name in drawn(one)[2]
-        assert "erofs" not in one.pane.query_one("#which", Bar).plain
+        assert "erofs" not in plain(one.pane.query_one("#which", Bar))
 
 
 async def test_only_what_is_marked_or_under_the_cursor_goes_for_good(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widget import Widget
@@ -143,7 +143,7 @@ class FullScreen(SessionScreen[R]):
 
 
 class ListScreen(FullScreen[R], Generic[R, Row]):
-    """A list, and below it what there is to say of the row under the cursor."""
+    """A list, and below it what there is to say of the row under the cursor, which `draw_detail` shows."""
 
     AUTO_FOCUS = "PickList"
     DEFAULT_CSS = """
@@ -165,6 +165,14 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
         self.rows = {row.key: row for row in listed}
         for view in self.query(PickList):
             view.set_rows(listed)
+        self.draw_detail()
+
+    def draw_detail(self) -> None:
+        raise AssertionError("a screen of its own says this")
+
+    @on(PickList.CursorMoved)
+    def _cursor_moved(self) -> None:
+        self.draw_detail()
 
     @property
     def key(self) -> str:

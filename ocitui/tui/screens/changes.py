@@ -202,7 +202,6 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
             rows, size = await asyncio.to_thread(self._rows, transactions, wanted.lower())
             self._transactions, self._shown = {one.id: one for one in transactions}, wanted
             self.show_rows(rows)
-            self._draw_detail()
             count = counted(len(transactions), "transaction")
             if wanted:
                 count = f"{len(rows)} of {count} with {clean(wanted)!r}"
@@ -219,8 +218,7 @@ class TimelineScreen(AskingScreen[str | None, PickRow]):
         rows = [timeline_row(one, not at or days[at] != days[at - 1]) for at, one in enumerate(shown)]
         return rows, human_size(sum(one.bytes_in_trash for one in transactions))
 
-    @on(PickList.CursorMoved)
-    def _draw_detail(self) -> None:
+    def draw_detail(self) -> None:
         one = self._transactions.get(self.key)
         none = "no transaction is about that" if self._shown else "nothing was done here yet"
         self.show_lines(transaction_lines(one) if one else [Line(none, kind="muted")])
@@ -425,12 +423,10 @@ class TrashScreen(ListScreen[str | None, TrashRow]):
             transactions = {one.id: one for one in await self.session.cache.transactions()}
             self._files, self._marked = files, self._marked.intersection(file.trash for file in files)
             self.show_rows(await asyncio.to_thread(lambda: [*trash_rows(files, transactions, self._marked)]))
-            self._draw_detail()
             self.stand(f"{total_text(files)}; the room is free once it is emptied" if files else "the trash is empty")
             self.say(said)
 
-    @on(PickList.CursorMoved)
-    def _draw_detail(self) -> None:
+    def draw_detail(self) -> None:
         row = self.row
         self.show_lines(_detail(row) if row is not None else [Line("the trash is empty", kind="muted")])
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from textual import on, work
+from textual import work
 
 from ocitui.importing import BlobStore, ImportJob, JobState, LayerProgress, NamedOtherwiseError, UnfinishedImport
 from ocitui.text import counted, human_age, human_size, short_digest
@@ -76,14 +76,12 @@ class ImportsScreen(ListScreen[None, PickRow]):
         board, width = self.session.imports, self.app.size.width
         jobs = board.queue.jobs
         self.show_rows([*map(_interrupted_row, board.interrupted), *(_job_row(job, width) for job in jobs)])
-        self._draw_detail()
         ended = sum(not job.active for job in jobs)
         if ended != self._ended:
             self._ended = ended
             self._look()
 
-    @on(PickList.CursorMoved)
-    def _draw_detail(self) -> None:
+    def draw_detail(self) -> None:
         job, old = self._job, self._old
         if job is not None:
             lines = [*job_lines(job, FIELDS), *_layer_lines(self.session.imports.layers.get(job.id, ()))]
@@ -173,7 +171,7 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def _removed(self, message: str | None) -> None:
         if message:
             self._downloaded = 0
-            self._draw_detail()
+            self.draw_detail()
             self.say(message)
 
     def action_import_image(self) -> None:

@@ -244,7 +244,6 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
                 rows = await asyncio.to_thread(self._make_rows, findings)
                 if rows is not None:
                     self.show_rows(rows)
-                    self._draw_detail()
                 self._draw()
         finally:
             self._filling = False
@@ -280,7 +279,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             bar.styles.height = len(lines)
             bar.show(*lines)
         if not self.rows:
-            self._draw_detail()
+            self.draw_detail()
         running = f"deep check: {check_progress(live.deep.progress)}" if live.deep.running else ""
         if live.deep.error not in ("", self._stands):
             self.conclude(live.deep.error)
@@ -311,8 +310,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             parts = [condition_text(live.health).partition(";")[0], f"last seen: {parts[0]}", *parts[1:]]
         return "; ".join(parts)
 
-    @on(PickList.CursorMoved)
-    def _draw_detail(self) -> None:
+    def draw_detail(self) -> None:
         row, live = self.row, self.session.live
         lines = (
             row.lines

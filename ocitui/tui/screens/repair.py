@@ -226,10 +226,8 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         rows = [PickRow(name, f"[{sign}] {_SWITCHES[name][0]}") for name, sign in signs.items()]
         rows += [PickRow(f"source {text}", f"    Restore from {text}") for text in self._options.sources]
         self.show_rows(rows)
-        self._draw_detail()
 
-    @on(PickList.CursorMoved)
-    def _draw_detail(self) -> None:
+    def draw_detail(self) -> None:
         self.show_lines([Line(_SWITCHES[self.key][1] if self.key in _SWITCHES else _OF_SOURCES)])
 
     def action_allow(self) -> None:
@@ -345,8 +343,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     def copied_lines(self) -> Iterable[Line | LongList]:
         return super().copied_lines() if self._plan is None or self._repaired is not None else self._lines(self._plan)
 
-    @on(PickList.CursorMoved)
-    def _draw_detail(self) -> None:
+    def draw_detail(self) -> None:
         row = self.row
         if row is None or self._plan is None or self._acting or self._repaired is not None:
             return
@@ -363,7 +360,6 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
             return
         self._asked_twice = False
         self._list(replace(plan, chosen=plan.chosen ^ {row.step}))
-        self._draw_detail()
         self.wait_for_answer()
 
     # Naming, and what may be done

@@ -51,11 +51,6 @@ class Bar(Widget):
     lines: tuple[tuple[Part, ...], ...] = ()
     right: tuple[Part, ...] = ()
 
-    @property
-    def plain(self) -> str:
-        """All its text."""
-        return "\n".join(_text(line) for line in (*self.lines, self.right) if line)
-
     def show(self, *lines: Sequence[Part], right: Sequence[Part] = ()) -> None:
         """Show these; nothing is written when they are what is shown already."""
         asked = tuple(tuple(part for part in line if _text([part])) for line in lines), tuple(right)

@@ -44,7 +44,8 @@ class EntryRows:
         marked = bytearray(len(entries)) if moves is None else moves.carry(self._marked, 0)
         self._marked = bytearray(marked)
         if moves is None or not known or len(moves.touched) >= MANY:
-            self._rebuild()
+            self._order = self._sorted()
+            self._filter(self._all())
         else:
             self._follow(moves)
         return moves
@@ -155,10 +156,6 @@ class EntryRows:
             kept = array("I", (new for new in to if new is not None and new not in touched))
             self._order = self._with(kept, touched)
         self._show()
-
-    def _rebuild(self) -> None:
-        self._order = self._sorted()
-        self._filter(self._all())
 
     def _filter(self, candidates: Positions) -> None:
         """Test these; no other entry passes."""

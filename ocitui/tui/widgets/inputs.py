@@ -104,10 +104,6 @@ class Choice(Widget, can_focus=True):
 
         choice: Choice
 
-        @property
-        def control(self) -> Choice:
-            return self.choice
-
     class Submitted(Message):
         """Enter was pressed."""
 
