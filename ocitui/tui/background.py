@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
+from time import monotonic
 from typing import Any, TypeVar
 
 from textual.message_pump import MessagePump
@@ -61,13 +61,8 @@ def give_memory_back() -> None:
 class Throttle:
     """Calls at most once in ``seconds``, and always once after the last time it was asked; no timer runs at rest."""
 
-    def __init__(
-        self, pump: MessagePump, seconds: float, call: Callable[[], object], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._pump = pump
-        self._seconds = seconds
-        self._call = call
-        self._clock = clock
+    def __init__(self, pump: MessagePump, seconds: float, call: Callable[[], object]) -> None:
+        self._pump, self._seconds, self._call = pump, seconds, call
         self._last = float("-inf")
         self._timer: Timer | None = None
 
@@ -75,7 +70,7 @@ class Throttle:
         """Call now, or as soon as it is time."""
         if self._timer is not None:
             return
-        wait = self._last + self._seconds - self._clock()
+        wait = self._last + self._seconds - monotonic()
         if wait <= 0:
             self._now()
         else:
@@ -83,5 +78,5 @@ class Throttle:
 
     def _now(self) -> None:
         self._timer = None
-        self._last = self._clock()
+        self._last = monotonic()
         self._call()

@@ -83,8 +83,8 @@ def test_sort(benchmark: BenchmarkFixture, unit: float, table: EntryTable, colum
 @pytest.mark.parametrize("text", ["99", "name:99", "state:bad", "size>50M"])
 def test_filter(benchmark: BenchmarkFixture, unit: float, table: EntryTable, text: str) -> None:
     def step() -> None:
-        table.filter_text = ""
-        table.filter_text = text
+        table.filter_by("")
+        table.filter_by(text)
 
     report(benchmark, unit, FILTER, step)
 

@@ -251,7 +251,7 @@ async def test_messages_say_what_happened() -> None:
         app.table.sort_by("digest", reverse=True)
         await pilot.pause()
         assert told(app) == []
-        app.table.filter_text = "image000001"
+        app.table.filter_by("image000001")
         await pilot.pause()
         assert told(app) == [EntryTable.CountsChanged, EntryTable.Highlighted]
 

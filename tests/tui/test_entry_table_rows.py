@@ -137,7 +137,7 @@ def test_cursor_and_marks_stay_on_their_entries(
     table.move_cursor_to(row)
     table.action_toggle_mark()
     table.move_cursor_to(row)
-    table.filter_text = text
+    table.filter_by(text)
     with patch.object(entry_rows, "MANY", many):
         for step in some:
             at, marked = table.cursor_position, table.rows.marked

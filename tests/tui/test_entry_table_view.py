@@ -56,13 +56,13 @@ async def test_a_filter_keeps_the_cursor_and_says_how_many_marks_it_hides() -> N
         table = app.table
         table.move_cursor_to(150)
         await pilot.press("space", "space", "up", "up")
-        table.filter_text = "image000150"
+        table.filter_by("image000150")
         assert (table.shown, table.total, table.rows.hidden_marks) == (1, 200, 1)
         assert table.rows.marked == [150, 151]
         assert table.cursor_position == 150
-        table.filter_text = ""
+        table.filter_by("")
         assert (table.shown, table.rows.hidden_marks, table.cursor_position) == (200, 0, 150)
-        table.filter_text = "image0000"
+        table.filter_by("image0000")
         table.clear_marks()
         assert (table.rows.marked, table.rows.hidden_marks) == ([], 0)
 
@@ -73,7 +73,7 @@ async def test_the_line_of_the_cursor_returns_with_the_rows_around_it() -> None:
         await pilot.press("pagedown", "down")
         before = lines(app.table)
         for text in ("2", "24", "24 !5", ""):
-            app.table.filter_text = text
+            app.table.filter_by(text)
         assert lines(app.table) == before
 
 
@@ -86,13 +86,13 @@ async def test_the_cursor_returns_when_the_filter_that_hid_its_entry_goes() -> N
         await pilot.pause()
         at = cursor_line(table)
         for text in ("image00010", "image000105"):
-            table.filter_text = text
+            table.filter_by(text)
         assert table.cursor_position == 105
-        table.filter_text = ""
+        table.filter_by("")
         assert (table.cursor_position, cursor_line(table)) == (20, at)
-        table.filter_text = "image00010"
+        table.filter_by("image00010")
         await pilot.press("down")
-        table.filter_text = ""
+        table.filter_by("")
         assert table.cursor_position == 101
 
 
@@ -104,8 +104,8 @@ async def test_typing_on_filters_as_the_whole_text_does(texts: list[str]) -> Non
     app, fresh = TableApp(entries), TableApp(entries)
     async with app.run_test(size=(80, 24)), fresh.run_test(size=(80, 24)):
         for text in texts:
-            app.table.filter_text = text
-        fresh.table.filter_text = texts[-1]
+            app.table.filter_by(text)
+        fresh.table.filter_by(texts[-1])
         assert names(app.table) == names(fresh.table)
 
 
@@ -114,7 +114,7 @@ async def test_changes_pass_the_filter_in_force() -> None:
     app = TableApp(entries)
     async with app.run_test(size=(80, 24)):
         table = app.table
-        table.filter_text = "state:bad"
+        table.filter_by("state:bad")
         assert table.cursor_position is None
         for position in (3, 4):
             become(table, position, entries[position].but(state=NO_CONFIG))

@@ -171,7 +171,7 @@ async def test_searching_a_document(tmp_path: Path) -> None:
         await one.until(lambda: "match 2 of 2" in one.status)
         await one.press("N")
         await one.until(lambda: "match 1 of 2" in one.status)
-        assert one.table.filter_text == ""
+        assert one.table.rows.filter_text == ""
         await one.press("slash", *"absent", "enter")
         await one.until(lambda: "no match" in one.status)
 
@@ -182,9 +182,9 @@ async def test_escape_clears_a_filter_first_and_never_quits(tmp_path: Path) -> N
         await one.until(lambda: not one.table.display)
         await one.press("escape")
         await one.until(lambda: one.table.display)
-        assert one.table.filter_text == "busybox"
+        assert one.table.rows.filter_text == "busybox"
         await one.press("escape")
-        assert one.table.filter_text == ""
+        assert one.table.rows.filter_text == ""
         await one.press("escape", "escape")
         await one.rest()
         assert one.app.is_running
@@ -195,7 +195,7 @@ async def test_escape_in_the_filter_takes_it_back(tmp_path: Path) -> None:
         await one.press("slash", *"tea", "escape")
         assert one.table.shown == 7
         await one.press("slash", *"tea", "enter", "slash", *" erofs", "escape")
-        assert (one.table.filter_text, one.table.shown) == ("tea", 1), "the filter that was in force is again"
+        assert (one.table.rows.filter_text, one.table.shown) == ("tea", 1), "the filter that was in force is again"
         await one.press("escape")
         # Keys that come at once, as over a slow link.
         await one.press("slash", "escape", "slash", *"ngi", "enter")
@@ -210,7 +210,7 @@ async def test_no_key_acts_while_an_input_has_the_focus(tmp_path: Path) -> None:
             "slash", *(keys.get(character, character) for character in typed), "f5", "tab", "shift+tab", "f1"
         )
         assert one.top == "MainScreen"
-        assert one.table.filter_text == typed
+        assert one.table.rows.filter_text == typed
         assert isinstance(one.app.focused, Input)
         await one.press("escape")
         for key, screen in (("r", "ResolveScreen"), ("question_mark", "HelpScreen")):
@@ -228,7 +228,7 @@ async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -
     async with desk(make_cache(tmp_path / "image")) as one:
         one.send_at_once("j", "slash", *"tea", "enter", "space", "r")
         await one.until(lambda: one.top == "ResolveScreen")
-        assert one.table.filter_text == "tea"
+        assert one.table.rows.filter_text == "tea"
         assert len(one.table.rows.marked) == 1
         await one.press("escape")
         one.send_at_once("slash", "escape", "escape", "slash", *"ngi", "enter", "d")
@@ -246,9 +246,9 @@ async def test_a_filter_of_a_field_that_is_none_changes_nothing_and_says_what_wa
     async with desk(cache) as one:
         await one.press("slash", *"busybox ", *"sate", "colon")
         await one.until(lambda: "there is no field sate; state: may be meant" in one.status)
-        assert one.table.filter_text == "busybox sate"
+        assert one.table.rows.filter_text == "busybox sate"
         await one.press("enter")
-        assert one.table.filter_text == "busybox sate"
+        assert one.table.rows.filter_text == "busybox sate"
 
 
 async def test_the_mouse_leaves_the_filter_as_it_is(tmp_path: Path) -> None:
@@ -256,9 +256,9 @@ async def test_the_mouse_leaves_the_filter_as_it_is(tmp_path: Path) -> None:
         await one.press("slash", *"busy")
         await one.pilot.click(EntryTable, offset=(5, 2))
         await one.until(lambda: one.app.focused is one.table)
-        assert one.table.filter_text == "busy"
+        assert one.table.rows.filter_text == "busy"
         await one.press("slash", "escape")
-        assert one.table.filter_text == "busy"
+        assert one.table.rows.filter_text == "busy"
         await one.press("escape")
         assert one.table.shown == 7
 

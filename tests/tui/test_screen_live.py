@@ -134,7 +134,7 @@ def _place(one: Desk) -> tuple[object, ...]:
     assert entry is not None
     assert table.rows.entries is not None
     first = table.rows.entries[table.rows.view[table.top]].name
-    return entry.name, set(marked_names(table)), first, table.filter_text, one.pane.tab
+    return entry.name, set(marked_names(table)), first, table.rows.filter_text, one.pane.tab
 
 
 async def test_nothing_moves_under_the_operators_eyes(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ class EntriesScreen(SessionScreen[None]):
 
     def _nothing_matches(self) -> str:
         """Which filter hides all, how many there were without its last word, and the way out."""
-        entries, words = self.session.live.entries, self.table.filter_text.split()
+        entries, words = self.session.live.entries, self.table.rows.filter_text.split()
         without = ""
         if len(words) > 1 and entries is not None and len(entries) <= _COUNTED:
             without = f"; {len(entries.passing(' '.join(words[:-1])))} without {words[-1]!r}"
@@ -185,8 +185,8 @@ class EntriesScreen(SessionScreen[None]):
             self._lay_out()
         elif not self.table.has_focus:
             self.table.focus()
-        elif self.table.filter_text:
-            self.table.filter_text = ""
+        elif self.table.rows.filter_text:
+            self.table.filter_by("")
             self.draw_status()
 
     # How the room is shared out
@@ -235,7 +235,7 @@ class EntriesScreen(SessionScreen[None]):
     def draw_status(self) -> None:
         """Show the filter, the marks, what goes on, and what was said last, or what helps on the cursor's row."""
         table = self.table
-        shown, text, marks, hidden = table.shown, table.filter_text, table.rows.marks, table.rows.hidden_marks
+        shown, text, marks, hidden = table.shown, table.rows.filter_text, table.rows.marks, table.rows.hidden_marks
         place = f"{0 if table.cursor_row is None else table.cursor_row + 1} of {shown}"
         parts: list[bars.Part] = [(f" {place}  ", "muted")] if self.has_class("-wide") else []
         if text:
@@ -302,8 +302,8 @@ class EntriesScreen(SessionScreen[None]):
     def action_filter(self) -> None:
         view = self.pane.document_view
         self._asking = "filter" if self.table.has_focus or view is None or not view.has_focus else "search"
-        self._filter_before = self.table.filter_text
-        self._question.ask(self.table.filter_text if self._asking == "filter" else "", self._asking)
+        self._filter_before = self.table.rows.filter_text
+        self._question.ask(self.table.rows.filter_text if self._asking == "filter" else "", self._asking)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a question is open every key is its own, but those that end it."""
@@ -335,7 +335,7 @@ class EntriesScreen(SessionScreen[None]):
         if entries is not None and (refused := entries.misunderstood(text)):
             self.say(f"Filter: {refused[0]}; {refused[1]}")
             return
-        self.table.filter_text = text
+        self.table.filter_by(text)
         if not self.table.shown:
             self.table.placeholder = self._placeholder()
         self.say("")

@@ -172,7 +172,7 @@ class MainScreen(EntriesScreen):
         formats, names = entries.formats, entries.names
         best = max(same, key=lambda at: ((formats[at] or "") == finding.format, (names[at] or "") == finding.name))
         if not table.move_cursor_to(best):
-            table.filter_text = ""
+            table.filter_by("")
             table.move_cursor_to(best)
         self.action_show_tab("problems")
 

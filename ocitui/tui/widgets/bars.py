@@ -184,9 +184,7 @@ def daemon_parts(daemon: DaemonState) -> list[Part]:
     """Whether kratad runs, and for how long."""
     if not daemon.running:
         return [("○", "muted"), " kratad down"]
-    if daemon.since is None:
-        return [("●", "good"), " kratad up"]
-    return [("●", "good"), f" kratad up {age_of(daemon.since)}"]
+    return [("●", "good"), " kratad up" if daemon.since is None else f" kratad up {age_of(daemon.since)}"]
 
 
 def health_parts(live: LiveCache, width: int) -> list[Part]:

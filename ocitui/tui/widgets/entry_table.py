@@ -272,13 +272,8 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     # Filter and sort
 
-    @property
-    def filter_text(self) -> str:
-        """The filter in force; setting it shows what matches."""
-        return self.rows.filter_text
-
-    @filter_text.setter
-    def filter_text(self, text: str) -> None:
+    def filter_by(self, text: str) -> None:
+        """Show what matches a filter."""
         if text == self.rows.filter_text:
             return
         self._before_filter = self._before_filter or self._place
