@@ -6,6 +6,7 @@ Rows, header, banner and problems are drawn from what was published here, so tha
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
-from ocitui.host import DaemonState
 from ocitui.threads import giving_way
 
 from .deep_check import P_SHOWS_IT, DeepCheck
@@ -63,25 +63,17 @@ class _Published:
 
 class LiveCache:
     """Holds what is known of one cache, for who shows it: that runs the coroutines that have no end, and sets ``tell``,
-    which is called on the event loop with each change.
+    which is called on the event loop with each change. ``open_cache`` gives the core, which is loaded then; where it is
+    not ``writable``, that was asked for."""
 
-    ``open_cache`` gives the core, which is loaded then. ``find_daemon`` looks for the daemon, most likely still the
-    process that it is given, ``why_read_only`` says why nothing may be written; both are called in threads."""
-
-    def __init__(
-        self,
-        directory: Path,
-        open_cache: Callable[[], PackerCache],
-        find_daemon: Callable[[int | None], DaemonState],
-        why_read_only: Callable[[], str],
-    ) -> None:
-        self._directory, self._open_cache, self._why_read_only = directory, open_cache, why_read_only
+    def __init__(self, directory: Path, open_cache: Callable[[], PackerCache], *, writable: bool = True) -> None:
+        self._directory, self._open_cache, self._writable = directory, open_cache, writable
         self.tell: Callable[[LiveChange], object] = lambda _: None
         self.health = Health(Condition.SOUND)
         self.loaded, self.as_of = False, 0.0
         """Whether the cache was read, however it is; when its index was sound last, in seconds since the epoch."""
         self.read_only = ""
-        self.host = LiveHost(directory, find_daemon)
+        self.host = LiveHost(directory)
         self.entries: Entries | None = None
         self.size = 0
         """What all packed files hold, in bytes."""
@@ -246,7 +238,7 @@ class LiveCache:
         from ocitui.cache import ImageIndex, Listing
         from ocitui.doctor import NOT_LOOKED, Entries
 
-        self.read_only = self._why_read_only()
+        self.read_only = self.why_read_only()
         before, published = self.entries, self._published
         index = difference.index
         if not difference.health.sound or (before is not None and before.index is index):
@@ -267,6 +259,14 @@ class LiveCache:
         gone = [(before.digests[at], before.formats[at]) for at in middle if at not in moves.middle]
         came = len(moves.touched) - len(moves.middle)
         return entries, now, LiveChange(another=True, moves=moves, gone=gone, came=came)
+
+    def why_read_only(self) -> str:
+        """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
+        if not self._writable:
+            return "started with --read-only"
+        if self._directory.is_dir() and not os.access(self._directory, os.W_OK):
+            return "this user may not write to the directory"
+        return ""
 
     async def _judge_now(self, difference: Difference) -> None:
         """Have the judge take what changed, to look into it."""

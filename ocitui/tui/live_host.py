@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ocitui.cache import identity_of
-from ocitui.host import DaemonState, daemon_socket, is_daemon
+from ocitui.host import DaemonState, daemon_socket, find_daemon, is_daemon
 from ocitui.text import human_size
 
 _WALK_SECONDS = 30.0  # between two looks through all processes
@@ -17,9 +17,8 @@ _WALK_SECONDS = 30.0  # between two looks through all processes
 class LiveHost:
     """A look costs microseconds where nothing changed."""
 
-    def __init__(self, directory: Path, find_daemon: Callable[[int | None], DaemonState]) -> None:
-        """``find_daemon`` looks for the daemon, most likely still the process that it is given."""
-        self._directory, self._find_daemon = directory, find_daemon
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self.daemon = DaemonState()
         self.users: Mapping[str, str] = {}
         """The loop devices that hold packed files, by the file's name."""
@@ -41,8 +40,12 @@ class LiveHost:
         if seen == self._socket and now <= self._walked + _WALK_SECONDS and (known is None or is_daemon(known)):
             return False
         self._socket, self._walked = seen, now
-        before, self.daemon = self.daemon, self._find_daemon(known)
+        before, self.daemon = self.daemon, self.find_daemon()
         return self.daemon != before
+
+    def find_daemon(self) -> DaemonState:
+        """The daemon as it is now, most likely still the process that is known."""
+        return find_daemon(self._directory, known=self.daemon.process)
 
     def find_users(self) -> None:
         """Look which loop devices hold packed files."""

@@ -23,7 +23,6 @@ from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
 from ocitui.cache import OWN_NAME, CacheError, Condition
-from ocitui.host import DaemonState, find_daemon
 from ocitui.words import Line
 
 from .actions import BY_NAME
@@ -70,7 +69,7 @@ class Session:
         self.terminal = terminal or Terminal.of_environment()
         self.host = socket.gethostname()
         self.imports_changed: Callable[[], object] = lambda: None
-        self.live = LiveCache(self.directory, lambda: self.cache, self.daemon_state, self.why_read_only)
+        self.live = LiveCache(self.directory, lambda: self.cache, writable=not options.read_only)
 
     @cached_property
     def cache(self) -> PackerCache:
@@ -121,18 +120,6 @@ class Session:
         # A record may be of very many images.
         of_it = await asyncio.to_thread(lambda: [one for one in transactions if entry.digest in one.image_digests])
         return history(of_it, entry)
-
-    def daemon_state(self, known: int | None = None) -> DaemonState:
-        """The daemon as it is now, most likely still the process ``known``: reads /proc, so not on the event loop."""
-        return find_daemon(self.directory, known=known)
-
-    def why_read_only(self) -> str:
-        """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
-        if self.options.read_only:
-            return "started with --read-only"
-        if self.directory.is_dir() and not os.access(self.directory, os.W_OK):
-            return "this user may not write to the directory"
-        return ""
 
     def take_stock(self) -> int:
         """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop. Raises

@@ -239,10 +239,7 @@ class FixedSession(Session):
     def __init__(self, options: ScreenOptions, terminal: Terminal, daemon: DaemonState) -> None:
         super().__init__(options, terminal, ScreenSettings())
         self.host = "host7"
-        self.daemon = daemon
-
-    def daemon_state(self, known: int | None = None) -> DaemonState:
-        return self.daemon
+        self.live.host.find_daemon = lambda: daemon  # type: ignore[method-assign]
 
 
 class TestedApp(OcituiApp):

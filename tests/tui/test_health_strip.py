@@ -149,7 +149,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def _host(directory: Path) -> LiveHost:
-    return LiveHost(directory, lambda _: DaemonState())
+    return LiveHost(directory)
 
 
 async def test_what_shows_is_told_and_nothing_else(tmp_path: Path, room: list[int]) -> None:
@@ -208,8 +208,9 @@ async def test_nothing_is_told_where_nothing_shows(
             assert await asyncio.to_thread(looks.acquire, timeout=LIMIT_SECONDS)
 
     monkeypatch.setattr(LiveHost, "room_changed", look)
+    monkeypatch.setattr(LiveHost, "find_daemon", lambda _: DaemonState())
     cache = make_cache(tmp_path / "image")
-    live = LiveCache(cache, lambda: PackerCache(cache), lambda _: DaemonState(), lambda: "")
+    live = LiveCache(cache, lambda: PackerCache(cache))
     live.tell = told.append
     following = asyncio.create_task(live.follow_host())
     await looked()

@@ -293,10 +293,9 @@ def test_the_screen_looks_like_this(
 
     async def arrange(pilot: Pilot[int]) -> None:
         one = Desk(app, pilot)
-        await one.until(
-            lambda: one.live.loaded and one.live.host.daemon == app.session.daemon_state(), "the first reading"
-        )
-        await one.until(lambda: one.live.host.disk is not None, "the room of the disk")
+        host = one.live.host
+        await one.until(lambda: one.live.loaded and host.daemon == host.find_daemon(), "the first reading")
+        await one.until(lambda: host.disk is not None, "the room of the disk")
         await one.settle()
         await prepare(one, _DIRECTORY)
         await one.settle()

@@ -78,8 +78,8 @@ def test_what_may_be_done_now(condition: Condition, delete: str, mend: str, reso
 
 
 def test_why_nothing_may_be_written(tmp_path: Path) -> None:
-    assert _session(tmp_path).why_read_only() == ""
-    assert _session(tmp_path, read_only=True).why_read_only() == "started with --read-only"
+    assert _session(tmp_path).live.why_read_only() == ""
+    assert _session(tmp_path, read_only=True).live.why_read_only() == "started with --read-only"
 
 
 def test_nothing_is_loaded_to_end_what_never_began(tmp_path: Path) -> None:
