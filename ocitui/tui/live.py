@@ -11,20 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome
+from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome, identity_of
 from ocitui.threads import giving_way
 
-from .deep_check import P_SHOWS_IT, DeepCheck
 from .live_host import LiveHost
 
 if TYPE_CHECKING:
     from ocitui.cache import CacheFiles, Difference, IndexWatch, Key, Listing, PackerCache
-    from ocitui.doctor import Assessment, Coverage, Entries, EntryState, Finding, IndexReading, Judge, Moves, Report
+    from ocitui.doctor import Assessment, Coverage, Entries, EntryState, Finding, IndexReading, Judge, Moves, Progress
     from ocitui.doctor import JudgedEntry as Entry
+    from ocitui.doctor import Report
 
 Findings = tuple["Finding", ...]
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
@@ -48,6 +48,25 @@ class LiveChange:
     rows: Collection[int] = ()
     said: str = ""
     only_progress: bool = False
+
+
+@dataclass(slots=True)
+class DeepCheck:
+    """A check of all bytes that runs or ran: what it ``found`` so far, by which ``error`` it ended early, what is
+    ``said`` of it. ``passing`` is what could not be noted, by the file that each is about; it holds while that is the
+    same."""
+
+    running: bool = False
+    progress: Progress | None = None
+    found: list[Finding] = field(default_factory=list)
+    error: str = ""
+    said: str = ""
+    passing: list[tuple[tuple[int, ...] | None, Finding]] = field(default_factory=list)
+
+    def passing_in(self, directory: Path) -> list[Finding]:
+        """What could not be noted, of files that are what they were; while it runs, what it found so far."""
+        found = [one for identity, one in self.passing if identity_of(directory / one.file) == identity]
+        return [*found, *self.found] if self.running else found
 
 
 @dataclass(slots=True)
@@ -485,26 +504,6 @@ class LiveCache:
                 self._looking = judge.look()
             await self._publish_all()
         self._remember_due = time.monotonic() + (time.monotonic() - began) / _SHARE
-
-    # The check of all bytes
-
-    async def check_deep(self) -> None:
-        """Read all bytes, beside all else."""
-        deep = self.deep = DeepCheck(running=True)
-        self.tell(LiveChange())
-        try:
-            await deep.run(
-                self._settled_judge,
-                ledger_writes=not self.read_only,
-                look_over=self.look_over,
-                tell=lambda: self.tell(LiveChange(only_progress=True)),
-            )
-        finally:
-            self.tell(LiveChange(said=f"{deep.said}{P_SHOWS_IT}" if deep.said else ""))
-
-    async def _settled_judge(self) -> Judge | None:
-        await self.settle()
-        return self.judge
 
     # Around the cache
 

@@ -27,6 +27,7 @@ from ocitui.words import Line
 
 from .actions import BY_NAME
 from .background import give_memory_back
+from .deep_check import check_deep
 from .live import LiveCache, LiveChange
 from .settings import ScreenSettings, read_settings, settings_path
 from .terminal import Terminal
@@ -162,7 +163,7 @@ class SessionApp(App[int], inherit_bindings=False):
 
     def check_deep(self) -> None:
         """Read all bytes; it goes on whatever screen is shown."""
-        self.run_worker(self.session.live.check_deep(), group="check", exclusive=True)
+        self.run_worker(check_deep(self.session.live), group="check", exclusive=True)
 
     def cancel_check(self) -> None:
         """End a deep check; what it read is remembered."""

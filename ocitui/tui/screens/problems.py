@@ -215,6 +215,9 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         yield RuleBar()
         yield LinesView()
 
+    def begin(self) -> None:
+        self._throttle.ask()
+
     def live_changed(self, change: LiveChange) -> None:
         """Something is to be drawn, at most four times a second. What came of a deep check is told once: soon it is of
         before, and the rows say what is so."""
