@@ -225,10 +225,15 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         An entry of the same digest and format is replaced. ``kind`` is STORE or IMPORT, for the journal. Raises
         InvalidPackedImageError, CorruptIndexError; where it raises anything, the cache is as it was.
         """
-        from .storing import check, store
+        from .changes import as_entry, storing
+        from .transactions import About, make
 
-        await asyncio.to_thread(check, packed)
-        return await self._write("store an image", lambda space: store(space, packed, kind), needs_index=True)
+        def act(space: Workspace) -> PackedImage:
+            make(space, storing(space.root, entry, packed.path), About(kind))
+            return entry
+
+        entry = await asyncio.to_thread(as_entry, self.directory, packed)
+        return await self._write("store an image", act, needs_index=True)
 
     async def plan_delete(self, keys: Collection[Key]) -> DeletePlan:
         """What `delete` would do. Raises NoSuchEntryError."""

@@ -1,5 +1,5 @@
-"""What is to change, bound to what was seen: an edit of the index or a new one, files out, files in, modes; and what a
-deletion of entries would change, shown before it is done.
+"""What is to change, bound to what was seen: an edit of the index or a new one, files out, files in, modes; what
+storing an image changes, and what a deletion of entries would, shown before it is done.
 
 `PackerCache.change` makes one as a single transaction and `PackerCache.undo` reverses it, byte for byte. A change says
 of everything it names what it was when it was planned; where that is different by now, nothing is done.
@@ -20,17 +20,29 @@ from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 from struct import Struct
-from typing import NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import msgspec
 
-from .descriptors import Descriptor
+from .descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from .disk import OUTSIDE, Folder
-from .errors import DocumentError, NoSuchEntryError, PlanChangedError
-from .files import INDEX_NAME, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
+from .errors import DocumentError, InvalidPackedImageError, NoSuchEntryError, PlanChangedError
+from .files import (
+    INDEX_NAME,
+    MOST_DOCUMENT_BYTES,
+    PackedFormat,
+    config_name,
+    known_format,
+    manifest_name,
+    packed_name,
+    usable_digest,
+)
 from .index import EMPTY_INDEX, ImageIndex, Key, Placement
 from .listing import FILE_SUFFIXES
 from .records import ChangeMode, RecordedDescriptor, neighbour_of
+
+if TYPE_CHECKING:
+    from .lookup import PackedImage
 
 
 class Seen(NamedTuple):
@@ -275,6 +287,55 @@ def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor
     if before is None or after is None or index.digests[before] == left.digests[after]:
         return None
     return left.descriptors[after]
+
+
+def as_entry(directory: Path, packed: PackedImage) -> PackedImage:
+    """An image as the cache has it once it is stored: its file there, and in its descriptor the annotations that the
+    daemon writes. Raises InvalidPackedImageError where it cannot be an entry."""
+    digest = packed.digest
+    if packed.descriptor.digest != digest:
+        raise InvalidPackedImageError(f"the descriptor is for {packed.descriptor.digest}, the image is {digest}")
+    if not usable_digest(digest):
+        raise InvalidPackedImageError(f"{digest!r} cannot be a file name, so the daemon would never find it")
+    try:
+        found = os.stat(packed.path)
+    except (OSError, ValueError) as error:
+        raise InvalidPackedImageError(f"{packed.path} cannot be read: {error}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidPackedImageError(f"{packed.path} is not a regular file")
+    annotations = {ANNOTATION_PACKED_FORMAT: packed.format.value, ANNOTATION_IMAGE_NAME: str(packed.name)}
+    if packed.name.reference is not None:
+        annotations[ANNOTATION_REFERENCE] = packed.name.reference
+    descriptor = packed.descriptor.with_annotations(annotations)
+    return msgspec.structs.replace(packed, path=directory / packed_name(digest, packed.format), descriptor=descriptor)
+
+
+def storing(root: Folder, entry: PackedImage, source: Path) -> Change:
+    """The change that brings an entry's three files in, the packed one from ``source``, then replaces what the index has
+    of its digest and format by one at the end."""
+    places = tuple(_places(root, entry, source))
+    return Change(Edit(keys=frozenset([entry.descriptor.key]), appended=entry.descriptor), place=places)
+
+
+def _places(root: Folder, entry: PackedImage, source: Path) -> Iterator[Place]:
+    """The files that are not in their place already."""
+    name, there = entry.path.name, root.lstat(entry.path.name)
+    if there is None or not stat.S_ISREG(there.st_mode) or not os.path.samestat(there, os.stat(source)):
+        yield Place(name, Seen.of(there) if there else None, path=source, take=True)
+    documents = {config_name(entry.digest): entry.config.raw, manifest_name(entry.digest): entry.manifest.raw}
+    for name, raw in documents.items():
+        found = root.lstat(name)
+        if found is None or not _holds(root, name, found, raw):
+            yield Place(name, Seen.of(found) if found else None, data=raw)
+
+
+def _holds(root: Folder, name: str, found: os.stat_result, raw: bytes) -> bool:
+    """Whether a regular file of this name has these bytes already."""
+    if not stat.S_ISREG(found.st_mode) or found.st_size != len(raw):
+        return False
+    with suppress(OSError):
+        return root.read(name, MOST_DOCUMENT_BYTES) == raw
+    return False
 
 
 def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: DeletePlan | None = None) -> Change:

@@ -22,9 +22,19 @@ from .live_host import LiveHost
 
 if TYPE_CHECKING:
     from ocitui.cache import CacheFiles, Difference, IndexWatch, Key, Listing, PackerCache
-    from ocitui.doctor import Assessment, Coverage, Entries, EntryState, Finding, IndexReading, Judge, Moves, Progress
+    from ocitui.doctor import (
+        Assessment,
+        Coverage,
+        Entries,
+        EntryState,
+        Finding,
+        IndexReading,
+        Judge,
+        Moves,
+        Progress,
+        Report,
+    )
     from ocitui.doctor import JudgedEntry as Entry
-    from ocitui.doctor import Report
 
 Findings = tuple["Finding", ...]
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
