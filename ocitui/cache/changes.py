@@ -311,7 +311,7 @@ def as_entry(directory: Path, packed: PackedImage) -> PackedImage:
 
 
 def storing(root: Folder, entry: PackedImage, source: Path) -> Change:
-    """The change that brings an entry's three files in, the packed one from ``source``, then replaces what the index has
+    """The change that brings an entry's files in, the packed one from ``source``, and then replaces what the index has
     of its digest and format by one at the end."""
     places = tuple(_places(root, entry, source))
     return Change(Edit(keys=frozenset([entry.descriptor.key]), appended=entry.descriptor), place=places)
