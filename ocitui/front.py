@@ -3,13 +3,35 @@ program loads no more than it uses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import builtins
+import sys
+from _thread import allocate_lock
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
+# No second front notes its names meanwhile.
+_noting = allocate_lock()
 
-def front(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package; ``names`` are those of each of its modules."""
-    module_of = {name: module for module, of_it in names.items() for name in of_it.split()}
+
+@contextmanager
+def front(package: str) -> Iterator[None]:
+    """Within it, what a package imports from its own modules is noted instead, and becomes all that it gives; as the
+    lazy imports of PEP 810 do by themselves. A type checker sees plain imports."""
+    module_of: dict[str, str] = {}
+    module = sys.modules[package]
+
+    def note(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> object:
+        if level == 0 or globals is not vars(module):
+            return really_import(name, globals, locals, fromlist, level)
+        module_of.update(dict.fromkeys(fromlist or (), name))
+        return _Noted()
 
     def get(name: str) -> object:
         if name not in module_of:
@@ -17,4 +39,20 @@ def front(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], objec
         # Not kept here: a test that puts something in its place in its module would not be heeded.
         return getattr(import_module(f".{module_of[name]}", package), name)
 
-    return get, lambda: sorted(module_of), [*module_of]
+    with _noting:
+        really_import = builtins.__import__
+        builtins.__import__ = note  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            builtins.__import__ = really_import
+    for name in module_of:
+        delattr(module, name)
+    vars(module).update(__getattr__=get, __dir__=lambda: sorted(module_of), __all__=[*module_of])
+
+
+class _Noted:
+    """What stands for a module of which names were noted."""
+
+    def __getattr__(self, name: str) -> None:
+        return None

@@ -7,11 +7,9 @@ imported when it is first asked for, so that a program loads no more of the libr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocitui.front import front
 
-if TYPE_CHECKING:
+with front(__name__):
     from .actor import author_of as author_of
     from .actor import by_another as by_another
     from .actor import whoami as whoami
@@ -191,62 +189,3 @@ if TYPE_CHECKING:
     from .workspace import refused_files as refused_files
     from .workspace import size_in_own_folder as size_in_own_folder
     from .workspace import trash_identity as trash_identity
-
-__getattr__, __dir__, __all__ = front(
-    __name__,
-    {
-        "actor": "author_of by_another whoami",
-        "backups": (
-            "BACKUPS_NAME Backup keep_backup keep_corrupt late_updates list_backups next_number read_backup "
-            "transactions_since"
-        ),
-        "cache": "PackerCache Preparation",
-        "changes": (
-            "Change DeletePlan Discard IndexEdit IndexReplacement IndexSeen Insert Place Remove Seen discardable "
-            "new_index see see_index"
-        ),
-        "descriptors": (
-            "ANNOTATION_IMAGE_NAME ANNOTATION_PACKED_FORMAT ANNOTATION_REFERENCE Descriptor sound_descriptor"
-        ),
-        "disk": "Disk Folder refuse_inside storage_errors write_outside",
-        "documents": (
-            "BlobDescriptor ContainerConfig DESCRIPTOR Document HistoryItem IMAGE_INDEX ImageConfiguration "
-            "ImageManifest Platform read_config read_manifest structural_quotes"
-        ),
-        "errors": (
-            "AmbiguousDigestError CacheDirectoryError CacheError ConflictError CorruptIndexError DocumentError "
-            "FileTakenError InvalidNameError InvalidPackedImageError LockedError NoSuchEntryError "
-            "NoSuchTransactionError PlanChangedError ReadOnlyError StorageError"
-        ),
-        "files": (
-            "ANY_SIZE FileKind INDEX_NAME MOST_DOCUMENT_BYTES MOST_INDEX_BYTES OWN_NAME PackedFormat READ_FLAGS "
-            "check_directory config_name file_names identity_of known_format manifest_name open_bounded "
-            "packed_name read_bounded read_kernel_file read_regular read_to_end regular_file usable_digest "
-            "usual_digest valid_digest"
-        ),
-        "index": (
-            "EntryKey ImageIndex IndexFile Key Signature entry_keys examine_index index_signature judge_index "
-            "read_patiently"
-        ),
-        "journal": "JOURNAL_NAME",
-        "ledger": "Damage Damaged HASH_CHUNK LASTING_CODES LEDGER_NAME Ledger Recorded Sound hash_file record_stored",
-        "listing": (
-            "CONFIG_PLACE CacheFiles FILE_SUFFIXES FIRST_PACKED Fact Listing MANIFEST_PLACE PLACE_OF_SUFFIX "
-            "ROW_WIDTH is_plain part_of"
-        ),
-        "lookup": "Explanation LATEST PackedImage Reason ResolvedImage explain_recall explain_resolve",
-        "names": "ImageName LEAST_DIGITS NamedEntry find_entry spelled stem_of",
-        "own_folder": "LOCK_NAME open_journal open_own_folder taking_turns wait_for_turn",
-        "packed_file": "EROFS_READ_FEATURES SOUND_PACKED check_packed check_packed_file",
-        "records": "ChangeMode Identity Moved Placed Swap Transaction TransactionKind TransactionState some_of",
-        "strict_json": "Scanner Value next_element",
-        "trash": "EmptiedTrash TrashedFile files_that_go list_trash",
-        "undoing": (
-            "ExpectedEntries Overwritten all_changes can_be_undone edit_again expect_entries find_overwritten "
-            "taken_back"
-        ),
-        "verdict": "Condition Health IndexOutcome Verdict",
-        "watch": "Difference IndexWatch to_the_second",
-        "workspace": "STAGING_NAME TRASH_NAME refused_files size_in_own_folder trash_identity",
-    },
-)

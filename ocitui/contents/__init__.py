@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocitui.front import front
 
-if TYPE_CHECKING:
+with front(__name__):
     from .tools import NotCheckedError as NotCheckedError
     from .tools import Said as Said
     from .tools import Tool as Tool
@@ -18,11 +16,3 @@ if TYPE_CHECKING:
     from .trees import lacking as lacking
     from .trees import squashfs_tree as squashfs_tree
     from .trees import tar_tree as tar_tree
-
-__getattr__, __dir__, __all__ = front(
-    __name__,
-    {
-        "tools": "NotCheckedError Said Tool be_idle hash_past_cache",
-        "trees": "Tree erofs_tree has_program lacking squashfs_tree tar_tree",
-    },
-)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocitui.front import front
 
-if TYPE_CHECKING:
+with front(__name__):
     from .acknowledged import acknowledge as acknowledge
     from .acknowledged import load_acknowledged as load_acknowledged
     from .acknowledged import remember_told as remember_told
@@ -70,32 +68,3 @@ if TYPE_CHECKING:
     from .why import Link as Link
     from .why import LinkState as LinkState
     from .why import chain_of as chain_of
-
-__getattr__, __dir__, __all__ = front(
-    __name__,
-    {
-        "acknowledged": "acknowledge load_acknowledged remember_told told_last withdraw",
-        "assessment": "Assessment Case advice assess gather",
-        "catalogue": "CATALOGUE FILE_FAULTS",
-        "check.examine": "ExamineOptions examine",
-        "check.history": "keep_index",
-        "check.index_checks": "IndexReading read_index",
-        "check.judge": "Judge",
-        "check.pacing": "Progress",
-        "entries": "Entries JudgedEntry Moves Predicate",
-        "findings": (
-            "Answer Depth EntryState Finding NOT_LOOKED STATE_WORDS Severity Way by_fault clean_text entry_text "
-            "in_order seen_text tally"
-        ),
-        "repair.apply": "Repaired apply_plan",
-        "repair.copies": "copies_named",
-        "repair.index_steps": "INDEX_CODES is_about_index",
-        "repair.plan": "RepairPlan plan_repair",
-        "repair.point": "PointPlan plan_point point",
-        "repair.steps": "Left RepairOptions RepairProgress RepairStep",
-        "report": "Coverage Reach Report prometheus",
-        "salvage.salvage": "salvage_entries",
-        "salvage.sources": "IndexSource JoinedEntries JoinedEntry",
-        "why": "Chain Link LinkState chain_of",
-    },
-)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocitui.front import front
 
-if TYPE_CHECKING:
+with front(__name__):
     from .daemon import DaemonState as DaemonState
     from .daemon import daemon_socket as daemon_socket
     from .daemon import find_daemon as find_daemon
@@ -16,11 +14,3 @@ if TYPE_CHECKING:
     from .loop_devices import users_by_name as users_by_name
     from .loop_devices import users_of as users_of
     from .loop_devices import users_of_any as users_of_any
-
-__getattr__, __dir__, __all__ = front(
-    __name__,
-    {
-        "daemon": "DaemonState daemon_socket find_daemon is_daemon",
-        "loop_devices": "LoopUse read_back users_by_name users_of users_of_any",
-    },
-)

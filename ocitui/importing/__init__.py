@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocitui.front import front
 
-if TYPE_CHECKING:
+with front(__name__):
     from .blobs import BlobStore as BlobStore
     from .errors import NamedOtherwiseError as NamedOtherwiseError
     from .errors import NoSuchImageError as NoSuchImageError
@@ -63,27 +61,3 @@ if TYPE_CHECKING:
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
     from .staging import staging_folder as staging_folder
-
-__getattr__, __dir__, __all__ = front(
-    __name__,
-    {
-        "blobs": "BlobStore",
-        "errors": "NamedOtherwiseError NoSuchImageError SourceError UnreadableSourceError UnsupportedSourceError",
-        "image_import": (
-            "ImportDesk ImportOutcome ImportRequest ImportResult UnfinishedImport clear_blobs fetch_and_pack "
-            "forget_import import_image recorded_import unfinished_imports"
-        ),
-        "inspect": "Inspection Standing chosen_source inspect_source missing_packers pinned_request standing_of",
-        "jobs": "ImportJob ImportQueue JobState",
-        "packing.packing": "PackOptions check_choice",
-        "progress": "ImportPhase ImportProgress LayerProgress ProgressCall",
-        "registry.auth": "read_credentials",
-        "sources.images": "ListedImage SourceImage SourceKind describe describe_image manifest_type parse_platform",
-        "sources.opening": (
-            "PackedFiles PackedSource SourceOptions expanded_source find_packed_files home_path open_source "
-            "optional_path recognise_source"
-        ),
-        "sources.references": "Reference RegistryOptions is_host",
-        "staging": "check_room remove_abandoned staging_folder",
-    },
-)

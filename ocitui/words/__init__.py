@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ocitui.front import front
 
-if TYPE_CHECKING:
+with front(__name__):
     from .changes import Section as Section
     from .changes import delete_sections as delete_sections
     from .changes import delete_title as delete_title
@@ -80,29 +78,3 @@ if TYPE_CHECKING:
     from .plans import sources_title as sources_title
     from .plans import step_lines as step_lines
     from .plans import takes_name as takes_name
-
-__getattr__, __dir__, __all__ = front(
-    __name__,
-    {
-        "changes": (
-            "Section delete_sections delete_title emptied_text ended_undos entry_line names_of_files point_lines "
-            "total_text transaction_extent undo_sections"
-        ),
-        "documents": "Alive DOCUMENT_CHUNK NotIndentedError SupersededError check_wanted indent_document",
-        "findings": (
-            "SHORT_ID check_progress entry_problem_lines finding_lines finding_tone findings_title kind_lines "
-            "no_finding_lines remaining_lines repair_progress shared_lines"
-        ),
-        "imports": (
-            "bytes_text end_text files_text import_label import_pace import_percent interrupted_lines job_lines "
-            "list_summary outcome_text short_text"
-        ),
-        "json_values": "assessment_json entry_json finding_json plan_json summary_json transaction_json verdict_json",
-        "lines": "CommandLine KEYS Kind Line OPTIONS Ways capital heading markdown memory_warning said short_lines",
-        "plans": (
-            "assessment_lines entry_remarks entry_word first_steps grouped_left joined_lines left_lines "
-            "plan_balance plan_sections shown_positions source_cells sources_tally sources_title step_lines "
-            "takes_name"
-        ),
-    },
-)
