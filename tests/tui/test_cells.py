@@ -60,9 +60,16 @@ async def _home(one: Desk) -> None:
     assert one.top == "MainScreen"
 
 
-@pytest.mark.parametrize("size", [SMALL, WIDE])
-@pytest.mark.parametrize("theme", ["dark", "ansi"])
-@pytest.mark.parametrize("answers", [False, True])
+# Each size with each theme and each kind of terminal; all three together in the long run.
+_WAYS = [
+    pytest.param(size, theme, answers, marks=[pytest.mark.long] * ((size is WIDE) ^ (theme == "ansi") ^ answers))
+    for size in (SMALL, WIDE)
+    for theme in ("dark", "ansi")
+    for answers in (False, True)
+]
+
+
+@pytest.mark.parametrize(("size", "theme", "answers"), _WAYS)
 async def test_every_screen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: Size, theme: str, answers: bool
 ) -> None:
