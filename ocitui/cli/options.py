@@ -7,7 +7,6 @@ import re
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -262,6 +261,8 @@ async def examined(
     """What `examine` reports, and notes on the index: a corrupt one is copied aside, of a sound one a backup is kept,
     unless nothing may be written. Raises CacheDirectoryError."""
     import asyncio
+
+    from msgspec.structs import replace
 
     from ocitui.doctor import examine, keep_index
 

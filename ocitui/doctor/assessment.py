@@ -12,7 +12,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +51,7 @@ if TYPE_CHECKING:
 _PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineFacts:
+class TimelineFacts(msgspec.Struct, frozen=True):
     """``verdict`` is of the index as it is now, ``modified`` its mtime (None: there is no file); ``backups`` and
     ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
     is in bytes, None where it cannot be had. Times are in seconds since the epoch.
@@ -230,8 +228,7 @@ class Command(msgspec.Struct, frozen=True):
     purpose: str
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(msgspec.Struct, frozen=True):
     """``reasons`` are what the case follows from, ``commands`` what to do, in order, ``never`` what not to do."""
 
     case: Case

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,7 @@ class Reach(msgspec.Struct, frozen=True, cache_hash=True):
     earlier: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(msgspec.Struct, frozen=True):
     """How many entries were looked at, to what depth each at least; ``unchecked`` says what was left out, and why."""
 
     entries: int = 0
@@ -74,8 +72,7 @@ class Coverage:
         return counted(self.entries, "entry") + (f": {', '.join(reached + extra)}" if reached else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """``findings`` are in order: the worst first, then as the index has them.
 
     ``entries`` and ``packed_bytes`` are what the cache holds; ``started`` is in seconds since the epoch, ``seconds``
@@ -93,9 +90,9 @@ class Report:
     packed_bytes: int = 0
     started: float = 0.0
     seconds: float = 0.0
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     deep_only: frozenset[str] = frozenset()
-    judge: Judge | None = field(default=None, repr=False, compare=False)
+    judge: Judge | None = None
 
     def shown(self, minimum: Severity = Severity.LOW, *, acknowledged: bool = False) -> list[Finding]:
         """The findings of at least a severity, those that were acknowledged only when asked for."""
@@ -127,7 +124,7 @@ class Report:
             msgspec.structs.replace(one, acknowledged=True) if one.fingerprint in fingerprints else one
             for one in self.findings
         )
-        return replace(self, findings=tuple(found))
+        return msgspec.structs.replace(self, findings=tuple(found))
 
 
 _PREFIX = "ocitui_cache"

@@ -11,9 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome, identity_of
 from ocitui.threads import giving_way

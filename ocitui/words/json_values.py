@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -35,13 +34,15 @@ def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[
 
 def summary_json(report: Report) -> dict[str, Any]:
     """A report without its findings; how many there are of each severity and code leaves out the acknowledged ones."""
+    from msgspec.structs import asdict
+
     from ocitui.doctor import Severity
 
     found = report.shown(Severity.INFO)
     severities = Counter(finding.severity for finding in found)
     return {
         "depth": report.depth.value,
-        "coverage": dataclasses.asdict(report.coverage) | {"text": str(report.coverage)},
+        "coverage": asdict(report.coverage) | {"text": str(report.coverage)},
         "counts": {
             "severity": {severity.value: severities[severity] for severity in reversed(Severity)},
             "code": dict(sorted(Counter(finding.code for finding in found).items())),

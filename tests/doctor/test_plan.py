@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
-from ocitui.cache import ConflictError, Descriptor, ImageIndex, ImageName, PackedFormat, PackerCache, keep_backup
+from ocitui.cache import (
+    ConflictError,
+    Descriptor,
+    Discard,
+    ImageIndex,
+    ImageName,
+    PackedFormat,
+    PackerCache,
+    keep_backup,
+)
 from ocitui.cache.descriptors import Columns
 from ocitui.doctor.check.index_checks import NO_HISTORY
 from ocitui.doctor.findings import Depth
@@ -232,8 +241,9 @@ async def test_what_goes_keeps_its_mode(sample: Sample) -> None:
 async def test_two_steps_do_not_share_a_file(several: Sample) -> None:
     _, plan = await planned(several.directory)
     step = next(step for step in plan.steps if step.kind is StepKind.MOVE_ASIDE)
-    discard = replace(step.change.discard[0], seen=step.change.discard[0].seen._replace(size=1))
-    again = replace(step, number=99, change=replace(step.change, discard=(discard,)))
+    [going] = step.change.discard
+    change = replace(step.change, discard=(Discard(going.name, going.seen._replace(size=1)),))
+    again = replace(step, number=99, change=change)
     twice = replace(plan, steps=(*plan.steps, again), chosen=plan.chosen | {99})
     with pytest.raises(ConflictError):
         twice.composed()

@@ -8,13 +8,13 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ocitui.cache import CacheError, PackerCache, TransactionState
 from ocitui.cache.disk import Disk

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
 from ocitui.doctor.assessment import Assessment

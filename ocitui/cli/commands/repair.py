@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +167,8 @@ _OTHERS = "ocitui check shows the findings that a name can mend"
 async def _options(call: Call, asked: AskedRepair, report: Report) -> RepairOptions:
     """What is asked for, as the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError,
     UsageProblemError."""
+    from msgspec.structs import replace
+
     from ocitui.cache import ImageIndex
 
     # Those that --adopt and --name may tell by their beginning.

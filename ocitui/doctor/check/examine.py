@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -27,8 +26,7 @@ _ATTEMPTS = 3
 _SECONDS_BETWEEN_WRITES = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class ExamineOptions:
+class ExamineOptions(msgspec.Struct, frozen=True):
     """``keys`` are the only entries to look at; ``jobs`` how many packed files are read at once; ``max_rate`` the bytes
     a second in all; ``older_than`` the seconds within which a file found sound is passed over; ``ledger_writes`` is
     whether the ledger is told."""

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import TypeVar
+
+import msgspec
 
 from ocitui.threads import Stop
 
@@ -16,8 +17,7 @@ _SECONDS_BETWEEN = 0.1
 _NAP = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """``entries`` and ``bytes`` done, of how many; ``seconds`` since the beginning. ``phase`` is what is being done."""
 
     phase: str
@@ -66,7 +66,7 @@ class Meter:
         with self._lock:
             now, old = time.monotonic(), self._progress
             self.bytes_read += bytes if read else 0
-            self._progress = replace(
+            self._progress = msgspec.structs.replace(
                 old, entries=old.entries + entries, bytes=old.bytes + bytes, seconds=now - self._began
             )
             if now - self._told < _SECONDS_BETWEEN:

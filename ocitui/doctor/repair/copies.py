@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -93,8 +92,7 @@ class OtherFormats(msgspec.Struct):
                     yield format, through.tree
 
 
-@dataclass(frozen=True, slots=True)
-class WantedFile:
+class WantedFile(msgspec.Struct, frozen=True):
     """A file that is to be restored: ``name`` in the cache, of the entry ``digest``.
 
     ``content`` is the digest that its bytes must have; empty for a packed file of which no sha256 was recorded. One is
@@ -113,11 +111,10 @@ class WantedFile:
     strictly: bool = False
     program: str = ""
     carriers: tuple[Descriptor, ...] = ()
-    others: OtherFormats | None = field(default=None, compare=False)
+    others: OtherFormats | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(msgspec.Struct, frozen=True):
     """A good copy: its bytes, a file of the trash, or what is fetched when the plan is carried out. ``where`` says in
     words where it comes from; ``size`` is in bytes, 0 where it shows only later."""
 
@@ -345,7 +342,7 @@ def _looked_through(
     def passed(read: int) -> None:
         nonlocal now
         stop.check()
-        now = replace(now, done=now.done + read)
+        now = msgspec.structs.replace(now, done=now.done + read)
         told.progress(now)
 
     hashed, words = hash_file(opened, passed), ""
@@ -359,7 +356,7 @@ def _looked_through(
         words = f" ({unread or 'read through'}; no sha256 of it was recorded)"
         if known:
             words = " (packed another time)" if wants else ""
-    return replace(offered, where=offered.where + words, size=size, sha256=hashed)
+    return msgspec.structs.replace(offered, where=offered.where + words, size=size, sha256=hashed)
 
 
 def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:

@@ -7,7 +7,6 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
@@ -83,7 +82,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         then=MISSES,
         loses=f"the name {', '.join(gone)}; {_REVERSIBLE}" if gone else "",
         used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(descriptor.packed_file, ()))),
-        change=replace(change, remove=positions),
+        change=msgspec.structs.replace(change, remove=positions),
     )
 
 
@@ -138,7 +137,7 @@ class FileMends(msgspec.Struct, frozen=True):
             manifest = _read(Document.manifest, await self._right(wanted))
         wanted, raw = WantedFile(config_name(digest), digest, FileKind.CONFIG, carriers=carriers), None
         if manifest is not None:
-            wanted = replace(wanted, content=manifest.config.digest, size=manifest.config.size)
+            wanted = msgspec.structs.replace(wanted, content=manifest.config.digest, size=manifest.config.size)
         if wanted.name in about:
             copy = await self._copy_of(wanted) if wanted.content else None
             raw = copy.data if copy is not None else None

@@ -6,7 +6,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,

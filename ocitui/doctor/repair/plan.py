@@ -6,8 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from ocitui.cache import (
     CacheError,
@@ -241,7 +243,7 @@ def _index_change(
         if replacement is None:
             assert index is not None
             return _difference(index, seen, rows)
-        return replace(replacement, data=new_index(raw for raw, _ in rows).data) if changes else replacement
+        return IndexReplacement(replacement.seen, new_index(raw for raw, _ in rows).data) if changes else replacement
     if index is None or not changes:
         return None
     removed = {position for change in changes for position in change.remove}
@@ -295,13 +297,11 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
     return edited
 
 
-@dataclass(frozen=True, slots=True)
-class RepairPlan:
+class RepairPlan(msgspec.Struct, frozen=True):
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, None
     where it cannot be read, and ``depth`` how far the check looked that it was made of. ``joined`` are the three
-    sources of an index that is to be given entries back, side by side. Two plans are equal where they would do the
-    same."""
+    sources of an index that is to be given entries back, side by side."""
 
     steps: tuple[RepairStep, ...]
     unmended: tuple[Left, ...]
@@ -309,9 +309,9 @@ class RepairPlan:
     chosen: frozenset[int]
     notes: tuple[str, ...] = ()
     depth: Depth = Depth.QUICK
-    joined: JoinedEntries = field(default_factory=JoinedEntries, repr=False)
-    index: ImageIndex | None = field(default=None, repr=False, compare=False)
-    access: SourceOptions = field(default_factory=SourceOptions, repr=False, compare=False)
+    joined: JoinedEntries = msgspec.field(default_factory=JoinedEntries)
+    index: ImageIndex | None = None
+    access: SourceOptions = msgspec.field(default_factory=SourceOptions)
 
     @property
     def whole(self) -> WholeIndex | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -34,8 +33,7 @@ from ..findings import Finding
 from ..report import Report
 
 
-@dataclass(frozen=True, slots=True)
-class RepairProgress:
+class RepairProgress(msgspec.Struct, frozen=True):
     """How far a plan is made, or carried out. ``doing`` in words; bytes done and in all where they are known (else
     0)."""
 
@@ -115,17 +113,16 @@ class WholeIndex(msgspec.Struct, frozen=True):
     origins: tuple[int | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StepChange:
+class StepChange(msgspec.Struct, frozen=True):
     """What a step does, in parts that several steps can share one transaction with. ``remove``, ``annotate`` and
     ``insert`` name places in the index that the plan was made for: the ``whole`` one where a step of the plan brings
     entries back."""
 
     remove: tuple[int, ...] = ()
-    annotate: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    annotate: Mapping[int, Mapping[str, str]] = {}
     insert: tuple[Insert, ...] = ()
     replacement: IndexReplacement | None = None
-    whole: WholeIndex | None = field(default=None, repr=False, compare=False)
+    whole: WholeIndex | None = None
     discard: tuple[Discard, ...] = ()
     place: tuple[Place, ...] = ()
     fetch: tuple[Fetch, ...] = ()
@@ -144,8 +141,7 @@ class Left(msgspec.Struct, frozen=True):
     would: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RepairStep:
+class RepairStep(msgspec.Struct, frozen=True):
     """``then`` is what the daemon does once the step is made, ``loses`` what could be lost by it (empty: nothing),
     ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
     drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen; ``futile`` is why
@@ -179,8 +175,7 @@ class RepairStep:
         return sum(file.size for file in self.trashed)
 
 
-@dataclass(frozen=True, slots=True)
-class RepairOptions:
+class RepairOptions(msgspec.Struct, frozen=True):
     """What the operator allows and knows.
 
     ``only`` are codes, digests (a beginning of 12 digits or more will do) or fingerprints of findings. ``adopt`` gives
@@ -200,7 +195,7 @@ class RepairOptions:
     sources: tuple[str, ...] = ()
     registry: bool = False
     even_if_futile: bool = False
-    access: SourceOptions = field(default_factory=SourceOptions)
+    access: SourceOptions = msgspec.field(default_factory=SourceOptions)
 
 
 class Outcome(msgspec.Struct):
@@ -227,8 +222,7 @@ class Outcome(msgspec.Struct):
         return self
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
 
     ``seen`` is None where index.json cannot be read. ``findings`` are those of the report that are still so, and

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
@@ -68,8 +67,7 @@ class ToldFact(msgspec.Struct, frozen=True):
     told: tuple[tuple[IndexSource, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedEntry:
+class JoinedEntry(msgspec.Struct, frozen=True):
     """One entry: ``descriptor`` is the proposed one, verbatim from ``taken_from``; None where no source tells enough.
 
     ``told`` is what index, backup and journal say, ``found`` what the files do; ``names`` are those that each source
@@ -85,7 +83,7 @@ class JoinedEntry:
     taken_from: IndexSource | None
     problems: tuple[str, ...]
     told: Mapping[IndexSource, Descriptor]
-    found: FoundEntry | None = field(default=None, compare=False)
+    found: FoundEntry | None = None
     names: tuple[tuple[IndexSource, str], ...] = ()
     more_hints: tuple[NameHint, ...] = ()
     removed_by: str = ""
@@ -191,11 +189,6 @@ class JoinedEntries:
     def __getitem__(self, at: int) -> JoinedEntry:
         position, named = range(len(self))[at], len(self._keys)
         return self._named(position) if position < named else self._others[position - named]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, JoinedEntries) and [*self] == [*other]
-
-    __hash__ = None  # type: ignore[assignment]
 
     # What is asked of all
 
@@ -390,7 +383,7 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
         removed = {
             one: by for one, by in expected.removed.items() if one in told or f"{one[0]}.{one[1]}" in snapshot.listing
         }
-        expected = replace(expected, removed=removed)
+        expected = ExpectedEntries(expected.descriptors, removed, expected.noted)
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
     named = {one.key for descriptors in (expected.descriptors, whole) for one in descriptors}
     files = _told_by_files(snapshot, named, history, names, expected)
