@@ -97,8 +97,8 @@ def gather(
 
     Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
     """
-    known = judge is not None and judge.reading.is_current(directory)
-    seen = judge.reading if judge is not None and known else read_patiently(directory)
+    current = judge if judge is not None and judge.reading.is_current(directory) else None
+    seen = current.reading if current is not None else read_patiently(directory)
     daemon = find_daemon(directory, proc) if daemon is None else daemon
     backups, transactions = tuple[Backup, ...](), tuple[Transaction, ...]()
     with suppress(CacheError):
@@ -107,8 +107,7 @@ def gather(
         transactions = tuple(all_changes(directory))
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
-    history = judge.history if judge is not None and known else None
-    history = history or known_history(directory, seen.index)
+    history = (current and current.history) or known_history(directory, seen.index)
     room = room_for_index(directory, seen.signature.size if seen.signature else 0)
     # It reads two backups, and only where nothing can be loaded does the case turn on it.
     lost = not seen.verdict.sound or seen.verdict.outcome is IndexOutcome.CREATED
@@ -291,8 +290,8 @@ def _case(facts: TimelineFacts) -> Told:
         return _damaged(facts)
     if facts.fuller is not None or _is_emptied(facts):
         return _shrunk(facts)
-    nothing_more = f"the index has {counted(facts.verdict.entries, 'entry')}, and nothing had more"
-    return Case.IN_STEP, Confidence.LIKELY, [nothing_more]
+    entries = counted(facts.verdict.entries, "entry")
+    return Case.IN_STEP, Confidence.LIKELY, [f"the index has {entries}, and nothing had more"]
 
 
 def _stopped(facts: TimelineFacts) -> Told:
@@ -320,36 +319,33 @@ def _damaged(facts: TimelineFacts) -> Told:
     if after is None:
         return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
     reasons.append(f"a backup made after its start{_at(after.kept)} has {after.entries} entries")
-    if (before := facts.before) is not None:
-        reasons.append(
-            f"one made before its start{_at(before.kept)} has {before.entries}: it started on an emptied one"
-        )
-        return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
-    return Case.MEMORY_GOOD, Confidence.CERTAIN, reasons
+    if (before := facts.before) is None:
+        return Case.MEMORY_GOOD, Confidence.CERTAIN, reasons
+    reasons.append(f"one made before its start{_at(before.kept)} has {before.entries}: it started on an emptied one")
+    return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
 
 
 def _shrunk(facts: TimelineFacts) -> Told:
     """The daemon runs, and entries are gone from a sound index."""
     entries, since, modified, fuller = facts.verdict.entries, facts.daemon.since, facts.modified, facts.fuller
-    reasons = [_has_more(facts)]
+    more, at = _has_more(facts), _at(since)
     if since is None or modified is None:
-        return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "when it started cannot be told"]
+        return Case.MEMORY_GOOD, Confidence.UNSURE, [more, "when it started cannot be told"]
+    case, confidence = Case.MEMORY_EMPTIED, Confidence.LIKELY
     if abs(modified - since) <= _START_SECONDS:
-        reasons.append(f"the index was written at the daemon's start{_at(since)}: it could not load what stood there")
-        return Case.MEMORY_EMPTIED, Confidence.LIKELY if entries else Confidence.CERTAIN, reasons
-    if modified < since:
-        reasons.append(f"the index is of before the daemon's start{_at(since)}, so it loaded what stands there")
-        return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
-    if entries == 0:
-        reasons.append(
-            f"the daemon has run since{_at(since)}, and a store of it leaves an entry: somebody else emptied it"
-        )
-        return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
-    if fuller is not None and fuller.kept > since:
-        reasons.append(f"the daemon has run since{_at(since)} and takes no entry away: somebody else did")
-        return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
-    reasons.append(f"all that was seen since the daemon's start{_at(since)} is less: it started on an emptied index")
-    return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
+        reason = f"the index was written at the daemon's start{at}: it could not load what stood there"
+        confidence = Confidence.LIKELY if entries else Confidence.CERTAIN
+    elif modified < since:
+        reason = f"the index is of before the daemon's start{at}, so it loaded what stands there"
+    elif entries == 0:
+        case = Case.MEMORY_GOOD
+        reason = f"the daemon has run since{at}, and a store of it leaves an entry: somebody else emptied it"
+    elif fuller is not None and fuller.kept > since:
+        case = Case.MEMORY_GOOD
+        reason = f"the daemon has run since{at} and takes no entry away: somebody else did"
+    else:
+        reason = f"all that was seen since the daemon's start{at} is less: it started on an emptied index"
+    return case, confidence, [more, reason]
 
 
 def _is_emptied(facts: TimelineFacts) -> bool:

@@ -14,7 +14,6 @@ import re
 import stat
 import time
 from array import array
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol, TypeVar
@@ -202,24 +201,15 @@ class Entries:
 
     def key(self, position: int) -> EntryKey:
         """An entry's identity."""
-        identity = self._identity(position)
-        return (*identity, self._nth.get(position, 0))
-
-    def _identity(self, position: int) -> tuple[str, str, str]:
-        return self.digests[position], self.formats[position] or "", self.names[position] or ""
+        nth = self._nth.get(position, 0)
+        return self.digests[position], self.formats[position] or "", self.names[position] or "", nth
 
     @cached_property
     def _nth(self) -> dict[int, int]:
         """How many equal ones stand before each that has any."""
         if len(set(map(hash, self.index.identities()))) == len(self):
             return {}
-        counts, nth = Counter[tuple[str, str, str]](), dict[int, int]()
-        for position in range(len(self)):
-            identity = self._identity(position)
-            if before := counts[identity]:
-                nth[position] = before
-            counts[identity] = before + 1
-        return nth
+        return {position: nth for position, (_, _, _, nth) in enumerate(self.index.keys()) if nth}
 
     def positions(self, keys: Collection[EntryKey]) -> dict[EntryKey, int]:
         """Where the entries of these keys stand; those that are gone have no place."""

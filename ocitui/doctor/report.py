@@ -129,7 +129,7 @@ class Report(msgspec.Struct, frozen=True):
 
 _PREFIX = "ocitui_cache"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-Sample = tuple[Mapping[str, str], float]
+Samples = Iterable[tuple[Mapping[str, str], float]]
 
 
 def prometheus(report: Report) -> str:
@@ -142,21 +142,20 @@ def prometheus(report: Report) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
+def _metrics(report: Report) -> Iterator[tuple[str, str, Samples]]:
     coverage, outcome = report.coverage, report.verdict.outcome
     yield "findings", "Findings that are not acknowledged, by code and severity.", _by_code(report, acknowledged=False)
     yield "findings_acknowledged", "Findings that are acknowledged.", _by_code(report, acknowledged=True)
     counts = Counter(one.severity for one in report.findings if not one.acknowledged)
-    severities: list[Sample] = [({"severity": severity}, counts[severity]) for severity in Severity]
+    severities = [({"severity": severity}, counts[severity]) for severity in Severity]
     yield "findings_by_severity", "Findings that are not acknowledged, by severity.", severities
-    verdicts: list[Sample] = [({"verdict": one.value}, float(one is outcome)) for one in IndexOutcome]
+    verdicts = [({"verdict": one}, one is outcome) for one in IndexOutcome]
     yield "index_verdict", "What the daemon would do with the index: 1 for the one that holds.", verdicts
     yield "entries", "Entries of the index.", [({}, report.entries)]
-    states: list[Sample] = [({"state": state}, count) for state, count in report.states().items()]
+    states = [({"state": state}, count) for state, count in report.states().items()]
     yield "entries_by_state", "Entries that are ok, bad, or not looked into as far as that tells.", states
     yield "packed_bytes", "Bytes of all packed files.", [({}, report.packed_bytes)]
-    depths = {Depth.QUICK: coverage.quick, Depth.HEADER: coverage.header, Depth.DEEP: coverage.deep}
-    reached: list[Sample] = [({"depth": depth}, count) for depth, count in depths.items()]
+    reached = [({"depth": depth}, getattr(coverage, depth)) for depth in Depth]
     yield "checked_entries", "Entries checked at least so deep.", reached
     yield "unchecked", "What could not be checked.", [({}, len(coverage.unchecked))]
     yield "check_bytes_read", "Bytes of packed files that the check read.", [({}, coverage.bytes_read)]
@@ -164,7 +163,7 @@ def _metrics(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     yield "check_duration_seconds", "How long the check took.", [({}, report.seconds)]
 
 
-def _by_code(report: Report, *, acknowledged: bool) -> list[Sample]:
+def _by_code(report: Report, *, acknowledged: bool) -> Samples:
     counts = Counter((one.code, one.severity) for one in report.findings if one.acknowledged is acknowledged)
     return [({"code": code, "severity": severity}, number) for (code, severity), number in sorted(counts.items())]
 

@@ -339,10 +339,10 @@ class LiveCache:
         seen = difference.file if difference.health.sound else difference.broken
         if seen is not None:
             return IndexReading.of(files, seen)
-        if self.judge is not None and not judge.reading.sound and judge.reading.is_current(files.directory):
+        if self.judge is not None and judge.reading.index is None and judge.reading.is_current(files.directory):
             return judge.reading
         reading = read_index(files, None if difference.file is None else difference.file.index)
-        return None if reading.sound else reading
+        return reading if reading.index is None else None
 
     def _publish_listing(self) -> None:
         """Files that were listed anew may be others than before."""

@@ -134,8 +134,9 @@ class Examination(msgspec.Struct):
         self.beside = [*judge.about_cache]
         if keys is not None:
             # Where the daemon would not load the index, every entry is lost, however sound its files are.
-            listing, sound = judge.listing, judge.reading.sound
-            self.beside = [] if sound else check_index(judge.reading, listing.complete, listing.files, NO_HISTORY)
+            reading, listing = judge.reading, judge.listing
+            lost = reading.index is None
+            self.beside = check_index(reading, listing.complete, listing.files, NO_HISTORY) if lost else []
         self._tell(self.beside)
         self._tell(judge.index_findings(keys))
 

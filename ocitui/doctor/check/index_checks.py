@@ -111,10 +111,6 @@ class IndexReading(IndexFile, frozen=True, kw_only=True):
         """The same of a file that was read elsewhere."""
         return cls(seen.signature, seen.verdict, seen.index, seen.data, fact=files.fact(INDEX_NAME))
 
-    @property
-    def sound(self) -> bool:
-        return self.index is not None
-
     def is_current(self, directory: Path) -> bool:
         """Whether index.json is the file it was when it was read."""
         return index_signature(directory) == self.signature
