@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
 from ocitui.cache.files import FileKind
-from ocitui.cache.listing import CacheFiles
-from ocitui.doctor.check.entry_checks import look_at_header
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.findings import Depth, Finding, Severity, Where
-from tests.doctor.examine_support import EROFS, SQUASHFS, TAR, Sample, all_codes, codes, found
+from ocitui.doctor.findings import Depth, Finding, Severity
+from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.doctor.repair_support import planned
 from tests.tools import ROOT
 
 CUTS = 100
 
 
-def header_findings(directory: Path, path: Path, format: str) -> list[Finding]:
-    formats = {"squashfs": SQUASHFS, "erofs": EROFS, "tar": TAR}
-    at = Where(digest="d", format=format, name="n", position=0, kind=FileKind.PACKED)
-    with CacheFiles(directory) as files:
-        return look_at_header(files, path.name, formats[format], at).findings
+def header_findings(sample: Sample, format: str) -> list[Finding]:
+    judge = Judge(sample.directory)
+    judge.read()
+    assert [*judge.look()]
+    return [one for one in judge.findings_of(sample.digest, format) if one.kind is FileKind.PACKED]
 
 
 @pytest.mark.parametrize("format", ["squashfs", "erofs", "tar"])
@@ -36,7 +33,7 @@ def test_every_truncation_is_found(format: str, sample: Sample) -> None:
     codes = []
     for step in range(CUTS):
         path.write_bytes(content[: end * step // CUTS])
-        codes += [(finding.code, step) for finding in header_findings(sample.directory, path, format)]
+        codes += [(finding.code, step) for finding in header_findings(sample, format)]
     assert codes == [("packed-empty", 0), *(("packed-truncated", step) for step in range(1, CUTS))]
 
 

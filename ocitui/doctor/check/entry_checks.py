@@ -55,6 +55,10 @@ T = TypeVar("T")
 Carriers = Sequence[tuple[int | None, Descriptor]]
 """The descriptors of one digest, each with its position; None where no index names it."""
 _ALGORITHMS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
+# No file of the format is smaller, so what is, was cut.
+_SMALLEST = {PackedFormat.SQUASHFS: 96, PackedFormat.EROFS: 1024 + 128, PackedFormat.TAR: 1024}
+_EMPTY = "it has no bytes"
+_CUT = ("it is cut short", "it ends within", "the zero block")
 _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
 
@@ -160,12 +164,38 @@ class DigestCheck:
                 continue
             there += 1
             if headers:
-                look = look_at_header(self._files, name, format_, at)
-                self.findings += look.findings
-                self.unchecked += [(name, look.unchecked)] if look.unchecked else []
-                self.looked |= 1 << PLACE_OF_SUFFIX[format_] if look.read and not look.unchecked else 0
+                self._look_at_header(name, format_, at)
         if not lonely or there:
             self.findings += self._missing
+
+    def _look_at_header(self, name: str, format: PackedFormat, at: Where) -> None:
+        try:
+            with self._files.open(name) as file:
+                size = os.fstat(file.fileno()).st_size
+                check = check_packed_file(file.fileno(), size)
+        except OSError as error:
+            self.findings.append(unreadable(error, at))
+            return
+        found, problem, code, seen = check.found, check.problem or "", "", ""
+        if size == 0:
+            code, seen = "packed-empty", _EMPTY
+        elif found is None and size < _SMALLEST[format]:
+            least = f"{size} bytes, where the smallest {format} has {_SMALLEST[format]}"
+            code, seen = "packed-truncated", f"it is cut short: {least}"
+        elif found is None:
+            code, seen = "packed-magic", problem
+        elif found is not format:
+            code, seen = "packed-magic", f"it is {found} by its magic, and the entry says {format}"
+        elif problem:
+            code, seen = "packed-truncated" if problem.startswith(_CUT) else "packed-damaged", problem
+        elif check.tail:
+            code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
+        if code:
+            self.findings.append(CATALOGUE[code].finding(seen, **at))
+        if check.unchecked:
+            self.unchecked.append((name, check.unchecked))
+        else:
+            self.looked |= 1 << PLACE_OF_SUFFIX[format]
 
 
 def has_digest(data: bytes, digest: str) -> bool | None:
@@ -320,9 +350,6 @@ def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[i
     return found.items()
 
 
-_DENIED = (errno.EACCES, errno.EPERM)
-
-
 def missing_file(at: Where) -> Finding:
     """A file that an entry has to have, and has not."""
     return CATALOGUE["file-missing"].finding(f"the {at['kind']} file is not there", **at)
@@ -350,50 +377,10 @@ def size_of(files: CacheFiles, fact: Fact | None, name: str, at: Where) -> int |
 def unreadable(error: OSError, at: Where) -> Finding:
     """A file that the disk does not give, or that this user may not read."""
     reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
-    if error.errno in _DENIED:
+    if error.errno in (errno.EACCES, errno.EPERM):
         return CATALOGUE["wrong-mode"].finding(f"this user may not read it: {reason}", **at)
     fault = PACKED_UNREADABLE if at["kind"] is FileKind.PACKED else CATALOGUE["read-error"]
     return fault.finding(f"it cannot be read: {reason}", **at)
-
-
-# No file of the format is smaller, so what is, was cut.
-_SMALLEST = {PackedFormat.SQUASHFS: 96, PackedFormat.EROFS: 1024 + 128, PackedFormat.TAR: 1024}
-_EMPTY = "it has no bytes"
-_CUT = ("it is cut short", "it ends within", "the zero block")
-
-
-class HeaderLook(NamedTuple):
-    """What a look into a packed file came to: whether it was read, and why that does not tell whether it is whole."""
-
-    findings: list[Finding]
-    read: bool = True
-    unchecked: str = ""
-
-
-def look_at_header(files: CacheFiles, name: str, format: PackedFormat, at: Where) -> HeaderLook:
-    """Look into a packed file that is there."""
-    try:
-        with files.open(name) as file:
-            size = os.fstat(file.fileno()).st_size
-            check = check_packed_file(file.fileno(), size)
-    except OSError as error:
-        return HeaderLook([unreadable(error, at)], read=False)
-    found, problem, code, seen = check.found, check.problem or "", "", ""
-    if size == 0:
-        code, seen = "packed-empty", _EMPTY
-    elif found is None and size < _SMALLEST[format]:
-        least = f"{size} bytes, where the smallest {format} has {_SMALLEST[format]}"
-        code, seen = "packed-truncated", f"it is cut short: {least}"
-    elif found is None:
-        code, seen = "packed-magic", problem
-    elif found is not format:
-        code, seen = "packed-magic", f"it is {found} by its magic, and the entry says {format}"
-    elif problem:
-        code, seen = "packed-truncated" if problem.startswith(_CUT) else "packed-damaged", problem
-    elif check.tail:
-        code, seen = "packed-tail", f"{check.tail} bytes stand behind the end of its file system"
-    findings = [CATALOGUE[code].finding(seen, **at)] if code else []
-    return HeaderLook(findings, unchecked=check.unchecked)
 
 
 def damage_finding(damage: Damage, file: PackedFile) -> Finding:
