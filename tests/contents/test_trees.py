@@ -29,7 +29,7 @@ def link(target: bytes) -> Node:
 def read(path: Path, format: PackedFormat) -> ReadThrough:
     path.chmod(0o644)
     with open(path, "rb", buffering=0) as file:
-        return ReadThrough(file, format, Stop()).run()
+        return ReadThrough(file, format, Stop())
 
 
 @pytest.fixture(scope="module")

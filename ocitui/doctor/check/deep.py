@@ -58,27 +58,22 @@ _NOT_ITS_FAULT = ("support", "incompatible feature", "unknown compression", "unr
 
 class ReadThrough:
     """One packed file, open: its ``tree``, and ``problem`` where reading it through found damage; ``unchecked`` says
-    why a part of it could not be done."""
+    why a part of it could not be done. Raises OSError where the disk fails, AbandonedError when the work is to end."""
 
     def __init__(self, file: BinaryIO, format: PackedFormat, stop: Stop) -> None:
-        self._file, self._format, self._stop = file, format, stop
+        self._file, self._stop = file, stop
         self.tree: Tree | None = None
-        self.problem = ""
-        self.unchecked = ""
-
-    def run(self) -> ReadThrough:
-        """Raises OSError where the disk fails, AbandonedError when the work is to end."""
+        self.problem = self.unchecked = ""
         try:
-            match self._format:
+            match format:
                 case PackedFormat.SQUASHFS:
                     self._squashfs()
                 case PackedFormat.EROFS:
                     self._erofs()
                 case PackedFormat.TAR:
-                    self.tree = tar_tree(self._file, self._stop)
+                    self.tree = tar_tree(file, stop)
         except NotCheckedError as error:
             self.unchecked = str(error)
-        return self
 
     def _squashfs(self) -> None:
         tool = Tool("unsquashfs", self._file, self._stop)
@@ -88,8 +83,7 @@ class ReadThrough:
         for names in _batches(files):
             if self.problem:
                 return
-            said = tool.run([*_UNSQUASHFS, "-no-wildcards", "-cat", tool.path, *names], lambda data: None)
-            self._judge(said)
+            self._judge(tool.run([*_UNSQUASHFS, "-no-wildcards", "-cat", tool.path, *names], lambda data: None))
 
     def _erofs(self) -> None:
         try:
@@ -145,6 +139,11 @@ class Reading(msgspec.Struct):
         """Note what is wrong with the file."""
         self.findings.append(CATALOGUE[code].finding(seen, **self.file.at))
 
+    def fail(self, error: OSError) -> None:
+        """Note that it cannot be read."""
+        self.error = error.errno or errno.EIO
+        self.findings.append(unreadable(error, self.file.at))
+
     @property
     def sound(self) -> bool:
         return self.stat is not None and bool(self.sha256) and not self.findings
@@ -154,13 +153,8 @@ class Reading(msgspec.Struct):
         if self.earlier:
             return Reach(Depth.HEADER, earlier=True)
         hashed = bool(self.sha256) and self.known is not None
-        deep = hashed or self.read_through
-        return Reach(
-            Depth.DEEP if deep else Depth.HEADER,
-            hashed=hashed,
-            read_through=self.read_through,
-            first_seen=self.sound and self.known is None,
-        )
+        depth = Depth.DEEP if hashed or self.read_through else Depth.HEADER
+        return Reach(depth, hashed, self.read_through, first_seen=self.sound and self.known is None)
 
 
 class DeepChecks(msgspec.Struct):
@@ -207,13 +201,8 @@ class DeepChecks(msgspec.Struct):
                     self._hash(reading, opened)
                     self._read_through(reading, opened)
         except OSError as error:
-            self._failed(reading, error)
+            reading.fail(error)
         return reading
-
-    @staticmethod
-    def _failed(reading: Reading, error: OSError) -> None:
-        file, reading.error = reading.file, error.errno or errno.EIO
-        reading.findings.append(unreadable(error, file.at))
 
     def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
         """Read through once more what was passed over, where another format of the image has a tree to compare with."""
@@ -223,9 +212,9 @@ class DeepChecks(msgspec.Struct):
             if reading.read_through and reading.tree is None and reading.sound:
                 try:
                     with self.files.open(reading.file.name) as opened:
-                        reading.tree = ReadThrough(opened, reading.file.format, self.stop).run().tree
+                        reading.tree = ReadThrough(opened, reading.file.format, self.stop).tree
                 except OSError as error:
-                    self._failed(reading, error)
+                    reading.fail(error)
 
     def _is_fresh(self, reading: Reading) -> bool:
         """Whether it was found sound so shortly before, and not written since, that it is passed over."""
@@ -254,8 +243,9 @@ class DeepChecks(msgspec.Struct):
         if same or damage is not None:
             reading.sha256 = hash_past_cache(file.name, self.files.fd, self.brake.take)
             if reading.sha256 == good:
-                seen = "it was read wrongly once, and rightly from the disk: see to the memory"
-                self.unchecked.append((file.name, seen))
+                self.unchecked.append(
+                    (file.name, "it was read wrongly once, and rightly from the disk: see to the memory")
+                )
                 return
         reading.good = good
         if damage is not None and (known is None or reading.sha256 in damage.seen):
@@ -265,8 +255,7 @@ class DeepChecks(msgspec.Struct):
         if same:
             code, seen = "packed-damaged", "its size and time are still the same"
         since = timestamp(known.checked) if known is not None else ""
-        seen = f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}"
-        reading.find(code, seen)
+        reading.find(code, f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}")
 
     def _passed(self, size: int) -> None:
         self.brake.take(size)
@@ -280,7 +269,7 @@ class DeepChecks(msgspec.Struct):
         if known is not None and known.read_through and known.whole and reading.damage is None:
             reading.read_through = True
             return
-        through = ReadThrough(opened, file.format, self.stop).run()
+        through = ReadThrough(opened, file.format, self.stop)
         reading.tree = through.tree
         if through.unchecked:
             self.unchecked.append((file.name, f"not read through: {through.unchecked}"))
@@ -311,10 +300,12 @@ class DeepChecks(msgspec.Struct):
                 self.ledger.note_damage(reading.file.name, found, finding.code, finding.seen, reading.good)
         if not reading.sound:
             return
-        if reading.damage is None or self._is_over(reading, reading.damage, group):
-            self._record(reading, found)
-        else:
+        if reading.damage is not None and not self._is_over(reading, reading.damage, group):
             reading.findings.append(damage_finding(reading.damage, reading.file))
+            return
+        name, known, through = reading.file.name, reading.known, reading.read_through
+        whole = reading.tree is not None or (known is not None and known.whole)
+        self.ledger.record(name, found, reading.sha256, read_through=through, whole=whole, first_seen=known is None)
 
     def _is_over(self, reading: Reading, damage: Damage, group: Sequence[Reading]) -> bool:
         """Whether what once told the damage was looked at again, and is sound."""
@@ -328,13 +319,6 @@ class DeepChecks(msgspec.Struct):
         digest = reading.file.digest
         there = {one for one in PackedFormat if self.files.fact(packed_name(digest, one)) is not None}
         return there <= compared
-
-    def _record(self, reading: Reading, found: os.stat_result) -> None:
-        name, known = reading.file.name, reading.known
-        whole = reading.tree is not None or (known is not None and known.whole)
-        self.ledger.record(
-            name, found, reading.sha256, read_through=reading.read_through, whole=whole, first_seen=known is None
-        )
 
 
 def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:

@@ -75,8 +75,7 @@ def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> It
         kept = [b for b in list_backups(directory) if not any(_is_of(b, *chain) for chain in undone)]
     except CacheError:
         return
-    newest = kept[:1]
-    for backup in [*newest, *(one for one in kept[1:] if one.before_shrink)][:2]:
+    for backup in [*kept[:1], *(one for one in kept[1:] if one.before_shrink)][:2]:
         with suppress(CacheError):
             if index is not None and len(index) == backup.entries and index.sha256.startswith(backup.content):
                 continue  # nothing of it is gone

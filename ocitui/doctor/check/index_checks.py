@@ -263,34 +263,27 @@ def broken_findings(reading: IndexReading) -> list[Finding]:
     verdict, data = reading.verdict, reading.data or b""
     if verdict.outcome is IndexOutcome.ERROR:
         return [CATALOGUE["index-not-utf8"].finding(verdict.place, path=INDEX_NAME)]
+    unparsable = CATALOGUE["index-unparsable"].finding(verdict.place, path=INDEX_NAME)
     if not verdict.message.startswith(_OF_TYPE) or not _is_json(data):
-        return [_unparsable(verdict.place)]
-    elements = _Elements([])
+        return [unparsable]
+    elements, findings = _Elements([]), list[Finding]()
     fields = {**IMAGE_INDEX.fields, "manifests": elements}
-    findings: list[Finding] = []
     try:
         msgspec.structs.replace(IMAGE_INDEX, fields=fields).read(Scanner(data))
     except DocumentError as error:
-        is_of_type = error.message.startswith(_OF_TYPE)
-        schema = CATALOGUE["index-schema"].finding(error.placed, path=INDEX_NAME)
-        findings.append(schema if is_of_type else _unparsable(error.placed))
-    invalid = (_descriptor_fault(data, start, position) for position, start in enumerate(elements.starts))
-    findings += [finding for finding in invalid if finding is not None]
-    return findings or [_unparsable(verdict.place)]
+        findings.append(_refused(error, "index-schema"))
+    for position, start in enumerate(elements.starts):
+        try:
+            DESCRIPTOR.read(Scanner(data, start))
+        except DocumentError as error:
+            findings.append(_refused(error, "descriptor-invalid", position))
+    return findings or [unparsable]
 
 
-def _descriptor_fault(data: bytes, start: int, position: int) -> Finding | None:
-    try:
-        DESCRIPTOR.read(Scanner(data, start))
-    except DocumentError as error:
-        if not error.message.startswith(_OF_TYPE):
-            return _unparsable(error.placed, position)
-        return CATALOGUE["descriptor-invalid"].finding(error.placed, path=INDEX_NAME, position=position)
-    return None
-
-
-def _unparsable(seen: str, position: int | None = None) -> Finding:
-    return CATALOGUE["index-unparsable"].finding(seen, path=INDEX_NAME, position=position)
+def _refused(error: DocumentError, code: str, position: int | None = None) -> Finding:
+    """The finding of this code, unless the text itself is broken there."""
+    fault = CATALOGUE[code if error.message.startswith(_OF_TYPE) else "index-unparsable"]
+    return fault.finding(error.placed, path=INDEX_NAME, position=position)
 
 
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,7 +102,7 @@ class Judge:
         """Whether the directory is yet to be listed: by `take`, or by `look` when it goes on after its first batch."""
         # Whether the index that was taken last told of entries.
         self._told = False
-        self._of_index: dict[int, Findings] = {}
+        self._of_index: dict[int | None, Findings] = {}
         self._of_files: dict[str, Findings] = {}
         self._unchecked: dict[str, tuple[tuple[str, str], ...]] = {}
         # The formats of entries that were deleted and are back: one finding explains why their files are missing.
@@ -266,17 +266,14 @@ class Judge:
         return [*self._pending]
 
     def _check_index(self) -> None:
-        found: dict[int, list[Finding]] = {}
         index = self.index
         inferred = {} if index is None else inferred_formats(self.listing, index)
         if self._index_checked == (index, inferred):
             return
         self._index_checked = index, inferred
-        if index is not None:
-            for finding in self._checks.check(index, inferred):
-                if finding.position is not None:
-                    found.setdefault(finding.position, []).append(finding)
-        self._of_index = {position: tuple(findings) for position, findings in found.items()}
+        in_order_of_places = [] if index is None else self._checks.check(index, inferred)
+        grouped = groupby(in_order_of_places, lambda finding: finding.position)
+        self._of_index = {position: tuple(findings) for position, findings in grouped}
 
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         row, described = self.listing.rows.get(digest), None if self.named else self.described

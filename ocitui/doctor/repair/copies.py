@@ -87,7 +87,7 @@ class OtherFormats(msgspec.Struct):
                     continue
                 if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
                     continue
-                through = ReadThrough(opened, format, stop).run()
+                through = ReadThrough(opened, format, stop)
                 if through.tree is not None and not through.problem:
                     yield format, through.tree
 
@@ -365,7 +365,7 @@ def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: Other
     Raises NotGoodError where it is damaged, or lacks its program or what ``others`` hold, OSError, AbandonedError.
     """
     assert wanted.format is not None
-    through = ReadThrough(opened, wanted.format, stop).run()
+    through = ReadThrough(opened, wanted.format, stop)
     if through.problem:
         raise NotGoodError(f"reading it through failed: {through.problem}")
     if through.tree is not None:

@@ -338,8 +338,9 @@ def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adop
             would = f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
             outcome.leave([finding], "adopting it or not is for you to say", would)
         else:
-            would = f"{Way.TRASH_ORPHANS} moves it to the trash"
-            outcome.leave([finding], "removing it or not is for you to say", would)
+            outcome.leave(
+                [finding], "removing it or not is for you to say", f"{Way.TRASH_ORPHANS} moves it to the trash"
+            )
     adopted = {finding.digest for step in outcome.steps for finding in step.findings}
     outcome.steps += [_trash(snapshot, digest, found, adopted) for digest, found in going.items()]
     return outcome

@@ -252,9 +252,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     def seen_at(self, name: str) -> Seen | None:
         """What a name is, for a mend to be bound to."""
         fact = self.listing.get(name)
-        if fact is None:
-            return None
-        return Seen(stat.S_IFMT(fact.mode), fact.size, fact.modified_ns, fact.inode)
+        return None if fact is None else Seen(stat.S_IFMT(fact.mode), fact.size, fact.modified_ns, fact.inode)
 
     def trashing(self, names: Iterable[str]) -> tuple[tuple[StepFile, ...], StepChange]:
         """Those of these names that are there, as what a step moves to the trash."""
@@ -270,8 +268,7 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
     before = judge.listing
     if not judge.complete or not judge.reading.is_current(directory):
         judge.read()
-        for _ in judge.look():
-            continue
+        list(judge.look())
         judge.look_at_cache()
     with judge.turn:
         # A copy, as a screen's judge goes on taking what changes, which these findings are not about.
