@@ -94,9 +94,7 @@ def gather(
 ) -> TimelineFacts:
     """Read the facts; takes a second where the index is corrupt, because it may be being written. A ``judge`` who
     looked at index and directory is believed as long as the index is the same; without a ``daemon`` one is looked for.
-
-    Raises CacheDirectoryError; a backup or a journal that cannot be read is as none.
-    """
+    Raises CacheDirectoryError; a backup or a journal that cannot be read is as none."""
     current = judge if judge is not None and judge.reading.is_current(directory) else None
     seen = current.reading if current is not None else read_patiently(directory)
     daemon = find_daemon(directory, proc) if daemon is None else daemon
@@ -130,9 +128,8 @@ def gather(
 
 
 def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) -> str:
-    """The name of the smallest image to pull anew, of whose entries no loop device holds one, so that it hurts no
-    guest; empty where there is none. Not of kernels and initrds: these are tar files, which zones read without a loop
-    device."""
+    """The name of the smallest image to pull anew, no entry of which a loop device holds, so that it hurts no guest;
+    empty where there is none. Not of kernels and initrds: tar files, which zones read without a loop device."""
     if index is None:
         return ""
     users, sizes, held = users_by_name(directory), dict[str, int](), set[str]()
@@ -186,9 +183,7 @@ _TROUBLES = {"D": "waits for a disk", "T": "is stopped", "t": "is being traced",
 
 def process_trouble(process: int | None, proc: Path = _PROC) -> str:
     """What is wrong with a process, by /proc/PID/status and /proc/PID/wchan (proc(5)); empty where nothing shows.
-
-    Threads that wait for each other's locks sleep like idle ones, so that a deadlock cannot be told from outside.
-    """
+    Threads that wait for each other's locks sleep like idle ones, so that a deadlock cannot be told from outside."""
     lines = read_kernel_file(proc / f"{process}" / "status").splitlines() if process is not None else []
     letter = next((line.split()[1] for line in lines if line.startswith("State:") and len(line.split()) > 1), "")
     waits_in = read_kernel_file(proc / f"{process}" / "wchan").strip() if letter == "D" else ""

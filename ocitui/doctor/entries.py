@@ -111,8 +111,7 @@ class Moves(NamedTuple):
 
 
 class Entries:
-    """All entries of an index, by position, each made when it is asked for. ``users`` are the loop devices by the
-    packed file's name."""
+    """All entries of an index, by position, each made when asked for. ``users``: loop devices by packed file's name."""
 
     def __init__(self, index: ImageIndex, judge: Judged, users: Mapping[str, str] | None = None) -> None:
         self.index, self._judge, self.users = index, judge, users or {}

@@ -33,9 +33,8 @@ class Severity(_Ranked):
 
 
 class Depth(_Ranked):
-    """How far an examination looks.
-
-    QUICK: at names, sizes and documents; HEADER: at superblocks too; DEEP: at all bytes."""
+    """How far an examination looks. QUICK: at names, sizes and documents; HEADER: at superblocks too; DEEP: at all
+    bytes."""
 
     QUICK = "quick"
     HEADER = "header"
@@ -86,9 +85,8 @@ class Where(TypedDict, total=False):
 
 
 class Fault(msgspec.Struct, frozen=True, cache_hash=True):
-    """A kind of fault, as a row of the catalogue, or as it was met where that is another. ``code`` is stable.
-    ``daemon`` is what the daemon does about it, ``mend`` what mends it (empty where nothing does), ``loses`` what that
-    could lose (empty: nothing)."""
+    """A kind of fault, a row of the catalogue or as it was met. ``code`` is stable; ``daemon`` is what the daemon does
+    about it, ``mend`` what mends it, ``loses`` what that could lose (each empty: nothing)."""
 
     code: str
     severity: Severity

@@ -197,11 +197,9 @@ class Chain(msgspec.Struct, frozen=True):
 async def chain_of(
     directory: Path, text: str, format: PackedFormat | None = None, *, fallback: PackedFormat | None = None
 ) -> Chain:
-    """The chain for an entry as `find_entry` takes it, else for a name or a digest that no entry has.
-
-    It is in ``format``; else in that of the word, in the ``fallback``, in all there are. What can be salvaged stands
-    for an index that is corrupt. Raises AmbiguousDigestError, InvalidNameError, CacheDirectoryError.
-    """
+    """The chain for an entry as `find_entry` takes it, else for a name or a digest that no entry has. It is in
+    ``format``; else in that of the word, in the ``fallback``, in all there are. What can be salvaged stands for an
+    index that is corrupt. Raises AmbiguousDigestError, InvalidNameError, CacheDirectoryError."""
     return await asyncio.to_thread(lambda: _Asking(directory, format, fallback).why(text))
 
 

@@ -158,8 +158,7 @@ class Reading(msgspec.Struct):
 
 
 class DeepChecks(msgspec.Struct):
-    """Checks digest after digest, from several threads; ``unchecked`` gets the files that could not be checked, each
-    with the reason."""
+    """Checks digest after digest, in several threads; ``unchecked`` gets the files that could not be, each with why."""
 
     files: CacheFiles
     ledger: Ledger

@@ -64,10 +64,8 @@ _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.dock
 
 class DigestCheck:
     """What is wrong with the files of a digest: its documents are read, its packed files looked into where ``headers``.
-
     ``looked`` is how far was looked, a bit for each place of the listing; ``unchecked`` are the packed files of which
-    that does not tell whether they are whole, each with the reason.
-    """
+    that does not tell whether they are whole, each with the reason."""
 
     def __init__(
         self, files: CacheFiles, listing: Listing, digest: str, carriers: Carriers, *, headers: bool = True
@@ -391,8 +389,7 @@ def damage_finding(damage: Damage, file: PackedFile) -> Finding:
 
 
 class Remembered:
-    """The packed files of one cache that deep checks found damaged, and when they found the others sound; nothing until
-    `refresh`, which keeps it up to date."""
+    """What deep checks found of one cache's packed files, damage or when they were sound, as of the last `refresh`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

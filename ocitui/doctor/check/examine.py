@@ -27,9 +27,8 @@ _SECONDS_BETWEEN_WRITES = 5.0
 
 
 class ExamineOptions(msgspec.Struct, frozen=True):
-    """``keys`` are the only entries to look at; ``jobs`` how many packed files are read at once; ``max_rate`` the bytes
-    a second in all; ``older_than`` the seconds within which a file found sound is passed over; ``ledger_writes`` is
-    whether the ledger is told."""
+    """``keys``: the only entries to look at; ``jobs``: packed files read at once; ``max_rate``: bytes a second in all;
+    ``older_than``: seconds within which a file found sound is passed over; ``ledger_writes``: the ledger is told."""
 
     depth: Depth = Depth.HEADER
     keys: frozenset[Key] | None = None

@@ -39,9 +39,8 @@ Repairs = list[list[Transaction]]
 
 
 def known_history(directory: Path, index: ImageIndex | None) -> History:
-    """What is known; nothing where it cannot be read. ``index`` is today's, None where it is not sound. Of the newest
-    backup and the last one before a shrink it is that which holds an entry that today's index lacks: the newest may be
-    of the shrunken index itself."""
+    """What is known, as far as it can be read. ``index`` is today's, None where it is not sound. Of the newest backup
+    and the last before a shrink it is that which holds what today's lacks: the newest may be of the shrunken index."""
     undone = _undone_repairs(directory)
     histories = list(_histories(directory, index, undone))
     if index is None:

@@ -94,8 +94,7 @@ NO_HISTORY = History()
 
 
 class IndexReading(IndexFile, frozen=True, kw_only=True):
-    """``fact`` is None where there is no index.json; ``failure`` is why it could not be read, ``code`` that
-    error's number."""
+    """``fact`` is None where there is none; ``failure`` is why it could not be read, ``code`` that error's number."""
 
     fact: Fact | None = None
     failure: str = ""
@@ -147,16 +146,15 @@ _OF_TYPE = ("invalid type", "invalid value", "invalid length", "missing field")
 
 
 def check_index(reading: IndexReading, complete: int, files: int, history: History) -> list[Finding]:
-    """The findings about the file. ``complete`` is how many complete entries the directory holds, ``files`` how many
-    files that could be of entries."""
+    """The findings about the file, beside so many ``complete`` entries, and ``files`` that could be of entries."""
     if reading.fact is None:
         return [_missing(complete, files, history)]
     if reading.failure:
         seen = f"index.json cannot be read: {reading.failure}"
         return [_UNREADABLE.get(reading.code, INDEX_UNREADABLE).finding(seen, path=INDEX_NAME)]
-    findings = _kind_findings(reading)
+    findings = _kind_findings(reading.fact, reading.verdict)
     if reading.index is not None:
-        return findings + _contents_findings(reading, complete, history)
+        return findings + _contents_findings(reading.index, complete, history)
     if reading.data is not None and (reading.fact.regular or reading.fact.link) and reading.verdict.line:
         findings += broken_findings(reading)
     return findings
@@ -176,13 +174,11 @@ _UNREADABLE = {
 }
 
 
-def _kind_findings(reading: IndexReading) -> list[Finding]:
-    fact = reading.fact
-    assert fact is not None
+def _kind_findings(fact: Fact, verdict: Verdict) -> list[Finding]:
     if fact.regular:
         return []
     fault, seen = CATALOGUE["index-not-a-file"], f"index.json is {fact.word}"
-    if fact.link and reading.verdict.outcome is IndexOutcome.CREATED:
+    if fact.link and verdict.outcome is IndexOutcome.CREATED:
         fault, seen = INDEX_DEAD_LINK, f"{seen} to nothing"
     elif fact.link:
         fault = INDEX_LINK
@@ -191,17 +187,18 @@ def _kind_findings(reading: IndexReading) -> list[Finding]:
     return [fault.finding(seen, path=INDEX_NAME)]
 
 
-def _contents_findings(reading: IndexReading, complete: int, history: History) -> list[Finding]:
-    assert reading.index is not None
-    gone = history.gone_from(reading.index)
-    findings = [overwritten_finding(lost) for lost in told_alone(reading.index, history, gone, complete)]
+def _contents_findings(index: ImageIndex, complete: int, history: History) -> list[Finding]:
+    gone, is_emptied = history.gone_from(index), not len(index) and complete > 0
+    # What is gone of an edit of ours is no finding of its own where other entries are gone too.
+    alone = [one for one in history.overwritten if one.returned or one.moved_back or not (gone or is_emptied)]
+    findings = [overwritten_finding(lost) for lost in alone]
     for file, late in history.late.items():
-        if missing := late.gone_from(reading.index):
+        if missing := late.gone_from(index):
             verb = "is" if len(missing) == 1 else "are"
             seen = "a program wrote it after it had been displaced, and "
             seen += f"{counted(len(missing), 'entry')} of it {verb} not in index.json: {_names(missing)}"
             findings.append(CATALOGUE["index-late-update"].finding(seen, path=file))
-    if not len(reading.index) and complete:
+    if is_emptied:
         return [*findings, emptied(complete)]
     if gone:
         verb = "is" if len(gone) == 1 else "are"
@@ -220,14 +217,6 @@ def emptied(complete: int) -> Finding:
     """What is found where an index has no entry, and the directory the files of so many."""
     seen = f"index.json holds no entry, beside {counted(complete, 'entry')} complete on disk"
     return CATALOGUE["index-emptied"].finding(seen, path=INDEX_NAME)
-
-
-def told_alone(today: ImageIndex, history: History, gone: Sequence[Descriptor], complete: int) -> Sequence[Overwritten]:
-    """The edits of ours that are each a finding: where the index was emptied, or lost other entries too, what is gone
-    of them belongs to that."""
-    if not gone and (len(today) or not complete):
-        return history.overwritten
-    return [one for one in history.overwritten if one.returned or one.moved_back]
 
 
 def overwritten_finding(lost: Overwritten) -> Finding:

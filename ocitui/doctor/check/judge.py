@@ -73,11 +73,9 @@ T = TypeVar("T")
 
 
 class Judge:
-    """`take` notes what changed, `look` looks into it, and the rest may be asked at any time.
-
-    Any thread may call: one at a time takes, or looks at a batch. Who asks for things that have to fit together, while
-    others may call, holds ``turn``. ``headers``: packed files are looked into; without, nothing is said to be ok.
-    """
+    """`take` notes what changed, `look` looks into it, and the rest may be asked at any time. Any thread may call: one
+    at a time takes, or looks at a batch. Who asks for things that have to fit together, while others may call, holds
+    ``turn``. ``headers``: packed files are looked into; without, nothing is said to be ok."""
 
     def __init__(
         self, directory: Path, *, open_files: Callable[[Path], CacheFiles] = CacheFiles, headers: bool = True
@@ -136,7 +134,8 @@ class Judge:
         """Take an index, with the files of these digests alone."""
         self.reading, self.listing = reading, Listing()
         with self._open(self.directory) as files:
-            self.listing.refresh(files, _names_of(dict.fromkeys(digests)))
+            valid = filter(valid_digest, dict.fromkeys(digests))
+            self.listing.refresh(files, [f"{one}.{suffix}" for one in valid for suffix in PLACE_OF_SUFFIX])
         self._ask_for(self._take_index(reading))
         self.remember()
         self._looked = bytearray(len(self.listing.digests))
@@ -233,9 +232,8 @@ class Judge:
     # Looking
 
     def look(self, only: frozenset[Key] | None = None) -> Generator[list[str]]:
-        """Look at what changed; gives the digests that were looked at, some hundred at a time. Who stops between two
-        loses nothing: the next call goes on. ``only`` are the entries to look at. A directory that cannot be opened
-        leaves all as it was."""
+        """Look at what changed; gives the digests looked at, some hundred at a time. Who stops between two loses
+        nothing: the next call goes on. ``only``: the entries to look at. Without the directory all stays as it was."""
         with self.turn:
             if only is not None:
                 wanted = {digest for digest, _ in only}
@@ -336,8 +334,7 @@ class Judge:
         return [(None, Descriptor.from_dict({**fields, **format_})) for format_ in formats]
 
     def look_at_cache(self) -> Findings:
-        """What is wrong beside the entries, in order: the index as a whole, files that nobody names, our own records,
-        the host."""
+        """What is wrong beside the entries, in order: the index, files that nobody names, our own records, the host."""
         from .history import known_history  # loads what writes
 
         read = self.reading
@@ -419,8 +416,7 @@ class Judge:
         return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
 
     def checked(self, digest: str, format: str | None) -> tuple[int, bool] | None:
-        """When all bytes of its packed file were last found sound, in seconds since the epoch, and whether that was the
-        first time that they were seen."""
+        """When all of its packed file was last found sound, as `Remembered.checked` tells it."""
         place = self.listing.place(digest, _PACKED_PLACES.get(format, 0))
         return None if place is None or not place % ROW_WIDTH else self.remembered.checked(self.listing, place)
 
@@ -526,11 +522,6 @@ class Judge:
             and not any(one.found for one in self._of_files.get(digest, ()) if one.format == format_)
             for digest, format_ in {(digest, format_) for digest, format_, _ in self.depths()}
         )
-
-
-def _names_of(digests: Iterable[str]) -> Iterator[str]:
-    """The names that files of these digests may have."""
-    return (f"{one}.{suffix}" for one in digests if valid_digest(one) for suffix in PLACE_OF_SUFFIX)
 
 
 def _keep(found: dict[str, tuple[T, ...]], digest: str, what: tuple[T, ...]) -> None:

@@ -151,11 +151,8 @@ async def apply_plan(
     cache: PackerCache, plan: RepairPlan, tell: ProgressCall = lambda now: None, judge: Judge | None = None
 ) -> Repaired:
     """Make the chosen steps of a plan as one transaction, then check again as deep as before. A ``judge`` that looked
-    already looks only at what changed since.
-
-    Raises PlanChangedError where the cache is no longer what the plan was made for, and what fetching and
-    `PackerCache.change` raise; the cache is then as it was.
-    """
+    already looks only at what changed since. Raises PlanChangedError where the cache is no longer what the plan was
+    made for, and what fetching and `PackerCache.change` raise; the cache is then as it was."""
     if cache.read_only:
         raise ReadOnlyError("cannot repair the cache: it was opened read-only")
     transactions = await _make(cache, plan, tell)

@@ -147,8 +147,7 @@ class Copies(Protocol):
 
 
 class Restorer(msgspec.Struct):
-    """The places in the order in which they are asked; ``notes`` are what could not be looked at, and the copies that
-    were refused, each with the reason."""
+    """The places in the order they are asked; ``notes`` tell what could not be looked at, or was refused, and why."""
 
     places: Sequence[Copies] = ()
     notes: list[str] = []
@@ -304,9 +303,8 @@ class NotGoodError(Exception):
 def good_packed(
     path: Path, wanted: WantedFile, offered: Copy, told: Restorer, stop: Stop, ledger: Ledger | None = None
 ) -> Copy | None:
-    """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused, or there
-    is none. ``ledger`` is that of the cache which it lies in, or lay in; ``offered`` has the size of what has none of
-    its own."""
+    """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused or not
+    there. ``ledger`` is that of the cache it lies in, or lay in; ``offered`` has the size of what has none."""
     try:
         with open(os.open(path, READ_FLAGS), "rb", buffering=0) as opened:
             return _looked_through(opened, offered, wanted, told, stop, ledger)
@@ -360,10 +358,8 @@ def _looked_through(
 
 
 def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:
-    """Read a packed file as a guest would; gives why a part of it could not be read so, empty where it was.
-
-    Raises NotGoodError where it is damaged, or lacks its program or what ``others`` hold, OSError, AbandonedError.
-    """
+    """Read a packed file as a guest would; gives why a part of it could not be read so, empty where it was. Raises
+    NotGoodError where it is damaged, or lacks its program or what ``others`` hold, OSError, AbandonedError."""
     assert wanted.format is not None
     through = ReadThrough(opened, wanted.format, stop)
     if through.problem:
@@ -376,8 +372,7 @@ def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: Other
 
 
 class FilesCopies:
-    """Files as a cache has them, in another cache's directory or of a single image; what they are is told by their
-    bytes, not by their names."""
+    """Files as a cache has them, in another one's directory or of one image; their bytes tell what they are."""
 
     def __init__(self, text: str, files: Path | PackedFiles, ledger: Ledger | None = None) -> None:
         self.label, self._files, self._ledger = text, files, ledger
@@ -485,10 +480,7 @@ async def _registry_origins(wanted: WantedFile) -> list[str]:
 
 
 async def resolved(origin: str, digest: str, access: SourceOptions) -> SourceImage | None:
-    """The image of a digest, its documents read and checked; None where the source does not have it.
-
-    Raises SourceError.
-    """
+    """The image of a digest, its documents checked; None where the source does not have it. Raises SourceError."""
     async with aclosing(await open_source(origin, access)) as source:
         with suppress(NoSuchImageError):
             image = await source.resolve()

@@ -34,8 +34,7 @@ from ..report import Report
 
 
 class RepairProgress(msgspec.Struct, frozen=True):
-    """How far a plan is made, or carried out. ``doing`` in words; bytes done and in all where they are known (else
-    0)."""
+    """How far a plan is made, or carried out: ``doing`` in words, and bytes done and in all (0: not known)."""
 
     doing: str
     done: int = 0
@@ -106,17 +105,15 @@ class Fetch(msgspec.Struct, frozen=True):
 
 
 class WholeIndex(msgspec.Struct, frozen=True):
-    """The index that there is once entries have come back: what stands at each position of it, with the position that
-    this has now (None: it comes in)."""
+    """The index once entries have come back, and the position that each of it has now (None: it comes in)."""
 
     index: ImageIndex
     origins: tuple[int | None, ...]
 
 
 class StepChange(msgspec.Struct, frozen=True):
-    """What a step does, in parts that several steps can share one transaction with. ``remove``, ``annotate`` and
-    ``insert`` name places in the index that the plan was made for: the ``whole`` one where a step of the plan brings
-    entries back."""
+    """What a step does, so that several share one transaction. ``remove``, ``annotate`` and ``insert`` name places in
+    the index that the plan was made for: the ``whole`` one where a step of it brings entries back."""
 
     remove: tuple[int, ...] = ()
     annotate: Mapping[int, Mapping[str, str]] = {}
@@ -224,11 +221,9 @@ class Outcome(msgspec.Struct):
 
 class Snapshot(msgspec.Struct, frozen=True):
     """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
-
     ``seen`` is None where index.json cannot be read. ``findings`` are those of the report that are still so, and
     ``gone`` the others. ``replaced``: index.json has to be replaced whole, so that no descriptor of it can be edited
-    yet.
-    """
+    yet."""
 
     directory: Path
     judge: Judge

@@ -51,8 +51,7 @@ class NameHint(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What the documents of an entry tell. ``descriptor`` is the one that the daemon would have written, without a
-    name; None where they do not tell."""
+    """What an entry's documents tell: the ``descriptor`` that the daemon would have written, without a name, if any."""
 
     descriptor: Descriptor | None = None
     hints: tuple[NameHint, ...] = ()
@@ -141,8 +140,7 @@ def name_annotations(name: ImageName) -> dict[str, str]:
 
 
 def rebuild(judge: Judge) -> list[FoundEntry]:
-    """Every packed file of the cache, which the judge has looked at; what its faults are stands in its entry. Raises
-    CacheDirectoryError."""
+    """Every packed file of a cache that the judge has looked at, with its faults. Raises CacheDirectoryError."""
     listing, orphans = judge.listing, set[str]()
     if judge.index is not None:
         orphans.update(listing.held())

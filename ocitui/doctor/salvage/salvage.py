@@ -124,8 +124,7 @@ _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 class Utf16Text(msgspec.Struct, frozen=True):
-    """A part of the broken bytes that holds UTF-16 from ``start`` on: ``data`` is the same text in UTF-8, a lone
-    surrogate as itself."""
+    """UTF-16 in broken bytes from ``start`` on: ``data`` is the same text in UTF-8, a lone surrogate as itself."""
 
     data: bytes
     start: int

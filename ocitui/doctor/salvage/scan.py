@@ -126,10 +126,8 @@ class Salvaged(msgspec.Struct, frozen=True, gc=False):
 
 class Scan:
     """A text searched; the time it takes grows with its length, whatever is in it. ``known`` are descriptors of sound
-    indexes, by their bytes: one that stands here too is held once.
-
-    ``found`` are the descriptors, ``elsewhere`` the places of sound ones that stand where no entry does: start and end.
-    """
+    indexes, by their bytes: one that stands here too is held once. ``found`` are the descriptors, ``elsewhere`` the
+    places of sound ones that stand where no entry does: start and end."""
 
     def __init__(self, data: bytes, known: Mapping[bytes, Descriptor] | None = None) -> None:
         self.found: list[Salvaged] = []
