@@ -121,8 +121,7 @@ def remember_told(directory: Path, findings: Iterable[Finding]) -> None:
         if told == told_last(directory):
             return
         with open_own_folder(directory, making=disk) as own, taking_turns(own, disk, _LOCK):
-            data = "".join(f"{one}\n" for one in told).encode()
-            disk.rewrite(own, _TOLD_DRAFT, TOLD_NAME, data, own.file_mode)
+            disk.rewrite(own, _TOLD_DRAFT, TOLD_NAME, "".join(f"{one}\n" for one in told).encode(), own.file_mode)
 
 
 def told_last(directory: Path) -> list[str]:

@@ -63,13 +63,11 @@ class Coverage(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """As ``12 entries: 12 header, 3 deep``."""
-        reached = [f"{self.header} {Depth.HEADER}"] if self.header else []
-        if self.quick > self.header:
-            reached.insert(0, f"{self.quick} {Depth.QUICK}")
-        reached += [f"{self.deep} {Depth.DEEP}"] if self.deep else []
-        extra = [f"{self.first_seen} first seen"] if self.first_seen else []
-        extra += [f"{self.earlier} found sound earlier"] if self.earlier else []
-        return counted(self.entries, "entry") + (f": {', '.join(reached + extra)}" if reached else "")
+        quick = self.quick if self.quick > self.header else 0
+        counts: dict[str, int] = {Depth.QUICK: quick, Depth.HEADER: self.header, Depth.DEEP: self.deep}
+        counts |= {"first seen": self.first_seen, "found sound earlier": self.earlier}
+        said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+        return counted(self.entries, "entry") + (f": {said}" if said else "")
 
 
 class Report(msgspec.Struct, frozen=True):

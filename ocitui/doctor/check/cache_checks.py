@@ -108,8 +108,7 @@ def odd(fact: Fact | None, **at: Unpack[Where]) -> Iterator[Finding]:
     if fact is None or not fact.regular:
         return
     if fact.links > 1:
-        seen = f"the file has {fact.links} names"
-        yield CATALOGUE["hardlinked"].finding(seen, **at)
+        yield CATALOGUE["hardlinked"].finding(f"the file has {fact.links} names", **at)
     if not fact.mode & stat.S_IRUSR:
         seen = f"its mode is {stat.S_IMODE(fact.mode):04o}: its owner may not read it"
         yield CATALOGUE["wrong-mode"].finding(seen, **at)
@@ -135,7 +134,6 @@ def collisions(listing: Listing) -> Iterator[Finding]:
             yield CATALOGUE["case-collision"].finding(f"{other!r} differs from it only in case", path=name)
 
 
-_LOCKS = Path("/proc/locks")
 _OLD_SECONDS = 600.0
 
 _DRAFT, _TEMPORARY = ".draft", ".temporary"
@@ -166,7 +164,7 @@ def locked(own: Path) -> bool:
         found = os.lstat(own / LOCK_NAME)
     except OSError:
         return False
-    lines = read_kernel_file(_LOCKS).splitlines()
+    lines = read_kernel_file(Path("/proc/locks")).splitlines()
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     return any(" FLOCK " in line and place in line.split() for line in lines)
 

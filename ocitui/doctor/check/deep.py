@@ -79,8 +79,7 @@ class ReadThrough:
         tool = Tool("unsquashfs", self._file, self._stop)
         said, self.tree = squashfs_tree(tool)
         self._judge(said)
-        files = sorted(path for path, node in self.tree.items() if node.kind == stat.S_IFREG)
-        for names in _batches(files):
+        for names in _batches(sorted(path for path, node in self.tree.items() if node.kind == stat.S_IFREG)):
             if self.problem:
                 return
             self._judge(tool.run([*_UNSQUASHFS, "-no-wildcards", "-cat", tool.path, *names], lambda data: None))

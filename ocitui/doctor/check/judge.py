@@ -212,8 +212,7 @@ class Judge:
         return index is not None and bool(len(index) or not self.listing.files)
 
     def remember(self) -> set[str]:
-        """Read what deep checks told the ledger, and what was accepted, where that changed; gives the digests
-        concerned, which are looked at again."""
+        """Read the ledger and what was accepted anew; gives the digests concerned, which are looked at again."""
         with self.turn:
             changed = self.remembered.refresh()
             self._ask_for(changed)
@@ -492,8 +491,7 @@ class Judge:
     def packed_files(self, only: frozenset[Key] | None = None) -> list[PackedFile]:
         """The packed files that are there and hold something, each once, by the order of the index."""
         files: list[PackedFile] = []
-        digests = dict.fromkeys(self._digests) if self.named else self.listing.held()
-        for digest in digests:
+        for digest in dict.fromkeys(self._digests) if self.named else self.listing.held():
             for format_, (position, descriptor) in first_of_formats(self.carriers(digest)):
                 fact = self.listing.get(f"{digest}.{format_}")
                 wanted = only is None or descriptor.key in only
@@ -506,8 +504,7 @@ class Judge:
         found = self._of_files.get(digest)
         if not found:
             return True
-        name = f"{digest}.{format}"
-        of_file = [one.code for one in found if one.file == name and one.found is None]
+        of_file = [one.code for one in found if one.file == f"{digest}.{format}" and one.found is None]
         unread = "wrong-mode" in of_file and self.depth_of(digest, format) is Depth.QUICK
         return not unread and not _TOLD_ALL.intersection(of_file)
 

@@ -122,14 +122,12 @@ class Fetcher(msgspec.Struct, frozen=True):
             if image.digest != fetch.digest:
                 raise SourceError(f"{fetch.origin} holds {image.digest} by now")
             check_room(directory, 2 * image.size)
-            options = PackOptions()
-            await fetch_and_pack(source, image, blobs, output, fetch.format, options, downloaded, packed)
+            await fetch_and_pack(source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed)
             await asyncio.to_thread(clear_blobs, blobs, image)
 
 
 def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:
-    """The sha256 of what was packed. Raises SourceError where it is not whole, cannot be read through, or lacks what
-    another format of the image holds."""
+    """The sha256 of what was packed. Raises SourceError where it is damaged, or lacks what another format holds."""
     others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
     told = Restorer()

@@ -71,8 +71,7 @@ class OtherFormats(msgspec.Struct):
     _trees: list[tuple[PackedFormat, Tree]] | None = None
 
     def trees(self, stop: Stop) -> Sequence[tuple[PackedFormat, Tree]]:
-        """The trees of those that are sound as far as a deep check of each tells, read when they are first asked for.
-        Raises AbandonedError."""
+        """The trees of those that a deep check finds sound, read when first asked for. Raises AbandonedError."""
         if self._trees is None:
             self._trees = [*self._read(stop)]
         return self._trees
@@ -190,12 +189,11 @@ class DeviceCopies:
         self._users = users
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
-        if wanted.name not in self._users:
-            return None
-        return await in_thread(lambda stop: self._find(wanted, told, stop))
+        uses = self._users.get(wanted.name)
+        return await in_thread(lambda stop: self._find(wanted, uses, told, stop)) if uses else None
 
-    def _find(self, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
-        for use in self._users.get(wanted.name, ()):
+    def _find(self, wanted: WantedFile, uses: Sequence[LoopUse], told: Restorer, stop: Stop) -> Copy | None:
+        for use in uses:
             if not use.deleted or use.partial or wanted.format is None or not use.readable_size:
                 continue
             words, size = f"{use.device}, which still holds the deleted file", use.readable_size

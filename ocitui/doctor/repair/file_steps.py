@@ -91,8 +91,7 @@ _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 
 
 class FileMends(msgspec.Struct, frozen=True):
-    """Mends for the files of one digest after the other. ``ledger`` is the cache's; ``drop``: entries may go whose
-    files are gone or bad."""
+    """Mends files, digest by digest. ``ledger`` is the cache's; ``drop``: entries may go with files gone or bad."""
 
     snapshot: Snapshot
     restorer: Restorer

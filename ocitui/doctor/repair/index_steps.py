@@ -41,7 +41,6 @@ REPLACED = frozenset(
 REFILLED = frozenset({"index-emptied", "index-shrunk"})
 INDEX_CODES = REPLACED | REFILLED
 _LATER = "it is found only once index.json reads again"
-_PLAN_AGAIN = "make a new plan then"
 
 
 def is_about_index(finding: Finding) -> bool:
@@ -81,8 +80,7 @@ def _replace(
         same = snapshot.index is not None and list(proposed) == list(snapshot.descriptors)
         index = snapshot.index if same and snapshot.index is not None else new_index(one.raw for one in proposed)
     except DocumentError as error:
-        why = f"no index can be made of what is left: {error.message}"
-        outcome.leave(findings, why, "give a good index.json")
+        outcome.leave(findings, f"no index can be made of what is left: {error.message}", "give a good index.json")
         return None
     there, data = snapshot.seen_at(INDEX_NAME), index.data
     fate, size = (Fate.PLACED, len(data)) if there is None else (Fate.REPLACED, there.size)
@@ -140,7 +138,7 @@ def leaves(snapshot: Snapshot, index: ImageIndex, known: Sequence[Finding]) -> t
             found += DigestCheck(files, listing, digest, carriers).findings
     said = {(finding.code, finding.digest, finding.file) for finding in known}
     return tuple(
-        Left(finding, _LATER, Way.NAME if finding.code == "name-missing" else _PLAN_AGAIN)
+        Left(finding, _LATER, Way.NAME if finding.code == "name-missing" else "make a new plan then")
         for finding in (*found, *orphans(listing, keys))
         if finding.severity is not Severity.INFO and (finding.code, finding.digest, finding.file) not in said
     )

@@ -176,13 +176,11 @@ async def _planned(
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
-    of_files = [one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)]
-    outcome += await mends.plan(of_files)
+    outcome += await mends.plan([one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)])
     rest = _of(findings, file_steps.LISTING_CODES)
     outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
-    undone = _of(findings, {"index-overwritten"})
-    outcome += await asyncio.to_thread(plan_redo, later, undone, holders)
+    outcome += await asyncio.to_thread(plan_redo, later, _of(findings, {"index-overwritten"}), holders)
     if later is not snapshot:
         outcome.steps = [
             replace(step, after=step.change.edits_index and step.change.whole is None) for step in outcome.steps
@@ -257,8 +255,7 @@ def _index_change(
 
 
 def _edited(whole: WholeIndex, changes: Sequence[StepChange]) -> list[tuple[bytes, int | None]]:
-    """The descriptors of a whole index as other steps edit it, each with its position in the index as it is now (None:
-    it comes in)."""
+    """The descriptors of a whole index as steps edit it, each with its position in today's (None: it comes in)."""
     index, removed = whole.index, {position for change in changes for position in change.remove}
     edited = _annotations(changes, removed)
     coming: dict[int, list[bytes]] = {}

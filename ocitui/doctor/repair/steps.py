@@ -257,8 +257,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def take_snapshot(directory: Path, report: Report) -> Snapshot:
-    """What the report's judge saw, as far as index.json is still the same; else the cache is looked at anew. Raises
-    CacheDirectoryError."""
+    """What the report's judge saw while index.json is the same; else it looks anew. Raises CacheDirectoryError."""
     judge = report.judge or Judge(directory)
     before = judge.listing
     if not judge.complete or not judge.reading.is_current(directory):

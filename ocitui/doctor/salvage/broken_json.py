@@ -198,8 +198,7 @@ class Walk:
         if role == Role.ELEMENT and descriptive:
             self._elements.append(Whole(*self._last))
         if descriptive if role != Role.ENTRY else descriptive or self._kinds[-1] != _OBJECT:
-            listed = role in (Role.ENTRY, Role.ENTRIES)
-            (self.inner if listed else self.others).append(Whole(*self._last))
+            (self.inner if role in (Role.ENTRY, Role.ENTRIES) else self.others).append(Whole(*self._last))
 
     def _stray(self) -> Whole | None:
         """The object that stood as a member's value where the walk broke off right behind it."""

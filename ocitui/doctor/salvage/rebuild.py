@@ -38,9 +38,8 @@ from ..check.judge import Judge
 from ..findings import Severity, seen_text
 
 T = TypeVar("T")
-_TITLE = "org.opencontainers.image.title"
 # The most telling first: a whole name, a tag or a name, a title.
-_HINTS = (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, _TITLE)
+_HINTS = (ANNOTATION_IMAGE_NAME, ANNOTATION_REFERENCE, "org.opencontainers.image.title")
 
 
 class NameHint(msgspec.Struct, frozen=True):

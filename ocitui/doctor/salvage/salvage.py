@@ -212,8 +212,7 @@ def _search(data: bytes, found: Scan) -> tuple[list[Salvaged], list[Gap], list[P
     gaps = []
     for start, end in found.elsewhere:
         one = Descriptor.parse(data[start:end])
-        names = (one.image_name,) if one.image_name else ()
-        gaps.append(Gap(start, end - start, (one.digest,), names))
+        gaps.append(Gap(start, end - start, (one.digest,), (one.image_name,) if one.image_name else ()))
     taken = sorted([*((item.offset, item.offset + item.length) for item in found.found), *found.elsewhere])
     return found.found, gaps, between(len(data), taken)
 

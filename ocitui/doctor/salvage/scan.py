@@ -193,10 +193,9 @@ class Scan:
         before = side_before(self._data, one.start)
         if before is Side.LIST and separated_by_comma(self._data, self._foreign_end, one.start):
             before = Side.FOREIGN
-        listed = stands_in_list(before, side_after(self._data, one.end))
         if before is Side.FOREIGN:
             self._foreign_end = one.end
-        self._take(one, elsewhere=not listed)
+        self._take(one, elsewhere=not stands_in_list(before, side_after(self._data, one.end)))
 
     def _take(self, one: Whole, *, elsewhere: bool = False) -> None:
         raw = one.descriptor.raw if one.descriptor is not None else self._data[one.start : one.end]
