@@ -21,6 +21,7 @@ from ocitui.cache.disk import Disk
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import RepairPlan
+from ocitui.words import plan_json
 from tests.cache.scenes import FailingDisk, Stop, StoppingDisk
 from tests.doctor.examine_support import Sample, copied
 from tests.doctor.fault_makers import CASES, FaultCase
@@ -102,6 +103,13 @@ async def undo_newest(cache: PackerCache) -> bool:
     return True
 
 
+def does(plan: RepairPlan) -> tuple[object, ...]:
+    """What an operator is told of a plan, and what it changes."""
+    whole = plan.whole.index.data if plan.whole is not None else None
+    changes = [replace(step.change, whole=None) for step in plan.steps]
+    return plan_json(plan), plan.seen, plan.notes, whole, changes
+
+
 @given(cases=FAULTS)
 @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_same_cache_gives_the_same_plan(cases: list[FaultCase], made_sample: Sample, memory: Path) -> None:
@@ -110,7 +118,7 @@ async def test_the_same_cache_gives_the_same_plan(cases: list[FaultCase], made_s
     damage(sample, cases)
     before = standing(sample.directory)
     plans = [(await planned(sample.directory, trash_orphans=True))[1] for _ in range(2)]
-    assert plans[0] == plans[1]
+    assert does(plans[0]) == does(plans[1])
     assert standing(sample.directory) == before
 
 
