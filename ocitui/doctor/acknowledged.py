@@ -89,25 +89,23 @@ def _decoded(data: bytes) -> dict[str, Acknowledgement]:
 def acknowledge(directory: Path, findings: Iterable[Finding]) -> None:
     """Accept these findings. Raises ReadOnlyError, StorageError, LockedError, ConflictError."""
     by, when = whoami(), time()
-    accepted = {
-        one.fingerprint: Acknowledgement(one.fingerprint, one.code, one.file, one.seen, by, when) for one in findings
-    }
+    accepted = (Acknowledgement(one.fingerprint, one.code, one.file, one.seen, by, when) for one in findings)
     _change(directory, accepted, ())
 
 
 def withdraw(directory: Path, fingerprints: Collection[str]) -> None:
     """Have these findings shown again. Raises ReadOnlyError, StorageError, LockedError, ConflictError."""
-    _change(directory, {}, fingerprints)
+    _change(directory, (), fingerprints)
 
 
-def _change(directory: Path, accepted: dict[str, Acknowledgement], withdrawn: Collection[str]) -> None:
+def _change(directory: Path, accepted: Iterable[Acknowledgement], withdrawn: Collection[str]) -> None:
     disk = Disk()
     with (
         storage_errors("acknowledge findings"),
         open_own_folder(directory, making=disk) as own,
         taking_turns(own, disk, _LOCK),
     ):
-        records = {**load_acknowledged(directory), **accepted}
+        records = load_acknowledged(directory) | {one.fingerprint: one for one in accepted}
         kept = [record for fingerprint, record in records.items() if fingerprint not in withdrawn]
         data = msgspec.json.format(msgspec.json.encode(_Acknowledgements(kept)), indent=1)
         disk.rewrite(own, _DRAFT, ACKNOWLEDGED_NAME, data, own.file_mode)

@@ -118,13 +118,8 @@ def collisions(listing: Listing) -> Iterator[Finding]:
     """Names that are equal but for case."""
     first: dict[str, str] = {}
     names = [name for name in listing.others if not name.islower()]
-    names += [
-        f"{digest}.{suffix}"
-        for digest in listing.digests
-        if not digest.islower()
-        for suffix in FILE_SUFFIXES
-        if f"{digest}.{suffix}" in listing
-    ]
+    for digest in (one for one in listing.digests if not one.islower()):
+        names += [name for suffix in FILE_SUFFIXES if (name := f"{digest}.{suffix}") in listing]
     for name in sorted(names):
         folded = name.lower()
         if folded == name:

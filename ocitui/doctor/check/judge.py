@@ -291,10 +291,8 @@ class Judge:
             at, modes = row * ROW_WIDTH, self.listing.modes
             size = self.listing.sizes[at + MANIFEST_PLACE]
             return [(place, size, None) for place in range(FIRST_PACKED, ROW_WIDTH) if modes[at + place]]
-        return [
-            (_PACKED_PLACES.get(index.formats[position], 0), index.sizes[position], index.platforms[position])
-            for position in index.positions(digest, row)
-        ]
+        there = index.positions(digest, row)
+        return [(_PACKED_PLACES.get(index.formats[at], 0), index.sizes[at], index.platforms[at]) for at in there]
 
     def _look_carefully(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         carriers, row = self.carriers(digest), self.listing.rows.get(digest)

@@ -182,9 +182,8 @@ async def _planned(
     outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
     outcome += await asyncio.to_thread(plan_redo, later, _of(findings, {"index-overwritten"}), holders)
     if later is not snapshot:
-        outcome.steps = [
-            replace(step, after=step.change.edits_index and step.change.whole is None) for step in outcome.steps
-        ]
+        edits = ((step, step.change) for step in outcome.steps)
+        outcome.steps = [replace(step, after=edit.edits_index and edit.whole is None) for step, edit in edits]
     _leave_the_rest(findings, outcome)
     return outcome, joined
 

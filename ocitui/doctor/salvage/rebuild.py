@@ -205,6 +205,4 @@ def _hints_of(
     container = config.value.config if config else None
     labels = (container.labels or {}) if container else {}
     told = [(annotations, "an annotation of the manifest"), (labels, "a label of the config")]
-    return tuple(
-        NameHint(fields[key], f"{key}, {source}") for key in _HINTS for fields, source in told if fields.get(key)
-    )
+    return tuple(NameHint(one[key], f"{key}, {source}") for key in _HINTS for one, source in told if one.get(key))

@@ -151,12 +151,10 @@ class JoinedEntries:
         left, self._hints = salvaged, dict[str, list[NameHint]]()
         if isinstance(left, Salvage):
             self._hints = _hints_of(left)
-            # What was taken out on purpose, and another program's memory wrote back without its files, is out again.
-            left = [
-                one
-                for one in _once(left.descriptors)
-                if not removed or one.identity not in removed or (one.digest, one.format) in self._files
-            ]
+            left = _once(left.descriptors)
+            if removed:
+                # What was taken out on purpose, and another program's memory wrote back without files, is out again.
+                left = [one for one in left if one.identity not in removed or one.key in self._files]
         self._noted = expected.noted
         index, told = (dict(zip(entry_keys(some), some, strict=True)) for some in (left, expected.descriptors))
         same = tuple(backup) == expected.descriptors
@@ -173,11 +171,8 @@ class JoinedEntries:
         self._single = len(named) == len(self._keys)
         nameless = [found for key, found in self._files.items() if key not in named]
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
-        left_out = (
-            self._left_out(identity, by)
-            for identity, by in removed.items()
-            if (key := (identity[0], identity[1] or "")) not in named and key not in self._files
-        )
+        known = named.union(self._files) if removed else named
+        left_out = (self._left_out(one, by) for one, by in removed.items() if (one[0], one[1] or "") not in known)
         self._others = [*map(self._nameless, nameless), *left_out]
 
     def __len__(self) -> int:
@@ -204,11 +199,8 @@ class JoinedEntries:
     @property
     def nameless(self) -> list[str]:
         """The digests of entries whose name nothing tells any more."""
-        lost = [
-            one.digest
-            for key, one in zip(self._keys, self._descriptors, strict=True)
-            if one.image_name is None and key not in self._tables[IndexSource.INDEX]
-        ]
+        pairs, in_index = zip(self._keys, self._descriptors, strict=True), self._tables[IndexSource.INDEX]
+        lost = [one.digest for key, one in pairs if one.image_name is None and key not in in_index]
         return list(dict.fromkeys([*lost, *(one.digest for one in self._others if one.descriptor and one.lost)]))
 
     @property
