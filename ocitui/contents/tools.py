@@ -18,8 +18,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import BinaryIO
+
+import msgspec
 
 from ocitui.cache import HASH_CHUNK, hash_file, open_bounded
 from ocitui.threads import Stop
@@ -38,8 +39,7 @@ class NotCheckedError(Exception):
     """A program could not tell; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """How a program ended, and the beginning of what it wrote to its error output, or to both where that was asked."""
 
     code: int

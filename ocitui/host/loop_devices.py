@@ -18,8 +18,9 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import READ_FLAGS, Descriptor, StorageError, read_kernel_file
 
@@ -34,8 +35,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _MOUNT_DEVICE, _MOUNT_POINT = 2, 4
 
 
-@dataclass(frozen=True, slots=True)
-class LoopUse:
+class LoopUse(msgspec.Struct, frozen=True):
     """A loop device that holds a file: ``device`` is its node, ``path`` the file's path as the kernel tells it.
 
     ``readable_size`` is how many bytes the device gives: the file's size without the odd bytes of its last sector, or
@@ -56,8 +56,7 @@ class LoopUse:
     identity: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(msgspec.Struct, frozen=True):
     """Where the kernel tells of its devices; a test gives others."""
 
     sys: Path = Path("/sys")
@@ -113,8 +112,7 @@ def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None =
     return done
 
 
-@dataclass(frozen=True, slots=True)
-class _Status:
+class _Status(msgspec.Struct, frozen=True):
     identity: tuple[int, int]
     partial: bool
 

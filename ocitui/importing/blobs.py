@@ -14,9 +14,10 @@ import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from ocitui.cache import (
     OWN_NAME,
@@ -179,8 +180,7 @@ class PartialBlob:
             os.close(self._fd)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
+class StoredBlob(msgspec.Struct, frozen=True):
     """A file of the store; ``size`` is what there is of it."""
 
     digest: str
@@ -189,12 +189,11 @@ class StoredBlob:
     path: Path
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(msgspec.Struct):
     """What those who want the same thing at the same time have in common; ``result`` is what the one before left for
     those who wait, who need not do it again then."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     wanted: int = 0
     result: object = None
 

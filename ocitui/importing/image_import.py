@@ -18,7 +18,6 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -159,8 +158,7 @@ _MOST_BYTES = 1 << 20
 _DISK = Disk()
 
 
-@dataclass(frozen=True, slots=True)
-class UnfinishedImport:
+class UnfinishedImport(msgspec.Struct, frozen=True):
     """``started`` is in seconds since the epoch. ``problem`` is why the record cannot be read, and the request an empty
     one then; a damaged one can still be forgotten."""
 
@@ -319,8 +317,7 @@ class ImportOutcome(StrEnum):
     RENAMED = "renamed"
 
 
-@dataclass(frozen=True, slots=True)
-class ImportResult:
+class ImportResult(msgspec.Struct, frozen=True):
     """``notes`` are for the operator: what could not be kept, what to know of the digest."""
 
     image: PackedImage

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 
 import msgspec
 
@@ -19,8 +18,7 @@ from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
 from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(msgspec.Struct, frozen=True):
     """What was found. ``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would
     be taken, and where there is none ``refusal`` says why."""
 
@@ -66,8 +64,7 @@ class Inspection:
         return self.image is not None or (self.packed is not None and not self.packed.problems)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
     name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
     import has left, which are not fetched again."""

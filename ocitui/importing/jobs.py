@@ -10,9 +10,10 @@ import itertools
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from ocitui.cache import CacheError, PackerCache
 
@@ -33,15 +34,14 @@ class JobState(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class ImportJob:
+class ImportJob(msgspec.Struct, frozen=True):
     """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none."""
 
     id: int
     request: ImportRequest
     resumes: str = ""
     state: JobState = JobState.WAITING
-    progress: ImportProgress = field(default_factory=lambda: ImportProgress(ImportPhase.WAIT))
+    progress: ImportProgress = ImportProgress(ImportPhase.WAIT)
     result: ImportResult | None = None
     error: CacheError | None = None
 
@@ -161,7 +161,7 @@ class ImportQueue:
         return JobState.CANCELLED if number in self._cancelled else JobState.INTERRUPTED
 
     def _change(self, number: int, **changes: object) -> None:
-        job = self._jobs[number] = replace(self._jobs[number], **changes)  # type: ignore[arg-type]
+        job = self._jobs[number] = msgspec.structs.replace(self._jobs[number], **changes)
         self._on_change(job)
 
 

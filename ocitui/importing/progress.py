@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from msgspec.structs import replace
 
 _WINDOW_SECONDS = 5.0
 _EVERY_SECONDS = 0.1
@@ -32,8 +30,7 @@ class ImportPhase(StrEnum):
     STORE = "store"
 
 
-@dataclass(frozen=True, slots=True)
-class LayerProgress:
+class LayerProgress(msgspec.Struct, frozen=True):
     """One layer that is downloaded, in bytes."""
 
     digest: str
@@ -130,7 +127,7 @@ class Tracker:
 
     def flattened(self, said: ImportProgress) -> None:
         """As `flatten_and_pack` reports it."""
-        self._tell(replace(said, done=0, total=0) if said.phase is ImportPhase.FINISH else said)
+        self._tell(msgspec.structs.replace(said, done=0, total=0) if said.phase is ImportPhase.FINISH else said)
 
     def _tell_download(self) -> None:
         layers = tuple(self._layers.values())
@@ -149,4 +146,4 @@ class Tracker:
         self._told, self._at_end = self._clock(), 0 < now.total == now.done
         rate = self._meter.rate()
         left = (now.total - now.done) / rate if rate and now.total else None
-        self._call(replace(now, rate=rate, left=left))
+        self._call(msgspec.structs.replace(now, rate=rate, left=left))

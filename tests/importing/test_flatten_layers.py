@@ -7,11 +7,11 @@ import lzma
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from backports import zstd
+from msgspec.structs import replace
 
 from ocitui.importing.errors import LayerDigestError, LayerError, LayerLimitError
 from ocitui.importing.layers.layers import LayerLimits, LayerSource, OpenLayer
@@ -94,7 +94,7 @@ def test_what_is_known_of_a_layer_is_checked(
 ) -> None:
     (source,) = sources(tmp_path, [FORMS[form]])
     with pytest.raises(LayerDigestError, match=reason) as caught:
-        flattened([replace(source, **known)])  # type: ignore[arg-type]
+        flattened([replace(source, **known)])
     assert caught.value.layer == 1
 
 

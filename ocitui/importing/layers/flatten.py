@@ -10,8 +10,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from ..errors import LayerError
 from ..progress import ImportPhase
@@ -224,8 +225,7 @@ def flattening(sources: Sequence[LayerSource], limits: LayerLimits, counter: Cou
         yield Flattening(layers, Plan(merge_layers(layers, limits, counter)))
 
 
-@dataclass(frozen=True, slots=True)
-class Flattening:
+class Flattening(msgspec.Struct, frozen=True):
     """Layers that were read; ``plan`` says what they come to, `write` writes it."""
 
     layers: Sequence[OpenLayer]

@@ -12,19 +12,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
+
+import msgspec
 
 from ocitui.cache import open_bounded
 
 from ..errors import LayerDigestError, LayerError
 
 
-@dataclass(frozen=True, slots=True)
-class LayerLimits:
+class LayerLimits(msgspec.Struct, frozen=True):
     """Bounds for one image. They are generous: real images stay far below, and each may be raised."""
 
     unpacked_bytes: int = 64 << 30
@@ -45,8 +45,7 @@ BLOCK = 1 << 20
 """Bytes read of a layer's file at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSource:
+class LayerSource(msgspec.Struct, frozen=True):
     """Where a layer lies: the ``size`` bytes of ``path`` from ``offset`` on, which may be an archive that holds it.
 
     ``digest`` is the sha256 digest of these bytes, ``diff_id`` that of the uncompressed tar: both are checked when the

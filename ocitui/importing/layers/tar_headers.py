@@ -11,11 +11,12 @@ import binascii
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from ..errors import LayerError, LayerLimitError, raised_with
 from .layers import LayerLimits
@@ -29,15 +30,14 @@ _NUMBER = re.compile(rb"[0-9]{1,20}")
 _TIME = re.compile(rb"(-?[0-9]{1,20})(?:\.[0-9]*)?")
 
 
-@dataclass(slots=True)
-class ExtendedHeader:
+class ExtendedHeader(msgspec.Struct):
     """What the headers before an entry say of it: PAX's by their keywords, GNU's by their type flags."""
 
-    names: dict[bytes, bytes] = field(default_factory=dict)
-    numbers: dict[bytes, int] = field(default_factory=dict)
-    schily: dict[bytes, bytes] = field(default_factory=dict)
-    libarchive: dict[bytes, bytes] = field(default_factory=dict)
-    gnu: dict[bytes, bytes] = field(default_factory=dict)
+    names: dict[bytes, bytes] = {}
+    numbers: dict[bytes, int] = {}
+    schily: dict[bytes, bytes] = {}
+    libarchive: dict[bytes, bytes] = {}
+    gnu: dict[bytes, bytes] = {}
 
     @property
     def xattrs(self) -> Xattrs:
@@ -338,7 +338,7 @@ class TarReader:
             extended.gnu[flag] = body.partition(b"\0")[0]
             return extended
         try:
-            return replace(parse_pax(body), gnu=extended.gnu)
+            return msgspec.structs.replace(parse_pax(body), gnu=extended.gnu)
         except LayerError as error:
             raise error.placed(entry=_name(block)) from error
 

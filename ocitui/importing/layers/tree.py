@@ -10,7 +10,8 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from ..errors import LayerError, LayerLimitError, printable, raised_with
 from ..progress import ImportPhase, ImportProgress, ProgressCall
@@ -329,8 +330,7 @@ def _is_aufs(path: bytes, name: bytes) -> bool:
     return (name.startswith(_AUFS) and name != _OPAQUE) or (b"/" + path).find(b"/" + _AUFS) >= 0
 
 
-@dataclass(slots=True)
-class Counter:
+class Counter(msgspec.Struct):
     """How far a pass over so many ``layers`` has come; ``call`` is told now and then, and whenever `tell` is called."""
 
     call: ProgressCall = lambda now: None

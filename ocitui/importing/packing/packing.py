@@ -16,7 +16,6 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -29,8 +28,7 @@ from ..layers.layers import LayerLimits, LayerSource
 from ..progress import ImportProgress, ProgressCall
 
 
-@dataclass(frozen=True, slots=True)
-class PackOptions:
+class PackOptions(msgspec.Struct, frozen=True):
     """How to pack, and how much the layers may ask for. ``compression`` and ``level`` are the packer's own words; None
     leaves the format's default."""
 
@@ -38,7 +36,7 @@ class PackOptions:
     """squashfs: gzip; erofs: not compressed."""
     level: int | None = None
     """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
-    limits: LayerLimits = field(default_factory=LayerLimits)
+    limits: LayerLimits = LayerLimits()
 
 
 # The levels that each compression takes; none takes no level (mksquashfs 4.6, mkfs.erofs 1.8).

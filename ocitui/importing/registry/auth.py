@@ -43,12 +43,11 @@ _PARAMETER = re.compile(rf'[ \t,]*({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """One challenge: ``scheme`` and the names of ``parameters`` in lower case; a token68 is of no use here."""
 
     scheme: str
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str] = {}
 
 
 def parse_challenges(fields: Iterable[str]) -> list[Challenge]:
@@ -266,8 +265,7 @@ Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 """Sends one request, follows no redirect, reads so much of the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenKey:
+class TokenKey(msgspec.Struct, frozen=True):
     """What a token is for."""
 
     realm: str

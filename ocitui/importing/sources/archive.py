@@ -10,8 +10,9 @@ import hashlib
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
@@ -39,8 +40,7 @@ _MOST_LINKS = 16
 _MOST_KEPT = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """A file or a link of the archive; ``link`` is the name it stands for, as names are in the archive."""
 
     name: str

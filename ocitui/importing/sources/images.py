@@ -19,7 +19,6 @@ import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
@@ -83,8 +82,7 @@ class SourceKind(StrEnum):
     PACKED = "packed"
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """One layer as the manifest describes it; ``diff_id`` is the digest of the tar inside, by the config."""
 
     digest: str
@@ -98,8 +96,7 @@ class Layer:
         return LayerSource(path, self.digest, self.size, self.diff_id, offset)
 
 
-@dataclass(frozen=True, slots=True)
-class ListedImage:
+class ListedImage(msgspec.Struct, frozen=True):
     """One image that a source holds. ``platform`` and ``size`` (config and layers) are None where not known yet."""
 
     names: tuple[str, ...]
@@ -109,8 +106,7 @@ class ListedImage:
     layers: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SourceListing:
+class SourceListing(msgspec.Struct, frozen=True):
     """What a source holds, in its own order. ``notes`` are for the operator's eyes; ``login`` is whose login a registry
     asked for, empty where it wanted none, None where there is no registry."""
 
@@ -120,8 +116,7 @@ class SourceListing:
     login: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SourceImage:
+class SourceImage(msgspec.Struct, frozen=True):
     """One image, its documents read and checked, its layers not fetched yet. ``image_name`` is krata's spelling of what
     was asked or of what the source calls it, None where it says no name."""
 
@@ -419,8 +414,7 @@ _DEEPEST = 8
 _MOST = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(msgspec.Struct, frozen=True):
     """A manifest in the tree. ``indexes`` are the digests above it; without any it stands at the root."""
 
     descriptor: BlobDescriptor

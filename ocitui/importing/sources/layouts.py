@@ -10,10 +10,10 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
@@ -90,8 +90,7 @@ LayoutFiles = DirectoryFiles | Archive
 """The files of a layout, by their names in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognised(msgspec.Struct, frozen=True):
     """What a source's text means: for a registry ``rest`` is the name, for files ``path`` and what is wanted there."""
 
     kind: SourceKind

@@ -8,9 +8,10 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from ocitui.cache import (
     MOST_DOCUMENT_BYTES,
@@ -40,8 +41,7 @@ from .references import RegistryOptions
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
-@dataclass(frozen=True, slots=True)
-class PackedFiles:
+class PackedFiles(msgspec.Struct, frozen=True):
     """A packed file and its two documents. ``format`` is what it must be, None where only its magic can tell."""
 
     packed: Path
@@ -93,12 +93,11 @@ _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
+class SourceOptions(msgspec.Struct, frozen=True):
     """``platform`` is None for this machine's. ``registry`` is how to speak to one."""
 
     platform: Platform | None = None
-    registry: RegistryOptions = field(default_factory=RegistryOptions)
+    registry: RegistryOptions = RegistryOptions()
 
 
 def recognise_source(text: str) -> Recognised:
@@ -234,8 +233,7 @@ def optional_path(text: str | None) -> Path | None:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class PackedSource:
+class PackedSource(msgspec.Struct, frozen=True):
     """What a packed file and its documents are: ``format`` by magic, ``digest`` of the manifest's bytes. ``problems``
     keep it from being imported; where there are none, nothing here is None."""
 

@@ -18,8 +18,9 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import usual_digest
 
@@ -53,8 +54,7 @@ def is_host(text: str) -> bool:
     return match is not None and (not match[2] or (len(match[2]) <= 5 and int(match[2]) <= _LARGEST_PORT))
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """An image in a registry: ``domain`` is `docker.io` for the Hub, ``path`` whole (`library/alpine`), ``tag`` is
     `latest` where neither a tag nor a digest was given."""
 
@@ -126,8 +126,7 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
+class RegistryOptions(msgspec.Struct, frozen=True):
     """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host.
 
     ``mirror`` serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than
@@ -146,4 +145,4 @@ class RegistryOptions:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
     notify: Callable[[str], None] = lambda message: None
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    environment: Mapping[str, str] = os.environ
