@@ -20,8 +20,7 @@ _MOUNTED = frozenset((b"proc", b"dev", b"sys", b"run"))
 
 
 class Node(NamedTuple):
-    """``kind`` is the file type as in a mode; ``size`` of a regular file, None where it is not known; ``target`` of a
-    link."""
+    """``kind`` is a file type as in modes; ``size`` a regular file's, None where not known; ``target`` a link's."""
 
     kind: int
     size: int | None = None
@@ -40,12 +39,7 @@ def lacking(tree: Tree, other: Tree) -> list[bytes]:
 
 
 def _less(mine: Node, other: Node) -> bool:
-    return (
-        mine.kind == other.kind == stat.S_IFREG
-        and mine.size is not None
-        and other.size is not None
-        and mine.size < other.size
-    )
+    return mine.size is not None and other.size is not None and mine.size < other.size
 
 
 def has_program(tree: Tree, path: bytes) -> bool | None:

@@ -18,6 +18,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -133,9 +134,7 @@ class _Place:
 
     def __init__(self, directory: Path) -> None:
         self._real = os.path.realpath(directory)
-        self._inodes: dict[int, str] | None = None
-        found = _stat(self._real)
-        self._device = -1 if found is None else found.st_dev
+        self._stat = _stat(self._real)
 
     def name_of(self, use: LoopUse) -> str | None:
         """The path below the directory of the file that a device holds; None for a file of elsewhere."""
@@ -145,23 +144,23 @@ class _Place:
         found = None if name is None else _stat(os.path.join(self._real, name))
         if found is not None and (found.st_dev, found.st_ino) == use.identity:
             return name
-        return self._names_by_inode().get(use.identity[1]) if use.identity[0] == self._device else None
+        device, inode = use.identity
+        return self._names_by_inode.get(inode) if self._stat and device == self._stat.st_dev else None
 
     def _by_path(self, path: str) -> str | None:
         real = os.path.realpath(path)
         if real.startswith(f"{self._real}/"):
             return real.removeprefix(f"{self._real}/")
-        parent, found = _stat(os.path.dirname(path)), _stat(self._real)
-        same = parent is not None and found is not None and os.path.samestat(parent, found)
+        parent = _stat(os.path.dirname(path))
+        same = parent is not None and self._stat is not None and os.path.samestat(parent, self._stat)
         return os.path.basename(path) if same else None
 
+    @cached_property
     def _names_by_inode(self) -> dict[int, str]:
         """Every name of the directory itself; asked for only where a path does not tell."""
-        if self._inodes is None:
-            self._inodes = {}
-            with suppress(OSError), os.scandir(self._real) as found:
-                self._inodes = {item.inode(): item.name for item in found}
-        return self._inodes
+        with suppress(OSError), os.scandir(self._real) as found:
+            return {item.inode(): item.name for item in found}
+        return {}
 
 
 def _stat(path: str) -> os.stat_result | None:

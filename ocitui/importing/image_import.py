@@ -463,7 +463,7 @@ async def _import_packed_files(
 ) -> ImportResult:
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give it one with --name")
-    found = await inspect_packed(request.packed_files())
+    found = await asyncio.to_thread(inspect_packed, request.packed_files())
     wanted = request.source_options().platform
     notes = check_platform(found.config.value.platform, wanted) if found.config else ()
     if found.digest and found.format and not found.problems and not request.again:

@@ -87,7 +87,7 @@ async def inspect_source(
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
-        return Inspection(found.kind, packed=await inspect_packed(request.packed_files(format)))
+        return Inspection(found.kind, packed=await asyncio.to_thread(inspect_packed, request.packed_files(format)))
     async with aclosing(await open_source(request.source, options)) as source:
         listing = await source.listing()
         try:

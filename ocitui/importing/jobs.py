@@ -51,9 +51,6 @@ class ImportJob(msgspec.Struct, frozen=True):
         return self.state in (JobState.WAITING, JobState.RUNNING)
 
 
-JobCall = Callable[[ImportJob], None]
-
-
 class ImportQueue:
     """The imports of one program, those that have ended too. ``on_change`` is called with each new state of a job,
     from the queue's own thread.
@@ -62,7 +59,7 @@ class ImportQueue:
     that the interrupted thread may hold.
     """
 
-    def __init__(self, cache: PackerCache, on_change: JobCall = lambda job: None, *, at_once: int = _AT_ONCE) -> None:
+    def __init__(self, cache: PackerCache, on_change: Callable[[ImportJob], None] = lambda job: None) -> None:
         self._cache = cache
         self._on_change = on_change
         self._numbers = itertools.count(1)
@@ -73,7 +70,7 @@ class ImportQueue:
         self._starting = threading.Lock()
         self._thread: _LoopThread | None = None
         self._desk = ImportDesk(cache)
-        self._turn = asyncio.Semaphore(at_once)
+        self._turn = asyncio.Semaphore(_AT_ONCE)
         self._leaving = False
 
     @property

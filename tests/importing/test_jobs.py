@@ -67,7 +67,7 @@ def heard() -> list[tuple[ImportJob, str]]:
 
 @pytest.fixture
 def queue(cache: PackerCache, heard: list[tuple[ImportJob, str]]) -> Iterator[ImportQueue]:
-    made = ImportQueue(cache, lambda job: heard.append((job, threading.current_thread().name)), at_once=2)
+    made = ImportQueue(cache, lambda job: heard.append((job, threading.current_thread().name)))
     yield made
     made.close()
 
@@ -142,8 +142,11 @@ def test_errors_are_told(queue: ImportQueue, stage: Stage, cache: PackerCache) -
     assert unfinished_imports(cache.directory) == []
 
 
-def test_closing_keeps_what_waits_and_what_runs(cache: PackerCache, stage: Stage) -> None:
-    queue = ImportQueue(cache, at_once=1)
+def test_closing_keeps_what_waits_and_what_runs(
+    cache: PackerCache, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.importing.jobs._AT_ONCE", 1)
+    queue = ImportQueue(cache)
     for name in "abc":
         queue.submit(asked(name))
     wait_for(lambda: len(stage.begun) == 1)
@@ -155,8 +158,11 @@ def test_closing_keeps_what_waits_and_what_runs(cache: PackerCache, stage: Stage
     assert not any(thread.name == "ocitui-imports" for thread in threading.enumerate())
 
 
-def test_closing_at_once_keeps_what_was_just_asked_for(cache: PackerCache, stage: Stage) -> None:
-    queue = ImportQueue(cache, at_once=1)
+def test_closing_at_once_keeps_what_was_just_asked_for(
+    cache: PackerCache, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.importing.jobs._AT_ONCE", 1)
+    queue = ImportQueue(cache)
     for name in "ab":
         queue.submit(asked(name))
     queue.close()

@@ -42,7 +42,7 @@ def staged(cache: PackerCache) -> list[str]:
 
 async def problems(source: Source) -> str:
     """What speaks against a source; importing it is refused."""
-    found = await inspect_packed(find_packed_files(f"packed:{source.packed}"))
+    found = inspect_packed(find_packed_files(f"packed:{source.packed}"))
     with pytest.raises(SourceError):
         found.image(NAME)
     return "; ".join(found.problems)
@@ -52,7 +52,7 @@ async def problems(source: Source) -> str:
 async def test_each_format_of_a_real_packer_comes_in(format_: str, cache: PackerCache, tmp_path: Path) -> None:
     source = make_source(tmp_path, format_)
     before = stat_of(source)
-    found = await inspect_packed(find_packed_files(f"packed:{source.packed}"))
+    found = inspect_packed(find_packed_files(f"packed:{source.packed}"))
     assert (found.problems, found.format, found.digest) == ((), format_, source.digest)
     assert found.platform == "linux/arm64/v8"
     assert found.size == source.packed.stat().st_size
@@ -70,7 +70,7 @@ async def test_each_format_of_a_real_packer_comes_in(format_: str, cache: Packer
 
 async def test_progress_ends_with_everything(cache: PackerCache, source: Source) -> None:
     steps: list[tuple[int, int]] = []
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
     await import_packed(cache, found, NAME, progress=lambda done, total: steps.append((done, total)))
     size = source.packed.stat().st_size
     assert steps[-1] == (size, size)
@@ -80,7 +80,7 @@ async def test_documents_may_lie_elsewhere(cache: PackerCache, source: Source, t
     packed, manifest, config = (tmp_path / name for name in ("root.img", "m", "c"))
     for there, here in zip(source.files, (packed, manifest, config), strict=True):
         there.rename(here)
-    found = await inspect_packed(find_packed_files(f"packed:{packed}", manifest, config))
+    found = inspect_packed(find_packed_files(f"packed:{packed}", manifest, config))
     assert found.problems == ()
     assert (await import_packed(cache, found, NAME)).digest == source.digest
 
@@ -93,14 +93,14 @@ async def test_what_is_not_there(source: Source) -> None:
     assert "the config: cannot read" in text
     source.packed.unlink()
     with pytest.raises(SourceError, match="cannot read"):
-        await inspect_packed(find_packed_files(f"packed:{source.packed}"))
+        inspect_packed(find_packed_files(f"packed:{source.packed}"))
 
 
 async def test_a_source_that_is_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tar")
     for path in (tmp_path, tmp_path / "pipe.tar"):
         with pytest.raises(SourceError, match=r"(not a|no) regular file"):
-            await inspect_packed(find_packed_files(f"packed:{path}"))
+            inspect_packed(find_packed_files(f"packed:{path}"))
 
 
 async def test_a_manifest_that_does_not_have_the_digest_of_its_name(source: Source) -> None:
@@ -147,13 +147,13 @@ async def test_a_digest_by_another_algorithm(tmp_path: Path, cache: PackerCache)
     digest = f"sha512:{hashlib.sha512(source.manifest.read_bytes()).hexdigest()}"
     for path in source.files:
         path.rename(path.with_name(path.name.replace(source.digest, digest)))
-    found = await inspect_packed(find_packed_files(f"packed:{source.packed.with_name(f'{digest}.tar')}"))
+    found = inspect_packed(find_packed_files(f"packed:{source.packed.with_name(f'{digest}.tar')}"))
     assert (found.problems, found.digest) == ((), digest)
     assert (await import_packed(cache, found, NAME)).digest == digest
 
 
 async def test_an_entry_keeps_its_name_unless_it_is_to_be_renamed(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
     await import_packed(cache, found, NAME)
     other = ImageName.parse("example.com/team/app:2")
     with pytest.raises(NamedOtherwiseError, match=r"example\.com/team/app:1"):
@@ -169,7 +169,7 @@ async def test_an_orphan_of_the_cache_itself_is_adopted_where_it_is(cache: Packe
         path.rename(cache.directory / path.name)
     packed = cache.directory / source.packed.name
     inode = packed.stat().st_ino
-    stored = await import_packed(cache, await inspect_packed(find_packed_files(str(packed))), NAME)
+    stored = await import_packed(cache, inspect_packed(find_packed_files(str(packed))), NAME)
     assert stored.path == packed
     assert packed.stat().st_ino == inode
 
@@ -177,7 +177,7 @@ async def test_an_orphan_of_the_cache_itself_is_adopted_where_it_is(cache: Packe
 async def test_too_little_room(cache: PackerCache, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = os.statvfs_result((4096, 4096, 9000, 1000, 1000, 9, 9, 9, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
     with pytest.raises(NoRoomError):
         await import_packed(cache, found, NAME)
     assert staged(cache) == []
@@ -185,7 +185,7 @@ async def test_too_little_room(cache: PackerCache, source: Source, monkeypatch: 
 
 
 async def test_a_source_that_changes_while_it_is_copied(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
 
     def meddle(done: int, total: int) -> None:
         os.utime(source.packed, (1, 1))
@@ -196,7 +196,7 @@ async def test_a_source_that_changes_while_it_is_copied(cache: PackerCache, sour
 
 
 async def test_a_source_that_changed_since_it_was_inspected(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
     os.truncate(source.packed, 4096)
     with pytest.raises(SourceError, match="since it was inspected"):
         await import_packed(cache, found, NAME)
@@ -208,7 +208,7 @@ async def test_a_source_that_changed_since_it_was_inspected(cache: PackerCache, 
 
 
 async def test_a_cancelled_import_leaves_nothing(cache: PackerCache, source: Source) -> None:
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
     copying, go_on = threading.Event(), threading.Event()
 
     def hold(done: int, total: int) -> None:
@@ -233,7 +233,7 @@ async def test_what_a_dead_import_left_is_removed_and_a_live_one_s_is_not(
     folder = cache.directory / ".ocitui" / "import"
     folder.mkdir(parents=True)
     (folder / "123-dead").write_bytes(b"left behind")
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
     copying, go_on = threading.Event(), threading.Event()
 
     def hold(done: int, total: int) -> None:
@@ -245,7 +245,7 @@ async def test_what_a_dead_import_left_is_removed_and_a_live_one_s_is_not(
     (live,) = staged(cache)
     (tmp_path / "other").mkdir()
     other = make_source(tmp_path / "other", author="another")
-    await import_packed(cache, await inspect_packed(find_packed_files(str(other.packed))), ImageName.parse("b:1"))
+    await import_packed(cache, inspect_packed(find_packed_files(str(other.packed))), ImageName.parse("b:1"))
     assert staged(cache) == [live]
     go_on.set()
     await first
@@ -254,7 +254,7 @@ async def test_what_a_dead_import_left_is_removed_and_a_live_one_s_is_not(
 
 
 async def test_where_nothing_may_be_written(source: Source, tmp_path: Path) -> None:
-    found = await inspect_packed(find_packed_files(str(source.packed)))
+    found = inspect_packed(find_packed_files(str(source.packed)))
     with pytest.raises(CacheDirectoryError):
         await import_packed(PackerCache(tmp_path / "absent"), found, NAME)
     (tmp_path / "cache").mkdir()

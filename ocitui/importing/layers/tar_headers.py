@@ -146,14 +146,7 @@ class ChunkReader:
         if end <= len(self._chunk):
             self._at = end
             return count
-        left = count
-        while left:
-            there = min(left, len(self._chunk) - self._at)
-            self._at += there
-            left -= there
-            if left and not self._next():
-                break
-        return count - left
+        return sum(map(len, self.parts(count)))
 
     def parts(self, count: int) -> Iterator[bytes | memoryview]:
         """The next bytes as they come; fewer at the end."""

@@ -3,7 +3,6 @@ files, which need no more than that."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import stat
@@ -257,12 +256,8 @@ class PackedSource(msgspec.Struct, frozen=True):
         return packed_image(name, self.files.packed, self.format, self.manifest, self.config, self.digest)
 
 
-async def inspect_packed(files: PackedFiles) -> PackedSource:
+def inspect_packed(files: PackedFiles) -> PackedSource:
     """Look at a source; nothing is changed. Raises SourceError where there is no such file."""
-    return await asyncio.to_thread(_inspect, files)
-
-
-def _inspect(files: PackedFiles) -> PackedSource:
     problems: list[str] = []
     size = regular_size(files.packed)
     format_ = _check_format(files, problems)

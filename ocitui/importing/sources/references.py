@@ -93,18 +93,15 @@ def same_image(name: str, other: str) -> bool:
 def _split(text: str) -> tuple[str, str | None, str | None]:
     name, at, digest = text.partition("@")
     # A colon before the last slash belongs to a port.
-    slash = name.rfind("/")
-    colon = name.find(":", slash + 1)
-    tag = name[colon + 1 :] if colon >= 0 else None
-    return (name if colon < 0 else name[:colon]), tag, (digest if at else None)
+    above, slash, last = name.rpartition("/")
+    last, colon, tag = last.partition(":")
+    return above + slash + last, tag if colon else None, digest if at else None
 
 
 def _split_domain(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
-    if not slash or not (first == "localhost" or first != first.lower() or any(mark in first for mark in ".:")):
-        domain, path = HUB, name
-    else:
-        domain, path = first, rest
+    is_domain = first == "localhost" or first != first.lower() or any(mark in first for mark in ".:")
+    domain, path = (first, rest) if slash and is_domain else (HUB, name)
     if domain in HUB_NAMES:
         return HUB, path if "/" in path else f"library/{path}"
     return domain, path
