@@ -1,11 +1,9 @@
 """One import from its source to the index: asked for, found, fetched, flattened, packed, stored.
 
-Everything is made in folders of ours inside the cache's file system. Until the last step, which is one transaction,
-the cache is as it was; what was downloaded is kept when an import does not come to its end.
-
-What is asked for is recorded in `.ocitui/imports` from an import's beginning to its end, with absolute paths; the
-record is locked by the program that carries it out. One whose lock is free was interrupted, by a hangup, a signal or a
-crash, and can be gone on with.
+Everything is made in folders of ours inside the cache's file system. Until the last step, which is one transaction, the
+cache is as it was; what was downloaded is kept when an import does not come to its end. What is asked for is recorded
+in `.ocitui/imports` meanwhile, with absolute paths, and locked by the program that carries it out: a record whose lock
+is free is of an import that was interrupted, by a hangup, a signal or a crash, and can be gone on with.
 """
 
 from __future__ import annotations
@@ -75,12 +73,10 @@ class LaterRequestError(ValueError):
 
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image.
-
-    ``rename`` lets the name take over an entry of the same digest and format; ``again`` fetches and packs an image that
-    the cache has already. ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them.
-    No secret is in here: ``authfile`` is where credentials are.
-    """
+    """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
+    it take over an entry of the same digest and format; ``again`` fetches and packs an image that the cache has
+    already. ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them. No secret is in
+    here: ``authfile`` is where credentials are."""
 
     source: str
     name: str | None = None
@@ -181,12 +177,10 @@ class UnfinishedImport(msgspec.Struct, frozen=True):
 
 @contextmanager
 def recorded_import(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
-    """Keep a record of an import while it runs; gives its id. ``resumes`` is that of an interrupted one to go on with.
-
-    It is removed at the end, but stays where the program is told to leave meanwhile (anything but an Exception), or
-    one that is gone on with fails again. Raises CacheDirectoryError, StorageError, ReadOnlyError, SourceError where
-    there is no such source, no such record, or another program holds it.
-    """
+    """Keep a record of an import while it runs; gives its id. It stays where the program is told to leave meanwhile
+    (anything but an Exception), or one that is gone on with fails again: ``resumes`` is the id of such a one. Raises
+    CacheDirectoryError, StorageError, ReadOnlyError, SourceError where there is no such source, no such record, or
+    another program holds it."""
     if not resumes:
         request = request.with_absolute_paths()
     check_directory(directory)
@@ -256,8 +250,7 @@ def _decoded(import_id: str, started: float, data: bytes) -> UnfinishedImport:
 
 
 def unfinished_imports(directory: Path) -> list[UnfinishedImport]:
-    """The imports that were interrupted, the oldest first, those too whose records cannot be read; nothing is changed.
-    Raises StorageError."""
+    """The imports that were interrupted, oldest first, also where a record cannot be read. Raises StorageError."""
     records = []
     with (
         storage_errors("look for interrupted imports"),
@@ -360,11 +353,9 @@ class ImportDesk:
 
 async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
     """Bring an image in. A cancelled call leaves the cache as it was, or with the whole image, and no process; what was
-    downloaded stays. Who wants to go on with it later keeps a record of it: `recorded_import`.
-
-    Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError before anything is
-    fetched), WorkerError, and what `PackerCache.store` raises.
-    """
+    downloaded stays. Who wants to go on with it later keeps a record of it: `recorded_import`. Raises SourceError,
+    NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError before anything is fetched),
+    WorkerError, and what `PackerCache.store` raises."""
     if desk.cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     name = request.image_name
@@ -406,7 +397,6 @@ async def _bring_in(
         tracker.flattened(said)
 
     await asyncio.to_thread(check_tool, request.format, request.compression)
-    await asyncio.to_thread(_check_room_first, desk, source, image)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
@@ -429,8 +419,9 @@ async def fetch_and_pack(
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:
-    """Fetch an image's layers and pack them, while the cache has room for its next writes; gives what could not be
-    kept. Raises SourceError, NoRoomError, StorageError, and what `flatten_and_pack` raises."""
+    """Fetch an image's layers and pack them, where there is room for both and while the cache has room for its next
+    writes; gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and as `flatten_and_pack`."""
+    await asyncio.to_thread(_check_room_first, source, image, blobs)
     for _ in range(_ATTEMPTS):
         layers = await while_there_is_room(blobs.cache, source.fetch(image, blobs, downloaded))
         with blobs.held(layer.path for layer in layers) as whole:
@@ -440,12 +431,12 @@ async def fetch_and_pack(
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
 
 
-def _check_room_first(desk: ImportDesk, source: Source, image: SourceImage) -> None:
+def _check_room_first(source: Source, image: SourceImage, blobs: BlobStore) -> None:
     """Room for what is to be downloaded, and for a packed file as large as the layers: how large it will be is known
     only later, and `while_there_is_room` sees to that. Raises NoRoomError."""
     layers = sum(image.layer_sizes.values())
-    to_come = layers - desk.blobs.kept_of(image.layer_sizes) if source.kind is SourceKind.REGISTRY else 0
-    check_room(desk.cache.directory, to_come + layers)
+    to_come = layers - blobs.kept_of(image.layer_sizes) if source.kind is SourceKind.REGISTRY else 0
+    check_room(blobs.cache, to_come + layers)
 
 
 def clear_blobs(blobs: BlobStore, image: SourceImage) -> None:

@@ -116,13 +116,13 @@ class Fetcher(msgspec.Struct, frozen=True):
         def packed(said: ImportProgress) -> None:
             self.report(fetch.name, said.done, said.total)
 
-        directory, blobs = self.directory, BlobStore(self.directory, self.disk)
+        blobs = BlobStore(self.directory, self.disk)
         async with aclosing(await open_source(fetch.origin, self.access)) as source:
             image = await source.resolve()
             if image.digest != fetch.digest:
                 raise SourceError(f"{fetch.origin} holds {image.digest} by now")
-            check_room(directory, 2 * image.size)
-            await fetch_and_pack(source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed)
+            options = PackOptions()
+            await fetch_and_pack(source, image, blobs, output, fetch.format, options, downloaded, packed)
             await asyncio.to_thread(clear_blobs, blobs, image)
 
 
