@@ -148,8 +148,7 @@ _WHO_PROCESS, _CLASS_IDLE, _CLASS_SHIFT = 1, 3, 13
 
 
 def hash_past_cache(path: str, directory: int, passed: Callable[[int], object]) -> str:
-    """The sha256 of what the disk itself holds, as far as the file system lets the page cache be passed by. Raises
-    OSError."""
+    """The sha256 of what the disk itself holds, as far as its page cache can be passed by. Raises OSError."""
     with open_bounded(path, dir_fd=directory) as file:
         with suppress(OSError):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -37,14 +37,11 @@ _MOUNT_DEVICE, _MOUNT_POINT = 2, 4
 
 
 class LoopUse(msgspec.Struct, frozen=True):
-    """A loop device that holds a file: ``device`` is its node, ``path`` the file's path as the kernel tells it.
-
-    ``readable_size`` is how many bytes the device gives: the file's size without the odd bytes of its last sector, or
-    less where the device is ``partial``, set up to show a part of the file. ``mounts`` are where it is mounted, as far
-    as this process sees, ``holders`` the devices on top of it; a guest that has it for a disk shows in neither.
-    ``identity`` is the file's device and inode, None where they cannot be had: then the path alone tells which file
-    it is.
-    """
+    """A loop device, ``device`` its node, and the file it holds: ``path`` as the kernel tells it, ``identity`` its
+    device and inode, None where they cannot be had: then the path alone tells which file it is. ``readable_size`` is
+    how many bytes the device gives: the file's size without the odd bytes of its last sector, or less where the device
+    is ``partial``, set up to show a part of it. ``mounts`` are where it is mounted, as far as this process sees,
+    ``holders`` the devices on top of it; a guest that has it for a disk shows in neither."""
 
     device: Path
     path: str
@@ -80,12 +77,10 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
 
 
 def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None = None) -> int:
-    """Read the file that a device holds, from its first byte, piece by piece; gives the number of bytes.
-
-    ``size`` is the file's size in bytes where it is known, else all that the device gives is taken. What was read is to
-    be checked by its superblock or its sha256. Raises StorageError where the device holds another file by now, shows
-    only a part of its file or not as much as ``size``, or cannot be read.
-    """
+    """Read the file that a device holds, from its first byte, piece by piece; gives the number of bytes: ``size``, the
+    file's where it is known, else all that the device gives. Its superblock or sha256 is to be checked. Raises
+    StorageError where the device holds another file by now, shows only a part of it or not as much, or cannot be
+    read."""
     if use.partial:
         raise StorageError(f"{use.device} shows only a part of {use.path}")
     size = use.readable_size if size is None else size

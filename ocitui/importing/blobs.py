@@ -58,14 +58,11 @@ class BusyError(CacheError):
 
 
 class PartialBlob:
-    """One blob on its way into the store: a file `DIGEST.partial` that grows, locked by who writes to it.
-
-    ``done`` counts the bytes that have come; ``resumed`` of them were there at the start. ``report`` is called with
-    ``done`` each time that it grew by about a megabyte, and at the end.
-
-    A download uses `append` and `flush`, which hash and write in a thread while the next bytes are received; the other
-    methods do what they do at once, and only while no `append` is under way.
-    """
+    """One blob on its way into the store: a file `DIGEST.partial` that grows, locked by who writes to it. ``done``
+    counts the bytes that have come; ``resumed`` of them were there at the start. ``report`` is called with ``done``
+    each time that it grew by about a megabyte, and at the end. A download uses `append` and `flush`, which hash and
+    write in a thread while the next bytes are received; the other methods do what they do at once, and only while no
+    `append` is under way."""
 
     def __init__(
         self, directory: Path, digest: str, size: int, disk: Disk, report: Callable[[int], None] = lambda done: None
@@ -268,8 +265,7 @@ class BlobStore:
         return sum(min(there.get(digest, 0), size) for digest, size in sizes.items())
 
     def clear(self, digests: Iterable[str] | None = None) -> int:
-        """Remove these blobs, or all, but for those that are `wanted`, held or being written; gives the bytes. Raises
-        StorageError."""
+        """Remove these blobs, or all, none `wanted`, held or being written; gives the bytes. Raises StorageError."""
         given = None if digests is None else set(digests)
         freed = 0
         with storage_errors("remove blobs"):
@@ -329,10 +325,8 @@ class BlobStore:
 
     async def fetch(self, digest: str, size: int, download: Download, progress: BlobProgress = unheard) -> Path:
         """The path of the whole blob; what is missing comes by ``download``. Who wants a blob that another downloads
-        has a share in it; where that one is cancelled or fails, the next goes on with what came, by its own download.
-
-        Raises StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises.
-        """
+        has a share in it; where that one is cancelled or fails, the next goes on with what came, by its own. Raises
+        StorageError, UnsoundSourceError where the bytes have another digest, and what ``download`` raises."""
         watcher = (checked_digest(digest), progress)
         self._watchers.append(watcher)
         try:

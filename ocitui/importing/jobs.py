@@ -1,7 +1,5 @@
-"""Several imports at once, in a thread and an event loop of their own.
-
-Neither a terminal that is no longer read nor a busy screen holds them up, and they hold no key up.
-"""
+"""Several imports at once, in a thread and an event loop of their own: neither a terminal that is no longer read nor a
+busy screen holds them up, and they hold no key up."""
 
 from __future__ import annotations
 
@@ -52,12 +50,9 @@ class ImportJob(msgspec.Struct, frozen=True):
 
 
 class ImportQueue:
-    """The imports of one program, those that have ended too. ``on_change`` is called with each new state of a job,
-    from the queue's own thread.
-
-    Every method may be called from any thread, and `close` from a signal's handler: what it waits for needs no lock
-    that the interrupted thread may hold.
-    """
+    """The imports of one program, those that have ended too. ``on_change`` is called with each new state of a job, from
+    the queue's own thread. Every method may be called from any thread, and `close` from a signal's handler: what it
+    waits for needs no lock that the interrupted thread may hold."""
 
     def __init__(self, cache: PackerCache, on_change: Callable[[ImportJob], None] = lambda job: None) -> None:
         self._cache = cache

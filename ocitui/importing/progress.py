@@ -40,10 +40,8 @@ class LayerProgress(msgspec.Struct, frozen=True):
 
 class ImportProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """``done`` and ``total`` are bytes of this step, ``total`` 0 where nobody knows it; ``files_total`` likewise.
-
     ``rate`` is in bytes a second over the last seconds, ``left`` the seconds left of this step; None where not known.
-    ``layer`` of ``layers_total`` is the one that is read, from 1. ``note`` is why a registry keeps it waiting.
-    """
+    ``layer`` of ``layers_total`` is the one that is read, from 1. ``note`` is why a registry keeps it waiting."""
 
     phase: ImportPhase
     done: int = 0

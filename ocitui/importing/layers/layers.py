@@ -1,7 +1,5 @@
-"""Layer files: opened once, read twice, checked the first time; and how much they may ask for.
-
-What a layer is compressed with is read off its first bytes: media types are wrong often enough (image-spec, layer.md).
-"""
+"""Layer files: opened once, read twice, checked the first time; and how much they may ask for. What a layer is
+compressed with is read off its first bytes: media types are wrong often enough (image-spec, layer.md)."""
 
 from __future__ import annotations
 
@@ -47,10 +45,7 @@ BLOCK = 1 << 20
 
 class LayerSource(msgspec.Struct, frozen=True):
     """Where a layer lies: the ``size`` bytes of ``path`` from ``offset`` on, which may be an archive that holds it.
-
-    ``digest`` is the sha256 digest of these bytes, ``diff_id`` that of the uncompressed tar: both are checked when the
-    layer is read.
-    """
+    ``digest`` is the sha256 digest of these bytes, ``diff_id`` that of the uncompressed tar: both are to be checked."""
 
     path: Path
     digest: str

@@ -1,7 +1,5 @@
-"""Flattening and packing as the rest of the program sees it: how it may be done, and one call, in a process of its own.
-
-What goes to that process and what comes back is one line of JSON each.
-"""
+"""Flattening and packing as the rest of the program sees it: how it may be done, and one call, in a process of its own,
+which is sent a line of JSON and answers in such lines."""
 
 from __future__ import annotations
 
@@ -89,7 +87,7 @@ def check_choice(format: PackedFormat, compression: str | None, level: int | Non
 
 
 def check_tool(format: PackedFormat, compression: str | None) -> None:
-    """See that the packer is installed and has the compression; it is run for that. Raises MissingToolError,
+    """See that the packer is there and has the compression, which it is run for. Raises MissingToolError,
     PackerError."""
     if format is PackedFormat.TAR:
         return
@@ -202,12 +200,10 @@ async def flatten_and_pack(
     options: PackOptions | None = None,
     progress: ProgressCall | None = None,
 ) -> tuple[str, ...]:
-    """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept.
-
-    ``progress`` is called at most about ten times a second. A cancelled call leaves no process and no file; nothing
-    but ``output`` and a hidden directory beside it is ever written. Raises LayerError (which names layer and entry),
-    PackerError, StorageError where there is no room, WorkerError.
-    """
+    """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept. ``progress`` is
+    called at most about ten times a second. A cancelled call leaves no process and no file; nothing but ``output`` and
+    a hidden directory beside it is ever written. Raises LayerError (which names layer and entry), PackerError,
+    StorageError where there is no room, WorkerError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     request = FlattenRequest(tuple(layers), output, format, options or PackOptions())

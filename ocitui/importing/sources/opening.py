@@ -198,8 +198,7 @@ def _by_looking(text: str) -> Recognised:
 
 
 def _kind_of(path: Path) -> SourceKind | None:
-    """What lies at a path; None where that is no source. An archive counts as Docker's until it is known what it
-    holds."""
+    """What lies at a path; None for no source. An archive counts as Docker's until it is known what it holds."""
     if os.path.isdir(path):
         return SourceKind.OCI_LAYOUT if os.path.isfile(path / "oci-layout") else None
     if not os.path.isfile(path):

@@ -41,8 +41,7 @@ _HEX_NAME = re.compile(r"[a-f0-9]{64}", re.ASCII)
 
 
 def checked_digest(text: str) -> str:
-    """The same text, if it is ``sha256:`` and 64 hexadecimal digits: nothing else goes near a path. Raises
-    UnsoundSourceError."""
+    """The text, ``sha256:`` and 64 hexadecimal digits: nothing else goes near a path. Raises UnsoundSourceError."""
     if not usual_digest(text):
         raise UnsoundSourceError(f"{text[:80]!r} is no sha256 digest")
     return text
@@ -124,12 +123,10 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
 
 
 class RegistryOptions(msgspec.Struct, frozen=True):
-    """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host.
-
-    ``mirror`` serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than
-    ``least_rate`` bytes a second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off.
-    ``sleep`` waits between two of ``tries``, and ``notify`` is told why.
-    """
+    """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host. ``mirror``
+    serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than ``least_rate`` bytes a
+    second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off. ``sleep`` waits between two of
+    ``tries``, and ``notify`` is told why."""
 
     tls_ca: Path | None = None
     plain_http: bool = False
