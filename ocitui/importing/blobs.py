@@ -195,28 +195,6 @@ class Turn(msgspec.Struct):
     result: object = None
 
 
-class Turns:
-    """One at a time for each thing, in the order they came."""
-
-    def __init__(self) -> None:
-        self._turns: dict[Hashable, Turn] = {}
-
-    @asynccontextmanager
-    async def hold(self, key: Hashable, waits: Callable[[], None] = lambda: None) -> AsyncIterator[Turn]:
-        """``waits`` is called where another has its turn."""
-        turn = self._turns.setdefault(key, Turn())
-        turn.wanted += 1
-        try:
-            if turn.lock.locked():
-                waits()
-            async with turn.lock:
-                yield turn
-        finally:
-            turn.wanted -= 1
-            if not turn.wanted:
-                del self._turns[key]
-
-
 Download = Callable[[PartialBlob], Awaitable[None]]
 """Appends to the blob what is missing; it is called only where something is."""
 
@@ -228,10 +206,25 @@ class BlobStore:
         self.directory = directory / OWN_NAME / _FOLDER
         self.disk = disk or Disk()
         self.cache = directory
-        self.turns = Turns()
-        """Of who downloads a blob, unpacks an archive into the store, or imports one image."""
+        self._turns: dict[Hashable, Turn] = {}
         self._watchers: list[tuple[str, BlobProgress]] = []
         self._wanted: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable, waits: Callable[[], None] = lambda: None) -> AsyncIterator[Turn]:
+        """One at a time, in the order they came, of those who download one blob, unpack archives into the store, or
+        import one image; ``waits`` is called where another has its turn."""
+        turn = self._turns.setdefault(key, Turn())
+        turn.wanted += 1
+        try:
+            if turn.lock.locked():
+                waits()
+            async with turn.lock:
+                yield turn
+        finally:
+            turn.wanted -= 1
+            if not turn.wanted:
+                del self._turns[key]
 
     async def when_free(self, work: Callable[[], Awaitable[T]]) -> T:
         """What ``work`` gives, tried again for as long as another program has a blob."""
@@ -330,7 +323,7 @@ class BlobStore:
         watcher = (checked_digest(digest), progress)
         self._watchers.append(watcher)
         try:
-            async with self.turns.hold(digest) as turn:
+            async with self.turn(digest) as turn:
                 if turn.result is None:
                     turn.result = await self.when_free(lambda: self._bring(digest, size, download))
             watcher[1](digest, size, size)

@@ -376,7 +376,7 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
         raise SourceError(f"{request.source} says no name for the image", hint="give it one with --name")
     # Who waits finds the image in the cache then.
     key = (image.digest, request.format)
-    async with desk.blobs.turns.hold(key, lambda: tracker.enter(ImportPhase.WAIT)) as turn:
+    async with desk.blobs.turn(key, lambda: tracker.enter(ImportPhase.WAIT)) as turn:
         if turn.result is not None or not request.again:
             cached = await find_cached(desk.cache, image.digest, request.format, name, request.rename, image.notes)
             if cached is not None:

@@ -198,7 +198,7 @@ async def flatten_and_pack(
     output: Path,
     format: PackedFormat,
     options: PackOptions | None = None,
-    progress: ProgressCall | None = None,
+    progress: ProgressCall = lambda now: None,
 ) -> tuple[str, ...]:
     """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept. ``progress`` is
     called at most about ten times a second. A cancelled call leaves no process and no file; nothing but ``output`` and
@@ -214,7 +214,7 @@ async def flatten_and_pack(
         raise
 
 
-async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[str, ...]:
+async def _run(request: FlattenRequest, progress: ProgressCall) -> tuple[str, ...]:
     command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(os.getpid())]
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
     try:
@@ -241,7 +241,7 @@ async def _run(request: FlattenRequest, progress: ProgressCall | None) -> tuple[
     return answer.warnings
 
 
-async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall | None) -> WorkerAnswer | None:
+async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall) -> WorkerAnswer | None:
     """The worker's answer; None where it ended without one, amid a line too."""
     assert worker.stdin is not None
     assert worker.stdout is not None
@@ -258,8 +258,7 @@ async def _converse(worker: Process, request: FlattenRequest, progress: Progress
             raise WorkerError(f"the process that flattens said what cannot be read: {error}") from error
         if answer.progress is None:
             return answer
-        if progress is not None:
-            progress(answer.progress)
+        progress(answer.progress)
 
 
 def how_ended(code: int) -> str:

@@ -198,7 +198,7 @@ class Archive:
 
         blobs.make_directory()
         # One for all: what two archives share is unpacked once.
-        async with blobs.turns.hold(Archive):
+        async with blobs.turn(Archive):
             await blobs.when_free(lambda: in_thread(unpack))
 
     def digests(self, members: Collection[Member], stop: Stop) -> dict[Member, str]:
