@@ -34,11 +34,12 @@ _COMPARED = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
 
 def lacking(tree: Tree, other: Tree) -> list[bytes]:
     """The paths that ``tree`` lacks, or holds less of, beside another packing of the same image."""
-    compared = ((path, node, tree.get(path)) for path, node in other.items() if node.kind in _COMPARED)
-    return sorted(path for path, node, mine in compared if mine is None or _less(mine, node))
+    return sorted(path for path, node in other.items() if node.kind in _COMPARED and _is_less(tree.get(path), node))
 
 
-def _less(mine: Node, other: Node) -> bool:
+def _is_less(mine: Node | None, other: Node) -> bool:
+    if mine is None:
+        return True
     return mine.size is not None and other.size is not None and mine.size < other.size
 
 

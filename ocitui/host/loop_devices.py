@@ -77,10 +77,9 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
 
 
 def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None = None) -> int:
-    """Read the file that a device holds, from its first byte, piece by piece; gives the number of bytes: ``size``, the
-    file's where it is known, else all that the device gives. Its superblock or sha256 is to be checked. Raises
-    StorageError where the device holds another file by now, shows only a part of it or not as much, or cannot be
-    read."""
+    """Read the file that a device holds from its first byte on; gives the number of bytes: ``size``, the file's where
+    it is known, else all that the device gives. Its superblock or sha256 is to be checked. Raises StorageError where
+    the device holds another file by now, shows only a part of it or not as much, or cannot be read."""
     if use.partial:
         raise StorageError(f"{use.device} shows only a part of {use.path}")
     size = use.readable_size if size is None else size

@@ -61,8 +61,8 @@ class PartialBlob:
     """One blob on its way into the store: a file `DIGEST.partial` that grows, locked by who writes to it. ``done``
     counts the bytes that have come; ``resumed`` of them were there at the start. ``report`` is called with ``done``
     each time that it grew by about a megabyte, and at the end. A download uses `append` and `flush`, which hash and
-    write in a thread while the next bytes are received; the other methods do what they do at once, and only while no
-    `append` is under way."""
+    write in a thread while the next bytes are received; the rest works at once, and only while no `append` is under
+    way."""
 
     def __init__(
         self, directory: Path, digest: str, size: int, disk: Disk, report: Callable[[int], None] = lambda done: None
@@ -76,8 +76,7 @@ class PartialBlob:
         self._report = report
         self._disk = disk
         self._hash = hashlib.sha256()
-        self._gathered: list[bytes] = []
-        self._held = 0
+        self._gathered = bytearray()
         self._writing: asyncio.Future[None] | None = None
 
     def open(self) -> None:
@@ -108,9 +107,8 @@ class PartialBlob:
     async def append(self, chunk: bytes) -> None:
         """Add bytes. Raises UnsoundSourceError for more than the blob has, StorageError."""
         self._count(chunk)
-        self._gathered.append(chunk)
-        self._held += len(chunk)
-        if self._held >= _CHUNK:
+        self._gathered += chunk
+        if len(self._gathered) >= _CHUNK:
             await self._write_gathered()
 
     async def flush(self) -> None:
@@ -122,7 +120,7 @@ class PartialBlob:
         """Begin to write what was gathered, once what was before is written."""
         await self._written()
         if self._gathered:
-            chunk, self._gathered, self._held = b"".join(self._gathered), [], 0
+            chunk, self._gathered = memoryview(self._gathered), bytearray()
             self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, chunk))
             self._report(self.done)
 
@@ -141,7 +139,7 @@ class PartialBlob:
             raise UnsoundSourceError(f"{self.digest} is sent with more than the {self.size} bytes of its descriptor")
         self.done += len(chunk)
 
-    def _write(self, chunk: bytes) -> None:
+    def _write(self, chunk: bytes | memoryview) -> None:
         self._hash.update(chunk)
         with storage_errors("write a blob"):
             self._disk.write(self._fd, self._path.name, chunk)
@@ -187,8 +185,7 @@ class StoredBlob(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct):
-    """What those who want the same thing at the same time have in common; ``result`` is what the one before left for
-    those who wait, who need not do it again then."""
+    """What those who want the same thing have in common; ``result`` is what the one before left for who waits."""
 
     lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     wanted: int = 0
@@ -294,8 +291,7 @@ class BlobStore:
             pass
 
     def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:
-        """The whole blob, read once more to see that it is sound; one that is not is removed. Raises StorageError;
-        AbandonedError once ``stop`` is set."""
+        """The whole blob, read again to see that it is sound, else removed. Raises StorageError, AbandonedError."""
         path = self.directory / checked_digest(digest)
         with storage_errors("read a blob"), suppress(FileNotFoundError):
             with open_bounded(path, follow=False) as file:

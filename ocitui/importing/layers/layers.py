@@ -82,8 +82,7 @@ class OpenLayer:
         return decompressed(self.part(0, self.size), self.compression)
 
     def checked_chunks(self, read: Callable[[int], None]) -> Iterator[bytes]:
-        """The same, hashing; ``read`` is called with the number of bytes read of the file. Raises LayerDigestError at
-        the end where the digests are not as expected."""
+        """The same, hashing; ``read`` is told the bytes read of the file. Raises LayerDigestError at the end."""
         blocks, digest, diff_id = self._blocks(read), self.source.digest, self.source.diff_id
         if digest != diff_id or self.compression is not Compression.NONE:
             blocks = _hashed(blocks, digest, "digest")

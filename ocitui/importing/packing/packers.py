@@ -202,8 +202,8 @@ BUFFERS = "64M"
 
 
 class SquashfsPacker(FedPacker):
-    """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root. Raises MissingToolError,
-    PackerError, StorageError."""
+    """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root. Raises MissingToolError
+    too."""
 
     def __init__(self, output: Path, tree: Tree, options: PackOptions) -> None:
         super().__init__(output)

@@ -27,8 +27,7 @@ from ..progress import ImportProgress, ProgressCall
 
 
 class PackOptions(msgspec.Struct, frozen=True):
-    """How to pack, and how much the layers may ask for. ``compression`` and ``level`` are the packer's own words; None
-    leaves the format's default."""
+    """How to pack, in the packer's own words, None for the format's default; and how much the layers may ask for."""
 
     compression: str | None = None
     """squashfs: gzip; erofs: not compressed."""
@@ -87,8 +86,7 @@ def check_choice(format: PackedFormat, compression: str | None, level: int | Non
 
 
 def check_tool(format: PackedFormat, compression: str | None) -> None:
-    """See that the packer is there and has the compression, which it is run for. Raises MissingToolError,
-    PackerError."""
+    """See that the packer is there, and has the compression by its help. Raises MissingToolError, PackerError."""
     if format is PackedFormat.TAR:
         return
     name, option = _TOOLS[format]

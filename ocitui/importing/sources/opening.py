@@ -69,12 +69,9 @@ def find_packed_files(
     stem, named = _named(packed)
     if format is not None and named is not None and format is not named:
         raise SourceError(f"{packed} is named as {named}, and {format} was asked for")
-    return PackedFiles(
-        packed=packed,
-        manifest=manifest or packed.with_name(f"{stem}.manifest.json"),
-        config=config or packed.with_name(f"{stem}.config.json"),
-        format=format or named,
-    )
+    manifest = manifest or packed.with_name(f"{stem}.manifest.json")
+    config = config or packed.with_name(f"{stem}.config.json")
+    return PackedFiles(packed, manifest, config, format or named)
 
 
 def _named(packed: Path) -> tuple[str, PackedFormat | None]:
@@ -131,8 +128,7 @@ def prefix_of(text: str) -> str:
 
 
 async def open_source(text: str, options: SourceOptions | None = None) -> Source:
-    """Open a source; nothing is written, and a registry is not asked yet. Raises SourceError, for packed
-    files too, which are not opened here."""
+    """Open a source; nothing is written, no registry asked yet. Raises SourceError, for packed files too."""
     options = options or SourceOptions()
     found = await in_thread(lambda stop: recognise_source(text))
     if found.kind is SourceKind.PACKED:
@@ -218,8 +214,7 @@ def _kind_of(path: Path) -> SourceKind | None:
 
 
 def home_path(text: str | Path) -> Path:
-    """The path with the home directory written out; that of a user who is not there stays as it is: `Path.expanduser`
-    raises RuntimeError for it."""
+    """The path with its home directory written out, where it has one: `Path.expanduser` would raise RuntimeError."""
     return Path(os.path.expanduser(text))
 
 
