@@ -462,8 +462,7 @@ async def _import_packed_files(
         if cached is not None:
             return cached
     tracker.enter(ImportPhase.COPY)
-    copied = on_loop(tracker.copied)
-    stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=copied)
+    stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=on_loop(tracker.copied))
     return ImportResult(stored, ImportOutcome.STORED, notes)
 
 

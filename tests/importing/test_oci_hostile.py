@@ -70,7 +70,7 @@ def test_noise(data: bytes, magic: bytes) -> None:
         path = Path(folder, "a.tar")
         path.write_bytes(magic + data)
         with pytest.raises(UnreadableSourceError):
-            Archive.open(path, Stop())
+            Archive(path, Stop())
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=4), st.sampled_from(["", OCI_INDEX, "text/plain"]))
@@ -107,7 +107,7 @@ def test_claims_of_many_bytes(tmp_path: Path, kind: bytes, size: int, compress: 
     path = tmp_path / "a.tar"
     path.write_bytes(compress(header(b"file", size, kind) + bytes(4096)))
     with pytest.raises(UnreadableSourceError):
-        Archive.open(path, Stop())
+        Archive(path, Stop())
 
 
 def test_indexes_without_end(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_indexes_without_end(tmp_path: Path) -> None:
 def test_long_names(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(WHOLE)
-    archive = Archive.open(path, Stop())
+    archive = Archive(path, Stop())
     assert archive.read(LONG, 100) == b"long"
     assert archive.find(f"./{LONG}") == archive.find(f"/{LONG}")
     assert archive.read(f"blobs/sha256/{digest_of(IMAGE.config)[7:]}", 1000) == IMAGE.config

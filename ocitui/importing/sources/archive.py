@@ -85,28 +85,22 @@ def clean(name: str) -> str | None:
 class Archive:
     """What an archive holds, by name; where a name comes twice, the last counts."""
 
-    def __init__(self, path: Path, compressed: bool) -> None:
+    def __init__(self, path: Path, stop: Stop) -> None:
+        """Look through it. Raises UnreadableSourceError; AbandonedError once ``stop`` is set."""
         self.path = path
-        self.compressed = compressed
         self._members: dict[str, Member] = {}
         self._kept: dict[str, bytes] = {}
         self._starts: dict[str, bytes] = {}
-
-    @classmethod
-    def open(cls, path: Path, stop: Stop) -> Archive:
-        """Look through an archive. Raises UnreadableSourceError; AbandonedError once ``stop`` is set."""
-        with opened(path, stop) as (reader, compressed):
-            archive = cls(path, compressed)
-            kept = 0
+        kept = 0
+        with opened(path, stop) as (reader, self.compressed):
             for member in read_members(reader):
                 stop.check()
-                archive._members[member.name] = member
-                archive._kept.pop(member.name, None)
-                if compressed and kept + member.size <= _MOST_KEPT:
-                    kept += archive._keep(member, reader)
-        if not archive._members:
+                self._members[member.name] = member
+                self._kept.pop(member.name, None)
+                if self.compressed and kept + member.size <= _MOST_KEPT:
+                    kept += self._keep(member, reader)
+        if not self._members:
             raise UnreadableSourceError(f"{path} holds no file")
-        return archive
 
     def _keep(self, member: Member, reader: ByteReader) -> int:
         """Keep a file's first bytes, and all of one that may be a document: it begins with a brace or bracket."""

@@ -140,7 +140,7 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         return RegistrySource(found.rest, options.platform, options.registry)
     if found.kind is SourceKind.OCI_LAYOUT:
         return OciSource(found.kind, DirectoryFiles(found.path), found, options.platform)
-    archive = await in_thread(lambda stop: Archive.open(found.path, stop))
+    archive = await in_thread(lambda stop: Archive(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
         return DockerSource(archive, found, options.platform)
     return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options.platform)
