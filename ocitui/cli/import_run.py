@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from ocitui.cache import (
     LATEST,
     CacheError,
     CacheFiles,
-    ImageIndex,
     ImageName,
     PackedFormat,
     PackedImage,
@@ -165,8 +164,7 @@ def _as_usage() -> Iterator[None]:
         raise UsageProblemError(error.message, hint=error.hint) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(msgspec.Struct, frozen=True):
     """What came of it; ``transaction`` is None where nothing had to be done."""
 
     result: ImportResult
@@ -289,8 +287,7 @@ def _judged(directory: Path, image: PackedImage) -> JudgedEntry | None:
     """Its entry with the state, looked into now; None where it is gone again."""
     judge = Judge(directory)
     with CacheFiles(directory) as files:
-        reading = read_index(files)
-    judge.look_at(reading, [image.digest])
-    entries = Entries(reading.index or ImageIndex.empty(), judge)
+        judge.look_at(read_index(files), [image.digest])
+    entries = Entries(judge.reading.contents, judge)
     places = (at for at in entries.index.positions(image.digest) if entries.formats[at] == image.format)
     return next(map(entries.__getitem__, places), None)

@@ -92,7 +92,7 @@ def need_entries(words: Sequence[str], filter_text: str | None) -> None:
 def judged_entries(call: Call, filter_text: str) -> tuple[Judge, Entries]:
     """The entries of the cache, and who says how they are. Raises UsageProblemError, with what was meant, for a filter
     that cannot be understood, CorruptIndexError, CacheDirectoryError."""
-    from ocitui.cache import CacheFiles, ImageIndex
+    from ocitui.cache import CacheFiles
     from ocitui.doctor import Entries, Judge, read_index
 
     judge = Judge(call.directory)
@@ -105,7 +105,7 @@ def judged_entries(call: Call, filter_text: str) -> tuple[Judge, Entries]:
         from ocitui.host import users_by_name
 
         users = users_by_name(call.directory)
-    entries = Entries(reading.index or ImageIndex.empty(), judge, users)
+    entries = Entries(reading.contents, judge, users)
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
     return judge, entries

@@ -4,8 +4,10 @@ the trash holds."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from ocitui.cache import some_of
 from ocitui.text import counted, human_size, short_digests
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Section(Generic[T]):
+class Section(msgspec.Struct, Generic[T], frozen=True):
     """A part of a plan: its title, and a line for each of its items, which may be as many as a cache has entries."""
 
     title: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
+
+import msgspec
 
 from ocitui.doctor import Way
 from ocitui.text import short_digests
@@ -14,8 +15,7 @@ _MARKS = re.compile(r"[\\`*<\[]")
 Kind = Literal["plain", "heading", "good", "warn", "bad", "muted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A text with a label before it; a text too long for the width goes on in lines below."""
 
     text: str = ""
@@ -23,8 +23,7 @@ class Line:
     kind: Kind = "plain"
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine(Line):
+class CommandLine(Line, frozen=True):
     """A command, to be copied as it stands: neither broken nor shortened."""
 
 
@@ -34,7 +33,7 @@ def heading(text: str) -> Line:
 
 def short_lines(lines: Iterable[Line]) -> list[Line]:
     """Lines with every digest cut."""
-    return [replace(line, text=short_digests(line.text)) for line in lines]
+    return [msgspec.structs.replace(line, text=short_digests(line.text)) for line in lines]
 
 
 def markdown(lines: Iterable[Line]) -> Iterator[str]:
