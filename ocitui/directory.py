@@ -1,5 +1,4 @@
-"""Which cache is meant where none is named, and how the text of a source goes on. Imports nothing, for commands that
-start without the core."""
+"""Which cache is meant where none is named, and how a source's text goes on, for who starts without the core."""
 
 from __future__ import annotations
 

@@ -26,8 +26,7 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class DemoImage:
-    """An image as it was built: each step with the files it adds, none being an empty layer; ``config`` is how a
-    container of it runs."""
+    """An image as it was built: each step with the files it adds, if any; ``config`` is how a container of it runs."""
 
     layers: tuple[tuple[str, Files], ...]
     config: dict[str, Any]
@@ -159,8 +158,7 @@ _UUID = "00000000-0000-4000-8000-000000000000"
 
 
 def pack(files: Files, wanted: str, target: Path, packers: bool) -> str:
-    """Pack ``files`` as ``wanted``, or as a tar where that cannot be done; gives the format. ``target`` is the file's
-    path without the format's extension."""
+    """Pack as ``wanted``, or as a tar where that cannot be done; gives the format. ``target`` lacks the extension."""
     made = Path(f"{target}.{wanted}")
     if packers and wanted in _PACKERS:
         with suppress(OSError, subprocess.SubprocessError):

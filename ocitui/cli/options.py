@@ -164,9 +164,9 @@ reading = taking(directory_option, json_option, _read_only_anyway_option)
 """For a command that only reads."""
 keeping = taking(directory_option, json_option, read_only_option, _wait_anyway_option)
 """For a command that writes nothing but notes in `.ocitui`, for which it needs no lock."""
-writing = taking(directory_option, json_option, read_only_option, wait_option)
+writing = taking(shared_options)
 """For a command that writes."""
-changing = taking(_yes_option, directory_option, json_option, read_only_option, wait_option)
+changing = taking(_yes_option, shared_options)
 """For a command that shows what it is going to change, and asks."""
 
 
@@ -177,9 +177,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def writing_cache(call: Call, doing: str) -> PackerCache:
-    """The cache, for a command that writes: what is pending is finished before it looks at anything else, apart from
-    what click refuses: of words that are no command it is not known which cache they are about. Raises ReadOnlyError,
-    and what `PackerCache.prepare` raises."""
+    """The cache, for a command that writes: what is pending is finished before it looks at anything else, but for what
+    click refuses, as no cache is known then. Raises ReadOnlyError, and what `PackerCache.prepare` raises."""
     call.refuse_read_only(doing)
     cache = call.cache()
     tell_notes(run_async(cache.prepare()).notes)

@@ -88,28 +88,21 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def say_lines(lines: Iterable[str]) -> int:
     """Print lines as `say` does, as they come, but not one by one where they come quickly; gives how many."""
-    count = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal count
-        for line in lines:
-            count += 1
-            yield clean(line) + "\n"
-
-    _write_in_blocks(counted())
-    return count
+    return _write_in_blocks(clean(line) + "\n" for line in lines)
 
 
-def _write_in_blocks(texts: Iterable[str]) -> None:
+def _write_in_blocks(texts: Iterable[str]) -> int:
     # The first is written at once: the next may take a while.
-    block, size, written = list[str](), 0, 0.0
+    block, count, size, written = list[str](), 0, 0, 0.0
     for text in texts:
         block.append(text)
+        count += 1
         size += len(text)
         if size > _BLOCK or time.monotonic() - written > _BLOCK_SECONDS:
             _write("".join(block), sys.stdout)
             block, size, written = [], 0, time.monotonic()
     _write("".join(block), sys.stdout)
+    return count
 
 
 def emit_bytes(data: bytes) -> None:
@@ -301,8 +294,7 @@ class Call:
             raise CancelledError("cancelled")
 
     def agree_to_drop_used(self, used_by: Sequence[str], question: str, told: Told) -> None:
-        """Ask once more, whatever was agreed to before, where loop devices hold what is to go. Raises NotAskedError,
-        CancelledError."""
+        """Ask again, agreed or not, where loop devices hold what is to go. Raises NotAskedError, CancelledError."""
         if used_by:
             text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
             if not can_ask():
@@ -311,9 +303,8 @@ class Call:
             replace(self, agreed=False).agree(paragraph(text), question, told)
 
     def as_agreed(self, carry_out: Callable[[], T], plan_anew: Callable[[], None] = lambda: None) -> T:
-        """The outcome of a plan that is made, shown and carried out; a new one where that no longer holds, which is
-        made by ``carry_out`` itself, or before it by ``plan_anew``. Raises PlanChangedError where nobody is asked and
-        the cache goes on changing."""
+        """Make, show and carry out a plan; a new one where it no longer holds, made by ``carry_out``, or before it by
+        ``plan_anew``. Raises PlanChangedError where nobody is asked and the cache goes on changing."""
         tries = 0
         while True:
             try:
@@ -411,11 +402,8 @@ def _character_width(character: str) -> int:
 
 
 def _pad(text: str, width: int, right: bool) -> str:
-    wide = cell_width(text)
-    if wide > width:
-        text = cut(text, width)
-        wide = cell_width(text)
-    filling = " " * (width - wide)
+    text = cut(text, width)
+    filling = " " * (width - cell_width(text))
     return filling + text if right else text + filling
 
 

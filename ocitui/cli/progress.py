@@ -29,8 +29,7 @@ _USUAL_WIDTH = 80
 @contextmanager
 def line_shown(words: Callable[[T, int], str]) -> Iterator[Callable[[T], None]]:
     """What shows the latest of what it is called with, in any thread; nothing where there is no terminal. ``words``
-    says it in so many cells, as well as it can: what is longer is cut. It is asked anew when there is news, and at
-    least each second, as a time that goes by is news too."""
+    says it in so many cells, else it is cut; it is asked when there is news, and each second, as time is news too."""
     if not is_terminal(sys.stderr):
         yield lambda _: None
         return

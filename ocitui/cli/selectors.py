@@ -32,8 +32,7 @@ _HINT = f"ocitui list shows them; of a digest give {LEAST_DIGITS} digits or more
 
 
 def whole_digest(word: str) -> str:
-    """The digest that this is, with or without its algorithm and a format, and that needs no index to be understood;
-    empty for others."""
+    """The digest that this is, with or without algorithm and format, for which no index is needed; empty for others."""
     found = _WHOLE.fullmatch(word)
     if found is None or ":" in found[1]:
         return found[1] if found else ""
@@ -287,17 +286,12 @@ def complete_finding(directory: Path, word: str, context: click.Context) -> Coll
 @completer
 def complete_concern(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """What a repair may be about: the codes and ids of findings, names and digests."""
-    from ocitui.doctor import CATALOGUE
+    from ocitui.doctor import CATALOGUE, told_last
 
     told = _told(directory)
-    found = [
-        *CATALOGUE,
-        *sorted({name for _, name in told if name}),
-        *(_digests(directory, word, told) if word else ()),
-    ]
+    digests = _digests(directory, word, told) if word else ()
+    found = [*CATALOGUE, *sorted({name for _, name in told if name}), *digests]
     with suppress(OSError, CacheError):
-        from ocitui.doctor import told_last
-
         found += told_last(directory)
     return found
 

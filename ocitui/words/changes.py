@@ -1,5 +1,4 @@
-"""Changes in words: what a delete, an undo or the pointing of a name would do, what a transaction was about, and what
-the trash holds."""
+"""Changes in words: what a delete, an undo or a point would do, what a transaction was about, what the trash holds."""
 
 from __future__ import annotations
 

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 
 def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
-    """A finding, acknowledged or not where that is given. ``entry`` is null where it is of none, ``answer`` what the
-    daemon does in one word; ``found`` is when a deep check found what is remembered of it, in seconds since the epoch,
-    else null."""
+    """A finding. ``entry`` is null where it is of none, ``answer`` what the daemon does in one word, ``found`` when a
+    deep check found what is remembered of it, in seconds since the epoch, else null."""
     return {
         "code": finding.code,
         "severity": finding.severity.value,

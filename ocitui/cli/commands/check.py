@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -32,22 +32,21 @@ SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
 MOST_JOBS = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedCheck:
+class AskedCheck(NamedTuple):
     """A check; ``max_rate`` is in bytes a second, ``older_than`` in seconds."""
 
-    depth: str = "header"
-    fail_on: str = "low"
-    severity: str | None = None
-    show_all: bool = False
-    entries: tuple[str, ...] = ()
-    jobs: int = 2
-    max_rate: int | None = None
-    older_than: float | None = None
-    prometheus: Path | None = None
-    acknowledge: tuple[str, ...] = ()
-    forget: tuple[str, ...] = ()
-    forget_all: bool = False
+    depth: str
+    fail_on: str
+    severity: str | None
+    show_all: bool
+    entries: tuple[str, ...]
+    jobs: int
+    max_rate: int | None
+    older_than: float | None
+    prometheus: Path | None
+    acknowledge: tuple[str, ...]
+    forget: tuple[str, ...]
+    forget_all: bool
 
 
 def rate(text: str) -> int:
@@ -70,11 +69,7 @@ def rate(text: str) -> int:
 @click.option("--severity", type=click.Choice(SEVERITIES), help="Show only what is at least this bad [default: low].")
 @click.option("--all", "show_all", is_flag=True, help="Show everything: info, acknowledged, long lists in full.")
 @click.option(
-    "--jobs",
-    metavar="N",
-    type=click.IntRange(1, MOST_JOBS),
-    default=2,
-    help="Packed files read at once [default: 2].",
+    "--jobs", metavar="N", type=click.IntRange(1, MOST_JOBS), default=2, help="Packed files read at once [default: 2]."
 )
 @click.option("--max-rate", metavar="SIZE/s", type=rate, help="Read no faster than this, as 50M/s.")
 @click.option(
@@ -184,8 +179,7 @@ def _examine(
 
 
 def _take_back(call: Call, asked: AskedCheck) -> frozenset[str]:
-    """The ids of the findings that are acknowledged, first of all without those that are not to be any more. Raises
-    NoSuchFindingError, ReadOnlyError, StorageError."""
+    """Take back what is to be; gives the ids still acknowledged. Raises what `_one` and `withdraw` do."""
     from ocitui.doctor import load_acknowledged, withdraw
 
     if asked.acknowledge or asked.forget or asked.forget_all:
@@ -203,8 +197,7 @@ def _take_back(call: Call, asked: AskedCheck) -> frozenset[str]:
 
 
 def _acknowledge(call: Call, asked: AskedCheck, report: Report, known: frozenset[str]) -> Report:
-    """Accept what is to be, and mark all such findings. Raises NoSuchFindingError, UsageProblemError, ReadOnlyError,
-    StorageError."""
+    """Accept what is to be, and mark all such findings. Raises what `_one` and `acknowledge` do."""
     from ocitui.doctor import acknowledge
 
     wanted = {_one(word, (finding.fingerprint for finding in report.findings)) for word in asked.acknowledge}
@@ -214,6 +207,7 @@ def _acknowledge(call: Call, asked: AskedCheck, report: Report, known: frozenset
 
 
 def _one(word: str, known: Iterable[str], what: str = "finding") -> str:
+    """The id that begins so. Raises NoSuchFindingError, UsageProblemError."""
     found = fingerprints(word, known)
     if not found:
         raise NoSuchFindingError(f"no {what} has the id {word}", hint="ocitui check --all shows each with its id")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -40,7 +39,11 @@ def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
     request = read_request(**typed)
 
     async def see() -> tuple[Inspection, Cached]:
-        return await inspect_source(request, format=known_format(typed["format"])), await _cached(call)
+        found = await inspect_source(request, format=known_format(typed["format"]))
+        try:
+            return found, Cached(await call.cache().list())
+        except CacheError as error:
+            return found, Cached(problem=error.message)
 
     inspection, cached = run_async(see())
     lines = _describe_packed(inspection.packed, cached) if inspection.packed else _describe(inspection, cached)
@@ -60,8 +63,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Cached:
+class Cached(NamedTuple):
     """The entries of the cache, for looking images up; ``problem`` is why there are none to look at."""
 
     descriptors: Sequence[Descriptor] = ()
@@ -79,13 +81,6 @@ class Cached:
         if self.problem:
             return None
         return [{"format": one.format, "name": one.image_name} for one in self.of(digest)]
-
-
-async def _cached(call: Call) -> Cached:
-    try:
-        return Cached(await call.cache().list())
-    except CacheError as error:
-        return Cached(problem=error.message)
 
 
 def _json(inspection: Inspection, cached: Cached) -> dict[str, Any]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -37,8 +36,7 @@ ANY_KNOWN = "*"
 _AS_TYPED = ("drop", "trash_orphans", "change_modes", "sources", "registry", "even_if_futile")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRepair:
+class AskedRepair(NamedTuple):
     """A repair; ``adopt`` and ``names`` are written DIGEST=NAME, ``options`` all that needs no look at the cache."""
 
     depth: str
@@ -165,8 +163,7 @@ _OTHERS = "ocitui check shows the findings that a name can mend"
 
 
 async def _options(call: Call, asked: AskedRepair, report: Report) -> RepairOptions:
-    """What is asked for, as the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError,
-    UsageProblemError."""
+    """As the doctor takes it. Raises NoSuchFindingError, AmbiguousDigestError, InvalidNameError, UsageProblemError."""
     from msgspec.structs import replace
 
     from ocitui.cache import ImageIndex
@@ -234,8 +231,7 @@ def _pair(text: str, option: str, digests: Sequence[str]) -> tuple[str, str]:
     return named.digest if named else digest, str(ImageName.parse(name))
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(NamedTuple):
     """``assessment`` is None where it has no bearing on what was found."""
 
     report: Report

@@ -149,8 +149,7 @@ def file_lines(files: Sequence[TrashedFile]) -> Iterator[str]:
 
 
 def _find(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
-    """By a transaction's id, by the whole name in the trash or in the cache, by the beginning of a digest. Raises
-    NotInTrashError, AmbiguousFileError."""
+    """By a transaction's id, a whole name, a digest's beginning. Raises NotInTrashError, AmbiguousFileError."""
     for same in ([file for file in files if file.transaction == word], [file for file in files if file.trash == word]):
         if same:
             return same
