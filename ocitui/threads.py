@@ -20,20 +20,12 @@ class AbandonedError(Exception):
     """Raised in the thread, where it is told to end."""
 
 
-class Stop:
+class Stop(threading.Event):
     """What the thread looks at between two steps."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
 
     def check(self) -> None:
         """Raises AbandonedError once the work is to end."""
-        if self._event.is_set():
+        if self.is_set():
             raise AbandonedError
 
 

@@ -223,13 +223,13 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported
             # What the packed file is now; it is all in memory still. A signal comes too late.
             with suppress(InterruptedBySignalError):
                 run_async(asyncio.to_thread(record_stored, call.directory, result.image.path))
-    found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, image=result.image))
+    found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, began))
     return Imported(result, found)
 
 
 def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *, is_new: bool, since: float) -> None:
     """Have it say what was left. An operator's own is the end of it, another's leaves the record to go on with."""
-    stored, cancelled = run_async(_find_store(cache, since=since)), error.number == signal.SIGINT
+    stored, cancelled = run_async(_find_store(cache, since)), error.number == signal.SIGINT
     if record and (stored or (cancelled and is_new)):
         with suppress(CacheError):
             forget_import(cache.directory, record)
@@ -248,16 +248,10 @@ def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *
     error.hint = "; ".join(said) + end if said else "the cache is as it was"
 
 
-async def _find_store(
-    cache: PackerCache, *, image: PackedImage | None = None, since: float = 0.0
-) -> Transaction | None:
-    """The newest transaction that this program stored an image with."""
-    for transaction in await cache.transactions():
-        keys = {added.descriptor.key for added in transaction.added}
-        is_mine = transaction.kind == TransactionKind.IMPORT and transaction.by == whoami()
-        if is_mine and transaction.started >= since and (image is None or image.descriptor.key in keys):
-            return transaction
-    return None
+async def _find_store(cache: PackerCache, since: float) -> Transaction | None:
+    """The transaction that this program stored an image with since then."""
+    mine = (one for one in await cache.transactions() if one.kind == TransactionKind.IMPORT and one.by == whoami())
+    return next((one for one in mine if one.started >= since), None)
 
 
 def imported_json(directory: Path, done: Imported) -> dict[str, Any]:

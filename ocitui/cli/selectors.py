@@ -72,8 +72,8 @@ def chosen_keys(
         index = run_async(cache.index())
         return list(dict.fromkeys(key for word in words for key in keys_of(index, find_named(index, word), formats)))
     with ended_by_signals():
-        judge, entries = judged_entries(call, filter_text)
-        keys = [(entries.digests[at], entries.formats[at]) for at in passing(judge, entries, filter_text)]
+        entries, positions = judged_entries(call, filter_text)
+        keys = [(entries.digests[at], entries.formats[at]) for at in positions]
     if chosen := list(dict.fromkeys(key for key in keys if not formats or key[1] in formats)):
         return chosen
     raise NoSuchEntryError(f"no entry passes the filter {filter_text!r}")
@@ -88,9 +88,9 @@ def need_entries(words: Sequence[str], filter_text: str | None) -> None:
         raise UsageProblemError("the filter is empty, and every entry passes it", hint="give --filter some text")
 
 
-def judged_entries(call: Call, filter_text: str) -> tuple[Judge, Entries]:
-    """The entries of the cache, and who says how they are. Raises UsageProblemError, with what was meant, for a filter
-    that cannot be understood, CorruptIndexError, CacheDirectoryError."""
+def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int]]:
+    """The entries of the cache, and the positions that pass a filter. Raises UsageProblemError, with what was meant,
+    where that cannot be understood, CorruptIndexError, CacheDirectoryError."""
     from ocitui.cache import CacheFiles
     from ocitui.doctor import Entries, Judge, read_index
 
@@ -107,20 +107,17 @@ def judged_entries(call: Call, filter_text: str) -> tuple[Judge, Entries]:
     entries = Entries(reading.contents, judge, users)
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
-    return judge, entries
+    return entries, passing(judge, entries, filter_text)
 
 
 def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
-    """The positions that pass, in order, as far as everything up to them was looked into."""
-    passes, waiting, position = entries.test(filter_text), set(judge.pending), 0
-    digests, end = entries.index.digests, len(entries)
-    for looked in judge.look():
-        waiting.difference_update(looked)
-        while position < end and digests[position] not in waiting:
-            if passes(position):
-                yield position
-            position += 1
-    yield from (rest for rest in range(position, end) if passes(rest))
+    """The positions that pass, in order, each as soon as everything up to it was looked into."""
+    passes, waiting, looks = entries.test(filter_text), set(judge.pending), judge.look()
+    for position, digest in enumerate(entries.digests):
+        while digest in waiting and (looked := next(looks, None)) is not None:
+            waiting.difference_update(looked)
+        if passes(position):
+            yield position
 
 
 async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] | None:

@@ -14,7 +14,7 @@ from ocitui.words import entry_json
 
 from ..options import ended_by_signals, reading
 from ..output import Call, Column, ExitCode, lay_out, say, say_lines, terminal_width
-from ..selectors import filter_option, judged_entries, passing
+from ..selectors import filter_option, judged_entries
 
 if TYPE_CHECKING:
     from ocitui.doctor import Entries
@@ -30,8 +30,7 @@ def list_command(call: Call, filter_text: str | None) -> ExitCode:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
     """
     with ended_by_signals():
-        judge, entries = judged_entries(call, filter_text or "")
-        shown = passing(judge, entries, filter_text or "")
+        entries, shown = judged_entries(call, filter_text or "")
         if call.as_json:
             call.emit_list("entries", (entry_json(entries[position]) for position in shown))
             return ExitCode.CLEAN

@@ -19,7 +19,7 @@ from ..output import Call, ExitCode, UsageProblemError, paragraph, shortened
 from ..selectors import complete_trashed
 
 if TYPE_CHECKING:
-    from ocitui.cache import Transaction, TrashedFile
+    from ocitui.cache import PackerCache, Transaction, TrashedFile
 
 
 @click.group("trash", invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
@@ -41,7 +41,8 @@ def trash_list_command(call: Call) -> ExitCode:
     """List the files in the trash by transaction, newest first."""
     from ocitui.words import total_text
 
-    files, transactions = _look(call)
+    check_directory(call.directory)
+    files, transactions = _look(call.cache())
     total = f"{total_text(files)}; ocitui trash empty makes that room free, and ends their undo"
     lines = chain(trash_lines(files, transactions), [total]) if files else [_EMPTY]
     call.answer(lambda: {**_told(files), "bytes": sum(file.size for file in files)}, lines)
@@ -60,7 +61,7 @@ def trash_restore_command(call: Call, words: tuple[str, ...]) -> ExitCode:
     from ocitui.words import total_text
 
     cache = writing_cache(call, "restore from the trash")
-    files, _ = _look(call)
+    files = run_async(cache.trash())
     chosen = list(dict.fromkeys(file for word in words for file in _find(files, word)))
     done = run_async(cache.restore([file.trash for file in chosen]))
     note = (
@@ -85,7 +86,7 @@ def trash_empty_command(call: Call, ids: tuple[str, ...], older_than: float | No
     from ocitui.words import emptied_text
 
     cache = writing_cache(call, "empty the trash")
-    files, transactions = _look(call)
+    files, transactions = _look(cache)
     before, of = None if older_than is None else time.time() - older_than, ids or None
     chosen = files_that_go(files, transactions, before, of)
     if chosen:
@@ -182,14 +183,8 @@ def _described(file: TrashedFile) -> str:
     return name if file.kind == "file" else f"{name}  ({file.kind})"
 
 
-def _look(call: Call) -> tuple[list[TrashedFile], dict[str, Transaction]]:
-    check_directory(call.directory)
-    cache = call.cache()
-
-    async def look() -> tuple[list[TrashedFile], dict[str, Transaction]]:
-        return await cache.trash(), {one.id: one for one in await cache.transactions()}
-
-    return run_async(look())
+def _look(cache: PackerCache) -> tuple[Sequence[TrashedFile], dict[str, Transaction]]:
+    return run_async(cache.trash()), {one.id: one for one in run_async(cache.transactions())}
 
 
 def _explain(
