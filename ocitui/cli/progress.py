@@ -1,5 +1,4 @@
-"""How far a check, a repair or an import is, on standard error: one line drawn over and over on a terminal; of an
-import else a line for each step."""
+"""How far a check, repair or import is, on standard error: a line on a terminal, else one a step of an import."""
 
 from __future__ import annotations
 

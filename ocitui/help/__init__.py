@@ -45,8 +45,7 @@ def styled(markdown: str, bold: Callable[[str], str]) -> Iterator[str]:
 
 
 def paragraphs(markdown: str) -> Iterator[str]:
-    """A topic in pieces: headings with their marks, indented blocks as they stand, all else in one line each, without
-    marks."""
+    """A topic in pieces: headings with marks, indented blocks as they stand, all else a line each, without marks."""
     for piece in markdown.strip("\n").split("\n\n"):
         if piece.startswith(("#", "    ")):
             yield piece

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from ocitui.cache import some_of
 from ocitui.text import counted, human_size, short_digests
 
-from .lines import Line
+from .lines import Kind, Line
 
 if TYPE_CHECKING:
     from ocitui.cache import DeletePlan, Descriptor, Discard, EmptiedTrash, Moved, Placed, Transaction, TrashedFile
@@ -41,11 +40,7 @@ def delete_title(plan: DeletePlan) -> str:
 def delete_sections(plan: DeletePlan) -> Iterator[Section[Any]]:
     """What it does, what matters most first and the long lists last."""
     yield from _filled(
-        Section(
-            "These names will then stand for another image",
-            plan.uncovered,
-            lambda one: replace(entry_line(one), kind="bad"),
-        ),
+        Section("These names will then stand for another image", plan.uncovered, lambda one: entry_line(one, "bad")),
         Section("Out of the index", plan.entries, entry_line),
         Section("To the trash; undo brings it back, and the room is free once that is emptied", plan.files, _file_line),
         Section("Kept, because another format of that digest uses them", plan.kept, lambda name: Line(name, "kept")),
@@ -66,8 +61,7 @@ def undo_sections(
     names = names_of_files(target, (*old, *now))
 
     def line(file: Moved | Placed) -> Line:
-        of = some_of(names.get(file.name.partition(".")[0], ()))
-        return replace(_file_line(file), text=f"{file.name}  {of}" if of else file.name)
+        return _file_line(file, some_of(names.get(file.name.partition(".")[0], ())))
 
     yield from _filled(
         Section("index.json as a whole", swap, lambda one: Line(as_before if one.old else "goes: there was none")),
@@ -94,13 +88,13 @@ def _filled(*sections: Section[Any]) -> Iterator[Section[Any]]:
     return (section for section in sections if section.items)
 
 
-def entry_line(descriptor: Descriptor) -> Line:
+def entry_line(descriptor: Descriptor, kind: Kind = "plain") -> Line:
     """An entry that goes or comes."""
-    return Line(f"{descriptor.image_name or 'no name'} {descriptor.digest}", descriptor.format or "no format")
+    return Line(f"{descriptor.image_name or 'no name'} {descriptor.digest}", descriptor.format or "no format", kind)
 
 
-def _file_line(file: Discard | Moved | Placed) -> Line:
-    return Line(file.name, f"{human_size(file.size):>5}")
+def _file_line(file: Discard | Moved | Placed, of: str = "") -> Line:
+    return Line(f"{file.name}  {of}" if of else file.name, f"{human_size(file.size):>5}")
 
 
 def point_lines(plan: PointPlan) -> Iterator[Line]:

@@ -89,8 +89,7 @@ def _named(same: Sequence[Finding]) -> str:
 
 
 def grouped_left(plan: RepairPlan, most: int) -> list[tuple[Left, ...]]:
-    """What stays, by code and reason; what a name would mend stands alone, as each has one of its own, unless there are
-    more than ``most`` of them."""
+    """What stays, by code and reason; up to ``most`` that names would mend stand alone, as each has its own."""
     groups: dict[tuple[str, ...], list[Left]] = {}
     counts = Counter((one.finding.code, one.why) for one in plan.left)
     for one in plan.left:
@@ -140,8 +139,7 @@ def assessment_lines(assessment: Assessment) -> list[Line]:
 
 
 def sources_title(entries: JoinedEntries) -> str:
-    held = counted(len(entries), "entry")
-    return f"What {INDEX_NAME} held: {held}, {entries.with_names} with a name"
+    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry')}, {entries.with_names} with a name"
 
 
 def sources_tally(entries: JoinedEntries) -> str:

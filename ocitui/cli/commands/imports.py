@@ -121,8 +121,7 @@ def forget_imports(call: Call, import_ids: Sequence[str]) -> ExitCode:
 
 
 def clear_blobs(call: Call) -> ExitCode:
-    """Remove the downloaded blobs that no import uses, and what killed imports left. Raises NotAskedError,
-    CancelledError, StorageError."""
+    """Remove blobs no import uses and what killed ones left. Raises NotAskedError, CancelledError, StorageError."""
     from ocitui.importing import BlobStore, remove_abandoned, unfinished_imports
 
     writing_cache(call, "remove what was downloaded")
