@@ -16,10 +16,12 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
@@ -49,8 +51,7 @@ _NAME = re.compile(
 _LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(msgspec.Struct, frozen=True):
     """A copy of an index: when it was made in seconds since the epoch, how many entries it has (0 for a corrupt one),
     its size as it is stored, in bytes, and whether it is the last one before a shrink that no transaction explains.
     ``content`` is the beginning of its sha256, 32 hex digits; its file's ``name`` says all but the size.

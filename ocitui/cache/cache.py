@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+import msgspec
 
 from . import lookup
 from .descriptors import Descriptor
@@ -41,15 +42,14 @@ _DOING = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
+class Preparation(msgspec.Struct, frozen=True):
     """What a writer did before anything else: transactions that a program which died had left, in their new state, and
     what lay in `.ocitui`, may not be acted on, and was set aside, or stays as it is another user's or a later ocitui's.
     ``reserve`` is whether the room that is kept for a full disk is whole."""
 
     recovered: tuple[Transaction, ...] = ()
-    set_aside: list[RefusedFile] = field(default_factory=list)
-    left_alone: list[RefusedFile] = field(default_factory=list)
+    set_aside: list[RefusedFile] = []
+    left_alone: list[RefusedFile] = []
     reserve: bool = True
 
     @property

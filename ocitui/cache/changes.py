@@ -93,24 +93,21 @@ def see_index_in(root: Folder) -> IndexSeen:
     return IndexSeen(other=Seen.at(root, INDEX_NAME))
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """A descriptor that leaves the index: its position, from 0, and its bytes there."""
 
     position: int
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(msgspec.Struct, frozen=True):
     """A descriptor that comes in, verbatim: before the one that has ``position`` now, or at the end."""
 
     raw: bytes
     position: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEdit:
+class IndexEdit(msgspec.Struct, frozen=True):
     """An edit of an index the daemon loads; what other programs write meanwhile survives it. The same bytes removed and
     inserted move a descriptor; nothing is lost by that. ``seen`` may bind the edit to the whole index; the descriptors
     it removes always bind it."""
@@ -120,8 +117,7 @@ class IndexEdit:
     seen: IndexSeen | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IndexReplacement:
+class IndexReplacement(msgspec.Struct, frozen=True):
     """A new index.json for one that is corrupt, of another kind, or absent; what stood there goes to the trash whole.
     ``data`` must be an index the daemon loads; `new_index` makes one. An undo brings back the file of that name in the
     ``trash`` instead, whatever it is, or leaves none (neither)."""
@@ -131,8 +127,7 @@ class IndexReplacement:
     trash: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(msgspec.Struct, frozen=True):
     """A name of the cache directory that goes to the trash, a file, a link, a FIFO, or a directory with all in it;
     ``aside`` is what it is to be called there, empty for its usual name."""
 
@@ -145,8 +140,7 @@ class Discard:
         return self.seen.size
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A file that comes in under a name of the cache directory; what stands there (``seen``) goes to the trash, under
     the name ``aside`` where one is given.
 
@@ -169,8 +163,7 @@ class Place:
             raise ValueError(f"{self.name} needs data, a path or a file of the trash, and one of them only")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """What is to change, in one transaction: files in, modes, the index, files out. A name may stand in it once."""
 
     index: IndexEdit | IndexReplacement | Edit | None = None
@@ -245,8 +238,7 @@ class PlannedFiles(Sequence[Discard]):
         return Discard(self.names[at], Seen(*_SEEN.unpack_from(self.seen, at * _SEEN.size)))
 
 
-@dataclass(frozen=True, slots=True)
-class DeletePlan:
+class DeletePlan(msgspec.Struct, frozen=True):
     """The entries that leave the index, the files that go to the trash, the files another format keeps in place.
 
     ``uncovered`` are other images that one of these names stands for afterwards: deleting what wins a name rolls it
@@ -390,8 +382,7 @@ Gaps = tuple[bytes, bytes]
 Recorded = Sequence[RecordedDescriptor]
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(msgspec.Struct, frozen=True):
     """Descriptors that go (``out``) and come (``into``), by their bytes and the positions they have before and after.
 
     With ``keys`` (None: not by keys) every entry of these goes too, and of ``into`` comes what has no entry of its key

@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -59,8 +58,7 @@ class RecordName(NamedTuple):
         return _ENDED.index(self.state) + 3 if self.state in _ENDED else 5
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedFile:
+class RefusedFile(msgspec.Struct, frozen=True):
     """What lies in `.ocitui` and is not acted on: its path in there, and the reason. What a later ocitui may know to
     read, or is another user's, ``stays``; the rest is set aside by the next writer."""
 

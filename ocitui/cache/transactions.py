@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -53,8 +52,7 @@ _PAUSE = 0.01
 _DRAFT = ".index"
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(msgspec.Struct, frozen=True):
     """What a transaction is: its kind, the one it reverses or does again, what it is about where no descriptor tells,
     and the entries that it was to take out and that were gone already."""
 

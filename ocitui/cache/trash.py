@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from .changes import Change, Place, Seen
 from .disk import Folder, storage_errors
@@ -19,8 +20,7 @@ from .workspace import TRASH_NAME, Workspace
 _KINDS = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory", stat.S_IFIFO: "fifo"}
 
 
-@dataclass(frozen=True, slots=True)
-class TrashedFile:
+class TrashedFile(msgspec.Struct, frozen=True):
     """A file in the trash: ``trash`` is its name there, ``name`` the one it had in the cache, empty where no record
     tells; ``transaction`` is the id it came by, empty where its name tells none, and ``undoable`` whether that can be
     undone. ``kind`` is "file", "link", "directory", "fifo" or "other", ``size`` is in bytes, of a directory with all in
@@ -36,8 +36,7 @@ class TrashedFile:
     recorded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EmptiedTrash:
+class EmptiedTrash(msgspec.Struct, frozen=True):
     """What was removed: bytes and files, a directory counted as one."""
 
     bytes: int

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from . import records
 from .changes import (
@@ -268,8 +270,7 @@ def taken_back(transactions: Iterable[Transaction]) -> list[list[Transaction]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Overwritten:
+class Overwritten(msgspec.Struct, frozen=True):
     """A transaction of which something no longer stands: descriptors that are in the index again, that are missing
     from it, and that are back where they had been before they were moved."""
 
@@ -314,15 +315,14 @@ def all_changes(directory: Path) -> list[Transaction]:
         return journal.since((0, "")) if journal is not None else []
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedEntries:
+class ExpectedEntries(msgspec.Struct, frozen=True):
     """What an index should hold: ``descriptors`` in order, as a backup has them, rolled forward by the transactions
     since. ``removed`` are entries that were taken out on purpose and did not come back, each with the transaction that
     did it; ``noted`` are the newest descriptors of every digest and format that the journal knows."""
 
     descriptors: tuple[Descriptor, ...] = ()
-    removed: Mapping[Identity, Transaction] = field(default_factory=dict)
-    noted: Mapping[Key, Descriptor] = field(default_factory=dict)
+    removed: Mapping[Identity, Transaction] = {}
+    noted: Mapping[Key, Descriptor] = {}
 
 
 def expect_entries(

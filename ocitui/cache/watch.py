@@ -13,9 +13,10 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError
@@ -141,8 +142,7 @@ def to_the_second(seconds: float) -> float:
     return seconds if seconds < 1 else round(now + seconds) - now
 
 
-@dataclass(eq=False)
-class Difference:
+class Difference(msgspec.Struct, eq=False, dict=True):
     """What changed since the last one. ``file`` is the newest reading of index.json that was sound, None before there
     was any; ``broken`` is what ``health`` speaks of where that does not read. ``files`` are names in the directory that
     may have changed, None where any may have. What differs from the index before is worked out when asked for."""
@@ -323,8 +323,7 @@ class IndexWatch(AbstractAsyncContextManager["IndexWatch"]):
         return Difference(health, self._good, self._good, names, doubt)
 
 
-@dataclass(frozen=True, slots=True)
-class _Doubt:
+class _Doubt(msgspec.Struct, frozen=True):
     """An index that does not read: since when, and since when its bytes are the same (monotonic seconds)."""
 
     seen: IndexFile

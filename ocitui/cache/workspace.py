@@ -6,9 +6,10 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from .backups import BACKUPS_NAME, CORRUPT_NAME, LEFT_FREE, Backups
 from .disk import NO_ROOM, Disk, Folder, is_trusted
@@ -113,8 +114,7 @@ class Reserve:
         return True
 
 
-@dataclass(slots=True)
-class Workspace:
+class Workspace(msgspec.Struct):
     """``root`` is the cache directory; the others are ours, in `.ocitui` inside it.
 
     ``read_index`` gives the index as it is now, and raises CorruptIndexError where the daemon would not load it.
@@ -135,9 +135,9 @@ class Workspace:
     read_index: Callable[[], IndexFile]
     published: IndexFile | None = None
     index_changed: bool = False
-    notes: list[str] = field(default_factory=list)
-    recovered: list[Transaction] = field(default_factory=list)
-    set_aside: list[RefusedFile] = field(default_factory=list)
+    notes: list[str] = []
+    recovered: list[Transaction] = []
+    set_aside: list[RefusedFile] = []
 
     def next_sequence(self) -> int:
         """The number of a new transaction: greater than any that is known here. Raises ConflictError."""

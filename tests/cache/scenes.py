@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from ocitui.cache import (
     CacheError,
     Change,
@@ -312,7 +314,7 @@ def replaced(scene: Scene) -> Change:
 
 
 def replaced_with_files(scene: Scene) -> Change:
-    return replace(replaced(scene), discard=discards(scene, STRAY), place=(_placed_data(scene),))
+    return msgspec.structs.replace(replaced(scene), discard=discards(scene, STRAY), place=(_placed_data(scene),))
 
 
 def pointed(scene: Scene) -> Change:

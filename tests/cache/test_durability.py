@@ -11,12 +11,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import ocitui.cache
 from ocitui.cache import (
