@@ -27,16 +27,7 @@ import msgspec
 from .descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
 from .disk import OUTSIDE, Folder
 from .errors import DocumentError, InvalidPackedImageError, NoSuchEntryError, PlanChangedError
-from .files import (
-    INDEX_NAME,
-    MOST_DOCUMENT_BYTES,
-    PackedFormat,
-    config_name,
-    known_format,
-    manifest_name,
-    packed_name,
-    usable_digest,
-)
+from .files import INDEX_NAME, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, Key, Placement
 from .listing import FILE_SUFFIXES
 from .records import ChangeMode, RecordedDescriptor, neighbour_of
@@ -115,6 +106,26 @@ class IndexEdit(msgspec.Struct, frozen=True):
     remove: tuple[Remove, ...] = ()
     insert: tuple[Insert, ...] = ()
     seen: IndexSeen | None = None
+
+    def bound(self, index: ImageIndex | None) -> Edit:
+        """The edit, of the index as it is now. Raises PlanChangedError where that is not what was seen, or is gone."""
+        if index is None:
+            raise PlanChangedError("index.json is gone")
+        if self.seen is not None and IndexSeen(index.sha256) != self.seen:
+            raise PlanChangedError("index.json has changed since the plan was shown")
+        for one in self.remove:
+            there = index.descriptors[one.position : one.position + 1] if one.position >= 0 else []
+            if [descriptor.raw for descriptor in there] != [one.raw]:
+                raise PlanChangedError(f"entry {one.position} of the index has changed since the plan was shown")
+        doomed = {one.position for one in self.remove}
+        left = index.without_at(doomed)
+
+        def position_in_left(position: int | None) -> int:
+            before = len(index) if position is None else max(position, 0)
+            return min(before - sum(at < before for at in doomed), len(left))
+
+        coming = [(position_in_left(one.position), Descriptor.parse(one.raw)) for one in self.insert]
+        return Edit(removals(index, doomed), arrivals(left, coming))
 
 
 class IndexReplacement(msgspec.Struct, frozen=True):
@@ -326,7 +337,7 @@ def _holds(root: Folder, name: str, found: os.stat_result, raw: bytes) -> bool:
     if not stat.S_ISREG(found.st_mode) or found.st_size != len(raw):
         return False
     with suppress(OSError):
-        return root.read(name, MOST_DOCUMENT_BYTES) == raw
+        return root.read(name, len(raw)) == raw
     return False
 
 

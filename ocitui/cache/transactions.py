@@ -25,20 +25,7 @@ import msgspec
 from . import file_steps, records
 from .actor import whoami
 from .backups import keep_backup, keep_corrupt
-from .changes import (
-    Change,
-    Edit,
-    IndexEdit,
-    IndexReplacement,
-    IndexSeen,
-    Place,
-    Seen,
-    arrivals,
-    needed,
-    removals,
-    see_index_in,
-)
-from .descriptors import Descriptor
+from .changes import Change, Discard, Edit, IndexEdit, IndexReplacement, Place, Seen, needed, removals, see_index_in
 from .disk import OUTSIDE
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .files import INDEX_NAME, usable_name
@@ -82,9 +69,7 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
     index, base, edit = change.index, None, None
     if isinstance(index, IndexEdit | Edit):
         base = _base(space)
-        edit = _bound(index, base) if isinstance(index, IndexEdit) else index
-    for place in change.place:
-        _check_seen(space, place.name, place.seen)
+        edit = index.bound(base.index) if isinstance(index, IndexEdit) else index
     sequence = space.next_sequence()
     new = new_id(sequence)
     transaction = Transaction(
@@ -99,9 +84,9 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         digests=list(about.digests),
         absent=list(about.absent),
         marked=edit is None or edit.keys is None,
-        displaced=[_moved(space, new, one.name, one.seen, one.aside) for one in change.place if one.seen is not None],
+        displaced=_moved(space, new, change.place),
         modes=[_mode(space, one) for one in change.modes],
-        discarded=[_moved(space, new, one.name, one.seen, one.aside) for one in change.discard],
+        discarded=_moved(space, new, change.discard),
     )
     if edit is not None and base is not None:
         transaction = _with_edit(space, transaction, edit, base.contents)
@@ -139,29 +124,6 @@ def _base(space: Workspace) -> IndexFile:
     return base
 
 
-def _bound(edit: IndexEdit, base: IndexFile) -> Edit:
-    """The edit, of the index as it was seen."""
-    if base.index is None:
-        raise PlanChangedError("index.json is gone")
-    index = base.index
-    if edit.seen is not None and IndexSeen(index.sha256) != edit.seen:
-        raise PlanChangedError("index.json has changed since the plan was shown")
-    for removal in edit.remove:
-        there = index.descriptors[removal.position : removal.position + 1] if removal.position >= 0 else []
-        if [descriptor.raw for descriptor in there] != [removal.raw]:
-            raise PlanChangedError(f"entry {removal.position} of the index has changed since the plan was shown")
-    doomed = {removal.position for removal in edit.remove}
-    left = index.without_at(doomed)
-    coming = [(_position_in_left(one.position, doomed, left), Descriptor.parse(one.raw)) for one in edit.insert]
-    return Edit(removals(index, doomed), arrivals(left, coming))
-
-
-def _position_in_left(position: int | None, doomed: set[int], left: ImageIndex) -> int:
-    if position is None:
-        return len(left)
-    return min(max(position, 0) - sum(at < position for at in doomed), len(left))
-
-
 def _with_edit(space: Workspace, transaction: Transaction, edit: Edit, index: ImageIndex) -> Transaction:
     """The transaction with this edit of the index, and with what its reverse needs to know."""
     removed = list(edit.out) if edit.keys is None else removals(index, index.positions_of(edit.keys))
@@ -197,18 +159,16 @@ def _with_what_stays(
     return found
 
 
-def _check_seen(space: Workspace, name: str, seen: Seen | None) -> os.stat_result | None:
-    """What a name is now. Raises PlanChangedError where that is not what was seen."""
-    found = space.root.lstat(name)
-    if (Seen.of(found) if found else None) != seen:
-        raise PlanChangedError(f"{name} has changed since the plan was shown")
-    return found
-
-
-def _moved(space: Workspace, transaction_id: str, name: str, seen: Seen, aside: str) -> Moved:
-    found = _check_seen(space, name, seen)
-    assert found is not None
-    return Moved.of(found, transaction_id, name, aside)
+def _moved(space: Workspace, transaction_id: str, going: Iterable[Discard | Place]) -> list[Moved]:
+    """The files that go to the trash, under these names. Raises PlanChangedError where one is not what was seen."""
+    moved: list[Moved] = []
+    for one in going:
+        found = space.root.lstat(one.name)
+        if (Seen.of(found) if found else None) != one.seen:
+            raise PlanChangedError(f"{one.name} has changed since the plan was shown")
+        if found is not None:
+            moved.append(Moved.of(found, transaction_id, one.name, one.aside))
+    return moved
 
 
 def _mode(space: Workspace, change: ChangeMode) -> ChangeMode:
@@ -219,16 +179,15 @@ def _mode(space: Workspace, change: ChangeMode) -> ChangeMode:
 
 def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement) -> Swap:
     """A new index staged, to take the place of what was seen."""
-    if wanted.data is not None:
-        verdict, index = examine_index(wanted.data)
-        if index is None:
-            raise CorruptIndexError(
-                f"the new index would be corrupt: {verdict.place}", verdict=verdict, hint="nothing was changed"
-            )
-    _await_index(space, wanted.seen)
+    verdict, index = examine_index(wanted.data)
+    if index is None and wanted.data is not None:
+        raise CorruptIndexError(
+            f"the new index would be corrupt: {verdict.place}", verdict=verdict, hint="nothing was changed"
+        )
+    _await_index(space, wanted)
     old = space.root.lstat(INDEX_NAME)
     moved = Moved.of(old, transaction_id, INDEX_NAME) if old is not None else None
-    if wanted.data is None:
+    if index is None:
         new, sha256 = None, ""
         if wanted.trash is not None:
             if (found := space.trash.lstat(wanted.trash)) is None:
@@ -242,14 +201,14 @@ def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement
             raise ConflictError("index.json reads and is not replaced", hint="edit it instead")
         keep_corrupt(space.directory, data, space.disk)
     draft = f"{transaction_id}{_DRAFT}"
-    space.disk.write_new(space.staging, draft, wanted.data, like)
-    return Swap(moved, _placed(space, draft, INDEX_NAME), wanted.seen.sha256, IndexSeen.of_bytes(wanted.data).sha256)
+    space.disk.write_new(space.staging, draft, index.data, like)
+    return Swap(moved, _placed(space, draft, INDEX_NAME), wanted.seen.sha256, index.sha256)
 
 
-def _await_index(space: Workspace, seen: IndexSeen) -> None:
+def _await_index(space: Workspace, wanted: IndexReplacement) -> None:
     """Raises PlanChangedError where index.json is not what was seen, nor becomes it again as a torn write does."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while see_index_in(space.root) != seen:
+    while see_index_in(space.root) != wanted.seen:
         if time.monotonic() >= deadline:
             raise PlanChangedError("index.json has changed since the plan was shown")
         time.sleep(_PAUSE)
