@@ -95,17 +95,9 @@ def _parsed(name: str, size: int) -> Backup | None:
         kept = datetime.fromisoformat(f"{match['moment'][:-6]}.{match['moment'][-6:]}+00:00").timestamp()
     except ValueError:
         return None
-    found = Backup(
-        kept,
-        int(match["entries"]),
-        size,
-        bool(match["shrunk"]),
-        match["content"],
-        int(match["number"] or 0),
-        int(match["ordinal"] or 0),
-        bool(match["stalled"]),
-        bool(match["packed"]),
-    )
+    entries, number, ordinal = (int(match[part] or 0) for part in ("entries", "number", "ordinal"))
+    shrunk, stalled, packed = (match[part] is not None for part in ("shrunk", "stalled", "packed"))
+    found = Backup(kept, entries, size, shrunk, match["content"], number, ordinal, stalled, packed)
     return found if 0 <= kept < _LATEST and found.name == name else None
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -143,11 +143,9 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         if compressing is not None:
             await asyncio.wrap_future(compressing)
 
-    @contextmanager
-    def between_transactions(self) -> Iterator[None]:
+    def between_transactions(self) -> AbstractContextManager[object]:
         """Within it no transaction of this object is under way, nor begins."""
-        with self._writing:
-            yield
+        return self._writing
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -126,7 +126,12 @@ class ForeignFileError(PermissionError):
     """What lies in `.ocitui` belongs to neither root nor the user of this program, and is not acted on."""
 
     def __init__(self, found: os.stat_result, path: Path | str) -> None:
-        super().__init__(errno.EACCES, f"it belongs to {_owner_name(found)}", str(path))
+        import pwd
+
+        owner = f"with the id {found.st_uid}"
+        with suppress(KeyError):
+            owner = pwd.getpwuid(found.st_uid).pw_name
+        super().__init__(errno.EACCES, f"it belongs to the user {owner}", str(path))
 
 
 def require_trusted(found: os.stat_result, path: Path | str) -> None:
@@ -138,14 +143,6 @@ def require_trusted(found: os.stat_result, path: Path | str) -> None:
 def is_trusted(found: os.stat_result) -> bool:
     """Whether a file belongs to root or to the user of this program: only then it is acted on."""
     return found.st_uid in (0, os.geteuid())
-
-
-def _owner_name(found: os.stat_result) -> str:
-    import pwd
-
-    with suppress(KeyError):
-        return f"the user {pwd.getpwuid(found.st_uid).pw_name}"
-    return f"the user with the id {found.st_uid}"
 
 
 class Lender(Protocol):

@@ -192,27 +192,22 @@ class Ledger:
         found: os.stat_result,
         sha256: str,
         *,
-        checked: float | None = None,
         read_through: bool = False,
         whole: bool = False,
         first_seen: bool = False,
     ) -> Recorded:
         """Note a sound file; `flush` writes it down."""
-        at = int(time.time() if checked is None else checked)
-        record = Recorded(file_identity(found), sha256, at, read_through, whole, first_seen)
+        record = Recorded(file_identity(found), sha256, int(time.time()), read_through, whole, first_seen)
         with self._lock:
             self.sound[name] = record
             _no_longer_damaged(self.damaged, name, record.identity)
             self._waiting.append(sound_line(name, record))
         return record
 
-    def note_damage(
-        self, name: str, found: os.stat_result, code: str, seen: str, sha256: str = "", *, when: float | None = None
-    ) -> Damage:
+    def note_damage(self, name: str, found: os.stat_result, code: str, seen: str, sha256: str = "") -> Damage:
         """Note a damaged file by its finding, and the ``sha256`` that it ought to have, if that is what told; `flush`
         writes it down."""
-        at = int(time.time() if when is None else when)
-        damage = Damage(file_identity(found), sha256, at, code, seen)
+        damage = Damage(file_identity(found), sha256, int(time.time()), code, seen)
         with self._lock:
             _add_damage(self.damaged, name, damage)
             self._waiting.append(damaged_line(name, damage))

@@ -72,15 +72,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, found: os.stat_result) -> Fact:
-        return cls(
-            found.st_mode,
-            found.st_size,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-            found.st_ino,
-            found.st_dev,
-            found.st_nlink,
-        )
+        times = found.st_mtime_ns, found.st_ctime_ns
+        return cls(found.st_mode, found.st_size, *times, found.st_ino, found.st_dev, found.st_nlink)
 
     @property
     def identity(self) -> FileIdentity:
@@ -120,11 +113,8 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
         except OSError as error:
             raise CacheDirectoryError(f"{directory} cannot be opened: {error.strerror}") from error
 
-    def close(self) -> None:
-        os.close(self.fd)
-
     def __exit__(self, *_: object) -> None:
-        self.close()
+        os.close(self.fd)
 
     def items(self) -> Iterable[os.DirEntry[str]]:
         """Every name, as it is listed. Raises CacheDirectoryError."""

@@ -146,8 +146,7 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
 def _note_published(space: Workspace, new: ImageIndex, written: os.stat_result | None) -> None:
     """Remember the index with its file's signature, unless another writer is in the file already."""
     now = index_signature(space.directory)
-    here = now and (now.inode, now.size, now.modified_ns)
-    ours = written is not None and here == (written.st_ino, written.st_size, written.st_mtime_ns)
+    ours = now is not None and written is not None and now[:4] == file_identity(written)
     space.published = IndexFile(now, Verdict(IndexOutcome.LOADED, len(new)), new) if ours else None
 
 

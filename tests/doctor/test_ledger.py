@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,8 @@ def record(directory: Path, *names: str, sha256: str = HASH) -> Ledger:
 def test_what_was_recorded_is_known_to_the_next(tmp_path: Path) -> None:
     ledger, packed = Ledger.open(tmp_path), tmp_path / NAME
     packed.write_bytes(b"packed")
-    written = ledger.record(NAME, os.stat(packed), HASH, checked=12.9, read_through=True)
+    with patch("time.time", return_value=12.9):
+        written = ledger.record(NAME, os.stat(packed), HASH, read_through=True)
     ledger.flush()
     found = Ledger.open(tmp_path).sound.get(NAME)
     assert found == written

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -357,7 +358,8 @@ async def test_a_damaged_file_is_no_copy_to_restore_from(
 
 def note(directory: Path, name: str, *, at: int = 1) -> Damage:
     ledger = Ledger.open(directory)
-    damage = ledger.note_damage(name, os.stat(directory / name), "packed-damaged", "rot", "b" * 64, when=at)
+    with patch("time.time", return_value=at):
+        damage = ledger.note_damage(name, os.stat(directory / name), "packed-damaged", "rot", "b" * 64)
     ledger.flush()
     return damage
 
@@ -367,7 +369,8 @@ def test_a_damage_is_known_to_the_next(tmp_path: Path) -> None:
     path.write_bytes(b"packed")
     ledger = Ledger.open(tmp_path)
     seen = "a b %20 \n ü \x1b \udcff \ud800"
-    ledger.note_damage(path.name, os.stat(path), "packed-damaged", seen, "b" * 64, when=12.9)
+    with patch("time.time", return_value=12.9):
+        ledger.note_damage(path.name, os.stat(path), "packed-damaged", seen, "b" * 64)
     ledger.flush()
     damage = Ledger.open(tmp_path).damage(path.name, os.stat(path))
     assert damage is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -151,7 +152,8 @@ async def test_another_format_in_the_packed_file(sample: Sample) -> None:
 
 async def test_what_the_ledger_says_of_the_content(sample: Sample) -> None:
     ledger, packed = Ledger.open(sample.directory), sample.file("squashfs")
-    ledger.record(packed.name, packed.stat(), hashlib.sha256(packed.read_bytes()).hexdigest(), checked=1_000_000)
+    with patch("time.time", return_value=1_000_000):
+        ledger.record(packed.name, packed.stat(), hashlib.sha256(packed.read_bytes()).hexdigest())
     ledger.flush()
     chain = await chain_of(sample.directory, NAME, SQUASHFS)
     content = link(chain, "content")
