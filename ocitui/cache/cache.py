@@ -182,11 +182,9 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return await asyncio.to_thread(lambda: read_regular(path) if regular_file(path) else None)
 
     async def prepare(self) -> Preparation:
-        """What the screen and every command that writes begin with, before they look at what is asked of them.
-
-        Finishes or rolls back what a program that died had left, sets aside what may not be acted on, and makes the
-        reserve with which deleting, undoing and emptying the trash work on a full disk. Raises CacheDirectoryError.
-        """
+        """What the screen and every command that writes begin with, before they look at what is asked of them. Finishes
+        or rolls back what a program that died had left, sets aside what may not be acted on, and makes the reserve with
+        which deleting, undoing and emptying the trash work on a full disk. Raises CacheDirectoryError."""
         from .workspace import set_aside_refused
 
         def act(space: Workspace) -> Preparation:
@@ -218,11 +216,9 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return await self._write(_DOING.get(kind, "change the cache"), lambda space: make(space, change, about))
 
     async def store(self, packed: PackedImage, *, kind: TransactionKind = TransactionKind.STORE) -> PackedImage:
-        """Bring an image in; its file at ``packed.path`` is moved to its place, and the entry appended to the index.
-
-        An entry of the same digest and format is replaced. ``kind`` is STORE or IMPORT, for the journal. Raises
-        InvalidPackedImageError, CorruptIndexError; where it raises anything, the cache is as it was.
-        """
+        """Bring an image in; its file at ``packed.path`` is moved to its place, and the entry appended to the index. An
+        entry of the same digest and format is replaced. ``kind`` is STORE or IMPORT, for the journal. Raises
+        InvalidPackedImageError, CorruptIndexError; where it raises anything, the cache is as it was."""
         from .changes import as_entry, storing
         from .transactions import About, make
 
@@ -288,12 +284,10 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
     async def empty_trash(
         self, before: float | None = None, ids: Collection[str] | None = None, names: Collection[str] | None = None
     ) -> EmptiedTrash:
-        """Remove files of the trash for good, and with that the undo of their transactions.
-
-        Those of transactions begun ``before``, in seconds since the epoch, and of these ``ids``; of all that ended
-        where neither is given; of these only the files called ``names`` there, where that is given. Files that no
-        readable record names go only by the id in their name. Raises NoSuchTransactionError.
-        """
+        """Remove files of the trash for good, and with that the undo of their transactions. Those of transactions begun
+        ``before``, in seconds since the epoch, and of these ``ids``; of all that ended where neither is given; of these
+        only the files called ``names`` there, where that is given. Files that no readable record names go only by the
+        id in their name. Raises NoSuchTransactionError."""
         from .trash import empty
 
         return await self._write("empty the trash", lambda space: empty(space, before, ids, names))

@@ -284,10 +284,8 @@ class Disk:
                     raise
 
     def append_lines(self, folder: Folder, name: str, lines: bytes, mode: int) -> None:
-        """Lines at the end of a file of ours, on disk when this returns; behind one that was torn they begin anew.
-
-        A file with another name, as a snapshot made of hard links has it, is not written: a new one takes its place.
-        """
+        """Lines at the end of a file of ours, on disk when this returns; behind one that was torn they begin anew. A
+        file with another name, as a snapshot made of hard links has it, is not written: a new one takes its place."""
         with closing(self.open_own(folder, name, mode, os.O_APPEND)) as fd:
             found = os.fstat(fd)
             size = found.st_size
@@ -422,13 +420,10 @@ def refuse_inside(directory: Path, path: Path) -> None:
 
 
 def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like: Path | None = None) -> None:
-    """Write a file that is none of the cache in ``directory``: whole, or not at all.
-
-    One that is replaced keeps its mode; a new one gets what the umask leaves, and no right that ``like`` withholds.
-
-    Raises ConflictError for one of the cache; FileTakenError for one that is there, unless it is to be replaced;
-    StorageError, also for what is no regular file; ReadOnlyError.
-    """
+    """Write a file that is none of the cache in ``directory``: whole, or not at all. One that is replaced keeps its
+    mode; a new one gets what the umask leaves, and no right that ``like`` withholds. Raises ConflictError for one of
+    the cache; FileTakenError for one that is there, unless it is to be replaced; StorageError, also for what is no
+    regular file; ReadOnlyError."""
     import secrets
 
     refuse_inside(directory, path)
@@ -461,10 +456,8 @@ def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like
 
 @contextmanager
 def storage_errors(doing: str, what_frees: Callable[[], str] = str) -> Iterator[None]:
-    """Turn an OSError into a StorageError or ReadOnlyError that says what could not be done.
-
-    ``what_frees`` tells where the disk is full what to remove first; empty where it knows of nothing.
-    """
+    """Turn an OSError into a StorageError or ReadOnlyError that says what could not be done. ``what_frees`` tells where
+    the disk is full what to remove first; empty where it knows of nothing."""
     try:
         yield
     except OSError as error:

@@ -67,12 +67,9 @@ class Marks:
 
 
 def publish_edit(space: Workspace, base: IndexFile, edit: Edit, draft: str, marks: Marks) -> ImageIndex:
-    """Publish ``edit`` of the index on disk, and give the index as it then is.
-
-    ``draft`` is a name in the staging folder, free to use, that begins with the transaction's id; ``space.published``
-    notes what was written. The edit is made again on whatever another writer left. Raises
-    OSError, CorruptIndexError, and ConflictError where index.json is a link or is never left alone.
-    """
+    """Publish ``edit`` of the index on disk, again on whatever another writer left; gives the index as it then is.
+    ``draft`` is a free name in the staging folder that begins with the transaction's id; ``space.published`` notes what
+    was written. Raises OSError, CorruptIndexError, and ConflictError where index.json is a link or never left alone."""
     refuse_link(space.directory)
     # Updates of others that were displaced: the index each was made of, and what they made of it.
     owed: list[tuple[ImageIndex, ImageIndex]] = []
@@ -161,10 +158,8 @@ def _still(space: Workspace, base: IndexFile) -> bool:
 
 
 def _displaced(space: Workspace, base: IndexFile, ours: ImageIndex | None, draft: str) -> ImageIndex | None:
-    """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced.
-
-    It becomes a backup; where no index can be read in it, it goes to the trash.
-    """
+    """The index that was displaced: the very one of ``base`` if nobody wrote, None where nothing could be displaced. It
+    becomes a backup; where no index can be read in it, it goes to the trash."""
     if space.staging.lstat(draft) is None or base.index is None:
         return None
     writers = await_writers(space.staging, draft)
@@ -202,11 +197,8 @@ def _read_displaced(space: Workspace, base: ImageIndex, draft: str) -> bytes:
 
 
 def await_writers(folder: Folder, name: str) -> str:
-    """Wait until nobody has a file open to write, for as long as the patience lasts.
-
-    Gives who still has then, as far as can be seen, empty where nobody has; where there are no leases a writer has a
-    moment to finish, and nobody can tell.
-    """
+    """Wait until nobody has a file open to write, as long as the patience lasts; gives who still has then, as far as can
+    be seen, empty where nobody has. Where there are no leases a writer has a moment to finish, and nobody can tell."""
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return ""
@@ -224,9 +216,7 @@ def await_writers(folder: Folder, name: str) -> str:
 
 def _is_granted(fd: int) -> bool | None:
     """Whether nobody has a file open to write, which is when a lease to read it is granted; None where nobody can tell.
-
-    Readers are in nobody's way. A lease is for the file's owner, or whoever has CAP_LEASE.
-    """
+    Readers are in nobody's way. A lease is for the file's owner, or whoever has CAP_LEASE."""
     try:
         # A writer who comes while the lease is held would be announced by a signal that ends programs.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
@@ -260,9 +250,7 @@ def _is_written(process: str, fd: str, found: os.stat_result) -> bool:
 
 def keep_displaced(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool = False) -> None:
     """Make a displaced index in the staging folder a backup: the very file where it is ours alone, else a copy of it.
-
-    Where that cannot be, it goes to the trash.
-    """
+    Where that cannot be, it goes to the trash."""
     kept = False
     with suppress(OSError):
         kept = _kept(space, draft, index, stalled=stalled)
@@ -294,10 +282,8 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
 
 
 def publish_replacement(space: Workspace, swap: Swap, marks: Marks) -> None:
-    """Replace index.json whole, by a file of the staging folder or the trash, or take it away.
-
-    Raises OSError, and ConflictError where another program wrote a sound one meanwhile.
-    """
+    """Replace index.json whole, by a file of the staging folder or the trash, or take it away. Raises OSError, and
+    ConflictError where another program wrote a sound one meanwhile."""
     old, new = swap.old, swap.new
     marks.ready(new.inode if new else 0)
     folder, name = source_of(space, new) if new else (space.staging, "")

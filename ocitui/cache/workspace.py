@@ -70,10 +70,8 @@ class Reserve:
         return False
 
     def refill(self, index_size: int, before: WholeReserve | None = None) -> WholeReserve | None:
-        """Make the files as large as they should be, as far as there is room; None where they are not all.
-
-        They are not looked at where nothing was lent or taken since it was whole ``before``.
-        """
+        """Make the files as large as they should be, as far as there is room; None where they are not all. They are not
+        looked at where nothing was lent or taken since it was whole ``before``."""
         # What is lent shows in the folder too, but for a clock that ticks slowly.
         if before is None or self._lent or index_size > before.index_size or before.folder != self._identity():
             return WholeReserve(self._identity(), index_size + _SLACK // 4) if self._fill(index_size) else None
