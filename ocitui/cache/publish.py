@@ -197,7 +197,7 @@ def _read_displaced(space: Workspace, base: ImageIndex, draft: str) -> bytes:
 
 
 def await_writers(folder: Folder, name: str) -> str:
-    """Wait until nobody has a file open to write, as long as the patience lasts; gives who still has then, as far as can
+    """Wait until nobody has a file open to write, while the patience lasts; gives who still has then, as far as can
     be seen, empty where nobody has. Where there are no leases a writer has a moment to finish, and nobody can tell."""
     found = folder.lstat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
