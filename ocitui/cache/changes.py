@@ -251,10 +251,8 @@ class PlannedFiles(Sequence[Discard]):
 
 class DeletePlan(msgspec.Struct, frozen=True):
     """The entries that leave the index, the files that go to the trash, the files another format keeps in place.
-
     ``uncovered`` are other images that one of these names stands for afterwards: deleting what wins a name rolls it
-    back to them. Two plans are equal where they would do the same to the same files.
-    """
+    back to them. Two plans are equal where they would do the same to the same files."""
 
     keys: tuple[Key, ...]
     entries: Sequence[Descriptor]
@@ -388,24 +386,20 @@ def _shared_one_by_one(root: Folder, index: ImageIndex, files: Mapping[str, str]
     }
 
 
-Gaps = tuple[bytes, bytes]
-"""The white space after the opening bracket and before the closing one."""
 Recorded = Sequence[RecordedDescriptor]
 
 
 class Edit(msgspec.Struct, frozen=True):
     """Descriptors that go (``out``) and come (``into``), by their bytes and the positions they have before and after.
-
     With ``keys`` (None: not by keys) every entry of these goes too, and of ``into`` comes what has no entry of its key
-    then. ``appended`` comes in at the end, where it wins its name, laid out like the others. ``gaps`` are to stand
-    inside the brackets where none of the old entries stays.
-    """
+    then. ``appended`` comes in at the end, where it wins its name, laid out like the others. ``gaps``, the white space
+    after the opening bracket and before the closing one, are to stand there where none of the old entries stays."""
 
     out: Recorded = ()
     into: Recorded = ()
     keys: frozenset[Key] | None = None
     appended: Descriptor | None = None
-    gaps: Gaps | None = None
+    gaps: tuple[bytes, bytes] | None = None
 
     def on(self, base: ImageIndex) -> Callable[[ImageIndex], ImageIndex]:
         """The edit as `publish` makes it, begun on ``base``."""

@@ -207,11 +207,9 @@ class Unchanged(NamedTuple):
 
 class Columns(Sequence[Descriptor]):
     """The descriptors of an index in order, each made when it is asked for; held field by field, equal values shared.
-
     ``data`` is the text of the whole index, of which ``first`` and ``last`` are the offsets just inside the brackets of
     their array. ``blocks`` are the positions of those at which a block of it begins, and ``offsets`` where that is.
-    Until it is asked for, the text may be in two ``parts``: most of an older one, and what follows that.
-    """
+    Until it is asked for, the text may be in two ``parts``: most of an older one, and what follows that."""
 
     def __init__(self, data: bytes = b"", first: int = 0) -> None:
         self.parts: tuple[bytes | memoryview, bytes] = b"", data
@@ -482,11 +480,9 @@ def _shared(values: list[V]) -> list[V]:
 
 class DescriptorArray:
     """The manifests array as a type for the strict reader: after `read`, ``columns`` hold its descriptors.
-
     It is decoded by the block: that each block of its text is a list of its own proves that it was cut between two
     descriptors. Where a block is not decoded for sure, smaller ones are, until what is odd is read alone. What stands
-    at the beginning and at the end as it did in ``previous`` is taken from there.
-    """
+    at the beginning and at the end as it did in ``previous`` is taken from there."""
 
     def __init__(self, previous: Columns | None) -> None:
         self._previous = previous

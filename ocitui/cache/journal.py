@@ -8,7 +8,6 @@ told in the order of their numbers, never of a clock.
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -208,11 +207,6 @@ class Journal:
                 hint="its files are in the trash folder, named after it; nothing was lost",
             ) from error
         return msgspec.structs.replace(found, state=record.state, stage=record.stage)
-
-
-def new_id(sequence: int) -> str:
-    """The id of a transaction with that number."""
-    return f"{sequence:06d}-{os.urandom(2).hex()}"
 
 
 def is_passing(error: BaseException | None) -> bool:

@@ -30,7 +30,7 @@ from .disk import OUTSIDE
 from .errors import CacheError, ConflictError, CorruptIndexError, PlanChangedError
 from .files import INDEX_NAME, usable_name
 from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, read_patiently, refuse_link
-from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, new_id, reason_of
+from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, reason_of
 from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import ChangeMode, Identity, Moved, Placed, RecordedDescriptor, Swap, Transaction, TransactionKind
 from .workspace import Workspace
@@ -71,7 +71,7 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         base = _base(space)
         edit = index.bound(base.index) if isinstance(index, IndexEdit) else index
     sequence = space.next_sequence()
-    new = new_id(sequence)
+    new = f"{sequence:06d}-{secrets.token_hex(2)}"
     transaction = Transaction(
         version=records.RECORD_VERSION,
         id=new,

@@ -20,7 +20,6 @@ from .changes import (
     Change,
     Discard,
     Edit,
-    Gaps,
     IndexEdit,
     IndexReplacement,
     IndexSeen,
@@ -137,7 +136,8 @@ def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageInd
             returning.append(removed)
         elif there.as_dict() != descriptor.as_dict():
             raise _stored_since(descriptor)
-    return Edit(into=returning, keys=frozenset(keys), gaps=_gaps(target)), left, absent
+    gaps = target.opening.encode(), target.closing.encode()
+    return Edit(into=returning, keys=frozenset(keys), gaps=gaps), left, absent
 
 
 def _stored_since(descriptor: Descriptor) -> ConflictError:
@@ -154,7 +154,7 @@ def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, Ima
     going = Counter(index.descriptors[at].raw for at in leaving)
     absent = [one.descriptor.identity for one in target.added if not going[one.raw.encode()]]
     returning = _returning(target, left, going)
-    gaps = None if target.opening and not returning else _gaps(target)
+    gaps = None if target.opening and not returning else (target.opening.encode(), target.closing.encode())
     return Edit(removals(index, leaving), returning, gaps=gaps), left, absent
 
 
@@ -177,10 +177,6 @@ def _returning(target: Transaction, left: ImageIndex, leaving: Counter[bytes]) -
             raise _stored_since(descriptor)
         returning.append(one)
     return returning
-
-
-def _gaps(target: Transaction) -> Gaps:
-    return target.opening.encode(), target.closing.encode()
 
 
 def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
