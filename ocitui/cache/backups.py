@@ -317,9 +317,9 @@ def next_number(directory: Path) -> int:
     under way may be in it or not. 0 where that is one of the first version, without a number: then none is kept."""
     newest = 0
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        for record in journal.pending() if journal is not None else ():
+        for record in journal.pending():
             return record.order[0]
-        newest = journal.newest() if journal is not None else 0
+        newest = journal.newest()
     kept = max((backup.number for backup in list_backups(directory)), default=0)
     return max(newest + 1, kept)
 
@@ -398,7 +398,7 @@ def _is_before_shrink(directory: Path, copies: Backups, newest: Backup, index: I
 def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
     """The transactions that are not in a backup, newest first; none where the journal cannot be read."""
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        return journal.since(backup.order) if journal is not None else []
+        return journal.since(backup.order)
     return []
 
 

@@ -300,7 +300,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
 
     async def transactions(self) -> Transactions:
         """Every transaction in the journal, newest first. Raises StorageError."""
-        return await self._read_journal(lambda journal: journal.transactions() if journal else [])
+        return await self._read_journal(lambda journal: journal.transactions())
 
     async def examine(self) -> Verdict:
         """What the daemon would do with index.json as it is now. Raises CacheDirectoryError."""
@@ -313,7 +313,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
     async def _look_up(self, action: Callable[[ImageIndex], R]) -> R:
         return await asyncio.to_thread(lambda: action(self._current().contents))
 
-    async def _read_journal(self, read: Callable[[Journal | None], R]) -> R:
+    async def _read_journal(self, read: Callable[[Journal], R]) -> R:
         from .own_folder import open_journal
 
         def act() -> R:

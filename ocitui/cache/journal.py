@@ -72,12 +72,10 @@ class RefusedFile(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The folder of records."""
+    """The folder of records; ``names`` are those in it, where that is known."""
 
-    def __init__(self, disk: Disk, folder: Folder) -> None:
-        self._disk = disk
-        self.folder = folder
-        self._names: list[RecordName] | None = None
+    def __init__(self, disk: Disk, folder: Folder, names: list[RecordName] | None = None) -> None:
+        self._disk, self.folder, self._names = disk, folder, names
 
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""

@@ -45,9 +45,9 @@ def open_own_folder(directory: Path, *names: str, making: Disk | None = None) ->
 
 
 @contextmanager
-def open_journal(directory: Path) -> Iterator[Journal | None]:
-    """The journal for reading only, without the lock; None where there is none yet, or it is another user's. Raises
-    OSError, ConflictError."""
+def open_journal(directory: Path) -> Iterator[Journal]:
+    """The journal for reading only, without the lock; one of no records where there is none yet, or it is another
+    user's. Raises OSError, ConflictError."""
     # The records' types are many, and whoever only reads a file of ours needs none.
     from .journal import JOURNAL_NAME, Journal
 
@@ -55,9 +55,9 @@ def open_journal(directory: Path) -> Iterator[Journal | None]:
         try:
             folder = stack.enter_context(open_own_folder(directory, JOURNAL_NAME))
         except (FileNotFoundError, ForeignFileError):
-            yield None
-            return
-        yield Journal(Disk(), folder)
+            yield Journal(Disk(), Folder(-1, directory), [])
+        else:
+            yield Journal(Disk(), folder)
 
 
 def enter(parent: Folder, name: str, making: Disk | None = None) -> Folder:

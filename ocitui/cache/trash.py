@@ -48,7 +48,7 @@ def list_trash(directory: Path) -> list[TrashedFile]:
     with storage_errors("list the trash"), open_journal(directory) as journal:
         try:
             with open_own_folder(directory, TRASH_NAME) as trash:
-                return trashed_files(trash, journal.transactions() if journal is not None else ())
+                return trashed_files(trash, journal.transactions())
         except FileNotFoundError:
             return []
 

@@ -48,17 +48,16 @@ _REVERSIBLE = frozenset(TransactionKind) - {TransactionKind.UNDO, TransactionKin
 _MENDS = frozenset({TransactionKind.REPAIR, TransactionKind.REDO})
 
 
-def find_target(journal: Journal | None, transaction_id: str | None) -> Transaction:
-    """The transaction of an id, or the newest that can be undone, undo itself apart; there may be no journal yet.
-    Raises NoSuchTransactionError, and ConflictError where the record of that id may not be acted on."""
-    if transaction_id is not None and journal is not None:
+def find_target(journal: Journal, transaction_id: str | None) -> Transaction:
+    """The transaction of an id, or the newest that can be undone, undo itself apart. Raises NoSuchTransactionError, and
+    ConflictError where the record of that id may not be acted on."""
+    if transaction_id is not None:
         return journal.read(transaction_id)
-    undone = False
-    for transaction in journal.transactions([TransactionState.DONE]) if journal is not None else ():
+    done = journal.transactions([TransactionState.DONE])
+    for transaction in done:
         if transaction.kind in _REVERSIBLE:
             return transaction
-        undone = True
-    hint = "an undo is undone by its ID; ocitui log shows every transaction" if undone else ""
+    hint = "an undo is undone by its ID; ocitui log shows every transaction" if done else ""
     raise NoSuchTransactionError("there is nothing to undo", hint=hint)
 
 
@@ -308,7 +307,7 @@ def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
 def all_changes(directory: Path) -> list[Transaction]:
     """All transactions that changed the cache, newest first. Raises StorageError."""
     with storage_errors("read the journal"), open_journal(directory) as journal:
-        return journal.since((0, "")) if journal is not None else []
+        return journal.since((0, ""))
 
 
 class ExpectedEntries(msgspec.Struct, frozen=True):

@@ -299,7 +299,7 @@ def complete_transaction(directory: Path, word: str, context: click.Context) -> 
     from ocitui.cache import open_journal
 
     with open_journal(directory) as journal:
-        return [record.id for record in (journal.names() if journal else ()) if record.state == "done"]
+        return [record.id for record in journal.names() if record.state == "done"]
 
 
 @completer

@@ -148,7 +148,7 @@ def check_own(directory: Path) -> Iterator[Finding]:
         seen = f"it is not acted on: {refused.reason}"
         yield CATALOGUE["journal-damaged"].finding(seen, path=str(Path(OWN_NAME, refused.path)))
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        for record in journal.pending() if journal is not None and not busy else ():
+        for record in () if busy else journal.pending():
             file = f"{OWN_NAME}/{JOURNAL_NAME}/{record.name}"
             yield CATALOGUE["transaction-pending"].finding(f"transaction {record.id} was interrupted", path=file)
 

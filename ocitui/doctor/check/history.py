@@ -90,7 +90,7 @@ def _since(directory: Path, backup: Backup, undone: Repairs) -> list[Transaction
 
 def _undone_repairs(directory: Path) -> Repairs:
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        if journal is not None and journal.transactions([TransactionState.UNDONE]):
+        if journal.transactions([TransactionState.UNDONE]):
             return taken_back(journal.since((0, "")))
     return []
 

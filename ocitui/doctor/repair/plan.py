@@ -84,7 +84,7 @@ def _all(directory: Path) -> Iterator[Descriptor]:
             if index := index_in(directory, backup):
                 yield from reversed(index.descriptors)
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        for transaction in journal.transactions() if journal is not None else ():
+        for transaction in journal.transactions():
             with suppress(CacheError):
                 yield from [one.descriptor for one in transaction.removed]
 
@@ -191,7 +191,7 @@ async def _planned(
 def _is_pending(directory: Path) -> bool:
     """Whether an interrupted transaction waits for a writer, which changes the cache before anything else is done."""
     with suppress(OSError, CacheError), open_journal(directory) as journal:
-        return journal is not None and bool(journal.transactions([TransactionState.PENDING]))
+        return bool(journal.transactions([TransactionState.PENDING]))
     return False
 
 
