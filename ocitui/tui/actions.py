@@ -6,12 +6,11 @@ It loads nothing of Textual, as `ocitui help keys` shows it too.
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """``keys`` are Textual's names, the first one shown. ``command`` does the same on the command line; where it is
     empty, `list`, `check` and `show` print what the action moves to or arranges. ``aliases`` are what else it may be
     called. ``writes`` marks what changes the cache: read-only mode switches it off, and so does an index that is not

@@ -11,10 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome, identity_of
@@ -46,8 +46,7 @@ ALARMING = ("index-emptied", "index-shrunk", "index-missing")
 _ASSESSED = (*ALARMING, "index-overwritten")
 
 
-@dataclass(frozen=True, slots=True)
-class LiveChange:
+class LiveChange(msgspec.Struct, frozen=True):
     """What is to be drawn anew. ``another``: the entries are those of another index, in which the ones before stand
     where ``moves`` say (None: there were none); ``gone`` are the keys of those that left it, ``came`` is how many are
     new. ``rows`` are positions of entries of which something else is known by now. ``said`` is for the status line.
@@ -62,18 +61,17 @@ class LiveChange:
     only_progress: bool = False
 
 
-@dataclass(slots=True)
-class DeepCheck:
+class DeepCheck(msgspec.Struct):
     """A check of all bytes that runs or ran: what it ``found`` so far, by which ``error`` it ended early, what is
     ``said`` of it. ``passing`` is what could not be noted, by the file that each is about; it holds while that is the
     same."""
 
     running: bool = False
     progress: Progress | None = None
-    found: list[Finding] = field(default_factory=list)
+    found: list[Finding] = []
     error: str = ""
     said: str = ""
-    passing: list[tuple[tuple[int, ...] | None, Finding]] = field(default_factory=list)
+    passing: list[tuple[tuple[int, ...] | None, Finding]] = []
 
     def passing_in(self, directory: Path) -> list[Finding]:
         """What could not be noted, of files that are what they were; while it runs, what it found so far."""
@@ -81,8 +79,7 @@ class DeepCheck:
         return [*found, *self.found] if self.running else found
 
 
-@dataclass(slots=True)
-class _Published:
+class _Published(msgspec.Struct):
     """What entries are drawn from: the listing, and each one's state by position."""
 
     listing: Listing

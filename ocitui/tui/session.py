@@ -11,11 +11,11 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 from textual import events, on
 from textual._styles_cache import StylesCache
 from textual.app import App
@@ -42,8 +42,7 @@ _SMALLEST = (40, 10)
 """The columns and lines that a screen needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScreenOptions:
+class ScreenOptions(msgspec.Struct, frozen=True):
     """What the command line asks of the screen: ``theme`` is dark, light or ansi, None to choose by the terminal;
     ``wait`` is seconds to wait for the lock; ``whole_frames`` has Textual's own driver write, not only the cells that
     changed."""

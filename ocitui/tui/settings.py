@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
+
+import msgspec
 
 from ocitui.cache import read_bounded
 
@@ -21,8 +22,7 @@ _LARGEST, _TOLD = 1 << 16, 5
 """Bytes: a file that is larger is none of ours."""
 
 
-@dataclass(slots=True)
-class ScreenSettings:
+class ScreenSettings(msgspec.Struct):
     """``split`` and ``wide_split`` are the table's share of the room in percent, with the pane below and beside it;
     ``sort`` is a column, empty for the order of the index. Each has a value that is used without a file."""
 
@@ -79,7 +79,7 @@ def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None
     refuse_inside(directory, path)
     with storage_errors(f"write {path}"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lines = (f"{field.name} = {_value(getattr(settings, field.name))}" for field in fields(settings))
+    lines = (f"{name} = {_value(value)}" for name, value in msgspec.structs.asdict(settings).items())
     write_outside(directory, path, "\n".join([*lines, ""]), replace=True)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rich.cells import cell_len
 from rich.color import Color as RichColor
@@ -115,8 +115,7 @@ def _hex(color: RichColor | None) -> str:
     return color.name
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(NamedTuple):
     """``ascii``: nothing beyond ASCII is drawn. ``theme``: what is taken when none was asked for."""
 
     ascii: bool = False

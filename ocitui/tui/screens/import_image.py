@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -44,8 +43,7 @@ from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, bound, hea
 from .base import TYPED_INTO, WAYS, FullScreen, error_lines
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """A line to type in. ``path`` says that paths are completed; fields in one ``row`` stand beside each other."""
 
     id: str
@@ -127,7 +125,6 @@ def _size(text: str) -> int | None:
 
 Missing = dict[PackedFormat, str]
 _FIELDS = (SOURCE, *BASIC, *ADVANCED)
-_HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
 _HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
 

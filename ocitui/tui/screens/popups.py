@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -140,8 +140,7 @@ class CommandScreen(PopUp[str]):
             self.dismiss(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Copyable:
+class Copyable(msgspec.Struct, frozen=True):
     """What a screen can give away: its letter in the menu, what it is, and what makes its lines, in a thread."""
 
     letter: str

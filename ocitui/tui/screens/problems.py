@@ -48,8 +48,7 @@ _MOST = 1000
 _NAME_MOST, _SEEN_LEAST, _NARROW = 52, 30, 8
 
 
-@dataclass(slots=True)
-class _Columns:
+class _Columns(msgspec.Struct):
     """What the columns of all rows need: the widest texts, and whether any copy is known, and anything used."""
 
     name: int = 0
@@ -133,14 +132,13 @@ def names_of_before(live: LiveCache) -> dict[str, str]:
     return {one.digest: f"{one.image_name} ({told})" for told, some in by.items() for one in some if one.image_name}
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(msgspec.Struct, frozen=True):
     """What rows tell beside the findings: names by digest of what has none, the files of which the trash has a copy,
     and the loop devices by file."""
 
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = {}
     trashed: frozenset[str] = frozenset()
-    users: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, str] = {}
 
     def source(self, finding: Finding) -> str:
         """Where a copy of a file that is bad lies; empty where no copy would help."""

@@ -10,7 +10,6 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from itertools import accumulate, chain, count, groupby, islice
 from operator import add
 from typing import NamedTuple
@@ -31,8 +30,7 @@ _LONGEST_BANNER = 1000
 _SCANNED = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentText:
+class DocumentText(msgspec.Struct, frozen=True):
     """``starts`` holds the offset of every line and, last, where one more would begin; ``place`` is that of the byte
     that is wrong, None where nothing is or where it is not known. Offsets count bytes."""
 
@@ -79,7 +77,7 @@ def _as_stored(raw: bytes, error: DocumentError | None, note: str, alive: Alive)
     if not error or not 0 < error.line <= text.line_count:
         return text
     start, end = text.bounds(error.line - 1)
-    return replace(text, place=min(start + max(error.column - 1, 0), end))
+    return msgspec.structs.replace(text, place=min(start + max(error.column - 1, 0), end))
 
 
 def _banner(error: DocumentError | None, *, laid_out: bool) -> str:

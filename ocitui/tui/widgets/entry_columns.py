@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -66,8 +65,7 @@ def row_values(entries: Entries, position: int) -> RowValues:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class TableColumn:
+class TableColumn(NamedTuple):
     """One column. ``sort_value`` gives what the entry at a position sorts by, which may ``change`` while the index
     stays the same. It is there where it ``leaves`` so many cells to the name."""
 
