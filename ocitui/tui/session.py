@@ -11,35 +11,37 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from textual import events, on
+from textual import events, on, work
 from textual._styles_cache import StylesCache
 from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import OWN_NAME, CacheError, Condition
+from ocitui.cache import OWN_NAME, CacheDirectoryError, CacheError, Condition, identity_of
+from ocitui.threads import settled
 from ocitui.words import Line
 
 from .actions import BY_NAME
 from .background import give_memory_back
-from .deep_check import check_deep
-from .live import LiveCache, LiveChange
+from .live import DeepCheck, LiveCache, LiveChange
 from .settings import ScreenSettings, read_settings, settings_path
 from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
-    from ocitui.doctor import JudgedEntry
+    from ocitui.doctor import JudgedEntry, Progress
     from ocitui.importing import ImportJob, ImportQueue, LayerProgress, UnfinishedImport
 
 R = TypeVar("R")
 _SMALLEST = (40, 10)
 """The columns and lines that a screen needs."""
+P_SHOWS_IT = ": p shows it"
 
 
 class ScreenOptions(msgspec.Struct, frozen=True):
@@ -160,9 +162,52 @@ class SessionApp(App[int], inherit_bindings=False):
             self.pop_screen()
         await stack[0].run_action(action)
 
-    def check_deep(self) -> None:
-        """Read all bytes; it goes on whatever screen is shown."""
-        self.run_worker(check_deep(self.session.live), group="check", exclusive=True)
+    @work(group="check", exclusive=True)
+    async def check_deep(self) -> None:
+        """Read all bytes, whatever screen is shown; what is found is known to the judge. Cancelled, it ends once its
+        threads have."""
+        from ocitui.doctor import Depth, ExamineOptions, examine, tally
+
+        live = self.session.live
+        deep = live.deep = DeepCheck(running=True)
+        context, waiting, ledger_writes = copy_context(), set[asyncio.Future[None]](), not live.read_only
+
+        def advance(progress: Progress) -> None:
+            if progress.phase == "deep" and (deep.progress is None or deep.progress.phase != "deep"):
+                # The judge looked at what had changed, and nobody told of it.
+                waiting.add(asyncio.ensure_future(live.look_over()))
+            deep.progress = progress
+            live.tell(LiveChange(only_progress=True))
+
+        live.tell(LiveChange())
+        try:
+            await live.settle()
+            if (judge := live.judge) is None:
+                deep.error = "not checked: the directory cannot be read"
+                return
+            # It is called in the context of other threads, which know of no application.
+            report = await examine(
+                judge.directory,
+                ExamineOptions(Depth.DEEP, ledger_writes=ledger_writes),
+                lambda progress: context.run(advance, progress),
+                deep.found.extend,
+                judge=judge,
+            )
+            passing = [one for one in report.findings if one.fingerprint in report.deep_only]
+            deep.passing = [(identity_of(judge.directory / one.file), one) for one in passing]
+            deep.said = f"deep check: {report.coverage}; {tally(report.shown()) or 'nothing wrong'}"
+        except CacheDirectoryError as error:
+            deep.error = f"not checked: {error.message}"
+        except asyncio.CancelledError:
+            remembered = "; what it read is remembered" if ledger_writes and deep.progress else ""
+            deep.error = f"the deep check was cancelled{remembered}"
+            raise
+        finally:
+            deep.running, deep.progress = False, None
+            try:
+                await settled(asyncio.gather(live.look_over(), *waiting))
+            finally:
+                live.tell(LiveChange(said=f"{deep.said}{P_SHOWS_IT}" if deep.said else ""))
 
     def cancel_check(self) -> None:
         """End a deep check; what it read is remembered."""

@@ -33,8 +33,8 @@ from ocitui.words import (
 )
 
 from ..background import DRAW_SECONDS, Throttle
-from ..deep_check import P_SHOWS_IT
 from ..live import LiveCache, LiveChange
+from ..session import P_SHOWS_IT
 from ..terminal import Role
 from ..widgets.bars import RULE, Bar, Part, RuleBar, condition_text
 from ..widgets.entry_columns import CURSOR, SEVERITIES, Cell, devices_text, fit, format_text, name_cells
