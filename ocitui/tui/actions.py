@@ -53,8 +53,7 @@ def key_named(label: str) -> str:
 
 
 def commands(text: str) -> list[Action]:
-    """What a typed command may mean, the best first: a key, a name or an alias in full, then what begins so or has it
-    within."""
+    """What a typed command may mean, best first: a key, name or alias in full, then what begins so or has it within."""
     wanted = text.strip()
 
     def rank(action: Action) -> int:
@@ -187,8 +186,7 @@ _USUAL = (
 
 
 def footer(*, trouble: bool, bad: bool, marks: bool) -> list[Action]:
-    """What the line of keys has, as far as there is room: first what helps where the index is in ``trouble``, or where
-    the cursor is on a ``bad`` row."""
+    """The line of keys, as far as there is room: first what helps an index in ``trouble``, or on a ``bad`` row."""
     first = ["mend", "verdict"] if trouble else ["mend", "why"] if bad else []
     usual = [*_USUAL[:3], *(["clear_marks"] if marks else []), *_USUAL[3:]]
     return [BY_NAME[name] for name in (*first, *usual)]

@@ -1,5 +1,4 @@
-"""Work beside the screen: a thread and event loop of its own, drawing no more often than a slow line bears, and memory
-that threads give back."""
+"""Work beside the screen: a thread and loop of its own, drawing as often as a slow line bears, memory given back."""
 
 from __future__ import annotations
 

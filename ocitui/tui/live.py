@@ -63,8 +63,7 @@ class LiveChange(msgspec.Struct, frozen=True):
 
 class DeepCheck(msgspec.Struct):
     """A check of all bytes that runs or ran: what it ``found`` so far, by which ``error`` it ended early, what is
-    ``said`` of it. ``passing`` is what could not be noted, by the file that each is about; it holds while that is the
-    same."""
+    ``said`` of it. ``passing`` is what could not be noted, by its file; it holds while that is the same."""
 
     running: bool = False
     progress: Progress | None = None
@@ -90,9 +89,8 @@ class _Published(msgspec.Struct):
 
 
 class LiveCache:
-    """Holds what is known of one cache, for who shows it: that runs the coroutines that have no end, and sets ``tell``,
-    which is called on the event loop with each change. ``open_cache`` gives the core, which is loaded then; where it is
-    not ``writable``, that was asked for."""
+    """What is known of one cache. Who shows it runs the coroutines that have no end, and sets ``tell``, which is called
+    on the event loop with each change. ``open_cache`` loads the core; ``writable`` is what was asked for."""
 
     def __init__(self, directory: Path, open_cache: Callable[[], PackerCache], *, writable: bool = True) -> None:
         self._directory, self._open_cache, self._writable = directory, open_cache, writable
@@ -408,8 +406,7 @@ class LiveCache:
             return self._states([at for at, digest in enumerate(entries.digests) if digest in looked])
 
     def _states(self, positions: Collection[int]) -> dict[int, EntryState]:
-        """The states by now of the entries at these positions; none where the judge has another index, as when a newer
-        one was published, or is about to be."""
+        """The states by now of the entries at these positions; none where the judge has another index than they."""
         judge, entries = self.judge, self.entries
         if judge is None or entries is None:
             self._missed = judge is not None

@@ -46,8 +46,7 @@ P_SHOWS_IT = ": p shows it"
 
 class ScreenOptions(msgspec.Struct, frozen=True):
     """What the command line asks of the screen: ``theme`` is dark, light or ansi, None to choose by the terminal;
-    ``wait`` is seconds to wait for the lock; ``whole_frames`` has Textual's own driver write, not only the cells that
-    changed."""
+    ``wait`` is seconds for the lock; ``whole_frames`` has Textual's own driver write, not the changed cells only."""
 
     directory: Path
     read_only: bool = False
@@ -124,8 +123,7 @@ class Session:
         return history(of_it, entry)
 
     def take_stock(self) -> int:
-        """Remove what killed imports left half made; gives how many can be gone on with. Not on the event loop. Raises
-        StorageError."""
+        """Remove what killed imports left; gives how many can go on. Not on the event loop. Raises StorageError."""
         if not leaves_of_imports(self.directory):
             return 0
         from ocitui.importing import remove_abandoned
@@ -164,8 +162,7 @@ class SessionApp(App[int], inherit_bindings=False):
 
     @work(group="check", exclusive=True)
     async def check_deep(self) -> None:
-        """Read all bytes, whatever screen is shown; what is found is known to the judge. Cancelled, it ends once its
-        threads have."""
+        """Read all bytes; what is found is known to the judge. Cancelled, it ends once its threads have."""
         from ocitui.doctor import Depth, ExamineOptions, examine, tally
 
         live = self.session.live
@@ -301,9 +298,8 @@ class SessionScreen(Screen[R]):
 
 
 class Imports:
-    """The imports of this program as its screens see them: the queue, what its thread says, what was interrupted.
-    ``tell`` is called from the queue's thread when something changed, and not again before `take_news`: however long
-    nobody looks, one call waits at most."""
+    """The imports of this program as screens see them: the queue, what its thread says, what was interrupted. ``tell``
+    is called in that thread at a change, and not again before `take_news`: one call waits at most."""
 
     def __init__(self, cache: PackerCache, tell: Callable[[], object]) -> None:
         from ocitui.importing import ImportQueue

@@ -287,8 +287,7 @@ class _Output:
 class Shadow:
     """Takes frames, and gives what makes the terminal show what was drawn. ``erases_in_colour``: erased cells take
     the background that is set, as terminfo's ``bce`` has it. ``lost``: nobody knows any more what the terminal shows;
-    it may be set in a signal's handler.
-    """
+    it may be set in a signal's handler."""
 
     def __init__(self, *, erases_in_colour: bool) -> None:
         self.lost = True

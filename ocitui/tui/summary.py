@@ -41,8 +41,7 @@ LARGEST_PARSED = 4 << 20
 
 
 def summarize(directory: Path, entry: JudgedEntry, findings: Sequence[Finding]) -> list[Line]:
-    """The summary's lines, in groups; reads the two documents and looks at the three files. ``findings`` are those of
-    the entry."""
+    """The summary's lines, in groups; reads both documents and looks at three files. ``findings`` are the entry's."""
     names = entry.descriptor.files
     manifest, no_manifest = _read(directory, names.get(FileKind.MANIFEST), lambda raw: Document.manifest(raw).value)
     config, no_config = _read(directory, names.get(FileKind.CONFIG), lambda raw: Document.config(raw).value)
@@ -115,8 +114,7 @@ def _checked(state: EntryState) -> Iterator[Line]:
 
 
 def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line]) -> Iterator[Line]:
-    """The sizes of all three in a line, what is odd about any, what else is ``said`` of them, and when the packed file
-    came."""
+    """All three sizes in a line, what is odd about any, what else is ``said``, and when the packed file came."""
     sizes, odd, came = list[str](), list[Line](), list[Line]()
     for kind, name in names.items():
         packed = kind is FileKind.PACKED

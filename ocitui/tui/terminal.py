@@ -70,8 +70,7 @@ def palette(app: App[object]) -> Palette:
 
 
 def draw_cells(cells: Iterable[tuple[str, Role]], surface: Role, styles: Palette, width: int) -> Strip:
-    """A line of these, on a surface. Blanks keep the style before them where they look the same in it, because every
-    change of style is written to the terminal."""
+    """A line of these on a surface. Blanks keep a style they look the same in: each change is written out."""
     ground = last = styles[surface]
     segments = list[Segment]()
     for text, role in cells:

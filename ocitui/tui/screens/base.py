@@ -216,9 +216,8 @@ class AskingScreen(ListScreen[R, Row]):
 
 
 class ConfirmScreen(FullScreen[str | None]):
-    """Shows what `plan` says; `y` does it, and where what goes is in use `Y` after it. `w` does it once another program
-    has given the lock back, where that stood in the way. Dismissed with a message for the status line, None when
-    cancelled."""
+    """Shows what `plan` says; `y` does it, and `Y` after it where what goes is in use; `w` once the lock is free, where
+    another program had it. Dismissed with a message for the status line, None when cancelled."""
 
     BINDINGS = bound({"enter": "leave", "y": "confirm", "Y": "confirm_used", "w": "confirm_once_free"})
     shown_as = "the plan"

@@ -276,8 +276,7 @@ def _searched(transaction: Transaction) -> str:
 
 
 def timeline_row(transaction: Transaction, first: bool) -> PickRow:
-    """One transaction in a line: when, with its day on the ``first`` of that, what, what it was about; its size, how it
-    stands, by whom."""
+    """A transaction: when, with its day on the ``first`` of it, what, about what; its size or state, by whom."""
     at, done = timestamp(transaction.started), transaction.state is TransactionState.DONE
     size = human_size(transaction.bytes_in_trash) if transaction.bytes_in_trash else ""
     state = size if done else f"{transaction.state}"

@@ -187,8 +187,7 @@ async def _copy(screen: SessionScreen[R], wanted: Copyable, *, into_file: bool) 
 
 
 class FileNameScreen(PopUp[str]):
-    """Asks for a file and writes it; one that is there is replaced after a question only. Dismissed with what was
-    done."""
+    """Asks for a file and writes it, over one that is there after a question only. Dismissed with what was done."""
 
     AUTO_FOCUS = "Question"
     BINDINGS = bound({"y": "replace"})

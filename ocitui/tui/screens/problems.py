@@ -133,8 +133,7 @@ def names_of_before(live: LiveCache) -> dict[str, str]:
 
 
 class Around(msgspec.Struct, frozen=True):
-    """What rows tell beside the findings: names by digest of what has none, the files of which the trash has a copy,
-    and the loop devices by file."""
+    """Beside findings: names by digest of what has none, files the trash has a copy of, and loop devices by file."""
 
     names: Mapping[str, str] = {}
     trashed: frozenset[str] = frozenset()
@@ -217,8 +216,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._throttle.ask()
 
     def live_changed(self, change: LiveChange) -> None:
-        """Something is to be drawn, at most four times a second. What came of a deep check is told once: soon it is of
-        before, and the rows say what is so."""
+        """Draw, at most four times a second. What came of a deep check is told once: the rows say what is so."""
         if change.said:
             self.say(change.said.removesuffix(P_SHOWS_IT))
         self._throttle.ask()

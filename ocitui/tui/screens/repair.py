@@ -69,9 +69,8 @@ DrawLines = Callable[[int], list[Line]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRow(PickRow):
-    """``lines`` draws what there is to say of it, for a width in cells; ``step`` is the number of a step that can be
-    marked. ``naming`` is the digest that a name can be given to here, and by what of the options; ``hint`` what it may
-    be called."""
+    """``lines`` draws what there is to say of it, for a width in cells; ``step`` is the number of one that can be
+    marked. ``naming``: the digest that a name can be given to, and by which option; ``hint``: what it may be called."""
 
     lines: DrawLines = field(compare=False)
     step: int | None = None

@@ -34,8 +34,7 @@ SEVERITIES: dict[str, Cell] = {
 
 
 class RowValues(NamedTuple):
-    """What a row shows of its entry, but its age; ``size`` is the packed file's, ``deep`` how long ago all of it was
-    read."""
+    """What a row shows of its entry, but its age; ``size`` is the packed file's, ``deep`` how long ago all was read."""
 
     name: str
     reference: str
@@ -143,8 +142,7 @@ _GROW = (("tag", 11, 20), ("format", 8, 36), ("state", 14, 34), ("tag", 16, 36),
 
 @lru_cache(maxsize=64)
 def widths_for(width: int, used: bool = False) -> dict[str, int]:
-    """The columns that fit a table this wide, and how wide each is drawn; that of the devices only where any is
-    ``used``."""
+    """The columns that fit a table this wide, and how wide each is; that of devices only where any is ``used``."""
     widths = {name: BY_NAME[name].width for name in ("name", "state")}
     for name in _STAY:
         wanted = widths | {name: BY_NAME[name].width}
@@ -281,8 +279,7 @@ def devices_text(used: str) -> str:
 
 
 def age_text(modified: int | None, width: int, used: bool = False) -> str:
-    """The age cell of a table this wide and the space after it; empty where the column was dropped. ``modified`` is in
-    nanoseconds."""
+    """The age cell of a table this wide, and a space; empty where there is no column. ``modified``: nanoseconds."""
     room = widths_for(width, used).get("age")
     if room is None:
         return ""

@@ -51,8 +51,7 @@ class _Place(NamedTuple):
 
 class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     """Entries in rows, sorted, filtered and marked, as its ``rows`` tell; cursor, marks and scroll position stay on
-    their entries. Whatever changes, ``_sync`` compares the lines with those last asked for, and repaints the ones that
-    differ."""
+    their entries. Whatever changes, ``_sync`` compares lines with those asked for last, and repaints what differs."""
 
     ALLOW_SELECT = False
     # No scroll bar: it would be repainted with every row that comes or goes.
@@ -138,8 +137,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     @contextmanager
     def _in_place(self, wanted: _Place | None = None) -> Iterator[None]:
-        """Change the rows, and keep the cursor and what is in view on their entries; where the entry of the ``wanted``
-        place is shown, the cursor goes there."""
+        """Change the rows; cursor and view stay on their entries, or the cursor goes to a ``wanted`` one."""
         before, cursor, top = self.rows.view, self.cursor_row, self.top
         yield
         if self.rows.view is not before:
@@ -284,8 +282,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._settle()
 
     def choose_sort(self, column: str | None, *, other_way: bool = False) -> None:
-        """Sort by a column as it is mostly wanted, or the other way; the column in force is reversed. None is the
-        index's own order."""
+        """Sort by a column as is mostly wanted, or the other way; that in force is reversed. None is index order."""
         again = column is not None and column == self.rows.sort_column
         way = not self.rows.reverse if again else other_way ^ (column in LARGEST_FIRST)
         self.sort_by(column, way)
@@ -333,8 +330,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._move_to(self.shown - 1)
 
     def to_bad_row(self, step: int) -> bool:
-        """Move to the next bad row, or with -1 to the one before; past either end it goes on at the other. False where
-        none is shown."""
+        """Move to the next bad row, with -1 to the one before; past an end from the other. False: none is shown."""
         row = self.rows.next_bad(self.cursor_row or 0, step)
         if row is not None:
             self._move_to(row)
