@@ -160,11 +160,8 @@ class LiveCache:
         reaches = (Reach(depth) for depth in depths.elements() if depth is not None)
         return replace(Coverage.of(reaches, 0, unchecked), entries=len(states))
 
-    async def findings(self) -> Findings:
-        """All that is known to be wrong, in order."""
-        return await asyncio.to_thread(self._findings)
-
-    def _findings(self) -> Findings:
+    def findings(self) -> Findings:
+        """All that is known to be wrong, in order. Not on the event loop."""
         judge, deep = self.judge, self.deep
         if judge is None:
             return ()
@@ -177,11 +174,8 @@ class LiveCache:
         known = {one.fingerprint for one in found}
         return in_order([*found, *(one for one in more if one.fingerprint not in known)])
 
-    async def findings_of(self, entry: Entry) -> Findings | None:
-        """What is wrong with an entry; None as long as it was not looked into."""
-        return await asyncio.to_thread(self._findings_of, entry)
-
-    def _findings_of(self, entry: Entry) -> Findings | None:
+    def findings_of(self, entry: Entry) -> Findings | None:
+        """What is wrong with an entry; None as long as it was not looked into. Not on the event loop."""
         judge = self.judge
         if judge is None:
             return None
@@ -374,7 +368,7 @@ class LiveCache:
         """Count what is wrong, as Problems lists it, where it is time or nothing more is coming."""
         began = time.monotonic()
         if at_last or began >= self._count_due:
-            found = await self.findings()
+            found = await asyncio.to_thread(self.findings)
             self._count_due = time.monotonic() + (time.monotonic() - began) / _SHARE
             self.severities = Counter(one.severity for one in found if one.is_problem)
             self.tell(LiveChange())

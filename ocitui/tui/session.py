@@ -258,6 +258,9 @@ class SessionScreen(Screen[R]):
         """Why it cannot be left now; empty where it can."""
         return ""
 
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
     def say(self, message: str) -> None:
         """Put a message in the status line, until the next key."""
         self.message = message

@@ -79,10 +79,8 @@ def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None
     refuse_inside(directory, path)
     with storage_errors(f"write {path}"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lines = (f"{name} = {_value(value)}" for name, value in msgspec.structs.asdict(settings).items())
+    # Texts, numbers and truths are in TOML what they are in JSON.
+    lines = (
+        f"{name} = {msgspec.json.encode(value).decode()}" for name, value in msgspec.structs.asdict(settings).items()
+    )
     write_outside(directory, path, "\n".join([*lines, ""]), replace=True)
-
-
-def _value(value: str | int) -> str:
-    """In TOML; no text has a sign that is to be escaped there."""
-    return f'"{value}"' if isinstance(value, str) else str(value).lower()

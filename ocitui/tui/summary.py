@@ -127,7 +127,7 @@ def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line])
         if stat.S_ISREG(found.st_mode):
             sizes.append(f"{called} {human_size(found.st_size)}")
         elif packed:
-            odd.append(Line(_file_type(found.st_mode), called, "bad"))
+            odd.append(Line(_TYPES.get(stat.S_IFMT(found.st_mode), "not a regular file"), called, "bad"))
         if packed:
             came = [Line(f"{age_of(found.st_mtime)} ago, {timestamp(found.st_mtime)}", "came")]
     yield from [*([Line("   ".join(sizes), "files")] if sizes else []), *odd, *said, *came]
@@ -142,11 +142,7 @@ def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
         yield Line(f"{use.device}, {', '.join(parts)}", "used by", "bad" if use.deleted else "plain")
 
 
-def _file_type(mode: int) -> str:
-    for test, name in ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe")):
-        if test(mode):
-            return name
-    return "not a regular file"
+_TYPES = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe"}
 
 
 def _image(entry: JudgedEntry, manifest: ImageManifest | None, config: ImageConfiguration | None) -> Iterator[Line]:

@@ -170,7 +170,7 @@ async def test_rows_header_banner_and_problems_agree(tmp_path: Path, damage: str
             replace_index(cache, (cache / "index.json").read_bytes()[:-9])
             await one.until(lambda: one.condition is Condition.CORRUPT)
         await one.until(lambda: bool(one.live.severities) and not one.live.looking)
-        problems = [finding for finding in await one.live.findings() if finding.is_problem]
+        problems = [finding for finding in one.live.findings() if finding.is_problem]
         entries = one.live.entries
         assert entries is not None
         assert sum(entries.state(at).bad for at in range(7)) == (damage != "index")

@@ -16,7 +16,7 @@ from ocitui.cache import CacheError, LockedError, PlanChangedError
 from ocitui.text import clean
 from ocitui.words import KEYS, Ways, markdown, memory_warning, said
 
-from ..session import SessionScreen
+from ..session import R, SessionScreen
 from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, TooSmall, draw_frame, show_keys
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, every_line, heading
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _LOCK_SECONDS = 0.2
 TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
 """The keys at the right end where the others would be typed into a field."""
-R = TypeVar("R")
 Row = TypeVar("Row", bound=PickRow)
 
 
@@ -133,9 +132,6 @@ class FullScreen(SessionScreen[R]):
     def action_scroll(self, pages: int) -> None:
         for view in self.query(LinesView):
             view.action_page(pages)
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
     def action_interrupt(self) -> None:
         """What runs on this screen is stopped by it; most have nothing that runs."""

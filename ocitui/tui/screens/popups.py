@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from textual import on, work
@@ -21,11 +20,10 @@ from ocitui.cache import INDEX_NAME, CacheError, FileTakenError, write_outside
 from ocitui.text import clean, human_size
 
 from ..actions import commands
-from ..session import SessionScreen
+from ..session import R, SessionScreen
 from ..widgets.inputs import PathSuggester, Question
 from ..widgets.lines import PickList, PickRow, bound
 
-R = TypeVar("R")
 MOST_TO_TERMINAL = 64 << 10
 """Bytes; terminals that take more are few, and the others say nothing."""
 
@@ -59,9 +57,6 @@ class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
     def draw_status(self) -> None:
         for frame in self.query(Vertical):
             frame.border_subtitle = Content(clean(self.message or self._hint))
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
 
 class MenuScreen(PopUp[tuple[str, bool]]):

@@ -236,17 +236,18 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         try:
             while self._changed:
                 self._changed = False
-                findings = await self.session.live.findings()
-                rows = await asyncio.to_thread(self._make_rows, findings)
+                rows = await asyncio.to_thread(self._make_rows)
                 if rows is not None:
                     self.show_rows(rows)
                 self._draw()
         finally:
             self._filling = False
 
-    def _make_rows(self, findings: tuple[Finding, ...]) -> list[ProblemRow] | None:
+    def _make_rows(self) -> list[ProblemRow] | None:
         """None where they are those that are shown."""
-        around, live = self._look_around(findings), self.session.live
+        live = self.session.live
+        findings = live.findings()
+        around = self._look_around(findings)
         # It is not shown meanwhile, and another count follows on the end of either.
         if live.judge is not None and not (live.looking or live.deep.running):
             with live.judge.turn:

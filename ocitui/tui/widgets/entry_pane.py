@@ -172,17 +172,18 @@ class EntryPane(Vertical):
     async def _lines(self, tab: Literal["summary", "problems", "history"], entry: JudgedEntry | None) -> Sequence[Line]:
         if entry is None:
             return [Line("no entry", kind="muted")]
+        live = self._session.live
         # Made of documents and their types, or of findings: not imported before there is an entry to show.
         if tab == "summary":
             from ..summary import summarize
 
-            found = await self._session.live.findings_of(entry) if entry.state.bad else ()
+            found = await asyncio.to_thread(live.findings_of, entry) if entry.state.bad else ()
             return await asyncio.to_thread(summarize, self._session.directory, entry, found or ())
         if tab == "history":
             return await self._session.history_of(entry)
         from ocitui.words import entry_problem_lines
 
-        return entry_problem_lines(await self._session.live.findings_of(entry))
+        return entry_problem_lines(await asyncio.to_thread(live.findings_of, entry))
 
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError, read_regular

@@ -292,10 +292,8 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
     class Picked(Message):
         """Enter, or a click, on the row under the cursor."""
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.rows: tuple[PickRow, ...] = ()
-        self._cursor = 0
+    rows: tuple[PickRow, ...] = ()
+    _cursor = 0
 
     @property
     def key(self) -> str | None:
