@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ from ocitui.text import age_of, clean, human_size, short_digest
 from ..terminal import Role
 
 if TYPE_CHECKING:
-    from ocitui.doctor import Entries, EntryState
+    from ocitui.doctor import Entries, EntryState, JudgedEntry
 
 SortValue = str | float
 SortValueAt = Callable[[int], SortValue]
@@ -31,37 +32,6 @@ SEVERITIES: dict[str, Cell] = {
     "low": ("·", "muted"), "info": ("i", "muted"),
 }  # fmt: skip
 """The sign of each severity, and what it is drawn for."""
-
-
-class RowValues(NamedTuple):
-    """What a row shows of its entry, but its age; ``size`` is the packed file's, ``deep`` how long ago all was read."""
-
-    name: str
-    reference: str
-    digest: str
-    format: str
-    platform: str
-    size: int | None
-    used: str
-    resolves: str
-    state: EntryState
-    deep: str
-
-
-def row_values(entries: Entries, position: int) -> RowValues:
-    state = entries.state(position)
-    return RowValues(
-        entries.name(position),
-        entries.references[position] or "",
-        entries.digests[position],
-        entries.formats[position] or "",
-        entries.platform(position),
-        entries.size(position),
-        entries.used(position),
-        entries.resolves(position),
-        state,
-        "" if state.checked is None else f"deep {age_of(state.checked)}",
-    )
 
 
 class TableColumn(NamedTuple):
@@ -109,20 +79,12 @@ def _state_order(entries: Entries) -> SortValueAt:
     return value
 
 
-def _text_order(column: Callable[[Entries], Sequence[str | None]]) -> Callable[[Entries], SortValueAt]:
-    def order(entries: Entries) -> SortValueAt:
-        values = column(entries)
-        return lambda position: values[position] or ""
-
-    return order
-
-
 COLUMNS = (
     TableColumn("name", "NAME", 0, _name_order),
-    TableColumn("tag", "TAG", 8, _text_order(lambda entries: entries.references), _TAG_LEAST),
-    TableColumn("digest", "DIGEST", 12, _text_order(lambda entries: entries.digests), 46),
+    TableColumn("tag", "TAG", 8, lambda entries: lambda at: entries.references[at] or "", _TAG_LEAST),
+    TableColumn("digest", "DIGEST", 12, lambda entries: entries.digests.__getitem__, 46),
     TableColumn("platform", "PLATFORM", 14, lambda entries: entries.platform, 46),
-    TableColumn("format", "FMT", 3, _text_order(lambda entries: entries.formats), 24),
+    TableColumn("format", "FMT", 3, lambda entries: lambda at: entries.formats[at] or "", 24),
     TableColumn("size", "SIZE", 5, _size_order, 16, right=True, changes=True),
     TableColumn("age", "AGE", 4, _age_order, 20, right=True, changes=True),
     TableColumn("used", "USED BY", 8, lambda entries: entries.used, 20, changes=True),
@@ -194,21 +156,11 @@ def fit(text: str, width: int, ellipsis: str = "…", right: bool = False, *, mi
     return padding + text if right else text + padding
 
 
-RowText = tuple[tuple[Cell, ...], tuple[Cell, ...]]
-"""What a row shows, before and behind its age, which is computed when it is drawn."""
-
-
-@lru_cache(maxsize=1024)
-def row_text(row: RowValues, width: int, used: bool = False) -> RowText:
+def row_cells(entry: JudgedEntry, width: int, used: bool = False) -> list[Cell]:
     """The cells of one row of a table this wide, cleaned and fitted."""
-    widths, before, behind = widths_for(width, used), list[Cell](), list[Cell]()
-    cells = before
-    for name, room in widths.items():
-        if name == "age":
-            cells = behind
-        else:
-            cells += [*_DRAWN[name](row, room, widths), (" ", "plain")]
-    return tuple(before), tuple(behind)
+    widths = widths_for(width, used)
+    drawn = ((*_DRAWN[name](entry, room, widths), (" ", "plain")) for name, room in widths.items())
+    return [*chain.from_iterable(drawn)]
 
 
 def name_cells(name: str, room: int, last: Role) -> Iterator[Cell]:
@@ -218,15 +170,15 @@ def name_cells(name: str, room: int, last: Role) -> Iterator[Cell]:
     yield own, last
 
 
-def _draw_name(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterable[Cell]:
+def _draw_name(entry: JudgedEntry, room: int, widths: Mapping[str, int]) -> Iterable[Cell]:
     """With the tag, where that has no column of its own."""
-    name = row.name if "tag" in widths or not row.reference else f"{row.name}:{row.reference}"
-    return name_cells(name, room, "bad" if _sign(row.state)[1] == "bad" else "plain")
+    name = entry.name if "tag" in widths or not entry.reference else f"{entry.name}:{entry.reference}"
+    return name_cells(name, room, "bad" if _sign(entry.state)[1] == "bad" else "plain")
 
 
-def _draw_size(row: RowValues, room: int, _: object) -> Iterator[Cell]:
+def _draw_size(entry: JudgedEntry, room: int, _: object) -> Iterator[Cell]:
     """The weight follows the bytes."""
-    text = human_size(row.size)
+    text = human_size(entry.packed_size)
     yield fit(text, room, right=True), "strong" if text[-1] in "GT" else "plain" if text[-1] == "M" else "muted"
 
 
@@ -234,16 +186,21 @@ _SHORT_FORMATS = {"squashfs": "sq", "erofs": "er"}
 _RESOLVES = {"wins": ("▲", "wins"), "overruled": ("▽", "overruled"), "never": ("–", "never hit")}
 
 
-def _draw_state(row: RowValues, room: int, widths: Mapping[str, int]) -> Iterator[Cell]:
+def _draw_state(entry: JudgedEntry, room: int, widths: Mapping[str, int]) -> Iterator[Cell]:
     """What is worst about it; that it is well, and what that rests on."""
-    state, (sign, role) = row.state, _sign(row.state)
+    state, (sign, role) = entry.state, _sign(entry.state)
     word = "not looked" if state.unknown else state.word
-    if state.ok and "resolves" not in widths and row.resolves != "wins":
-        (sign, word), role = _RESOLVES[row.resolves], "muted"
+    if state.ok and "resolves" not in widths and entry.resolves != "wins":
+        (sign, word), role = _RESOLVES[entry.resolves], "muted"
     elif state.ok and "checked" not in widths:
-        word = row.deep or word
+        word = _deep(entry) or word
     yield sign, role
     yield fit(f" {clean(word)}", room - 1), "bad" if role == "bad" else "warn" if role == "warn" else "muted"
+
+
+def _deep(entry: JudgedEntry) -> str:
+    """How long ago all of it was read; empty where it never was."""
+    return "" if entry.state.checked is None else f"deep {age_of(entry.state.checked)}"
 
 
 def _sign(state: EntryState) -> Cell:
@@ -252,17 +209,17 @@ def _sign(state: EntryState) -> Cell:
     return (UNKNOWN, "muted") if state.unknown else (GOOD, "good")
 
 
-Drawn = Callable[[RowValues, int, Mapping[str, int]], Iterable[Cell]]
-_DRAWN: dict[str, Drawn] = {
+_DRAWN: dict[str, Callable[[JudgedEntry, int, Mapping[str, int]], Iterable[Cell]]] = {
     "name": _draw_name,
-    "tag": lambda row, room, _: [(fit(clean(row.reference), room, middle=True), "plain")],
-    "digest": lambda row, room, _: [(fit(clean(short_digest(row.digest)), room), "muted")],
-    "platform": lambda row, room, _: [(fit(clean(row.platform), room), "muted")],
-    "format": lambda row, room, _: [(format_text(row.format, room), "plain")],
+    "tag": lambda entry, room, _: [(fit(clean(entry.reference), room, middle=True), "plain")],
+    "digest": lambda entry, room, _: [(fit(clean(short_digest(entry.digest)), room), "muted")],
+    "platform": lambda entry, room, _: [(fit(clean(entry.platform), room), "muted")],
+    "format": lambda entry, room, _: [(format_text(entry.format, room), "plain")],
     "size": _draw_size,
-    "used": lambda row, room, _: [(fit(clean(devices_text(row.used)), room), "zone")],
-    "resolves": lambda row, room, _: [(fit(" ".join(_RESOLVES[row.resolves]), room), "muted")],
-    "checked": lambda row, room, _: [(fit(row.deep or row.state.depth or "-", room, right=True), "muted")],
+    "age": lambda entry, room, _: [(fit(age_of(entry.modified), room, "", right=True), "muted")],
+    "used": lambda entry, room, _: [(fit(clean(devices_text(entry.used)), room), "zone")],
+    "resolves": lambda entry, room, _: [(fit(" ".join(_RESOLVES[entry.resolves]), room), "muted")],
+    "checked": lambda entry, room, _: [(fit(_deep(entry) or entry.state.depth or "-", room, right=True), "muted")],
     "state": _draw_state,
 }
 
@@ -276,14 +233,6 @@ def devices_text(used: str) -> str:
     """The first loop device, and how many there are besides."""
     first, *others = used.split(", ")
     return f"{first} +{len(others)}" if others else first
-
-
-def age_text(modified: int | None, width: int, used: bool = False) -> str:
-    """The age cell of a table this wide, and a space; empty where there is no column. ``modified``: nanoseconds."""
-    room = widths_for(width, used).get("age")
-    if room is None:
-        return ""
-    return fit(age_of(None if modified is None else modified / 1e9), room, "", right=True) + " "
 
 
 def header_cells(width: int, sorted_by: str | None, reverse: bool, used: bool = False, stale: str = "") -> list[Cell]:

@@ -22,12 +22,9 @@ from .entry_columns import (
     LARGEST_FIRST,
     MARK,
     Cell,
-    RowText,
-    age_text,
     column_at,
     header_cells,
-    row_text,
-    row_values,
+    row_cells,
 )
 from .entry_rows import EntryRows, Positions
 from .lines import MOVES, PAGES, bound
@@ -174,11 +171,11 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         return [(*self._header(),), *(self._row_line(y) for y in range(height - HEADER))] if height else []
 
     def _row_line(self, y: int) -> Line:
-        index, view = self.top + y, self.rows.view
-        if index >= len(view):
+        index = self.top + y
+        if index >= self.shown:
             return (self.placeholder if not index else "",)
-        position = view[index]
-        return self._text(position), self._modified(position), index == self.cursor_row, self.rows.is_marked(position)
+        entry, marked = self._entry(index), self.rows.is_marked(self.rows.view[index])
+        return entry, self._used, index == self.cursor_row, marked
 
     def render_line(self, y: int) -> Strip:
         ground: Role = "plain"
@@ -195,11 +192,9 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _row_cells(self, index: int) -> tuple[Role, list[Cell]]:
         """The surface a row stands on, and its cells."""
-        position, pointed = self.rows.view[index], index == self.cursor_row
-        marked, (before, behind) = self.rows.is_marked(position), self._text(position)
-        age = age_text(self._modified(position), self.size.width, self._used)
+        pointed, marked = index == self.cursor_row, self.rows.is_marked(self.rows.view[index])
         cells: list[Cell] = [(CURSOR if pointed else " ", "key"), (f"{MARK if marked else ' '} ", "mark")]
-        cells += [*before, (age, "muted"), *behind]
+        cells += row_cells(self._entry(index), self.size.width, self._used)
         if marked:
             cells = [(text, "mark" if role in ("plain", "muted", "strong") else role) for text, role in cells]
         if not pointed:
@@ -213,12 +208,9 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         """Whether anything is in use, so that there is a column of it."""
         return self.rows.entries is not None and bool(self.rows.entries.users)
 
-    def _text(self, position: int) -> RowText:
+    def _entry(self, index: int) -> JudgedEntry:
         assert self.rows.entries is not None
-        return row_text(row_values(self.rows.entries, position), self.size.width, self._used)
-
-    def _modified(self, position: int) -> int | None:
-        return None if self.rows.entries is None else self.rows.entries.modified(position)
+        return self.rows.entries[self.rows.view[index]]
 
     def _header(self) -> list[Cell]:
         return header_cells(self.size.width, self.rows.sort_column, self.rows.reverse, self._used, self.stale)
@@ -300,9 +292,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     @property
     def cursor_entry(self) -> JudgedEntry | None:
         """The entry under the cursor, None while no row is shown."""
-        if self.cursor_position is None or self.rows.entries is None:
-            return None
-        return self.rows.entries[self.cursor_position]
+        return None if self.cursor_row is None else self._entry(self.cursor_row)
 
     def move_cursor_to(self, position: int) -> bool:
         """Put the cursor on the entry at a position; False where it is not shown."""
