@@ -47,6 +47,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits a minute for a slow line begins at once, so that nobody waits for it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """A short name for a case whose text or bytes are long."""
     if isinstance(val, str | bytes) and len(val) > 60:

@@ -14,7 +14,7 @@ from tests.tui.line_support import ANSWER, ASK, Size, most_bytes
 from tests.tui.screen_support import SMALL, WIDE
 from tests.tui.terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 
 _BYTES_A_SECOND, _ROUND_TRIP, _QUIET = 30_000, 0.15, 0.5
 _ESCAPE, _PAGE_DOWN = "\x1b", "\x1b[6~"
