@@ -7,6 +7,9 @@ import os
 import sys
 from typing import NoReturn
 
+_ALLOCATIONS = 100_000
+"""How many objects that hold others come between two collections of a command."""
+
 
 def main() -> NoReturn:
     """Run the command line on this program's arguments; exits with its status."""
@@ -21,6 +24,8 @@ def main() -> NoReturn:
 def _run(arguments: list[str]) -> int:
     if _is_plain(arguments):
         return _open_screen(arguments)
+    # What is loaded stays: to look through it for what may go, again and again, is a thirtieth of a short command.
+    gc.set_threshold(_ALLOCATIONS)
     from ocitui.cli.main import run
 
     return run(arguments)
