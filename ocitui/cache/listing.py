@@ -248,6 +248,9 @@ class Listing:
 
     def digests_changed(self, before: Listing) -> Iterator[str]:
         """The digests of which an older listing has a file otherwise, or not, and those of which only it has one."""
+        if not before.digests:
+            yield from self.held()
+            return
         for digest in dict.fromkeys((*self.digests, *before.digests)):
             if self._row(digest) != before._row(digest):
                 yield digest
