@@ -170,7 +170,9 @@ def _check_squashfs(head: bytes, size: int) -> PackedCheck:
     found = PackedFormat.SQUASHFS
     if len(head) < _SQUASHFS.size:
         return PackedCheck(found, f"it ends within its superblock: {size} bytes")
-    _, block_size, block_log, major, minor, used, *tables = _SQUASHFS.unpack_from(head)
+    _, block_size, block_log, major, minor, used, ids, xattrs, inodes, directories, fragments, export = (
+        _SQUASHFS.unpack_from(head)
+    )
     if (major, minor) != (4, 0):
         return PackedCheck(found, f"its version is {major}.{minor}, not 4.0")
     if block_log > 20 or block_size != 1 << block_log:
@@ -178,13 +180,13 @@ def _check_squashfs(head: bytes, size: int) -> PackedCheck:
     if size < used:
         return PackedCheck(found, f"it is cut short: {size} of {used} bytes")
     # They stand in order: inodes, directories, fragments (which may be absent), ids.
-    ids, _, inodes, directories, fragments, _ = tables
     in_order = inodes < directories < ids if fragments == _ABSENT else inodes < directories < fragments < ids
     if not in_order:
         return PackedCheck(found, "its tables are out of order")
-    beyond = [table for table in tables if used <= table < _ABSENT]
+    # The last of those, and those that may be absent.
+    whole = ids < used and (xattrs < used or xattrs == _ABSENT) and (export < used or export == _ABSENT)
     tail = max(0, size - -(-used // _PAGE) * _PAGE)
-    return _checked(found, "a table of it lies beyond its end" if beyond else None, tail)
+    return _checked(found, None if whole else "a table of it lies beyond its end", tail)
 
 
 def _check_erofs(fd: int, head: bytes, size: int) -> PackedCheck:
