@@ -77,6 +77,11 @@ class ProgramInPty:
             else:
                 time.sleep(0.02)
 
+    def cpu_ticks(self) -> int:
+        """How long it has worked, in hundredths of a second: proc(5), utime and stime of its stat."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
     def waiting_bytes(self) -> int:
         """What the program wrote and nobody read."""
         return int(struct.unpack("i", fcntl.ioctl(self.fd, termios.FIONREAD, b"\0" * 4))[0])

@@ -55,9 +55,10 @@ class _Line:
         self._answers, self._asked = deque[float](), 0
 
     def take(self, seen: str = "", *, still: float = _QUIET) -> int:
-        """Take what is written until this is seen and nothing came for so long; gives how many bytes that was."""
+        """Take what is written until this is seen, and for so long nothing came and the program did nothing; gives how
+        many bytes that was."""
         begun = now = time.monotonic()
-        before, quiet = len(self.program.output), now + still
+        before, quiet, done = len(self.program.output), now + still, self.program.cpu_ticks()
         while now < quiet or self._answers or not any(seen in row for row in self.program.display):
             assert now < begun + LIMIT_SECONDS, f"never came: {seen}\n" + "\n".join(self.program.display)
             if self._answers and self._answers[0] <= now:
@@ -69,6 +70,9 @@ class _Line:
                 time.sleep((len(self.program.output) - known) / _BYTES_A_SECOND)
                 quiet = time.monotonic() + still
             now = time.monotonic()
+            # On a busy machine it may be long at a frame of which nothing has come yet.
+            if done != (done := self.program.cpu_ticks()):
+                quiet = now + still
             asked = self.program.output.count(ASK.encode())
             self._answers.extend([now + _ROUND_TRIP] * (asked - self._asked))
             self._asked = asked
