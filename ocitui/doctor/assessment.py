@@ -233,8 +233,8 @@ class Assessment(msgspec.Struct, frozen=True):
 
     @property
     def headline(self) -> str:
-        """What to do, in a line; empty where there is nothing to do."""
-        return HEADLINES[self.case] if self.commands else ""
+        """What to do about the index, in a line; empty where it is as it should be."""
+        return "" if self.commands in ((), (_START_ON_SOUND,)) else HEADLINES[self.case]
 
     @property
     def futile(self) -> str:
@@ -403,7 +403,7 @@ def _hung(facts: TimelineFacts) -> Procedure:
 
 def _start(facts: TimelineFacts) -> Procedure:
     if facts.verdict.outcome is IndexOutcome.LOADED and facts.fuller is None and not _is_emptied(facts):
-        return [Command("systemctl start kratad", "the index is sound")], []
+        return [_START_ON_SOUND], []
     stop = Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile")
     reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
     refused = facts.verdict.outcome is IndexOutcome.ERROR
@@ -424,6 +424,7 @@ def _mend(facts: TimelineFacts, why: str = "") -> list[Command]:
 
 
 _START = Command("systemctl start kratad", "it reads the mended index")
+_START_ON_SOUND = Command("systemctl start kratad", "the index is sound")
 
 
 def _mended(facts: TimelineFacts, *afterwards: Command) -> list[Command]:

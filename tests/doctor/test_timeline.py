@@ -254,6 +254,7 @@ def test_stopped() -> None:
     found = assess(facts(RESET, DaemonState()))
     assert told(found) == (Case.STOPPED, Confidence.CERTAIN)
     assert texts(found) == [STOP, *MEND, START_IT, CHECK]
+    assert found.headline.startswith("mend the index")
     assert "every entry lost" in found.never[0]
     assert texts(assess(facts(REFUSED, DaemonState()))) == [
         STOP,
@@ -262,7 +263,8 @@ def test_stopped() -> None:
         START_IT,
         CHECK,
     ]
-    assert texts(assess(facts(FIVE, DaemonState()))) == [START_IT]
+    sound = assess(facts(FIVE, DaemonState()))
+    assert (texts(sound), sound.headline) == ([START_IT], "")
     assert texts(assess(facts(EMPTY, DaemonState(), fuller=backup(START, 5)))) == [STOP, *MEND, START_IT, CHECK]
 
 
