@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .journal import Journal, RefusedFile
     from .records import Identity
     from .trash import EmptiedTrash, TrashedFile
-    from .workspace import WholeReserve, Workspace
+    from .workspace import Workspace
 
 
 R = TypeVar("R")
@@ -91,7 +91,6 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         # One thread of its own: queued writers never keep a lookup waiting.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ocitui-writer")
         self._compressing: Future[None] | None = None
-        self._reserve: WholeReserve | None = None
 
     @classmethod
     async def open(
@@ -191,7 +190,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
             left_alone = set_aside_refused(space)
             found = index_signature(self.directory)
             whole = space.reserve.refill(found.size if found else 0)
-            return Preparation(tuple(space.recovered), space.set_aside, left_alone, whole is not None)
+            return Preparation(tuple(space.recovered), space.set_aside, left_alone, whole)
 
         return await self._write("make ready to write", act)
 
@@ -364,7 +363,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
                     # It was taken away on purpose, and is absent as it is.
                     with self._reading:
                         self._seen = None
-                self._reserve = space.reserve.refill(found.size if found else 0, self._reserve)
+                space.reserve.refill(found.size if found else 0)
                 crowded = space.backups.crowded
         if crowded:
             self._compressing = self._writer.submit(compress_backups, self.directory, self.disk)

@@ -7,14 +7,13 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from .backups import BACKUPS_NAME, CORRUPT_NAME, LEFT_FREE, Backups
 from .disk import NO_ROOM, Disk, Folder, is_trusted
 from .errors import ConflictError
-from .files import OWN_NAME, FileIdentity, check_directory, file_identity, identity_of
+from .files import OWN_NAME, check_directory, identity_of
 from .index import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
 from .own_folder import ASIDE_NAME, LOCK_NAME, enter, hold_lock, open_own_folder
@@ -33,13 +32,6 @@ _KEPT_OF_NAME = 60  # signs, of four bytes at the most
 _OLD_RESERVE = "reserve-"
 
 
-class WholeReserve(NamedTuple):
-    """A reserve as it was whole: its folder then, and the size in bytes up to which it is large enough for an index."""
-
-    folder: FileIdentity | None
-    index_size: int
-
-
 class Reserve:
     """Files of ours that keep room for a full disk; it is what `Disk` borrows from, and from the backups in the end.
     The folder is None where there was no room for so much as that: what makes room has to work all the same."""
@@ -48,18 +40,15 @@ class Reserve:
         self._disk = disk
         self._folder = folder
         self._backups = backups
-        self._lent = False
 
     def lend_file(self, size: int) -> tuple[Folder, str] | None:
         """The smallest file kept aside that can hold ``size`` bytes; the caller moves it away and writes in place."""
-        self._lent = True
         kept = [(self._room(name), name) for name in (*_SMALL, _INDEX, _RECORD)]
         fitting = min((pair for pair in kept if pair[0] >= size), default=None)
         return (self._folder, fitting[1]) if fitting and self._folder else None
 
     def lend_room(self) -> bool:
         """Free a small file's blocks, or the oldest backup's; False when all that may go is given up."""
-        self._lent = True
         for name in _SMALL:
             if self._folder is not None and self._folder.lstat(name) is not None:
                 self._disk.unlink(self._folder, name)
@@ -69,19 +58,8 @@ class Reserve:
             return True
         return False
 
-    def refill(self, index_size: int, before: WholeReserve | None = None) -> WholeReserve | None:
-        """Make the files as large as they should be, as far as there is room; None where they are not all. They are not
-        looked at where nothing was lent or taken since it was whole ``before``."""
-        # What is lent shows in the folder too, but for a clock that ticks slowly.
-        if before is None or self._lent or index_size > before.index_size or before.folder != self._identity():
-            return WholeReserve(self._identity(), index_size + _SLACK // 4) if self._fill(index_size) else None
-        return before
-
-    def _identity(self) -> FileIdentity | None:
-        """Changes when a file of the folder is made, moved away or removed."""
-        return file_identity(self._folder.stat()) if self._folder else None
-
-    def _fill(self, index_size: int) -> bool:
+    def refill(self, index_size: int) -> bool:
+        """Make the files as large as they should be, as far as there is room; gives whether they all are."""
         record = min(2 * index_size + _SLACK, _LARGEST_RECORD)
         wanted = [(name, _SMALL_SIZE) for name in _SMALL] + [(_INDEX, index_size + _SLACK), (_RECORD, record)]
         whole = True

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,6 +27,7 @@ from ocitui.cache import (
     TransactionKind,
     check_packed,
     known_format,
+    next_number,
     open_bounded,
     record_stored,
     whoami,
@@ -205,7 +205,8 @@ def _about_tag(name: ImageName | None) -> list[str]:
 
 
 def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported:
-    cache, began, record = call.cache(), time.time(), import_id
+    cache, record = call.cache(), import_id
+    began = next_number(cache.directory)
 
     async def work() -> ImportResult:
         nonlocal record
@@ -227,7 +228,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported
     return Imported(result, found)
 
 
-def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *, is_new: bool, since: float) -> None:
+def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *, is_new: bool, since: int) -> None:
     """Have it say what was left. An operator's own is the end of it, another's leaves the record to go on with."""
     stored, cancelled = run_async(_find_store(cache, since)), error.number == signal.SIGINT
     if record and (stored or (cancelled and is_new)):
@@ -248,10 +249,10 @@ def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *
     error.hint = "; ".join(said) + end if said else "the cache is as it was"
 
 
-async def _find_store(cache: PackerCache, since: float) -> Transaction | None:
-    """The transaction that this program stored an image with since then."""
+async def _find_store(cache: PackerCache, since: int) -> Transaction | None:
+    """The transaction that this program stored an image with, of this number or a later one."""
     mine = (one for one in await cache.transactions() if one.kind == TransactionKind.IMPORT and one.by == whoami())
-    return next((one for one in mine if one.started >= since), None)
+    return next((one for one in mine if one.sequence >= since), None)
 
 
 def imported_json(directory: Path, done: Imported) -> dict[str, Any]:

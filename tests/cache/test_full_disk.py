@@ -282,6 +282,9 @@ async def test_the_reserve_is_whole_after_each_write_whoever_took_from_it(tmp_pa
         (directory / OWN / "reserve" / "00").unlink()
         await cache.undo()
         assert reserve_sizes(directory) == whole
+        os.truncate(directory / OWN / "reserve" / "01", 0)
+        await cache.delete([key(0)])
+        assert reserve_sizes(directory) == whole
         # Another program's index, that the reserve is too small for.
         large = [{**entry(0), "annotations": {**entry(0)["annotations"], "note": "x" * (1 << 18)}}, entry(1), entry(2)]
         (directory / "index.json").write_bytes(index_bytes(large))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,15 @@ def test_import_gives_the_entry_and_the_transaction(format_: str, tmp_path: Path
 def test_import_says_what_it_did(source: Source, cache: Path, ocitui: Ocitui) -> None:
     done = ocitui("import", source.packed, "--name", "a:1", "-C", cache)
     assert done.out.startswith(f"imported a:1 as tar\ndigest {source.digest}\ntransaction ")
+
+
+def test_an_import_knows_its_transaction_whatever_the_clock_says(
+    source: Source, cache: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, ticks = time.time(), itertools.count()
+    monkeypatch.setattr(time, "time", lambda: now - next(ticks))
+    done = ocitui("import", source.packed, "--name", "a:1", "-C", cache, "--json").json
+    assert done["transaction"] == ocitui("log", "-C", cache, "--json").json["transactions"][0]
 
 
 def test_a_name_is_taken_over_only_when_asked(source: Source, cache: Path, ocitui: Ocitui) -> None:

@@ -103,6 +103,14 @@ def test_list_filters_as_the_screen_does(words: str, count: int, demo: Path, oci
     assert len(ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"]) == count
 
 
+def test_a_filter_knows_a_first_entry_that_can_have_no_files(demo: Path, ocitui: Ocitui) -> None:
+    index = json.loads((demo / "index.json").read_bytes())
+    index["manifests"].insert(0, {**index["manifests"][0], "digest": "no-digest"})
+    (demo / "index.json").write_text(json.dumps(index))
+    listed = ocitui("list", "-C", demo, "--json", "--filter", "state:bad").json["entries"]
+    assert [entry["digest"] for entry in listed].count("no-digest") == 1
+
+
 def test_list_knows_which_entries_a_loop_device_holds(
     demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
