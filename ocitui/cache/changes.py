@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -118,11 +119,11 @@ class IndexEdit(msgspec.Struct, frozen=True):
             if [descriptor.raw for descriptor in there] != [one.raw]:
                 raise PlanChangedError(f"entry {one.position} of the index has changed since the plan was shown")
         doomed = {one.position for one in self.remove}
-        left = index.without_at(doomed)
+        left, gone = index.without_at(doomed), sorted(doomed)
 
         def position_in_left(position: int | None) -> int:
             before = len(index) if position is None else max(position, 0)
-            return min(before - sum(at < before for at in doomed), len(left))
+            return min(before - bisect_left(gone, before), len(left))
 
         coming = [(position_in_left(one.position), Descriptor.parse(one.raw)) for one in self.insert]
         return Edit(removals(index, doomed), arrivals(left, coming))

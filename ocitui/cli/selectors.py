@@ -113,7 +113,7 @@ def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int]
 def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:
     """The positions that pass, in order, each as soon as everything up to it was looked into."""
     passes, waiting, looks = entries.test(filter_text), set(judge.pending), judge.look()
-    # What is wrong with descriptors is known once that began, and an entry with none of its files waits for nothing else.
+    # What is wrong with descriptors is known once that began; an entry without any file waits for nothing else.
     waiting.difference_update(next(looks, ()))
     for position, digest in enumerate(entries.digests):
         while digest in waiting and (looked := next(looks, None)) is not None:

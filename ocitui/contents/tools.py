@@ -8,7 +8,6 @@ import mmap
 import os
 import platform
 import pwd
-import resource
 import select
 import shutil
 import signal
@@ -31,7 +30,9 @@ _CHUNK = 1 << 18
 _NOBODY = "nobody"
 # How long a program may take: so long, and for a large file so many bytes a second.
 _LEAST_SECONDS, _LEAST_RATE = 60.0, 4 << 20
-_LIMITS = ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, 1 << 30))
+# No file, no core, 1 GiB; set by the process itself, as in a container root may not bound that of another user.
+_BOUNDED = ("/bin/sh", "-c", f'ulimit -f 0 && ulimit -c 0 && ulimit -v {1 << 20} && exec "$@" || exit 126', "sh")
+_NOT_STARTED = (126, 127)
 Sink = Callable[[bytes], object]
 
 
@@ -66,7 +67,7 @@ class Tool:
             try:
                 private = stack.enter_context(tempfile.TemporaryDirectory(prefix="ocitui-"))
                 process = subprocess.Popen(
-                    [self._program, *arguments],
+                    [*_BOUNDED, self._program, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE if sink else subprocess.STDOUT,
@@ -83,8 +84,9 @@ class Tool:
                 raise NotCheckedError(f"{self._name} cannot be started: {error.strerror}") from error
             stack.enter_context(process)
             stack.callback(process.kill)
-            _limit(process.pid)
             said = self._hear(process, sink)
+        if said.code in _NOT_STARTED:
+            raise NotCheckedError(f"{self._name} cannot be started: {said.errors.rpartition(': ')[2]}")
         if said.code == -signal.SIGKILL or any(word in said.errors.lower() for word in _NO_MEMORY):
             raise NotCheckedError(f"{self._name} ran out of memory")
         return said
@@ -133,13 +135,6 @@ def _unprivileged(name: str, fd: int) -> int | None:
         return pwd.getpwnam(_NOBODY).pw_uid
     except KeyError:
         raise NotCheckedError(f"there is no user {_NOBODY}, and {name} is not run as root") from None
-
-
-def _limit(process: int) -> None:
-    """Bound what it may take; a program that has ended already needs no bounds."""
-    with suppress(ProcessLookupError, PermissionError, ValueError):
-        for limit, value in _LIMITS:
-            resource.prlimit(process, limit, (value, value))
 
 
 # ioprio_set(2) has no wrapper in the C library; its number differs by machine.

@@ -205,7 +205,7 @@ def squashfs_tree(tool: Tool) -> tuple[Said, Tree]:
         if len(listed) > _MOST_LISTED:
             raise NotCheckedError(_TOO_MANY)
 
-    said = tool.run(["-no-progress", "-lln", tool.path], keep)
+    said = tool.run(["-no-progress", "-processors", "1", "-lln", tool.path], keep)
     for kind, size, path in _listed(bytes(listed)):
         if path:
             name, _, target = path.partition(_ARROW) if kind == stat.S_IFLNK else (path, b"", b"")

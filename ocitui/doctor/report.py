@@ -45,9 +45,8 @@ class Coverage(msgspec.Struct, frozen=True):
     unchecked: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, reaches: Iterable[Reach], bytes_read: int, unchecked: Iterable[tuple[str, str]]) -> Coverage:
-        """Counted up, one for each entry; ``unchecked`` are the files that were left out, each with the reason."""
-        counts = Counter(reaches)
+    def of(cls, counts: Counter[Reach], bytes_read: int, unchecked: Iterable[tuple[str, str]]) -> Coverage:
+        """Of how many entries came how far; ``unchecked`` are the files that were left out, each with the reason."""
         flags = ("hashed", "read_through", "first_seen", "earlier")
         met = {flag: sum(number for one, number in counts.items() if getattr(one, flag)) for flag in flags}
         for depth in Depth:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,9 +157,9 @@ class LiveCache:
         from ocitui.doctor import Coverage, Reach
 
         states = self._published.states if self._published is not None else []
-        depths, unchecked = Counter(state.depth for state in states), self.judge.unchecked if self.judge else ()
-        reaches = (Reach(depth) for depth in depths.elements() if depth is not None)
-        return replace(Coverage.of(reaches, 0, unchecked), entries=len(states))
+        depths = Counter(map(attrgetter("depth"), states))
+        reaches = Counter({Reach(depth): number for depth, number in depths.items() if depth is not None})
+        return replace(Coverage.of(reaches, 0, self.judge.unchecked if self.judge else ()), entries=len(states))
 
     def findings(self) -> Findings:
         """All that is known to be wrong, in order. Not on the event loop."""

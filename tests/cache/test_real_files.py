@@ -82,4 +82,4 @@ async def test_what_a_packer_made(format: PackedFormat, tmp_path: Path) -> None:
     assert found is not None
     assert found.path == directory / f"{stored.digest}.{format}"
     assert found.path.read_bytes() == data
-    assert [one.packed_file for one in await cache.list()] == [found.path.name]
+    assert [(one.digest, one.format) for one in await cache.list()] == [(stored.digest, format)]

@@ -87,6 +87,8 @@ async def test_a_file_that_is_in_its_place_already_stays(directory: Path, source
     again = await cache.store(make_image(image.path, name="other:2"))
     assert again.path.read_bytes() == b"packed one squashfs"
     assert trash(directory) == []
+    newest, *_ = await cache.transactions()
+    assert (newest.placed, newest.displaced) == ([], [])
     assert (await cache.list())[0].image_name == "other:2"
 
 

@@ -43,6 +43,11 @@ def id_of(ocitui: Ocitui, cache: Path, code: str) -> str:
     return fingerprint
 
 
+def test_as_many_files_are_read_at_once_as_an_examination_reads() -> None:
+    (jobs,) = [one for one in checking.check_command.params if one.name == "jobs"]
+    assert jobs.default == examine.ExamineOptions().jobs
+
+
 def test_the_light_copies_of_the_doctor_s_words_agree() -> None:
     assert tuple(depth.value for depth in Depth) == options.DEPTHS
     assert tuple(severity.value for severity in Severity) == checking.SEVERITIES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -148,7 +150,7 @@ async def test_without_the_tools_nothing_is_called_sound(sample: Sample, monkeyp
     ("program", "what"),
     [
         ("#!/bin/sh\nexec sleep 600\n", "took too long, and was ended"),
-        ("#!/nowhere\n", "cannot be started: No such file or directory"),
+        ("#!/nowhere\n", "cannot be started: not found"),
     ],
 )
 async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
@@ -165,6 +167,28 @@ async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
     assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
         f"not read through: {tool} {what}" for tool in ("unsquashfs", "fsck.erofs")
     }
+
+
+_BOUNDS_OF_A_TOOL = """
+import sys
+from ocitui.contents.tools import Tool
+from ocitui.threads import Stop
+
+with open(sys.argv[1], "rb", buffering=0) as file:
+    print(Tool("unsquashfs", file, Stop()).run([]).errors)
+"""
+
+
+def test_a_tool_is_bounded_where_root_may_not_bound_others_too(
+    sample: Sample, open_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (open_path / "unsquashfs").write_text("#!/bin/sh\nulimit -f; ulimit -c; ulimit -v\n")
+    (open_path / "unsquashfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
+    # As in a container.
+    without = ["setpriv", "--inh-caps=-sys_resource", "--bounding-set=-sys_resource"] if os.geteuid() == 0 else []
+    command = [*without, sys.executable, "-c", _BOUNDS_OF_A_TOOL, str(sample.file("squashfs"))]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["0", "0", "1048576"]
 
 
 async def test_what_was_checked_shortly_before_is_passed_over(sample: Sample) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ocitui.cache import StorageError
 from ocitui.cache.packed_file import check_packed
-from ocitui.host.loop_devices import Kernel, LoopUse, read_back, users_of
+from ocitui.host.loop_devices import Kernel, LoopUse, _Place, read_back, users_of
 from tests.doctor.examine_support import Sample
 from tests.host.loops import loop_device
 
@@ -80,6 +80,13 @@ def test_a_file_that_is_really_called_so(fake: FakeKernel, cache: Path) -> None:
     fake.add(0, f"{cache / NAME} (deleted)")
     (use,) = users_of(cache, fake.kernel)[f"{NAME} (deleted)"]
     assert not use.deleted
+
+
+def test_a_file_of_another_disk_with_the_same_inode_is_another(cache: Path) -> None:
+    found, place = (cache / NAME).stat(), _Place(cache)
+    for device, name in ((found.st_dev, NAME), (found.st_dev + 1, None)):
+        use = LoopUse(Path("/dev/loop3"), "/elsewhere/x", False, True, 512, identity=(device, found.st_ino))
+        assert place.name_of(use) == name
 
 
 def test_a_file_in_the_trash_stands_under_its_path(fake: FakeKernel, cache: Path) -> None:

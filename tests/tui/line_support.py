@@ -24,7 +24,7 @@ from tests.tui.entry_table_support import Recording
 Size = tuple[int, int]
 ASK, ANSWER = "\x1b[?2026$p", "\x1b[?2026;2$y"
 # What moves, colours and erases cells; all else has to come down the line as it was written.
-_OF_CELLS = re.compile(r"\x0f|\x1b\(B|\x1b\[[\d;]*[ABCDHJKLMmr]|\x1b\[\?2026(?:\$p|[hl])|\x1b\]8;[^\x1b]*\x1b\\")
+_OF_CELLS = re.compile(r"\x0f|\x1b\(B|\x1b\[[\d;]*[ABCDHJKLMXmr]|\x1b\[\?2026(?:\$p|[hl])|\x1b\]8;[^\x1b]*\x1b\\")
 _OTHERS = re.compile(r"\x1b\[[<>?]?[\d;]*\$?[a-z ]q?|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x07")
 
 
@@ -43,10 +43,19 @@ class _Screen(pyte.Screen):
         super().select_graphic_rendition(*known)
 
     def erase_in_line(self, how: int = 0, private: bool = False) -> None:
+        with self._erasing():
+            super().erase_in_line(how, private)
+
+    def erase_characters(self, count: int | None = None) -> None:
+        with self._erasing():
+            super().erase_characters(count)
+
+    @contextmanager
+    def _erasing(self) -> Iterator[None]:
         attributes = self.cursor.attrs
         if not self.erases_in_colour:
             self.cursor.attrs = self.default_char
-        super().erase_in_line(how, private)
+        yield
         self.cursor.attrs = attributes
 
 

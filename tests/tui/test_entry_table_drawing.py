@@ -7,6 +7,7 @@ from rich.color import ColorType
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from ocitui.doctor import Depth, EntryState
 from ocitui.tui.terminal import THEMES, palette, to_ascii
 from tests.doctor.entries_support import NOT_LOOKED, Made
 from tests.tui.entry_table_support import (
@@ -20,6 +21,8 @@ from tests.tui.entry_table_support import (
     make_entry,
     traffic_of,
 )
+
+_NOW = 1_700_000_000.0
 
 
 async def start(pilot: Pilot[None], app: TableApp, row: int = 50) -> list[Made]:
@@ -74,6 +77,18 @@ async def test_a_step_of_the_cursor_costs_two_lines() -> None:
                 await pilot.press(key)
             assert sorted(traffic.drawn) == [at, at + 1]
             assert 0 < traffic.bytes < 433
+
+
+async def test_rows_whose_age_goes_on_are_drawn_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.text.time", lambda: _NOW)
+    made = [make_entry(number, modified=_NOW - 60 * number) for number in range(3)]
+    deep = EntryState("ok", None, Depth.DEEP, int(_NOW) - 60)
+    app = TableApp([*made, make_entry(3, modified=_NOW - 86_400, state=deep), make_entry(4, modified=_NOW - 86_400)])
+    async with app.run_test(size=(80, 24), headless=False) as pilot:
+        async with traffic_of(pilot, app) as traffic:
+            monkeypatch.setattr("ocitui.text.time", lambda: _NOW + 120)
+            await pilot.press("down")
+        assert sorted(traffic.drawn) == [1, 2, 3, 4]
 
 
 async def test_a_row_changes_its_style_only_where_that_is_seen() -> None:

@@ -11,8 +11,12 @@ from ocitui.tui.shadow import Shadow, UnknownSequenceError
 from tests.tui.line_support import Terminal, cost
 
 _WIDTH, _HEIGHT = 14, 9
+# Wide enough for blanks that are erased within a line.
+_WIDE = 34
 _CODES = ("", "1", "2", "4", "7", "9", "1;2;3", "31", "42", "38;2;1;2;3", "1;38;5;200;48;2;9;8;7", "2;4;97;100")
 _GRAPHEMES = ("a", "b", " ", " ", "─", "✓", "漢", "e\u0301")
+# Most lines are short, and some hold as many blanks as are erased at once.
+_TEXTS = (*_GRAPHEMES, " " * 12)
 
 Segment = tuple[str, str]
 Lines = list[list[Segment]]
@@ -20,7 +24,7 @@ Lines = list[list[Segment]]
 
 def _line(segments: list[tuple[str, list[str]]], rest: str) -> list[Segment]:
     """A line of which every cell is written, as Textual writes lines."""
-    line, left = list[Segment](), _WIDTH
+    line, left = list[Segment](), _WIDE
     for codes, graphemes in segments:
         text = ""
         for grapheme in graphemes:
@@ -32,10 +36,10 @@ def _line(segments: list[tuple[str, list[str]]], rest: str) -> list[Segment]:
 
 
 _codes = st.sampled_from(_CODES)
-_segments = st.lists(st.tuples(_codes, st.lists(st.sampled_from(_GRAPHEMES), max_size=9)), max_size=4)
+_segments = st.lists(st.tuples(_codes, st.lists(st.sampled_from(_TEXTS), max_size=9)), max_size=4)
 _lines = st.builds(_line, _segments, _codes)
 _screens = st.lists(_lines, min_size=_HEIGHT, max_size=_HEIGHT)
-_cursors = st.tuples(st.integers(1, _HEIGHT), st.integers(1, _WIDTH))
+_cursors = st.tuples(st.integers(1, _HEIGHT), st.integers(1, _WIDE))
 
 
 @st.composite
@@ -59,9 +63,9 @@ def _frame(lines: Lines, cursor: tuple[int, int] = (1, 1)) -> str:
     return f"{text}\x1b[{cursor[0]};{cursor[1]}H"
 
 
-def _shadow(*, erases_in_colour: bool = True) -> Shadow:
+def _shadow(width: int = _WIDTH, *, erases_in_colour: bool = True) -> Shadow:
     shadow = Shadow(erases_in_colour=erases_in_colour)
-    shadow.resize((_WIDTH, _HEIGHT))
+    shadow.resize((width, _HEIGHT))
     return shadow
 
 
@@ -69,8 +73,8 @@ def _shadow(*, erases_in_colour: bool = True) -> Shadow:
 def test_any_screen_becomes_any_other(
     screens: tuple[Lines, Lines], one: tuple[int, int], other: tuple[int, int], erases_in_colour: bool
 ) -> None:
-    shadow = _shadow(erases_in_colour=erases_in_colour)
-    terminal, stock = (Terminal((_WIDTH, _HEIGHT), erases_in_colour=erases_in_colour) for _ in range(2))
+    shadow = _shadow(_WIDE, erases_in_colour=erases_in_colour)
+    terminal, stock = (Terminal((_WIDE, _HEIGHT), erases_in_colour=erases_in_colour) for _ in range(2))
     for lines, cursor in zip((*screens, screens[0]), (one, other, one), strict=True):
         frame = _frame(lines, cursor)
         shadow.draw(frame)
@@ -83,7 +87,7 @@ def test_any_screen_becomes_any_other(
 
 @given(_changes(), st.text("ab\x1b[m\n漢", max_size=30))
 def test_after_it_was_voided_all_is_written(screens: tuple[Lines, Lines], garbage: str) -> None:
-    shadow, terminal, stock = _shadow(), Terminal((_WIDTH, _HEIGHT)), Terminal((_WIDTH, _HEIGHT))
+    shadow, terminal, stock = _shadow(_WIDE), Terminal((_WIDE, _HEIGHT)), Terminal((_WIDE, _HEIGHT))
     for lines in screens:
         frame = _frame(lines)
         shadow.draw(frame)

@@ -69,7 +69,12 @@ def rate(text: str) -> int:
 @click.option("--severity", type=click.Choice(SEVERITIES), help="Show only what is at least this bad [default: low].")
 @click.option("--all", "show_all", is_flag=True, help="Show everything: info, acknowledged, long lists in full.")
 @click.option(
-    "--jobs", metavar="N", type=click.IntRange(1, MOST_JOBS), default=2, help="Packed files read at once [default: 2]."
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, MOST_JOBS),
+    default=2,
+    help="Packed files read at once.",
+    show_default=True,
 )
 @click.option("--max-rate", metavar="SIZE/s", type=rate, help="Read no faster than this, as 50M/s.")
 @click.option(

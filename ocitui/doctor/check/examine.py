@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -104,7 +105,7 @@ class Examination(msgspec.Struct):
             judge.directory,
             self.options.depth,
             in_order(judge.accepted.mark(findings)),
-            Coverage.of(self._reached(), self.meter.bytes_read, self.unchecked),
+            Coverage.of(Counter(self._reached()), self.meter.bytes_read, self.unchecked),
             judge.reading.verdict,
             judge.entries,
             judge.listing.packed_bytes,

@@ -140,7 +140,8 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 async def paced(parts: AsyncIterator[bytes], host: str, options: RegistryOptions) -> AsyncIterator[bytes]:
-    """The parts of a body as they come. Raises PassingError where too few come in a while, and what ``parts`` raise."""
+    """The parts of a body as they come. Raises PassingError where too few come in a while; only the time counts
+    that is spent waiting for them. And what ``parts`` raise."""
     waited, came = 0.0, 0
     while True:
         before = options.clock()

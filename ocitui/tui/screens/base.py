@@ -160,7 +160,8 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
         listed = list(rows)
         self.rows = {row.key: row for row in listed}
         for view in self.query(PickList):
-            view.set_rows(listed)
+            with view.prevent(PickList.CursorMoved):  # it is drawn below, whichever row that is
+                view.set_rows(listed)
         self.draw_detail()
 
     def draw_detail(self) -> None:

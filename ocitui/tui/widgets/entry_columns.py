@@ -198,6 +198,11 @@ def _draw_state(entry: JudgedEntry, room: int, widths: Mapping[str, int]) -> Ite
     yield fit(f" {clean(word)}", room - 1), "bad" if role == "bad" else "warn" if role == "warn" else "muted"
 
 
+def ages(entry: JudgedEntry) -> tuple[str, str]:
+    """What is drawn of it that goes on with the clock."""
+    return _deep(entry), age_of(entry.modified)
+
+
 def _deep(entry: JudgedEntry) -> str:
     """How long ago all of it was read; empty where it never was."""
     return "" if entry.state.checked is None else f"deep {age_of(entry.state.checked)}"

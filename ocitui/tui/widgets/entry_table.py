@@ -22,6 +22,7 @@ from .entry_columns import (
     LARGEST_FIRST,
     MARK,
     Cell,
+    ages,
     column_at,
     header_cells,
     row_cells,
@@ -175,7 +176,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         if index >= self.shown:
             return (self.placeholder if not index else "",)
         entry, marked = self._entry(index), self.rows.is_marked(self.rows.view[index])
-        return entry, self._used, index == self.cursor_row, marked
+        return entry, ages(entry), self._used, index == self.cursor_row, marked
 
     def render_line(self, y: int) -> Strip:
         ground: Role = "plain"
