@@ -13,7 +13,9 @@ import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from copy import copy
+from copy import copy, deepcopy
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -185,10 +187,10 @@ class Listing:
         self.rows = {digest: row for row, digest in enumerate(self.digests)}
         self.others: dict[str, Fact] = {}
         # One value for each place of each row, and of some rows to come; a mode of 0 is a name that is not there.
-        self.modes, self.sizes, self.inodes = array("H"), array("q"), array("Q")
-        self.modified, self.changed = array("q"), array("q")
-        for column in self._columns:
-            column.frombytes(bytes(len(self.digests) * ROW_WIDTH * column.itemsize))
+        self.modes, self.sizes, self._reserved = array("H"), array("q"), 0
+        # By suffix, as hardly any cache has all formats: in each row the inode, and when content and inode changed.
+        self._stats: list[tuple[array[int], array[int], array[int]] | None] = [None] * ROW_WIDTH
+        self._reserve(len(self.digests))
         self.odd: dict[int, Fact] = {}
         """By place, what has more to it than the columns hold: several names, another device, no stat."""
         self._device = 0
@@ -203,8 +205,7 @@ class Listing:
         listing._device = os.fstat(files.fd).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
         rows, places, is_usual = listing.rows, PLACE_OF_SUFFIX, usual_digest
-        modes, sizes, inodes = listing.modes, listing.sizes, listing.inodes
-        modified, changed = listing.modified, listing.changed
+        modes, sizes, stats = listing.modes, listing.sizes, listing._stats
         likely = len(rows) * _FILES_OF_ONE
         # None is kept: each holds its stat.
         for at, item in enumerate(files.items()):
@@ -218,9 +219,10 @@ class Listing:
                 if row is None or place is None or other or name[_USUAL_LENGTH] != ".":
                     put(name, Fact.of(found))
                 else:
+                    inodes, modified, changed = stats[place] or listing._stats_of(place)
+                    inodes[row], modified[row], changed[row] = found.st_ino, found.st_mtime_ns, found.st_ctime_ns
                     place += row * ROW_WIDTH
-                    modes[place], sizes[place], inodes[place] = found.st_mode, found.st_size, found.st_ino
-                    modified[place], changed[place] = found.st_mtime_ns, found.st_ctime_ns
+                    modes[place], sizes[place] = found.st_mode, found.st_size
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -233,6 +235,7 @@ class Listing:
         """The same as it is now, for who goes on from it while this one is kept up to date."""
         same = copy(self)
         vars(same).update((name, copy(held)) for name, held in vars(self).items())
+        same._stats = deepcopy(self._stats)
         return same
 
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
@@ -251,7 +254,8 @@ class Listing:
         if not before.digests:
             yield from self.held()
             return
-        for digest in dict.fromkeys((*self.digests, *before.digests)):
+        gone = (digest for digest in before.digests if digest not in self.rows)
+        for digest in chain(self.digests, gone):
             if self._row(digest) != before._row(digest):
                 yield digest
 
@@ -270,9 +274,14 @@ class Listing:
         mode = self.modes[place]
         if not mode:
             return None
-        return Fact(
-            mode, self.sizes[place], self.modified[place], self.changed[place], self.inodes[place], self._device
-        )
+        inode, modified, changed = self.stat_at(place)
+        return Fact(mode, self.sizes[place], modified, changed, inode, self._device)
+
+    def stat_at(self, place: int) -> tuple[int, int, int]:
+        """The inode, and when the file and its inode were changed, in nanoseconds since the epoch."""
+        row, suffix = divmod(place, ROW_WIDTH)
+        inodes, modified, changed = self._stats_of(suffix)
+        return inodes[row], modified[row], changed[row]
 
     def place(self, digest: str, suffix: int) -> int | None:
         """The place of a digest's file; None where the digest has no row."""
@@ -347,9 +356,19 @@ class Listing:
         row = self.rows.get(digest)
         return [] if row is None else [kind for place, kind in _DOCUMENTS if self.has(row * ROW_WIDTH + place)]
 
-    @property
-    def _columns(self) -> tuple[array[int], ...]:
-        return self.modes, self.sizes, self.inodes, self.modified, self.changed
+    def _stats_of(self, suffix: int) -> tuple[array[int], array[int], array[int]]:
+        """The columns of inodes, and of both times in nanoseconds, of all files with a suffix, by their rows."""
+        if (columns := self._stats[suffix]) is None:
+            columns = self._stats[suffix] = array("Q"), array("q"), array("q")
+            _lengthen(columns, self._reserved)
+        return columns
+
+    def _reserve(self, rows: int) -> None:
+        """Have room for so many rows more."""
+        self._reserved += rows
+        _lengthen((self.modes, self.sizes), rows * ROW_WIDTH)
+        for columns in filter(None, self._stats):
+            _lengthen(columns, rows)
 
     def _row(self, digest: str) -> tuple[object, ...]:
         """All that is known of a digest's files; empty where it has none."""
@@ -358,8 +377,9 @@ class Listing:
             return ()
         places = slice(row * ROW_WIDTH, row * ROW_WIDTH + ROW_WIDTH)
         odd = [self.odd.get(place) for place in range(len(self.modes))[places]] if self.odd else _NOT_ODD
-        columns = [column[places] for column in self._columns]
-        return (*columns, odd, self._device) if any(columns[0]) or any(odd) else ()
+        modes = self.modes[places]
+        stats = [tuple(map(itemgetter(row), at)) for mode, at in zip(modes, self._stats, strict=True) if mode and at]
+        return (modes, self.sizes[places], stats, odd, self._device) if stats or any(odd) else ()
 
     def _place_of(self, name: str) -> int | None:
         row, suffix = self.rows.get(name[:_USUAL_LENGTH]), PLACE_OF_SUFFIX.get(name[_USUAL_LENGTH + 1 :])
@@ -382,8 +402,9 @@ class Listing:
         place = row * ROW_WIDTH + _PLACE_OF[part[1]]
         self.odd.pop(place, None)
         one = fact or Fact(0)
-        self.modes[place], self.sizes[place], self.inodes[place] = one.mode, one.size, one.inode
-        self.modified[place], self.changed[place] = one.modified_ns, one.changed_ns
+        self.modes[place], self.sizes[place] = one.mode, one.size
+        inodes, modified, changed = self._stats_of(_PLACE_OF[part[1]])
+        inodes[row], modified[row], changed[row] = one.inode, one.modified_ns, one.changed_ns
         if fact is not None and (fact.failed or fact.links != 1 or fact.device != self._device):
             self.odd[place] = fact
 
@@ -391,10 +412,14 @@ class Listing:
         """A row for a digest that has none yet."""
         row = self.rows[digest] = len(self.digests)
         self.digests.append(digest)
-        if row * ROW_WIDTH >= len(self.modes):
-            for column in self._columns:
-                column.frombytes(bytes(_MORE_ROWS * ROW_WIDTH * column.itemsize))
+        if row >= self._reserved:
+            self._reserve(_MORE_ROWS)
         return row
+
+
+def _lengthen(columns: Iterable[array[int]], by: int) -> None:
+    for column in columns:
+        column.frombytes(bytes(by * column.itemsize))
 
 
 _SUFFIX_AT = list(FILE_SUFFIXES)

@@ -267,11 +267,9 @@ async def examined(
 
     if call.read_only:
         return await examine(call.directory, replace(options, ledger_writes=False), progress, tell), ()
-    # Corrupt bytes are kept at once: a daemon that starts meanwhile overwrites them.
-    report, note = await asyncio.gather(
-        examine(call.directory, options, progress, tell), asyncio.to_thread(keep_index, call.directory)
-    )
-    return report, (note,) if note else ()
+    # Corrupt bytes are kept first: a daemon that starts meanwhile overwrites them. So one index is in memory at a time.
+    note = await asyncio.to_thread(keep_index, call.directory)
+    return await examine(call.directory, options, progress, tell), (note,) if note else ()
 
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.

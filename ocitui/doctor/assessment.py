@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ocitui.cache import (
+    INDEX_NAME,
     LATEST,
     Backup,
     CacheDirectoryError,
@@ -61,6 +62,7 @@ class TimelineFacts(msgspec.Struct, frozen=True):
     ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by, as
     no loop device holds its packed file; empty where there is none. ``trouble`` is what `process_trouble` says.
     ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None where nobody did.
+    ``in_place`` is whether index.json, if it is there, is a file of its own.
     """
 
     directory: Path
@@ -77,6 +79,7 @@ class TimelineFacts(msgspec.Struct, frozen=True):
     pull: str = ""
     trouble: str = ""
     answers: bool | None = None
+    in_place: bool = True
 
     @property
     def missing(self) -> bool:
@@ -124,6 +127,7 @@ def gather(
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_trouble(daemon.process, proc),
         answers,
+        (there := listing.get(INDEX_NAME)) is None or there.regular,
     )
 
 
@@ -402,7 +406,8 @@ def _hung(facts: TimelineFacts) -> Procedure:
 
 
 def _start(facts: TimelineFacts) -> Procedure:
-    if facts.verdict.outcome is IndexOutcome.LOADED and facts.fuller is None and not _is_emptied(facts):
+    loads = facts.verdict.outcome is IndexOutcome.LOADED
+    if loads and facts.in_place and facts.fuller is None and not _is_emptied(facts):
         return [_START_ON_SOUND], []
     stop = Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile")
     reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
@@ -410,7 +415,9 @@ def _start(facts: TimelineFacts) -> Procedure:
     commands = [stop, *_mended(facts, *([reset] if refused else []), _START)]
     # What a start on today's index would come to.
     left, loss = facts.verdict.entries, facts.verdict.consequence
-    if facts.verdict.outcome is IndexOutcome.LOADED:
+    if loads and not facts.in_place:
+        loss = "it would follow where index.json leads"
+    elif loads:
         loss = f"it would know only {counted(left, 'entry')}" if left else "it would know no entry"
     return commands, [f"do not start kratad before the index is mended: {loss}"]
 

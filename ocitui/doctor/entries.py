@@ -167,7 +167,7 @@ class Entries:
     def modified(self, position: int) -> int | None:
         """The packed file's mtime, in nanoseconds since the epoch."""
         place = self.packed(position)
-        return None if place is None else self.listing.modified[place]
+        return None if place is None else self.listing.stat_at(place)[1]
 
     def used(self, position: int) -> str:
         """The loop devices that hold the packed file."""
@@ -206,7 +206,7 @@ class Entries:
     @cached_property
     def _nth(self) -> dict[int, int]:
         """How many equal ones stand before each that has any."""
-        if len(set(map(hash, self.index.identities()))) == len(self):
+        if len({hash((one, format_ or "", name or "")) for one, format_, name in self.index.identities()}) == len(self):
             return {}
         return {position: nth for position, (_, _, _, nth) in enumerate(self.index.keys()) if nth}
 

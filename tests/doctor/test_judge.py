@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -146,6 +147,16 @@ def test_a_shared_document_concerns_every_format(screen: Screen) -> None:
         {"file-missing", "packed-empty"},
         set(),
     ]
+
+
+def test_all_that_is_wrong_with_a_descriptor_is_told(screen: Screen) -> None:
+    index = json.loads(screen.sample.index.read_bytes())
+    first = index["manifests"][0]
+    first["annotations"]["io.containerd.image.name"] = "library/tool:2"
+    index["manifests"].append(first)
+    screen.sample.index.write_text(json.dumps(index))
+    screen.look()
+    assert screen.codes(0) == {"name-not-canonical", "entry-duplicate"}
 
 
 def test_entries_come_go_and_move(screen: Screen) -> None:

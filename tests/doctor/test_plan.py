@@ -83,8 +83,8 @@ async def test_narrowed(several: Sample, how: str) -> None:
     assert narrow.made == (step,)
     assert narrow.bytes_trashed == step.bytes_trashed
     done = await repaired(several.directory, narrow)
-    assert codes(done.remaining) == {"entry-duplicate", "manifest-unparsable", "file-missing"}
-    assert codes([left.finding for left in narrow.left]) == codes(done.remaining)
+    assert codes(done.report.shown()) == {"entry-duplicate", "manifest-unparsable", "file-missing"}
+    assert codes([left.finding for left in narrow.left]) == codes(done.report.shown())
 
 
 async def test_only_some_findings(several: Sample) -> None:
@@ -126,7 +126,7 @@ async def test_dropping_says_which_name_goes_and_keeps_shared_documents(sample: 
     assert OTHER_NAME in alone.loses
     assert len(alone.files) == 2
     done = await repaired(sample.directory, plan)
-    assert codes(done.remaining) == set()
+    assert codes(done.report.shown()) == set()
     await undone(sample.directory, done)
     assert standing(sample.directory) == before
 
@@ -137,7 +137,7 @@ async def test_an_orphan_adopted_under_a_name_that_is_given(sample: Sample) -> N
     _, plan = await planned(sample.directory, adopt=((sample.other, "team/new:1"),))
     assert kinds(plan) == [StepKind.ADOPT]
     done = await repaired(sample.directory, plan)
-    assert codes(done.remaining) == set()
+    assert codes(done.report.shown()) == set()
     cache = PackerCache(sample.directory)
     resolved = await cache.resolve(ImageName.parse("team/new:1"), PackedFormat.SQUASHFS)
     assert resolved is not None
@@ -191,7 +191,7 @@ async def test_a_name_is_given(sample: Sample) -> None:
     assert wrong.steps == ()
     _, plan = await planned(sample.directory, names=((sample.other, "library/tool:3"),))
     done = await repaired(sample.directory, plan)
-    assert codes(done.remaining) == set()
+    assert codes(done.report.shown()) == set()
     assert ImageIndex.parse(sample.index.read_bytes()).descriptors[3].image_name == "tool:3"
 
 
@@ -203,7 +203,7 @@ async def test_another_spelling_is_only_offered(sample: Sample) -> None:
     await repaired(sample.directory, plan)
     assert sample.index.read_bytes() == before
     done = await repaired(sample.directory, plan.narrowed(["name-not-canonical"]))
-    assert codes(done.remaining) == set()
+    assert codes(done.report.shown()) == set()
 
 
 async def test_a_lost_name_is_given_to_a_lost_index(sample: Sample) -> None:
@@ -222,7 +222,7 @@ async def test_an_orphan_of_before_the_backup_stays_one(sample: Sample) -> None:
     sample.index.write_bytes(b"")
     _, plan = await planned(sample.directory)
     done = await repaired(sample.directory, plan)
-    assert codes(done.remaining) == {"orphan-entry"}
+    assert codes(done.report.shown()) == {"orphan-entry"}
     assert len(ImageIndex.parse(sample.index.read_bytes())) == 3
 
 
@@ -233,7 +233,7 @@ async def test_what_goes_keeps_its_mode(sample: Sample) -> None:
     _, plan = await planned(sample.directory, drop=True, change_modes=True)
     assert set(kinds(plan)) == {StepKind.DROP_ENTRY, StepKind.CHANGE_MODE}
     done = await repaired(sample.directory, plan)
-    assert codes(done.remaining) == set()
+    assert codes(done.report.shown()) == set()
     await undone(sample.directory, done)
     assert standing(sample.directory) == before
 
@@ -254,7 +254,7 @@ async def test_an_index_that_cannot_be_read_is_not_replaced(sample: Sample) -> N
     sample.index.symlink_to(sample.index.name)
     _, plan = await planned(sample.directory)
     done = await repaired(sample.directory, plan)
-    assert codes(done.remaining) <= {"name-missing", "read-error", "index-not-a-file"}
+    assert codes(done.report.shown()) <= {"name-missing", "read-error", "index-not-a-file"}
     if plan.steps:
         await undone(sample.directory, done)
     assert os.readlink(sample.index) == sample.index.name
@@ -267,8 +267,8 @@ async def test_a_plan_says_that_the_last_entry_goes(sample: Sample) -> None:
     assert "beside 4 entries complete on disk" in plan.left[0].finding.seen
     assert codes([left.finding for left in plan.narrowed(()).left]) == {"digest-invalid", "orphan-entry"}
     done = await repaired(sample.directory, plan)
-    assert worse_than_info(done.remaining) == left_by(plan)
-    assert done.remaining[0].fingerprint == plan.left[0].finding.fingerprint
+    assert worse_than_info(done.report.shown()) == left_by(plan)
+    assert done.report.shown()[0].fingerprint == plan.left[0].finding.fingerprint
     _, plan = await planned(sample.directory)
     assert kinds(plan) == [StepKind.ADD_ENTRIES]
 

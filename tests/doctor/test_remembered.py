@@ -322,7 +322,7 @@ async def test_it_is_mended_undone_and_told_again(
     steps = await plan_repair(PackerCache(sample.directory), report, RepairOptions(sources=sources))
     assert [one.code for step in steps.made for one in step.findings] == ["packed-damaged"]
     done = await repaired(sample.directory, steps)
-    assert {one.code for one in done.remaining} == (set() if restored else {"file-missing"})
+    assert {one.code for one in done.report.shown()} == (set() if restored else {"file-missing"})
     if restored:
         assert all_codes((await found(sample.directory, Depth.DEEP)).findings) == set()
     await undone(sample.directory, done)

@@ -220,7 +220,7 @@ async def test_an_index_that_was_written_twice_is_one_plan_and_one_transaction(s
     assert (step.kind, plan.left) == (StepKind.REPLACE_INDEX, ())
     assert "with 4 entries: 4 of the index" in step.title
     done = await repaired(sample.directory, plan)
-    assert (len(done.transactions), done.remaining) == (1, ())
+    assert (len(done.transactions), done.report.shown()) == (1, [])
     assert len(await PackerCache(sample.directory).list()) == 4
     await undone(sample.directory, done)
     assert sample.index.read_bytes() == whole + whole
@@ -256,7 +256,7 @@ async def test_a_lost_index_and_what_is_wrong_with_its_entries_are_one_transacti
     }
     assert plan.left == ()
     done = await repaired(sample.directory, plan)
-    assert (len(done.transactions), done.remaining) == (1, ())
+    assert (len(done.transactions), done.report.shown()) == (1, [])
     assert [one.key for one in await PackerCache(sample.directory).list()] == [
         (sample.digest, "erofs"),
         (sample.digest, "tar"),
@@ -336,7 +336,7 @@ async def test_an_import_that_went_is_one_finding_and_is_put_back(sample: Sample
     assert all_codes(report.findings) == {"index-overwritten"}
     assert f"{OTHER_NAME} is gone: the undo of transaction" in report.findings[0].seen
     done = await repaired(sample.directory, plan)
-    assert (len(done.transactions), done.remaining) == (1, ())
+    assert (len(done.transactions), done.report.shown()) == (1, [])
     assert ImageIndex.parse(sample.index.read_bytes()).digests == ImageIndex.parse(whole).digests
 
 
@@ -474,7 +474,7 @@ async def test_the_journal_knows_what_came_after_the_backup(sample: Sample) -> N
     _, plan = await planned(sample.directory)
     assert sources(plan)[-1] == (OTHER_NAME, "squashfs", IndexSource.JOURNAL, False)
     done = await repaired(sample.directory, plan)
-    assert (len(done.transactions), done.remaining) == (1, ())
+    assert (len(done.transactions), done.report.shown()) == (1, [])
     mended = ImageIndex.parse(sample.index.read_bytes())
     assert [one.as_dict() for one in mended.descriptors] == [one.as_dict() for one in whole.descriptors]
 
@@ -566,7 +566,7 @@ async def test_rot_is_restored_from_another_cache(sample: Sample, tmp_path: Path
     (step,) = plan.steps
     assert [finding.code for finding in step.findings] == ["packed-damaged"]
     done = await apply_plan(PackerCache(sample.directory), plan)
-    assert worse_than_info(done.remaining) == {}
+    assert worse_than_info(done.report.shown()) == {}
     assert path.read_bytes() == whole
 
 

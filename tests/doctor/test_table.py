@@ -47,7 +47,7 @@ async def test_repaired_and_undone(case: FaultCase, options: dict[str, Any], sam
     assert standing(sample.directory) == before
     done = await apply_plan(PackerCache(sample.directory), plan)
     assert not bytes_before - contents(sample.directory)
-    assert worse_than_info(done.remaining) == left_by(plan)
+    assert worse_than_info(done.report.shown()) == left_by(plan)
     assert len(done.transactions) <= 1
     await undone(sample.directory, done)
     assert standing(sample.directory) == before
@@ -81,7 +81,7 @@ async def test_an_index_without_a_backup_keeps_every_entry(case: FaultCase, samp
     done = await repaired(sample.directory, plan)
     mended = ImageIndex.parse(sample.index.read_bytes())
     assert sorted(mended_keys(mended)) == sorted(mended_keys(sound))
-    assert worse_than_info(done.remaining) == left_by(plan)
+    assert worse_than_info(done.report.shown()) == left_by(plan)
     nameless = [one for one in mended.descriptors if one.image_name is None]
     assert bool(nameless) == bool(step.loses)
     assert all(one.digest.rpartition(":")[2][:12] in step.loses for one in nameless)
@@ -104,6 +104,6 @@ async def test_every_recorded_index(record: dict[str, Any], sample: Sample) -> N
     assert (Answer.NO_START in answers) == (record["outcome"] == "error")
     done = await repaired(sample.directory, plan)
     assert done.report.verdict.outcome is IndexOutcome.LOADED
-    assert worse_than_info(done.remaining) == left_by(plan)
+    assert worse_than_info(done.report.shown()) == left_by(plan)
     await undone(sample.directory, done)
     assert standing(sample.directory) == before

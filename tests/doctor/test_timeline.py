@@ -250,6 +250,18 @@ def test_what_the_state_of_a_process_tells(state: str, waits_in: str, trouble: s
     assert process_trouble(77, tmp_path) == trouble
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_sound_index_that_is_a_link_is_mended_before_a_start(linked: bool, tmp_path: Path) -> None:
+    cache, index = tmp_path / "cache", tmp_path / "cache" / "index.json"
+    write_cache(cache, range(2))
+    if linked:
+        index.rename(tmp_path / "elsewhere")
+        index.symlink_to(tmp_path / "elsewhere")
+    found = assess(gather(cache, daemon=DaemonState()))
+    assert (f"ocitui repair -C {cache}" in texts(found), bool(found.headline)) == (linked, linked)
+    assert any("where index.json leads" in never for never in found.never) is linked
+
+
 def test_stopped() -> None:
     found = assess(facts(RESET, DaemonState()))
     assert told(found) == (Case.STOPPED, Confidence.CERTAIN)

@@ -78,6 +78,6 @@ def _row(entries: Entries, position: int, now: float) -> list[str]:
         short_digest(entries.digests[position]),
         entries.platform(position),
         "-" if place is None else human_size(entries.listing.sizes[place]),
-        "-" if place is None else human_age(max(0.0, now - entries.listing.modified[place] / 1e9)),
+        "-" if place is None else human_age(max(0.0, now - entries.listing.stat_at(place)[1] / 1e9)),
         entries.state(position).word,
     ]

@@ -389,7 +389,7 @@ def damage_finding(damage: Damage, file: PackedFile) -> Finding:
 
 
 class Remembered:
-    """What deep checks found of one cache's packed files, damage or when they were sound, as of the last `refresh`."""
+    """What deep checks found of one cache's packed files, damage or when they were sound: as last read, or taken."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

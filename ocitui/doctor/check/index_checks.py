@@ -108,7 +108,7 @@ class IndexReading(IndexFile, frozen=True, kw_only=True):
     @classmethod
     def of(cls, files: CacheFiles, seen: IndexFile) -> IndexReading:
         """The same of a file that was read elsewhere."""
-        return cls(seen.signature, seen.verdict, seen.index, seen.data, fact=files.fact(INDEX_NAME))
+        return cls(*msgspec.structs.astuple(seen), fact=files.fact(INDEX_NAME))
 
     def is_current(self, directory: Path) -> bool:
         """Whether index.json is the file it was when it was read."""

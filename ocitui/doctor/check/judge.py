@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import chain, groupby, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -160,7 +160,7 @@ class Judge:
 
     def _ask_for(self, digests: Iterable[str]) -> None:
         """These are to be looked at."""
-        self._pending.update(dict.fromkeys(digests))
+        self._pending.update(zip(digests, repeat(None)))
 
     def _looked_before(self, before: Listing) -> bytearray:
         """How far each digest was looked into, by the rows of the new listing."""
@@ -268,9 +268,9 @@ class Judge:
         if self._index_checked == (index, inferred):
             return
         self._index_checked = index, inferred
-        in_order_of_places = [] if index is None else self._checks.check(index, inferred)
-        grouped = groupby(in_order_of_places, lambda finding: finding.position)
-        self._of_index = {position: tuple(findings) for position, findings in grouped}
+        self._of_index = {}
+        for one in [] if index is None else self._checks.check(index, inferred):
+            self._of_index[one.position] = (*self._of_index.get(one.position, ()), one)
 
     def _look_at(self, files: CacheFiles, digest: str, only: frozenset[Key] | None) -> None:
         row, described = self.listing.rows.get(digest), None if self.named else self.described

@@ -40,7 +40,6 @@ from ocitui.threads import Stop, in_thread, on_loop
 
 from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
-from ..findings import Finding, Severity
 from ..report import Report
 from .copies import Copy, OtherFormats, Restorer, WantedFile, good_packed
 from .plan import RepairPlan
@@ -138,11 +137,10 @@ def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str
 
 
 class Repaired(msgspec.Struct, frozen=True):
-    """``report`` is the second check, ``remaining`` its findings that are not only worth knowing."""
+    """What a plan came to; ``report`` is the second check."""
 
     transactions: tuple[Transaction, ...]
     report: Report
-    remaining: tuple[Finding, ...]
 
 
 async def apply_plan(
@@ -156,7 +154,7 @@ async def apply_plan(
     transactions = await _make(cache, plan, tell)
     tell(RepairProgress("checking again"))
     report = await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge)
-    return Repaired(transactions, report, tuple(report.shown(Severity.LOW)))
+    return Repaired(transactions, report)
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:

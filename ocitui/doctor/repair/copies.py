@@ -166,9 +166,9 @@ class Restorer(msgspec.Struct):
 
     @property
     def labels(self) -> str:
-        """Where was looked, in words."""
+        """Where was looked, in words: there are always some."""
         *first, last = [place.label for place in self.places]
-        return f"{', '.join(first)} or {last}" if first else last
+        return f"{', '.join(first)} or {last}"
 
     def note(self, note: str) -> None:
         """What was found in a place and is not good, and why."""

@@ -296,7 +296,7 @@ def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, 
 class RepairPlan(msgspec.Struct, frozen=True):
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, None
-    where it cannot be read, and ``depth`` how far the check looked that it was made of. ``joined`` are the three
+    where it cannot be read, and ``depth`` how far the check looked that it was made of. ``joined`` are the four
     sources of an index that is to be given entries back, side by side."""
 
     steps: tuple[RepairStep, ...]

@@ -157,15 +157,15 @@ def _entries(judge: Judge, digests: Iterable[str]) -> Iterator[FoundEntry]:
         at = listing.rows[digest] * ROW_WIDTH
         manifest = at + MANIFEST_PLACE
         for format_ in listing.formats(digest):
-            place = at + PLACE_OF_SUFFIX[format_]
+            _, modified, changed = listing.stat_at(at + PLACE_OF_SUFFIX[format_])
             yield FoundEntry(
                 digest,
                 format_,
                 _problems(judge, digest, format_),
-                listing.modified[place] / 1e9,
-                listing.modified[manifest] / 1e9 if listing.has(manifest) else None,
+                modified / 1e9,
+                listing.stat_at(manifest)[1] / 1e9 if listing.has(manifest) else None,
                 read,
-                listing.changed[place],
+                changed,
                 listing.sizes[manifest],
                 judge.described.get(digest),
             )

@@ -358,7 +358,7 @@ def _hints_of(salvaged: Salvage) -> dict[str, list[NameHint]]:
 
 
 def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str]) -> JoinedEntries:
-    """Join what the index, the newest backup and the files tell; ``names`` are given. Raises CacheDirectoryError."""
+    """Join what index, newest backup, journal and files tell; ``names`` are given. Raises CacheDirectoryError."""
     sound, data = snapshot.index is not None, snapshot.data or b""
     left = list(snapshot.descriptors) if sound else salvage_entries(data, history.backup)
     expected = ExpectedEntries(tuple(history.backup))

@@ -419,13 +419,13 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
         self.add_class("-done")
         self.set_focus(self.query_one(LinesView))
         self.show_lines(repaired_lines(repaired))
-        self.show_keys([("m", "Plan what remains")] if repaired.remaining else [])
+        self.show_keys([("m", "Plan what remains")] if repaired.report.shown() else [])
         self.conclude(message)
 
     def action_go_on(self) -> None:
         """A plan for what remains, such as entries that could not be mended before the index was."""
         repaired = self._repaired
-        if repaired is None or not repaired.remaining:
+        if repaired is None or not repaired.report.shown():
             return
         self._repaired, self._report, self._options = None, repaired.report, RepairOptions()
         self.remove_class("-done")
@@ -448,6 +448,6 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 def _outcome(repaired: Repaired) -> str:
     ids = ", ".join(done.id for done in repaired.transactions)
     done = f"mended in {ids}; u undoes it" if ids else "done"
-    left, clean = len(repaired.remaining), clean_text(repaired.report.depth)
+    left, clean = len(repaired.report.shown()), clean_text(repaired.report.depth)
     state = counted(left, "finding remains", "findings remain") if left else clean
     return f"{done}; checked again: {state}"
