@@ -87,7 +87,7 @@ async def test_what_reads_well_from_the_disk_is_no_rot(sample: Sample, monkeypat
         sha256 = hash_file(file, passed)
         return sha256[::-1] if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith(name) else sha256
 
-    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", misread)
+    monkeypatch.setattr("ocitui.doctor.check.examine.hash_file", misread)
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == set()
     assert report.coverage.unchecked == (

@@ -88,7 +88,7 @@ async def test_an_error_in_the_middle_of_a_file(sample: Sample, monkeypatch: pyt
         passed(1)
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", fail)
+    monkeypatch.setattr("ocitui.doctor.check.examine.hash_file", fail)
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == {"read-error"}
     assert len([one for one in report.findings if one.code == "read-error"]) == 4

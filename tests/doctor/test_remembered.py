@@ -89,7 +89,7 @@ def misread(monkeypatch: pytest.MonkeyPatch, path: Path, give: Callable[[str], s
         sha256 = hash_file(file, passed)
         return give(sha256) if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith(path.name) else sha256
 
-    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", read)
+    monkeypatch.setattr("ocitui.doctor.check.examine.hash_file", read)
 
 
 HARMS: list[tuple[Harm, str]] = [
@@ -209,13 +209,13 @@ async def test_what_was_read_wrongly_once_is_forgotten(sample: Sample, monkeypat
 @pytest.mark.parametrize("harm", [unreadable, lacking])
 async def test_what_is_sound_now_is_forgotten(harm: Harm, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = await harmed(sample, harm, monkeypatch)
-    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", hash_file)
+    monkeypatch.setattr("ocitui.doctor.check.examine.hash_file", hash_file)
     if harm is lacking:
         # What it was compared with is gone: there is nothing left that it lacks but the program.
         before = Ledger.open(sample.directory).sound.get(path.name)
         assert before is None
-        monkeypatch.setattr("ocitui.doctor.check.deep.lacking", lambda tree, other: [])
-        monkeypatch.setattr("ocitui.doctor.check.deep.has_program", lambda tree, program: True)
+        monkeypatch.setattr("ocitui.doctor.check.examine.lacking", lambda tree, other: [])
+        monkeypatch.setattr("ocitui.doctor.check.examine.has_program", lambda tree, program: True)
     assert all_codes((await found(sample.directory, Depth.DEEP)).findings) == set()
     assert all_codes((await found(sample.directory)).findings) == set()
 
@@ -229,7 +229,7 @@ async def test_what_cannot_be_looked_at_again_still_holds(
         monkeypatch.setenv("PATH", "/nowhere")
         report = await found(sample.directory, Depth.DEEP)
     else:
-        monkeypatch.setattr("ocitui.doctor.check.deep.has_program", lambda tree, program: None)
+        monkeypatch.setattr("ocitui.doctor.check.examine.has_program", lambda tree, program: None)
         report = await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, TAR)}))
     assert problem(report).fingerprint == first.fingerprint
     assert Ledger.open(sample.directory).sound.get(path.name) is None

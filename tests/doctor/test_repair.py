@@ -27,8 +27,8 @@ from ocitui.cache.disk import Disk
 from ocitui.cache.files import valid_digest
 from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
-from ocitui.doctor.check.deep import DeepChecks, Reading
 from ocitui.doctor.check.entry_checks import PackedFile
+from ocitui.doctor.check.examine import DeepChecks, Reading
 from ocitui.doctor.check.history import known_history
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity
@@ -153,7 +153,7 @@ async def test_what_only_a_deep_check_tells_is_of_the_file_that_it_read(
     def fail(file: BinaryIO, passed: Callable[[int], object]) -> str:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr("ocitui.doctor.check.deep.hash_file", fail)
+    monkeypatch.setattr("ocitui.doctor.check.examine.hash_file", fail)
     report = await found(sample.directory, Depth.DEEP)
     assert len(report.deep_only) == len(report.shown()) == 4
     replaced_as_by_a_pull(sample, made_sample, writes_index=True)

@@ -1,23 +1,60 @@
-"""`examine`: what is wrong with a cache, to the depth that is asked for."""
+"""`examine`: what is wrong with a cache, to the depth that is asked for. The deepest reads everything of each digest's
+packed files: their hashes against the ledger, read through, and against each other."""
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from ocitui.cache import CacheError, CacheFiles, Key, Ledger
-from ocitui.contents import be_idle
+from ocitui.cache import (
+    LASTING_CODES,
+    MOST_DOCUMENT_BYTES,
+    CacheError,
+    CacheFiles,
+    Damage,
+    DocumentError,
+    ImageConfiguration,
+    Key,
+    Ledger,
+    PackedFormat,
+    Recorded,
+    config_name,
+    hash_file,
+    packed_name,
+    read_bounded,
+    read_config,
+    some_of,
+)
+from ocitui.contents import (
+    NotCheckedError,
+    Said,
+    Tool,
+    Tree,
+    be_idle,
+    erofs_tree,
+    has_program,
+    hash_past_cache,
+    lacking,
+    squashfs_tree,
+    tar_tree,
+)
+from ocitui.text import timestamp
 from ocitui.threads import Stop, in_thread, on_loop
 
+from ..catalogue import CATALOGUE
 from ..findings import Depth, Finding, in_order
 from ..report import Coverage, Reach, Report
-from .deep import DeepChecks
-from .entry_checks import PackedFile
+from .entry_checks import PackedFile, damage_finding, unreadable
 from .index_checks import NO_HISTORY, check_index, read_index
 from .judge import Judge
 from .pacing import Brake, Meter, Progress, in_parallel
@@ -204,3 +241,294 @@ class Examination(msgspec.Struct):
 def _damage_of(ledger: Ledger) -> set[tuple[str, str]]:
     """The files that are known to be damaged, each with the code of what was found."""
     return {(name, one.code) for name, some in ledger.damaged.items() for one in some}
+
+
+# Room for names on one command line: execve(2) takes at least 128 KiB, and 2 MiB as a rule.
+_MOST_ARGUMENTS = 100_000
+_UNSQUASHFS = ["-no-progress", "-processors", "1", "-data-queue", "16", "-frag-queue", "16"]
+_NOT_ITS_FAULT = ("support", "incompatible feature", "unknown compression", "unrecognized option", "invalid option")
+
+
+class ReadThrough:
+    """One packed file, open: its ``tree``, and ``problem`` where reading it through found damage; ``unchecked`` says
+    why a part of it could not be done. Raises OSError where the disk fails, AbandonedError when the work is to end."""
+
+    def __init__(self, file: BinaryIO, format: PackedFormat, stop: Stop) -> None:
+        self._file, self._stop = file, stop
+        self.tree: Tree | None = None
+        self.problem = self.unchecked = ""
+        try:
+            match format:
+                case PackedFormat.SQUASHFS:
+                    self._squashfs()
+                case PackedFormat.EROFS:
+                    self._erofs()
+                case PackedFormat.TAR:
+                    self.tree = tar_tree(file, stop)
+        except NotCheckedError as error:
+            self.unchecked = str(error)
+
+    def _squashfs(self) -> None:
+        tool = Tool("unsquashfs", self._file, self._stop)
+        said, self.tree = squashfs_tree(tool)
+        self._judge(said)
+        for names in _batches(sorted(path for path, node in self.tree.items() if node.kind == stat.S_IFREG)):
+            if self.problem:
+                return
+            self._judge(tool.run([*_UNSQUASHFS, "-no-wildcards", "-cat", tool.path, *names], lambda data: None))
+
+    def _erofs(self) -> None:
+        try:
+            self.tree = erofs_tree(self._file, self._stop)
+        except NotCheckedError as error:
+            self.unchecked = str(error)
+        tool = Tool("fsck.erofs", self._file, self._stop)
+        self._judge(tool.run(["--extract", tool.path]))
+
+    def _judge(self, said: Said) -> None:
+        """A tool that says anything is not content, whatever its status is. Raises NotCheckedError."""
+        errors = [line.strip() for line in said.errors.splitlines() if line.strip()]
+        if said.code == 0 and not errors:
+            return
+        words = "; ".join(errors[-2:])[-300:] or f"status {said.code}"
+        if any(text in said.errors.lower() for text in _NOT_ITS_FAULT):
+            raise NotCheckedError(words)
+        self.problem = words
+
+
+def _batches(names: list[bytes]) -> Iterator[list[bytes]]:
+    start = size = 0
+    for at, name in enumerate(names):
+        if size + len(name) > _MOST_ARGUMENTS:
+            yield names[start:at]
+            start, size = at, 0
+        size += len(name) + 9  # each argument has a pointer and an end, too
+    if names:
+        yield names[start:]
+
+
+# What a file system says of its own blocks; other errors may pass by themselves.
+_LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO})
+
+
+class Reading(msgspec.Struct):
+    """One packed file's deep check so far. ``damage`` is what an earlier one found in the same file, ``good`` the
+    sha256 that it was seen not to have, ``error`` what the system said of reading it."""
+
+    file: PackedFile
+    findings: list[Finding]
+    stat: os.stat_result | None = None
+    sha256: str = ""
+    known: Recorded | None = None
+    damage: Damage | None = None
+    good: str = ""
+    error: int = 0
+    tree: Tree | None = None
+    read_through: bool = False
+    earlier: bool = False
+
+    def find(self, code: str, seen: str) -> None:
+        """Note what is wrong with the file."""
+        self.findings.append(CATALOGUE[code].finding(seen, **self.file.at))
+
+    def fail(self, error: OSError) -> None:
+        """Note that it cannot be read."""
+        self.error = error.errno or errno.EIO
+        self.findings.append(unreadable(error, self.file.at))
+
+    @property
+    def sound(self) -> bool:
+        return self.stat is not None and bool(self.sha256) and not self.findings
+
+    @property
+    def reach(self) -> Reach:
+        if self.earlier:
+            return Reach(Depth.HEADER, earlier=True)
+        hashed = bool(self.sha256) and self.known is not None
+        depth = Depth.DEEP if hashed or self.read_through else Depth.HEADER
+        return Reach(depth, hashed, self.read_through, first_seen=self.sound and self.known is None)
+
+
+class DeepChecks(msgspec.Struct):
+    """Checks digest after digest, in several threads; ``unchecked`` gets the files that could not be, each with why."""
+
+    files: CacheFiles
+    ledger: Ledger
+    stop: Stop
+    meter: Meter
+    brake: Brake
+    unchecked: list[tuple[str, str]]
+    older_than: float | None = None
+
+    def run(self, group: Sequence[PackedFile]) -> list[Reading]:
+        """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
+        # What was found by comparing is found again only by comparing with all that was there.
+        whole = any(one.code == "packed-incomplete" for one in self._damages(group))
+        readings = [self._read(file, again=whole) for file in group]
+        self._read_for_comparison(readings)
+        self._compare([one for one in readings if not one.earlier])
+        for reading in readings:
+            if reading.stat is not None and not reading.earlier:
+                self._remember(reading, reading.stat, readings)
+        return readings
+
+    def _damages(self, group: Sequence[PackedFile]) -> Iterator[Damage]:
+        for file in group:
+            with suppress(OSError):
+                if damage := self.ledger.damage(file.name, os.stat(file.name, dir_fd=self.files.fd)):
+                    yield damage
+
+    def _read(self, file: PackedFile, *, again: bool = False) -> Reading:
+        reading = Reading(file, [])
+        try:
+            with self.files.open(file.name) as opened:
+                reading.stat = os.fstat(opened.fileno())
+                reading.known = self.ledger.sound.get(file.name)
+                reading.damage = self.ledger.damage(file.name, reading.stat)
+                if not again and self._is_fresh(reading):
+                    reading.earlier = True
+                    self.meter.add(bytes=file.size, read=False)
+                else:
+                    self._hash(reading, opened)
+                    self._read_through(reading, opened)
+        except OSError as error:
+            reading.fail(error)
+        return reading
+
+    def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
+        """Read through once more what was passed over, where another format of the image has a tree to compare with."""
+        if all(reading.tree is None for reading in readings):
+            return
+        for reading in readings:
+            if reading.read_through and reading.tree is None and reading.sound:
+                try:
+                    with self.files.open(reading.file.name) as opened:
+                        reading.tree = ReadThrough(opened, reading.file.format, self.stop).tree
+                except OSError as error:
+                    reading.fail(error)
+
+    def _is_fresh(self, reading: Reading) -> bool:
+        """Whether it was found sound so shortly before, and not written since, that it is passed over."""
+        known, found = reading.known, reading.stat
+        if self.older_than is None or known is None or found is None or reading.damage is not None:
+            return False
+        return known.same_file(found) and 0 <= time.time() - known.checked < self.older_than
+
+    def _hash(self, reading: Reading, opened: BinaryIO) -> None:
+        sha256 = hash_file(opened, self._passed)
+        after = os.fstat(opened.fileno())
+        if reading.stat is None or _moment(after) != _moment(reading.stat):
+            reading.stat = None
+            self.unchecked.append((reading.file.name, "it was written while it was read"))
+            return
+        reading.sha256 = sha256
+        known, damage = reading.known, reading.damage
+        # What came back by an undo is held against the hash that it was found to differ from.
+        good = damage.sha256 if damage is not None and damage.sha256 else known.sha256 if known is not None else ""
+        if good and sha256 != good:
+            self._differs(reading, good, after)
+
+    def _differs(self, reading: Reading, good: str, found: os.stat_result) -> None:
+        file, known, damage = reading.file, reading.known, reading.damage
+        same = known is not None and known.same_file(found)
+        if same or damage is not None:
+            reading.sha256 = hash_past_cache(file.name, self.files.fd, self.brake.take)
+            if reading.sha256 == good:
+                self.unchecked.append(
+                    (file.name, "it was read wrongly once, and rightly from the disk: see to the memory")
+                )
+                return
+        reading.good = good
+        if damage is not None and (known is None or reading.sha256 in damage.seen):
+            reading.findings.append(msgspec.structs.replace(damage_finding(damage, file), found=None))
+            return
+        code, seen = "packed-changed", "it was written since"
+        if same:
+            code, seen = "packed-damaged", "its size and time are still the same"
+        since = timestamp(known.checked) if known is not None else ""
+        reading.find(code, f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}")
+
+    def _passed(self, size: int) -> None:
+        self.brake.take(size)
+        self.meter.add(bytes=size)
+
+    def _read_through(self, reading: Reading, opened: BinaryIO) -> None:
+        """By the format's tool, unless the same bytes were read through before."""
+        known, file = reading.known, reading.file
+        if reading.findings or not reading.sha256:
+            return
+        if known is not None and known.read_through and known.whole and reading.damage is None:
+            reading.read_through = True
+            return
+        through = ReadThrough(opened, file.format, self.stop)
+        reading.tree = through.tree
+        if through.unchecked:
+            self.unchecked.append((file.name, f"not read through: {through.unchecked}"))
+        if through.problem:
+            reading.find("packed-damaged", f"reading it through failed: {through.problem}")
+        reading.read_through = not through.unchecked
+
+    def _compare(self, readings: Sequence[Reading]) -> None:
+        """What one format holds and another lacks; and the program of the image, where it must be in the tree."""
+        trees = [(one, one.tree) for one in readings if one.tree is not None and not one.findings]
+        program = self._program(trees[0][0].file.digest) if trees else ""
+        for reading, tree in trees:
+            if seen := incomplete(tree, [(one.file.format, other) for one, other in trees], program):
+                reading.find("packed-incomplete", seen)
+
+    def _program(self, digest: str) -> str:
+        """What the image runs; empty where that is not known."""
+        try:
+            config = read_config(read_bounded(config_name(digest), MOST_DOCUMENT_BYTES, dir_fd=self.files.fd))
+        except (OSError, DocumentError):
+            return ""
+        return program_of(config)
+
+    def _remember(self, reading: Reading, found: os.stat_result, group: Sequence[Reading]) -> None:
+        """Note what was found for those who do not look so deep; what could not be looked at again still holds."""
+        for finding in reading.findings:
+            if finding.code in LASTING_CODES and (not reading.error or reading.error in _LASTING_ERRORS):
+                self.ledger.note_damage(reading.file.name, found, finding.code, finding.seen, reading.good)
+        if not reading.sound:
+            return
+        if reading.damage is not None and not self._is_over(reading, reading.damage, group):
+            reading.findings.append(damage_finding(reading.damage, reading.file))
+            return
+        name, known, through = reading.file.name, reading.known, reading.read_through
+        whole = reading.tree is not None or (known is not None and known.whole)
+        self.ledger.record(name, found, reading.sha256, read_through=through, whole=whole, first_seen=known is None)
+
+    def _is_over(self, reading: Reading, damage: Damage, group: Sequence[Reading]) -> bool:
+        """Whether what once told the damage was looked at again, and is sound."""
+        if damage.code == "read-error":
+            return True
+        if damage.sha256:
+            return reading.sha256 == damage.sha256
+        if damage.code != "packed-incomplete":
+            return reading.read_through
+        compared = {one.file.format for one in group if one.tree is not None and not one.findings}
+        digest = reading.file.digest
+        there = {one for one in PackedFormat if self.files.fact(packed_name(digest, one)) is not None}
+        return there <= compared
+
+
+def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:
+    """What a packed file lacks that another format of its image holds, or that the image is to run; empty for nothing.
+    ``program`` is empty where that is not known."""
+    for format, other in others:
+        if missing := lacking(tree, other):
+            paths = some_of(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in missing)
+            return f"it lacks {paths}, which the {format} holds"
+    lacks_program = program and has_program(tree, program.encode()) is False
+    return f"it lacks {program}, which the image is to run" if lacks_program else ""
+
+
+def program_of(config: ImageConfiguration) -> str:
+    """The absolute path of what an image runs; empty where it has none, or it is looked for in $PATH."""
+    run = config.config
+    command = (run.entrypoint or run.cmd or []) if run else []
+    return command[0] if command and command[0].startswith("/") else ""
+
+
+def _moment(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -55,8 +55,8 @@ from ocitui.importing import (
 )
 from ocitui.threads import Stop, in_thread
 
-from ..check.deep import ReadThrough, incomplete
 from ..check.entry_checks import has_digest, read_document
+from ..check.examine import ReadThrough, incomplete
 from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
 

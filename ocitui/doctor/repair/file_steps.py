@@ -36,8 +36,8 @@ from ocitui.importing import describe_image
 from ocitui.text import short_digest
 
 from ..catalogue import MISSES, NOTHING
-from ..check.deep import program_of
 from ..check.entry_checks import has_digest, missing_file, read_document
+from ..check.examine import program_of
 from ..check.index_checks import emptied
 from ..findings import Finding, Severity, Way, Where
 from ..salvage.rebuild import name_annotations
