@@ -489,7 +489,7 @@ class LiveCache:
         while True:
             # Of a directory that is gone, what was remembered holds.
             judge = None if self.health.condition is Condition.GONE else self.judge
-            if judge is not None and judge.memory() != self._memory:
+            if judge is not None and await asyncio.to_thread(judge.memory) != self._memory:
                 await self.remember()
             await asyncio.sleep(to_the_second(max(_REMEMBER_SECONDS, self._remember_due - time.monotonic())))
 
