@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.containers import Vertical
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError, PlanChangedError
@@ -139,12 +140,22 @@ class FullScreen(SessionScreen[R]):
 
 
 class ListScreen(FullScreen[R], Generic[R, Row]):
-    """A list, and below it what there is to say of the row under the cursor, which `draw_detail` shows."""
+    """A list, and what there is to say of the row under the cursor, which `draw_detail` shows: below it, or beside it
+    where there is room for both."""
 
     AUTO_FOCUS = "PickList"
+    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-below"), (160, "-beside")]
     DEFAULT_CSS = """
-    ListScreen PickList { height: 1fr; }
-    ListScreen LinesView { height: 1fr; border-top: solid $rule; }
+    ListScreen {
+        #list, #detail, PickList, LinesView { height: 1fr; }
+        LinesView { border-top: solid $rule; }
+        &.-beside {
+            #list { layout: horizontal; }
+            PickList { width: 1fr; height: 100%; max-height: 100%; }
+            #detail { width: 1fr; border-left: solid $rule; }
+            LinesView { border-top: none; }
+        }
+    }
     """
 
     def __init__(self) -> None:
@@ -153,7 +164,9 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
         """The rows by their keys."""
 
     def compose_body(self) -> Iterable[Widget]:
-        yield PickList()
+        yield Vertical(PickList(), Vertical(*self.compose_detail(), id="detail"), id="list")
+
+    def compose_detail(self) -> Iterable[Widget]:
         yield LinesView()
 
     def show_rows(self, rows: Iterable[Row]) -> None:

@@ -208,7 +208,9 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="coverage")
-        yield PickList()
+        yield from super().compose_body()
+
+    def compose_detail(self) -> Iterable[Widget]:
         yield RuleBar()
         yield LinesView()
 

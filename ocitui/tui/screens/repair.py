@@ -264,7 +264,7 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
 
     BINDINGS = bound({"space": "mark_step", "n": "name", "o": "options", "m": "go_on"})
     CSS = """
-    RepairScreen PickList { height: auto; max-height: 40%; }
+    RepairScreen PickList { height: auto; max-height: 40vh; }
     RepairScreen.-done PickList { display: none; }
     """
     subject = "repair"
