@@ -9,6 +9,7 @@ was replaced by somebody.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -109,7 +110,9 @@ def gather(
     with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = (current and current.history) or known_history(directory, seen.index)
-    room = room_for_index(directory, seen.signature.size if seen.signature else 0)
+    room: tuple[bool, int] | None = None
+    with suppress(OSError):
+        room = room_for_index(os.statvfs(directory), seen.signature.size if seen.signature else 0)
     # It reads two backups, and only where nothing can be loaded does the case turn on it.
     lost = not seen.verdict.sound or seen.verdict.outcome is IndexOutcome.CREATED
     return TimelineFacts(

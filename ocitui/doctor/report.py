@@ -115,8 +115,6 @@ class Report(msgspec.Struct, frozen=True):
 
     def with_acknowledged(self, fingerprints: frozenset[str]) -> Report:
         """The same report with these findings marked."""
-        if not fingerprints:
-            return self
         found = (
             msgspec.structs.replace(one, acknowledged=True) if one.fingerprint in fingerprints else one
             for one in self.findings

@@ -179,13 +179,9 @@ _INDEX_SLACK = 1 << 16  # what another entry, and the file system's own records,
 _NEARLY_FULL = 0.9
 
 
-def room_for_index(directory: Path, index_size: int) -> tuple[bool, int] | None:
+def room_for_index(found: os.statvfs_result, index_size: int) -> tuple[bool, int]:
     """Whether the daemon's next store has room for its index, which it truncates and writes anew, as root, beside the
-    files that it stores; and how many bytes are free to it. None where the disk does not tell."""
-    try:
-        found = os.statvfs(directory)
-    except OSError:
-        return None
+    files that it stores; and how many bytes are free to it."""
     free = found.f_bfree * found.f_frsize
     inodes = not found.f_files or found.f_ffree > 0
     return free >= index_size + _INDEX_SLACK and inodes, free
@@ -207,11 +203,11 @@ def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator
         yield CATALOGUE["cache-read-only"].finding("its file system is mounted read-only")
     elif not os.access(directory, os.W_OK | os.X_OK):
         yield CATALOGUE["cache-read-only"].finding("this user may not write to it")
-    room = room_for_index(directory, index_size)
+    has_room, free = room_for_index(found, index_size)
     used = found.f_blocks - found.f_bfree
     share = used / (used + found.f_bavail) if used + found.f_bavail else 0.0
-    if room is not None and not room[0]:
-        what = "no inode is free" if found.f_files and not found.f_ffree else f"{human_size(room[1])} are free"
+    if not has_room:
+        what = "no inode is free" if found.f_files and not found.f_ffree else f"{human_size(free)} are free"
         yield CATALOGUE["disk-full"].finding(f"{what}, and the index has {human_size(index_size)}")
     elif share >= _NEARLY_FULL or (found.f_files and found.f_ffree / found.f_files <= 1 - _NEARLY_FULL):
         seen = f"{share:.0%} of its file system are used, {human_size(found.f_bavail * found.f_frsize)} are free"

@@ -313,7 +313,7 @@ class DescriptorChecks:
         self._odd: set[str | None] = set()
 
     def check(self, index: ImageIndex, inferred: dict[str, str]) -> list[Finding]:
-        """The findings, by position. ``inferred`` are formats of digests whose one packed file tells them."""
+        """The findings, in no order. ``inferred`` are formats of digests whose one packed file tells them."""
         findings: list[Finding] = []
         before, odd, self._names = self._names, self._odd, index.winners
         for position, (digest, format_, name) in enumerate(zip(index.digests, index.formats, index.names, strict=True)):
@@ -324,7 +324,7 @@ class DescriptorChecks:
                 findings += self._single(at, format_, name, inferred)
         if len(index.winners) < len(index):
             findings += _repeated(index)
-        return sorted(findings, key=lambda finding: finding.position or 0)
+        return findings
 
     def _single(self, at: Where, format: str | None, name: str | None, inferred: dict[str, str]) -> Iterator[Finding]:
         digest = at["digest"]

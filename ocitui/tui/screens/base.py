@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..live import LiveChange
 
 _LOCK_SECONDS = 0.2
+_WIDTHS = [(0, "-below"), (160, "-beside")]
 TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
 """The keys at the right end where the others would be typed into a field."""
 Row = TypeVar("Row", bound=PickRow)
@@ -144,7 +145,7 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
     where there is room for both."""
 
     AUTO_FOCUS = "PickList"
-    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-below"), (160, "-beside")]
+    HORIZONTAL_BREAKPOINTS = _WIDTHS
     DEFAULT_CSS = """
     ListScreen {
         #list, #detail, PickList, LinesView { height: 1fr; }
