@@ -81,6 +81,7 @@ with front(__name__):
     from .files import MOST_INDEX_BYTES as MOST_INDEX_BYTES
     from .files import OWN_NAME as OWN_NAME
     from .files import READ_FLAGS as READ_FLAGS
+    from .files import FileIdentity as FileIdentity
     from .files import FileKind as FileKind
     from .files import PackedFormat as PackedFormat
     from .files import check_directory as check_directory

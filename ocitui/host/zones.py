@@ -1,0 +1,336 @@
+"""Which zones a host has, and which entries of the cache each of them needs: from the daemon's database `krata.db`, as
+two directories above the cache, and from the daemon itself where `kratactl` is there to ask it.
+
+A zone is what `crates/daemon/src/db/zone.rs` of krata stores: its uuid, and a `Zone` of
+`krata/proto/krata/v1/common.proto`. What it needs is what `reconcile/zone/create.rs` recalls, by digest and format.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from ocitui.cache import FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
+
+from .daemon import daemon_socket
+from .loop_devices import users_by_name
+from .redb import DatabaseState, Table, read_table
+
+DATABASE_NAME = "krata.db"
+_TABLE, _KEY_WIDTH = "zone", 16
+_ASK_SECONDS, _MOST_ANSWER = 10.0, 64 << 20
+_STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed", "failed")
+# By their numbers; what is none of them is launched as the first is.
+_FORMATS = {2: PackedFormat.EROFS, 3: PackedFormat.TAR}
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class Role(StrEnum):
+    """What a zone takes an entry for: its disk, or the files `kernel/image` and `krata/initrd` of a tar."""
+
+    IMAGE = "image"
+    KERNEL = "kernel"
+    INITRD = "initrd"
+
+
+class When(StrEnum):
+    """When the daemon looks an entry up for a zone. PINNED: a loop device holds its file, and it does so at the next
+    start of the zone. NONE: never, as the zone is."""
+
+    NOW = "now"
+    NEXT_START = "next-start"
+    PINNED = "pinned"
+    NONE = "none"
+
+
+class Need(msgspec.Struct, frozen=True):
+    """An entry that a zone needs, as its ``role``; ``error`` says why no entry would do."""
+
+    role: Role
+    digest: str
+    format: PackedFormat
+    when: When
+    error: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of its packed file; empty where its digest can be none."""
+        return packed_name(self.digest, self.format) if usable_digest(self.digest) else ""
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """A guest that the daemon has in its database. ``error`` is why its last launch failed; ``problem`` is why its row
+    does not read, so that the daemon knows nothing of it."""
+
+    uuid: str
+    name: str = ""
+    state: str = "unknown"
+    needs: tuple[Need, ...] = ()
+    error: str = ""
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name, else the first digits of its uuid."""
+        return self.name or self.uuid[:8]
+
+
+class Zones(msgspec.Struct, frozen=True):
+    """What is known of a host's zones. ``doubt`` says why others may need entries too, empty where these are all;
+    ``daemon`` is what the daemon said: equal, differs, silent or unasked. ``leaks`` are loop devices on files of the
+    cache that no zone accounts for."""
+
+    database: DatabaseState
+    zones: tuple[Zone, ...] = ()
+    note: str = ""
+    doubt: str = ""
+    daemon: str = "unasked"
+    leaks: tuple[str, ...] = ()
+    makes_anew: bool = False
+
+    @property
+    def sure(self) -> bool:
+        return not self.doubt
+
+    def needing(self, files: Iterable[str]) -> list[tuple[Zone, Need]]:
+        """The zones that need one of these packed files, by their names."""
+        wanted = frozenset(files)
+        found = ((zone, need) for zone in self.zones for need in zone.needs if need.when is not When.NONE)
+        return [(zone, need) for zone, need in found if need.file in wanted]
+
+
+def database_of(directory: Path) -> Path:
+    """The daemon's database, for the cache in ``directory``."""
+    return directory.absolute().parent.parent / DATABASE_NAME
+
+
+def database_identity(directory: Path) -> FileIdentity | None:
+    """Changes with what is in the database. Costs microseconds."""
+    return identity_of(database_of(directory))
+
+
+def read_zones(directory: Path, *, ask: bool = True) -> Zones:
+    """The zones of the host, and what they need. Reads the database, and asks the daemon where it can be asked, which
+    only ever reads; a host that never had krata has none. Never raises."""
+    users = users_by_name(directory)
+    table, found = _read(directory, users)
+    told = _asked(directory, users) if ask and daemon_socket(directory).is_socket() else None
+    if told is not None and table.is_sure and _alike(found) != _alike(told):
+        # One of both is newer than the other.
+        (table, found), told = _read(directory, users), _asked(directory, users)
+    daemon = "unasked" if told is None else "equal"
+    if told is not None and (not table.is_sure or _alike(found) != _alike(told)):
+        daemon, found = "differs" if table.is_sure else "equal", _joined(found, told)
+    doubt = _doubt(directory, table, found, told, differs=daemon == "differs")
+    return Zones(table.state, tuple(found), table.note, doubt, daemon, _leaks(found, users, doubt), table.makes_anew)
+
+
+def _read(directory: Path, users: Mapping[str, str]) -> tuple[Table, list[Zone]]:
+    table = read_table(database_of(directory), _TABLE, _KEY_WIDTH)
+    return table, [decode_zone(key, value, users) for key, value in table.rows]
+
+
+def _doubt(directory: Path, table: Table, found: Iterable[Zone], told: list[Zone] | None, *, differs: bool) -> str:
+    """Why it is not sure that these are all zones; empty where it is."""
+    if differs:
+        return "the database and the daemon tell different zones"
+    if unread := next((zone for zone in found if zone.problem), None):
+        return f"the row of zone {unread.uuid} does not read: {unread.problem}"
+    if table.is_sure or told is not None:
+        return ""
+    if table.state is DatabaseState.ABSENT and not database_of(directory).parent.joinpath("host.uuid").exists():
+        # No daemon ever had its store here: a copy, or a test's cache.
+        return ""
+    return f"{DATABASE_NAME}: {table.note}"
+
+
+def _alike(zones: Iterable[Zone]) -> set[tuple[object, ...]]:
+    """What both sources tell of a zone that reads."""
+    return {
+        (zone.uuid, zone.state, *((need.role, need.digest, need.format, need.error) for need in zone.needs))
+        for zone in zones
+        if not zone.problem
+    }
+
+
+def _joined(one: list[Zone], other: list[Zone]) -> list[Zone]:
+    """Of both what either tells: whatever may be needed is."""
+    known = _alike(one)
+    return [*one, *(zone for zone in other if not _alike([zone]) <= known)]
+
+
+def _leaks(zones: list[Zone], users: Mapping[str, str], doubt: str) -> tuple[str, ...]:
+    """The devices of files that no zone accounts for; none while a launch is under way, or it is not sure."""
+    if doubt or any(zone.state == "creating" for zone in zones):
+        return ()
+    needed = {need.file for zone in zones for need in zone.needs if need.when is When.PINNED}
+    return tuple(f"{device} holds {name}" for name, device in users.items() if name not in needed)
+
+
+# What the daemon stores
+
+
+class _MalformedError(ValueError):
+    """It is no message of protocol buffers, or of another kind; the text says why."""
+
+
+def decode_zone(key: bytes, value: bytes, users: Mapping[str, str]) -> Zone:
+    """A zone as the daemon reads it, which goes by the key; ``users`` are the loop devices, by the files they hold."""
+    uuid = str(UUID(bytes=key))
+    try:
+        fields = _fields(value)
+        _text(fields, 1)
+        spec, status = _message(fields, 2) or {}, _message(fields, 3) or {}
+        state = _number(status, 1)
+        told = {role: _message(_message(spec, number) or {}, 1) for role, number in _SPECS.items()}
+        needs = {role: (_text(image, 1), _number(image, 2)) for role, image in told.items() if image is not None}
+        _text(status, 5)
+        error = _text(_message(status, 4) or {}, 1)
+        return make_zone(
+            uuid, _text(spec, 1), _STATES[state] if 0 <= state < len(_STATES) else "unknown", needs, error, users
+        )
+    except _MalformedError as error:
+        return Zone(uuid, problem=str(error))
+
+
+_SPECS = {Role.IMAGE: 2, Role.KERNEL: 3, Role.INITRD: 4}
+
+
+def make_zone(
+    uuid: str,
+    name: str,
+    state: str,
+    needs: Mapping[Role, tuple[str, int]],
+    error: str,
+    users: Mapping[str, str],
+) -> Zone:
+    """A zone with what it needs, by what the daemon does with one of that state. ``needs`` are digests, with the
+    number of a format each."""
+
+    def need(role: Role, digest: str, number: int) -> Need:
+        format, refused = _FORMATS.get(number, PackedFormat.SQUASHFS), ""
+        if (format is PackedFormat.TAR) is (role is Role.IMAGE):
+            refused = "no zone has a tar for its image" if role is Role.IMAGE else f"the {role} has to be in a tar"
+        made = Need(role, digest, format, When.NOW, refused)
+        if state == "creating":
+            return made
+        if state != "created":
+            return msgspec.structs.replace(made, when=When.NONE)
+        pinned = role is Role.IMAGE and made.file in users
+        return msgspec.structs.replace(made, when=When.PINNED if pinned else When.NEXT_START)
+
+    return Zone(uuid, name, state, tuple(need(role, *what) for role, what in needs.items()), error)
+
+
+_Fields = dict[int, list[tuple[int, bytes]]]
+
+
+def _fields(data: bytes) -> _Fields:
+    """The fields of a message by their numbers, each with its wire type. Raises _MalformedError."""
+    found: _Fields = {}
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        kind, start = tag & 7, at
+        if kind == _VARINT:
+            _, at = _varint(data, at)
+        elif kind == _BYTES:
+            size, start = _varint(data, at)
+            at = start + size
+        elif kind in (_FIXED32, _FIXED64):
+            at += 4 if kind == _FIXED32 else 8
+        else:
+            raise _MalformedError(f"a field of the kind {kind}")
+        if at > len(data) or not tag >> 3:
+            raise _MalformedError("it is cut short" if at > len(data) else "a field without a number")
+        found.setdefault(tag >> 3, []).append((kind, data[start:at]))
+    return found
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise _MalformedError("it is cut short")
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+    raise _MalformedError("a number without an end")
+
+
+def _all(fields: _Fields, number: int, kind: int) -> list[bytes]:
+    given = fields.get(number, [])
+    if any(one != kind for one, _ in given):
+        raise _MalformedError(f"field {number} is of another kind")
+    return [value for _, value in given]
+
+
+def _message(fields: _Fields, number: int) -> _Fields | None:
+    """A message inside; one that is given twice is merged, which is to read both as one."""
+    given = _all(fields, number, _BYTES)
+    return _fields(b"".join(given)) if given else None
+
+
+def _text(fields: _Fields, number: int) -> str:
+    try:
+        texts = [value.decode() for value in _all(fields, number, _BYTES)]
+    except UnicodeDecodeError:
+        raise _MalformedError(f"field {number} is no UTF-8") from None
+    return texts[-1] if texts else ""
+
+
+def _number(fields: _Fields, number: int) -> int:
+    """A number of 32 bits with a sign; 0 where it is not given."""
+    given = _all(fields, number, _VARINT)
+    value = _varint(given[-1], 0)[0] & 0xFFFFFFFF if given else 0
+    return value - (1 << 32) if value >> 31 else value
+
+
+# What the daemon says
+
+
+def _asked(directory: Path, users: Mapping[str, str]) -> list[Zone] | None:
+    """The zones as the daemon lists them; None where it cannot be asked, or does not answer."""
+    if (program := shutil.which("kratactl")) is None:
+        return None
+    command = [program, "-c", f"unix://{daemon_socket(directory)}", "zone", "list", "-f", "jsonl"]
+    with suppress(OSError, ValueError, subprocess.SubprocessError, KeyError, TypeError, AttributeError):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_SECONDS, check=True, text=True
+        )
+        if len(done.stdout) <= _MOST_ANSWER:
+            return [*_listed(done.stdout, users)]
+    return None
+
+
+def _listed(text: str, users: Mapping[str, str]) -> Iterator[Zone]:
+    """The zones of a list as JSON Lines, in protocol buffers' mapping to JSON: what has its usual value is left out."""
+    for line in filter(None, text.splitlines()):
+        zone = json.loads(line)
+        spec, status = zone.get("spec", {}), zone.get("status", {})
+        state = str(status.get("state", "")).removeprefix("ZONE_STATE_").lower()
+        given = {role: spec.get(role.value, {}).get("oci") for role in Role}
+        needs = {
+            role: (str(oci.get("digest", "")), _FORMAT_NUMBERS.get(oci.get("format"), 0))
+            for role, oci in given.items()
+            if oci is not None
+        }
+        error = str(status.get("errorStatus", {}).get("message", ""))
+        known = state if state in _STATES else "unknown"
+        yield make_zone(str(UUID(zone["id"])), str(spec.get("name", "")), known, needs, error, users)
+
+
+_FORMAT_NUMBERS: Mapping[Any, int] = {
+    f"OCI_IMAGE_FORMAT_{word}": number for number, word in enumerate(("UNKNOWN", "SQUASHFS", "EROFS", "TAR"))
+}
