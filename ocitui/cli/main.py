@@ -30,6 +30,7 @@ COMMANDS = {
     "show": ("show", "Print a manifest or config."),
     "verdict": ("lookup", "Say what the daemon would do with index.json at its start."),
     "why": ("why", "Say link by link why the daemon answers as it does."),
+    "zones": ("zones", "List who needs which entry."),
     "check": ("check", "Examine the cache: what is wrong, and what would mend it."),
     "repair": ("repair", "Show what would mend the cache; with --apply do it."),
     "point": ("point", "Make a digest win its name; nothing is deleted."),

@@ -1,4 +1,4 @@
-"""What the host knows beside the cache: its daemon, its loop devices."""
+"""What the host knows beside the cache: its daemon, its zones, its loop devices."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ with front(__name__):
     from .loop_devices import users_by_name as users_by_name
     from .loop_devices import users_of as users_of
     from .loop_devices import users_of_any as users_of_any
+    from .zones import Need as Need
+    from .zones import When as When
+    from .zones import Zone as Zone
+    from .zones import Zones as Zones
+    from .zones import read_zones as read_zones

@@ -25,7 +25,7 @@ from .daemon import daemon_socket
 from .loop_devices import users_by_name
 from .redb import DatabaseState, Table, read_table
 
-DATABASE_NAME = "krata.db"
+DATABASE_NAME, HOST_NAME = "krata.db", "host.uuid"
 _TABLE, _KEY_WIDTH = "zone", 16
 _ASK_SECONDS, _MOST_ANSWER = 10.0, 64 << 20
 _STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed", "failed")
@@ -130,8 +130,11 @@ def read_zones(directory: Path, *, ask: bool = True) -> Zones:
     daemon = "unasked" if told is None else "equal"
     if told is not None and (not table.is_sure or _alike(found) != _alike(told)):
         daemon, found = "differs" if table.is_sure else "equal", _joined(found, told)
-    doubt = _doubt(directory, table, found, told, differs=daemon == "differs")
-    return Zones(table.state, tuple(found), table.note, doubt, daemon, _leaks(found, users, doubt), table.makes_anew)
+    is_host = table.state is not DatabaseState.ABSENT or (database_of(directory).parent / HOST_NAME).exists()
+    doubt = _doubt(table, found, told, differs=daemon == "differs") if is_host else ""
+    note = table.note if is_host else "it is not there, and no daemon had its store here"
+    leaks, makes_anew = _leaks(found, users, doubt), table.makes_anew and is_host
+    return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew)
 
 
 def _read(directory: Path, users: Mapping[str, str]) -> tuple[Table, list[Zone]]:
@@ -139,18 +142,13 @@ def _read(directory: Path, users: Mapping[str, str]) -> tuple[Table, list[Zone]]
     return table, [decode_zone(key, value, users) for key, value in table.rows]
 
 
-def _doubt(directory: Path, table: Table, found: Iterable[Zone], told: list[Zone] | None, *, differs: bool) -> str:
+def _doubt(table: Table, found: Iterable[Zone], told: list[Zone] | None, *, differs: bool) -> str:
     """Why it is not sure that these are all zones; empty where it is."""
     if differs:
         return "the database and the daemon tell different zones"
     if unread := next((zone for zone in found if zone.problem), None):
         return f"the row of zone {unread.uuid} does not read: {unread.problem}"
-    if table.is_sure or told is not None:
-        return ""
-    if table.state is DatabaseState.ABSENT and not database_of(directory).parent.joinpath("host.uuid").exists():
-        # No daemon ever had its store here: a copy, or a test's cache.
-        return ""
-    return f"{DATABASE_NAME}: {table.note}"
+    return "" if table.is_sure or told is not None else f"{DATABASE_NAME}: {table.note}"
 
 
 def _alike(zones: Iterable[Zone]) -> set[tuple[object, ...]]:

@@ -1,0 +1,117 @@
+"""`ocitui zones`: who needs what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.text import counted, short_digest
+
+from ..options import reading
+from ..output import Call, Column, ExitCode, paragraph, table
+
+if TYPE_CHECKING:
+    from ocitui.doctor import JudgedNeed
+    from ocitui.host import Zones
+
+
+@click.command("zones")
+@reading
+def zones_command(call: Call) -> ExitCode:
+    """List the zones of this host, and the entries that each of them needs: its image, its kernel, its initrd.
+
+    They are read from krata.db, two directories above the cache, and from the daemon where kratactl can ask it. What a
+    created zone has on a loop device is pinned until it stops; at its next start it is looked for again, as its kernel
+    and initrd are at each.
+
+    Exits with 1 where a zone needs what is not there, or is damaged.
+    """
+    from ocitui.doctor import judged_needs
+    from ocitui.host import read_zones
+
+    zones = read_zones(call.directory)
+    needs = judged_needs(call.directory, zones)
+    call.answer(lambda: zones_json(zones, needs), chain(_lines(zones, needs), _notes(zones, needs)))
+    return ExitCode.PROBLEMS if any(one.fails for one in needs) else ExitCode.CLEAN
+
+
+_COLUMNS = (
+    Column("ZONE", shrink=True),
+    Column("STATE"),
+    Column("NEEDS"),
+    Column("IMAGE", shrink=True),
+    Column("FORMAT", rank=1),
+    Column("DIGEST", rank=2),
+    Column("WHEN"),
+    Column("ANSWER"),
+)
+
+
+_MOST = 10
+
+
+def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
+    if not zones.zones:
+        yield "no zone is known"
+        return
+    rows = [
+        [one.zone.label, one.zone.state, one.need.role, one.name, one.need.format, short_digest(one.need.digest),
+         one.need.when, one.verdict]
+        for one in needs
+    ]  # fmt: skip
+    needing = {one.zone.uuid for one in needs}
+    rows += [[zone.label, zone.state, "", "", "", "", "", ""] for zone in zones.zones if zone.uuid not in needing]
+    yield from table(_COLUMNS, rows)
+
+
+def _notes(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
+    """What there is to know beside the table."""
+    yield from (f"{one.zone.label}: {one.need.error}" for one in needs if one.need.error)
+    failed = [f"{zone.label} failed: {zone.error}" for zone in zones.zones if zone.error]
+    yield from failed[:_MOST]
+    if len(failed) > _MOST:
+        yield f"and {len(failed) - _MOST} others failed: --json tells all"
+    yield from (f"leaked: {text}, and no zone needs it" for text in zones.leaks)
+    if zones.note and zones.note not in zones.doubt:
+        yield from paragraph(zones.note, "krata.db: ")
+    if zones.doubt:
+        yield from paragraph(f"others may need entries too: {zones.doubt}", "not sure: ")
+    if failing := {(one.need.digest, one.need.format) for one in needs if one.fails}:
+        yield f"{counted(len(failing), 'entry')} that zones need would not be found as packed; ocitui why says more"
+
+
+def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
+    """The zones as programs read them, those that do not read among them."""
+    of_zone: dict[str, list[dict[str, str]]] = {zone.uuid: [] for zone in zones.zones}
+    for one in needs:
+        need = one.need
+        of_zone[one.zone.uuid].append(
+            {
+                "role": need.role,
+                "digest": need.digest,
+                "format": need.format,
+                "name": one.name,
+                "when": need.when,
+                "verdict": one.verdict,
+                "error": need.error,
+            }
+        )
+    return {
+        "sure": zones.sure,
+        "doubt": zones.doubt,
+        "source": {"database": zones.database, "daemon": zones.daemon, "note": zones.note},
+        "zones": [
+            {
+                "uuid": zone.uuid,
+                "name": zone.name,
+                "state": zone.state,
+                "needs": of_zone[zone.uuid],
+                "error": zone.problem or zone.error,
+            }
+            for zone in zones.zones
+        ],
+        "leaks": list(zones.leaks),
+    }

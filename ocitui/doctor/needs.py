@@ -1,0 +1,79 @@
+"""What the daemon would find of each entry that the zones of a host need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from ocitui.cache import CacheFiles, PackedFormat, usable_digest
+from ocitui.host import Need, When, Zone, Zones
+
+from .check.index_checks import read_index
+from .check.judge import Judge
+from .findings import Answer, Severity, is_of_entry
+
+
+class NeedVerdict(StrEnum):
+    """What recalling an entry comes to. DAMAGED: a hit of which the guest has not what it was packed from. UNKNOWN:
+    the index does not tell."""
+
+    HIT = "hit"
+    MISS = "miss"
+    ERROR = "error"
+    DAMAGED = "damaged"
+    UNKNOWN = "unknown"
+
+
+class JudgedNeed(msgspec.Struct, frozen=True):
+    """A zone's need with its verdict, and a name of the image, empty where the index has none."""
+
+    zone: Zone
+    need: Need
+    verdict: NeedVerdict
+    name: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the daemon looks for it, and does not get it as it should be."""
+        return self.need.when is not When.NONE and self.verdict not in (NeedVerdict.HIT, NeedVerdict.UNKNOWN)
+
+
+def judged_needs(directory: Path, zones: Zones) -> list[JudgedNeed]:
+    """Every need of every zone. Raises CacheDirectoryError."""
+    judge = Judge(directory)
+    with CacheFiles(directory) as files:
+        reading = read_index(files)
+    needed = dict.fromkeys(need.digest for zone in zones.zones for need in zone.needs if usable_digest(need.digest))
+    judge.look_at(reading, needed)
+    return [*_judged(judge, zones)]
+
+
+def _judged(judge: Judge, zones: Zones) -> Iterator[JudgedNeed]:
+    known: dict[tuple[str, PackedFormat], tuple[NeedVerdict, str]] = {}
+    for zone in zones.zones:
+        for need in zone.needs:
+            key = need.digest, need.format
+            if key not in known:
+                known[key] = _verdict(judge, *key)
+            verdict, name = known[key]
+            yield JudgedNeed(zone, need, NeedVerdict.ERROR if need.error else verdict, name)
+
+
+def _verdict(judge: Judge, digest: str, format: PackedFormat) -> tuple[NeedVerdict, str]:
+    """Of an entry, as the daemon recalls it: the first of that digest and format."""
+    if (index := judge.reading.index) is None:
+        return NeedVerdict.UNKNOWN, ""
+    if (at := index.position(digest, format)) is None:
+        return NeedVerdict.MISS, ""
+    name, of_files = index.names[at] or "", [one for one in judge.findings_at(at) if is_of_entry(one)]
+    answers = {one.answer for one in of_files}
+    if answers & {Answer.ERROR, Answer.HANGS}:
+        return NeedVerdict.ERROR, name
+    if Answer.MISS in answers:
+        return NeedVerdict.MISS, name
+    if any(one.severity.rank >= Severity.HIGH.rank for one in of_files):
+        return NeedVerdict.DAMAGED, name
+    return NeedVerdict.UNKNOWN if judge.state_at(at).depth is None else NeedVerdict.HIT, name

@@ -1,0 +1,178 @@
+"""Who needs which entry: what a state asks for, what the daemon says beside the database, and what is not sure."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cache import PackedFormat
+from ocitui.host.redb import DatabaseState
+from ocitui.host.zones import Role, When, Zone, make_zone, read_zones
+from tests.host.test_redb import database, expected
+
+DIGEST, KERNEL = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+NEEDS = {Role.IMAGE: (DIGEST, 1), Role.KERNEL: (KERNEL, 3)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A daemon's store, with three zones in its database."""
+    (tmp_path / "cache" / "image").mkdir(parents=True)
+    (tmp_path / "host.uuid").write_text("f3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10\n")
+    (tmp_path / "krata.db").write_bytes(database("03-three"))
+    return tmp_path
+
+
+@pytest.fixture
+def daemon(store: Path, open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What its kratactl answers, one zone a line; its socket is there."""
+    answer = store / "answer"
+    (open_path / "kratactl").write_text(
+        f'#!/bin/sh\n[ "$*" = "-c unix://{store}/daemon.socket zone list -f jsonl" ] && exec cat {answer}\n'
+    )
+    (open_path / "kratactl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(store / "daemon.socket"))
+        yield answer
+
+
+def as_json_lines(rows: list[dict[str, Any]]) -> str:
+    """As protocol buffers are mapped to JSON: without what has its usual value."""
+
+    def spec(row: dict[str, Any]) -> dict[str, Any]:
+        given = {role: row[role] for role in ("image", "kernel", "initrd") if row[role]}
+        return {
+            **({"name": row["name"]} if row["name"] else {}),
+            **{
+                role: {"oci": {"digest": need["digest"], "format": f"OCI_IMAGE_FORMAT_{need['format'].upper()}"}}
+                for role, need in given.items()
+            },
+        }
+
+    return "".join(
+        json.dumps({"id": row["uuid"], "spec": spec(row), "status": {"state": f"ZONE_STATE_{row['state'].upper()}"}})
+        + "\n"
+        for row in rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "used", "whens"),
+    [
+        ("creating", {}, [When.NOW, When.NOW]),
+        ("created", {}, [When.NEXT_START, When.NEXT_START]),
+        ("created", {f"{DIGEST}.squashfs": "loop3"}, [When.PINNED, When.NEXT_START]),
+        *((state, {}, [When.NONE, When.NONE]) for state in ("failed", "exited", "destroying", "destroyed", "unknown")),
+    ],
+)
+def test_what_a_zone_needs_when(state: str, used: dict[str, str], whens: list[When]) -> None:
+    zone = make_zone("u", "web", state, NEEDS, "", used)
+    assert [need.when for need in zone.needs] == whens
+    assert [(need.digest, need.format, need.error) for need in zone.needs] == [
+        (DIGEST, PackedFormat.SQUASHFS, ""),
+        (KERNEL, PackedFormat.TAR, ""),
+    ]
+
+
+def test_what_no_entry_can_do_is_told() -> None:
+    zone = make_zone("u", "", "creating", {Role.IMAGE: (DIGEST, 3), Role.INITRD: (DIGEST, 2)}, "", {})
+    assert [need.error for need in zone.needs] == ["no zone has a tar for its image", "the initrd has to be in a tar"]
+
+
+def test_the_database_is_enough_where_nobody_can_be_asked(store: Path) -> None:
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.database, zones.daemon) == (True, DatabaseState.EXACT, "unasked")
+    assert sorted(zone.label for zone in zones.zones) == ["db", "dd1c84e4", "web"]
+
+
+def test_the_daemon_is_asked_and_says_the_same(store: Path, daemon: Path) -> None:
+    daemon.write_text(as_json_lines(expected("03-three")["zones"]))
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.daemon, len(zones.zones)) == (True, "equal", 3)
+    assert read_zones(store / "cache" / "image", ask=False).daemon == "unasked"
+
+
+def test_where_both_differ_all_that_either_tells_is_needed_and_nothing_is_sure(store: Path, daemon: Path) -> None:
+    rows = expected("03-three")["zones"]
+    daemon.write_text(as_json_lines([{**rows[0], "uuid": rows[0]["uuid"].replace("c3c", "c3d"), "name": "new"}]))
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.daemon) == (False, "differs")
+    assert {zone.name for zone in zones.zones} >= {"web", "db", "new"}
+
+
+@pytest.mark.parametrize("answer", ["", "not json\n", '{"id": 5}\n', "[]\n", '{"id": "x"}\n', '{"spec": {}}\n'])
+def test_an_answer_that_is_none_takes_nothing_away(answer: str, store: Path, daemon: Path) -> None:
+    daemon.write_text(answer)
+    zones = read_zones(store / "cache" / "image")
+    assert {zone.name for zone in zones.zones} == {"web", "db", ""}
+
+
+def test_the_daemon_s_answer_does_where_the_database_does_not_read(store: Path, daemon: Path) -> None:
+    (store / "krata.db").write_bytes(database("44-recovery-flip-in-leaf"))
+    daemon.write_text(as_json_lines(expected("03-three")["zones"]))
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.database, len(zones.zones)) == (True, DatabaseState.DAMAGED, 3)
+    (store / "daemon.socket").unlink()
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.zones) == (False, ())
+    assert zones.doubt.startswith("krata.db: page")
+
+
+def test_a_row_that_does_not_read_leaves_it_unsure_and_is_told(store: Path) -> None:
+    (store / "krata.db").write_bytes(database("04b-protobuf"))
+    zones = read_zones(store / "cache" / "image")
+    assert not zones.sure
+    assert {zone.uuid for zone in zones.zones if zone.problem} == {
+        row["uuid"] for row in expected("04b-protobuf")["zones"] if row.get("invalid")
+    }
+
+
+def test_a_host_that_never_had_a_daemon_has_no_zones_for_sure(store: Path) -> None:
+    (store / "krata.db").unlink()
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.makes_anew) == (False, True)
+    (store / "host.uuid").unlink()
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.zones, zones.makes_anew) == (True, (), False)
+
+
+def test_nothing_of_the_store_is_written(store: Path) -> None:
+    before = {path: path.stat() for path in store.iterdir()}
+    read_zones(store / "cache" / "image")
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in store.iterdir()} == {
+        path: (found.st_mtime_ns, found.st_size) for path, found in before.items()
+    }
+    assert all(stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(found.st_mode) for path, found in before.items())
+
+
+def test_a_file_that_no_zone_accounts_for_is_a_leak(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {row["name"]: row for row in expected("03-three")["zones"]}
+    pinned = f"{rows['web']['image']['digest']}.squashfs"
+    users = {pinned: "loop3", f"{DIGEST}.erofs": "loop4"}
+    monkeypatch.setattr("ocitui.host.zones.users_by_name", lambda _: users)
+    # A launch is under way, whose loop may be there already.
+    assert read_zones(store / "cache" / "image").leaks == ()
+    (store / "krata.db").write_bytes(database("02-one"))
+    one = expected("02-one")["zones"][0]
+    users[f"{one['image']['digest']}.{one['image']['format']}"] = "loop5"
+    leaks = read_zones(store / "cache" / "image").leaks
+    assert f"loop4 holds {DIGEST}.erofs" in leaks
+    assert not any("loop5" in leak for leak in leaks)
+
+
+def test_a_zone_is_found_by_the_files_it_needs() -> None:
+    zone = Zone("u", needs=make_zone("u", "web", "created", NEEDS, "", {}).needs)
+    zones = read_zones(Path("/nowhere/cache/image"))
+    assert zones.needing([f"{KERNEL}.tar"]) == []
+    one = type(zones)(zones.database, (zone,))
+    assert [need.role for _, need in one.needing([f"{KERNEL}.tar"])] == [Role.KERNEL]
+    ended = make_zone("u", "web", "failed", NEEDS, "", {})
+    assert type(zones)(zones.database, (ended,)).needing([f"{KERNEL}.tar"]) == []
