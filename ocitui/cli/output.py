@@ -294,9 +294,9 @@ class Call:
             raise CancelledError("cancelled")
 
     def agree_to_drop_used(self, used_by: Sequence[str], question: str, told: Told) -> None:
-        """Ask again, agreed or not, where loop devices hold what is to go. Raises NotAskedError, CancelledError."""
+        """Ask again, agreed or not, where somebody needs what is to go. Raises NotAskedError, CancelledError."""
         if used_by:
-            text = f"{', '.join(used_by)}: something runs on packed files of the entries that are to go"
+            text = f"needed by {', '.join(used_by)}"
             if not can_ask():
                 hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
                 raise NotAskedError(f"nothing was done: {text}", hint=hint, keys=told())

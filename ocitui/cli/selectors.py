@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,12 +99,12 @@ def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int]
         reading = read_index(files)
     reading.require_sound(call.directory)
     judge.begin(reading)
-    users: Mapping[str, str] = {}
-    if "used:" in filter_text.lower():  # nobody pays for a look at loop devices who does not ask for it
-        from ocitui.host import users_by_name
+    entries = Entries(reading.contents, judge)
+    if "used:" in filter_text.lower():  # nobody pays for a look at zones and loop devices who does not ask for it
+        from ocitui.host import find_users
 
-        users = users_by_name(call.directory)
-    entries = Entries(reading.contents, judge, users)
+        users = find_users(call.directory)
+        entries.users, entries.doubt = users.names, users.doubt
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
     return entries, passing(judge, entries, filter_text)

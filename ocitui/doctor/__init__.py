@@ -43,7 +43,6 @@ with front(__name__):
     from .findings import seen_text as seen_text
     from .findings import tally as tally
     from .needs import JudgedNeed as JudgedNeed
-    from .needs import NeedVerdict as NeedVerdict
     from .needs import judged_needs as judged_needs
     from .repair.apply import Repaired as Repaired
     from .repair.apply import apply_plan as apply_plan

@@ -39,7 +39,7 @@ from ocitui.cache import (
     taken_back,
 )
 from ocitui.directory import DEFAULT_DIRECTORY
-from ocitui.host import DaemonState, find_daemon, users_by_name
+from ocitui.host import DaemonState, find_daemon, find_users
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import room_for_index
@@ -135,11 +135,11 @@ def gather(
 
 
 def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) -> str:
-    """The name of the smallest image to pull anew, no entry of which a loop device holds, so that it hurts no guest;
-    empty where there is none. Not of kernels and initrds: tar files, which zones read without a loop device."""
+    """The name of the smallest image to pull anew, of which no zone needs an entry and no loop device holds one, so
+    that it hurts no guest; empty where there is none. Not of kernels and initrds, which are tar files."""
     if index is None:
         return ""
-    users, sizes, held = users_by_name(directory), dict[str, int](), set[str]()
+    users, sizes, held = find_users(directory).by_file, dict[str, int](), set[str]()
     for name, digest, format_ in zip(index.names, index.digests, index.formats, strict=True):
         packed = f"{digest}.{format_}"
         fact = listing.get(packed)

@@ -119,12 +119,18 @@ _LISTING = (
     Fault("transaction-pending", _LOW, _IGNORED, NOTHING, "the next command that writes finishes it or rolls it back"),
 )
 _LOSES_ALL = "its next store truncates index.json and cannot write it again: every entry is lost"
+_BRING_IN = "none by itself: bring that very image in again, by its digest, from wherever it is"
+_DESTROYS = "it makes an empty database at its start, and destroys every guest that runs as one it does not know"
+_DATABASE_BACK = "none: put a good krata.db back, while kratad does not run"
 _MAKE_ROOM = "none by itself: make room first; empty the trash, or remove what else fills the disk"
 
 _HOST = (
     Fault("cache-read-only", _INFO, _IGNORED, "it cannot store, and answers from what is there"),
     Fault("disk-full", _HIGH, _IGNORED, _LOSES_ALL, _MAKE_ROOM),
     Fault("daemon-running", _INFO, _IGNORED, "it keeps its index in memory, and writes it whole at its next store"),
+    Fault("zone-needs-missing", _CRITICAL, _MISS, "the zone fails at its start, and is not tried again", _BRING_IN),
+    Fault("database-lost", _CRITICAL, _IGNORED, _DESTROYS, "none: put krata.db back before kratad is started"),
+    Fault("database-damaged", _HIGH, _IGNORED, "it does not start on it, or acts on what is wrong", _DATABASE_BACK),
 )
 
 CATALOGUE: dict[str, Fault] = {

@@ -4,8 +4,9 @@ The filter language is that of the table and of `list --filter`. Words are joine
 name, tag, digest, format, platform or state, without regard to case; ``!word`` excludes; ``name: tag: digest: format:
 platform: state:`` look in one field; ``size>100M`` and ``size<1G`` compare the packed file (powers of 1024),
 ``age>30d`` and ``age<2h`` how long ago it was written (h d w y); ``state:bad`` is every entry that is not well;
-``used:`` every one whose packed file a loop device holds, ``used:loop3`` those that this one does. A field that is none
-is refused, with what was meant or where ``!`` stands before it, unless a name has that text.
+``used:`` every one that a zone needs or a loop device holds, ``used:web`` or ``used:loop3`` those of this one, and
+``used:unsure`` those of which nobody can tell. A field that is none is refused, with what was meant or where ``!``
+stands before it, unless a name has that text.
 """
 
 from __future__ import annotations
@@ -110,11 +111,17 @@ class Moves(NamedTuple):
         return carried
 
 
-class Entries:
-    """All entries of an index, by position, each made when asked for. ``users``: loop devices by packed file's name."""
+UNSURE = "unsure"
 
-    def __init__(self, index: ImageIndex, judge: Judged, users: Mapping[str, str] | None = None) -> None:
-        self.index, self._judge, self.users = index, judge, users or {}
+
+class Entries:
+    """All entries of an index, by position, each made when asked for. ``users``: who needs each packed file, by its
+    name; where there is a ``doubt`` of that, any other may be needed too."""
+
+    def __init__(
+        self, index: ImageIndex, judge: Judged, users: Mapping[str, str] | None = None, doubt: str = ""
+    ) -> None:
+        self.index, self._judge, self.users, self.doubt = index, judge, users or {}, doubt
         self.digests, self.formats, self.names = index.digests, index.formats, index.names
         self.references, self.platforms = index.references, index.platforms
         self.state = judge.state_at
@@ -170,10 +177,10 @@ class Entries:
         return None if place is None else self.listing.stat_at(place)[1]
 
     def used(self, position: int) -> str:
-        """The loop devices that hold the packed file."""
-        if not self.users:
+        """The zones that need the packed file, and the loop devices that hold it; where that is not known, so much."""
+        if not self.users and not self.doubt:
             return ""
-        return self.users.get(f"{self.digests[position]}.{self.formats[position]}", "")
+        return self.users.get(f"{self.digests[position]}.{self.formats[position]}") or (UNSURE if self.doubt else "")
 
     def resolves(self, position: int) -> str:
         """Whether its name leads to its digest: it ``wins``, is ``overruled`` by a later entry, or is ``never`` found,

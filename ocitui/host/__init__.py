@@ -11,11 +11,11 @@ with front(__name__):
     from .daemon import is_daemon as is_daemon
     from .loop_devices import LoopUse as LoopUse
     from .loop_devices import read_back as read_back
-    from .loop_devices import users_by_name as users_by_name
     from .loop_devices import users_of as users_of
-    from .loop_devices import users_of_any as users_of_any
     from .zones import Need as Need
     from .zones import When as When
     from .zones import Zone as Zone
     from .zones import Zones as Zones
+    from .zones import database_identity as database_identity
+    from .zones import find_users as find_users
     from .zones import read_zones as read_zones

@@ -16,14 +16,14 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import READ_FLAGS, Descriptor, StorageError, read_kernel_file
+from ocitui.cache import READ_FLAGS, StorageError, read_kernel_file
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05
@@ -219,15 +219,6 @@ def _read(path: Path) -> str:
     return read_kernel_file(path, "surrogateescape")
 
 
-def users_by_name(directory: Path) -> dict[str, str]:
-    """The loop devices that hold each file of the cache, as one text by the file's name."""
-    return {name: ", ".join(use.device.name for use in uses) for name, uses in users_of(directory).items()}
-
-
-def users_of_any(directory: Path, descriptors: Iterable[Descriptor]) -> tuple[str, ...]:
-    """The loop devices that hold the packed file of any of these, also one that was deleted; each once, as paths."""
-    users = users_of(directory)
-    if not users:
-        return ()
-    names = (descriptor.packed_file for descriptor in descriptors)
-    return tuple(dict.fromkeys(str(use.device) for name in names for use in users.get(name, ())))
+def loops_by_name(directory: Path) -> dict[str, list[str]]:
+    """The loop devices that hold each file of the cache, by the file's name."""
+    return {name: [str(use.device) for use in uses] for name, uses in users_of(directory).items()}

@@ -55,12 +55,13 @@ Row = tuple[bytes, bytes]
 class Table(msgspec.Struct, frozen=True):
     """A reading of one table: its rows, by their keys, which are all that there are where the state ``is_sure``;
     ``note`` says why it is not, and what the daemon would do. ``makes_anew``: it would make an empty file in its place
-    at its start."""
+    at its start. ``unreadable``: the system does not let this program read it."""
 
     state: DatabaseState
     rows: tuple[Row, ...] = ()
     note: str = ""
     makes_anew: bool = False
+    unreadable: bool = False
 
     @property
     def is_sure(self) -> bool:
@@ -78,7 +79,7 @@ def read_table(path: Path, name: str, key_width: int) -> Table:
         return Table(DatabaseState.ABSENT, note=note, makes_anew=True)
     except OSError as error:
         why = "it is no regular file" if error.errno in (errno.EINVAL, errno.ELOOP, errno.EISDIR) else error.strerror
-        return Table(DatabaseState.REFUSED, note=f"it cannot be read: {why}")
+        return Table(DatabaseState.REFUSED, note=f"it cannot be read: {why}", unreadable=error.errno == errno.EACCES)
 
 
 class _RefusedError(Exception):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -19,22 +19,24 @@ from uuid import UUID
 
 import msgspec
 
-from ocitui.cache import FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
+from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
 
 from .daemon import daemon_socket
-from .loop_devices import users_by_name
+from .loop_devices import loops_by_name
 from .redb import DatabaseState, Table, read_table
 
 DATABASE_NAME, HOST_NAME = "krata.db", "host.uuid"
 _TABLE, _KEY_WIDTH = "zone", 16
 _ASK_SECONDS, _MOST_ANSWER = 10.0, 64 << 20
+Loops = Mapping[str, Sequence[str]]
+"""Loop devices by the names of the files they hold."""
 _STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed", "failed")
 # By their numbers; what is none of them is launched as the first is.
 _FORMATS = {2: PackedFormat.EROFS, 3: PackedFormat.TAR}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-class Role(StrEnum):
+class NeedRole(StrEnum):
     """What a zone takes an entry for: its disk, or the files `kernel/image` and `krata/initrd` of a tar."""
 
     IMAGE = "image"
@@ -55,7 +57,7 @@ class When(StrEnum):
 class Need(msgspec.Struct, frozen=True):
     """An entry that a zone needs, as its ``role``; ``error`` says why no entry would do."""
 
-    role: Role
+    role: NeedRole
     digest: str
     format: PackedFormat
     when: When
@@ -87,7 +89,7 @@ class Zone(msgspec.Struct, frozen=True):
 class Zones(msgspec.Struct, frozen=True):
     """What is known of a host's zones. ``doubt`` says why others may need entries too, empty where these are all;
     ``daemon`` is what the daemon said: equal, differs, silent or unasked. ``leaks`` are loop devices on files of the
-    cache that no zone accounts for."""
+    cache that no zone accounts for; ``unreadable`` is a database that this user may not read."""
 
     database: DatabaseState
     zones: tuple[Zone, ...] = ()
@@ -96,16 +98,49 @@ class Zones(msgspec.Struct, frozen=True):
     daemon: str = "unasked"
     leaks: tuple[str, ...] = ()
     makes_anew: bool = False
+    unreadable: bool = False
 
     @property
     def sure(self) -> bool:
         return not self.doubt
 
-    def needing(self, files: Iterable[str]) -> list[tuple[Zone, Need]]:
-        """The zones that need one of these packed files, by their names."""
-        wanted = frozenset(files)
-        found = ((zone, need) for zone in self.zones for need in zone.needs if need.when is not When.NONE)
-        return [(zone, need) for zone, need in found if need.file in wanted]
+    @property
+    def trouble(self) -> str:
+        """Why the daemon does not start on the database, or acts on what is wrong in it; empty where it is well, not
+        there, or may not be read."""
+        told = self.database in (DatabaseState.SHORT, DatabaseState.DAMAGED, DatabaseState.REFUSED)
+        return self.note if told and not self.unreadable else ""
+
+    def needs(self) -> Iterator[tuple[Zone, Need]]:
+        """What the daemon looks for, as the zones are, or has found for them."""
+        return ((zone, need) for zone in self.zones for need in zone.needs if need.when is not When.NONE and need.file)
+
+
+class Users(msgspec.Struct, frozen=True):
+    """Who needs each packed file of the cache, by the file's name: zones, as ``zone web (kernel, next-start)``, and
+    loop devices by their paths; ``names`` are theirs alone, as one text. ``doubt`` says why others may be needed too,
+    empty where they are not."""
+
+    by_file: Mapping[str, tuple[str, ...]]
+    names: Mapping[str, str]
+    doubt: str = ""
+
+    def of_any(self, descriptors: Iterable[Descriptor]) -> tuple[str, ...]:
+        """Those of any of these entries, each once."""
+        names = (descriptor.packed_file for descriptor in descriptors) if self.by_file else ()
+        return tuple(dict.fromkeys(user for name in names for user in self.by_file.get(name, ())))
+
+
+def find_users(directory: Path, zones: Zones | None = None) -> Users:
+    """Who needs what in a cache now; the ``zones`` are read where they are not given, which never asks the daemon."""
+    zones = read_zones(directory, ask=False) if zones is None else zones
+    found: dict[str, dict[str, str]] = {}
+    for zone, need in zones.needs():
+        found.setdefault(need.file, {})[f"zone {zone.label} ({need.role}, {need.when})"] = zone.label
+    for name, devices in loops_by_name(directory).items():
+        found.setdefault(name, {}).update((device, device.removeprefix("/dev/")) for device in devices)
+    names = {name: ", ".join(dict.fromkeys(users.values())) for name, users in found.items()}
+    return Users({name: tuple(users) for name, users in found.items()}, names, zones.doubt)
 
 
 def database_of(directory: Path) -> Path:
@@ -121,25 +156,25 @@ def database_identity(directory: Path) -> FileIdentity | None:
 def read_zones(directory: Path, *, ask: bool = True) -> Zones:
     """The zones of the host, and what they need. Reads the database, and asks the daemon where it can be asked, which
     only ever reads; a host that never had krata has none. Never raises."""
-    users = users_by_name(directory)
-    table, found = _read(directory, users)
-    told = _asked(directory, users) if ask and daemon_socket(directory).is_socket() else None
+    loops = loops_by_name(directory)
+    table, found = _read(directory, loops)
+    told = _asked(directory, loops) if ask and daemon_socket(directory).is_socket() else None
     if told is not None and table.is_sure and _alike(found) != _alike(told):
         # One of both is newer than the other.
-        (table, found), told = _read(directory, users), _asked(directory, users)
+        (table, found), told = _read(directory, loops), _asked(directory, loops)
     daemon = "unasked" if told is None else "equal"
     if told is not None and (not table.is_sure or _alike(found) != _alike(told)):
         daemon, found = "differs" if table.is_sure else "equal", _joined(found, told)
     is_host = table.state is not DatabaseState.ABSENT or (database_of(directory).parent / HOST_NAME).exists()
     doubt = _doubt(table, found, told, differs=daemon == "differs") if is_host else ""
     note = table.note if is_host else "it is not there, and no daemon had its store here"
-    leaks, makes_anew = _leaks(found, users, doubt), table.makes_anew and is_host
-    return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew)
+    leaks, makes_anew = _leaks(found, loops, doubt), table.makes_anew and is_host
+    return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew, table.unreadable)
 
 
-def _read(directory: Path, users: Mapping[str, str]) -> tuple[Table, list[Zone]]:
+def _read(directory: Path, loops: Loops) -> tuple[Table, list[Zone]]:
     table = read_table(database_of(directory), _TABLE, _KEY_WIDTH)
-    return table, [decode_zone(key, value, users) for key, value in table.rows]
+    return table, [decode_zone(key, value, loops) for key, value in table.rows]
 
 
 def _doubt(table: Table, found: Iterable[Zone], told: list[Zone] | None, *, differs: bool) -> str:
@@ -166,12 +201,12 @@ def _joined(one: list[Zone], other: list[Zone]) -> list[Zone]:
     return [*one, *(zone for zone in other if not _alike([zone]) <= known)]
 
 
-def _leaks(zones: list[Zone], users: Mapping[str, str], doubt: str) -> tuple[str, ...]:
+def _leaks(zones: list[Zone], loops: Loops, doubt: str) -> tuple[str, ...]:
     """The devices of files that no zone accounts for; none while a launch is under way, or it is not sure."""
     if doubt or any(zone.state == "creating" for zone in zones):
         return ()
     needed = {need.file for zone in zones for need in zone.needs if need.when is When.PINNED}
-    return tuple(f"{device} holds {name}" for name, device in users.items() if name not in needed)
+    return tuple(f"{device} holds {name}" for name, held in loops.items() if name not in needed for device in held)
 
 
 # What the daemon stores
@@ -181,7 +216,7 @@ class _MalformedError(ValueError):
     """It is no message of protocol buffers, or of another kind; the text says why."""
 
 
-def decode_zone(key: bytes, value: bytes, users: Mapping[str, str]) -> Zone:
+def decode_zone(key: bytes, value: bytes, loops: Loops) -> Zone:
     """A zone as the daemon reads it, which goes by the key; ``users`` are the loop devices, by the files they hold."""
     uuid = str(UUID(bytes=key))
     try:
@@ -193,37 +228,36 @@ def decode_zone(key: bytes, value: bytes, users: Mapping[str, str]) -> Zone:
         needs = {role: (_text(image, 1), _number(image, 2)) for role, image in told.items() if image is not None}
         _text(status, 5)
         error = _text(_message(status, 4) or {}, 1)
-        return make_zone(
-            uuid, _text(spec, 1), _STATES[state] if 0 <= state < len(_STATES) else "unknown", needs, error, users
-        )
+        word = _STATES[state] if 0 <= state < len(_STATES) else _STATES[0]
+        return make_zone(uuid, _text(spec, 1), word, needs, error, loops)
     except _MalformedError as error:
         return Zone(uuid, problem=str(error))
 
 
-_SPECS = {Role.IMAGE: 2, Role.KERNEL: 3, Role.INITRD: 4}
+_SPECS = {NeedRole.IMAGE: 2, NeedRole.KERNEL: 3, NeedRole.INITRD: 4}
 
 
 def make_zone(
     uuid: str,
     name: str,
     state: str,
-    needs: Mapping[Role, tuple[str, int]],
+    needs: Mapping[NeedRole, tuple[str, int]],
     error: str,
-    users: Mapping[str, str],
+    loops: Loops,
 ) -> Zone:
     """A zone with what it needs, by what the daemon does with one of that state. ``needs`` are digests, with the
     number of a format each."""
 
-    def need(role: Role, digest: str, number: int) -> Need:
+    def need(role: NeedRole, digest: str, number: int) -> Need:
         format, refused = _FORMATS.get(number, PackedFormat.SQUASHFS), ""
-        if (format is PackedFormat.TAR) is (role is Role.IMAGE):
-            refused = "no zone has a tar for its image" if role is Role.IMAGE else f"the {role} has to be in a tar"
+        if (format is PackedFormat.TAR) is (role is NeedRole.IMAGE):
+            refused = "no zone has a tar for its image" if role is NeedRole.IMAGE else f"the {role} has to be in a tar"
         made = Need(role, digest, format, When.NOW, refused)
         if state == "creating":
             return made
         if state != "created":
             return msgspec.structs.replace(made, when=When.NONE)
-        pinned = role is Role.IMAGE and made.file in users
+        pinned = role is NeedRole.IMAGE and made.file in loops
         return msgspec.structs.replace(made, when=When.PINNED if pinned else When.NEXT_START)
 
     return Zone(uuid, name, state, tuple(need(role, *what) for role, what in needs.items()), error)
@@ -298,7 +332,7 @@ def _number(fields: _Fields, number: int) -> int:
 # What the daemon says
 
 
-def _asked(directory: Path, users: Mapping[str, str]) -> list[Zone] | None:
+def _asked(directory: Path, loops: Loops) -> list[Zone] | None:
     """The zones as the daemon lists them; None where it cannot be asked, or does not answer."""
     if (program := shutil.which("kratactl")) is None:
         return None
@@ -308,17 +342,17 @@ def _asked(directory: Path, users: Mapping[str, str]) -> list[Zone] | None:
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_SECONDS, check=True, text=True
         )
         if len(done.stdout) <= _MOST_ANSWER:
-            return [*_listed(done.stdout, users)]
+            return [*_listed(done.stdout, loops)]
     return None
 
 
-def _listed(text: str, users: Mapping[str, str]) -> Iterator[Zone]:
+def _listed(text: str, loops: Loops) -> Iterator[Zone]:
     """The zones of a list as JSON Lines, in protocol buffers' mapping to JSON: what has its usual value is left out."""
     for line in filter(None, text.splitlines()):
         zone = json.loads(line)
         spec, status = zone.get("spec", {}), zone.get("status", {})
         state = str(status.get("state", "")).removeprefix("ZONE_STATE_").lower()
-        given = {role: spec.get(role.value, {}).get("oci") for role in Role}
+        given = {role: spec.get(role.value, {}).get("oci") for role in NeedRole}
         needs = {
             role: (str(oci.get("digest", "")), _FORMAT_NUMBERS.get(oci.get("format"), 0))
             for role, oci in given.items()
@@ -326,7 +360,7 @@ def _listed(text: str, users: Mapping[str, str]) -> Iterator[Zone]:
         }
         error = str(status.get("errorStatus", {}).get("message", ""))
         known = state if state in _STATES else "unknown"
-        yield make_zone(str(UUID(zone["id"])), str(spec.get("name", "")), known, needs, error, users)
+        yield make_zone(str(UUID(zone["id"])), str(spec.get("name", "")), known, needs, error, loops)
 
 
 _FORMAT_NUMBERS: Mapping[Any, int] = {

@@ -268,7 +268,7 @@ class LiveCache:
             index = ImageIndex.empty()
         listing = self.judge.listing if self.judge is not None else Listing()
         now = _Published(listing, [NOT_LOOKED] * len(index))
-        entries = Entries(index, now, None if before is None else before.users)
+        entries = Entries(index, now, self.host.users, self.host.doubt)
         if before is None or published is None:
             # Worked out here, as the first key that is asked for needs it.
             entries.prepare()
@@ -561,6 +561,7 @@ class LiveCache:
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     def _tell_users(self) -> None:
-        if self.entries is not None and self.host.users != self.entries.users:
-            self.entries.users = self.host.users
+        entries, host = self.entries, self.host
+        if entries is not None and (host.users, host.doubt) != (entries.users, entries.doubt):
+            entries.users, entries.doubt = host.users, host.doubt
             self.tell(LiveChange(rows=range(self.total)))

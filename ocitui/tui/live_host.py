@@ -6,10 +6,14 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocitui.cache import identity_of
 from ocitui.host import DaemonState, daemon_socket, find_daemon, is_daemon
 from ocitui.text import human_size
+
+if TYPE_CHECKING:
+    from ocitui.host import Zones
 
 _WALK_SECONDS = 30.0  # between two looks through all processes
 
@@ -21,12 +25,16 @@ class LiveHost:
         self._directory = directory
         self.daemon = DaemonState()
         self.users: Mapping[str, str] = {}
-        """The loop devices that hold packed files, by the file's name."""
+        """Who needs packed files, zones and loop devices, by the file's name."""
+        self.doubt = ""
+        """Why others may be needed too; empty where they are not."""
         self.disk: tuple[int, int] | None = None
         """The bytes of the file system, and how many are free to others than root; None where it does not tell."""
         self.trash = 0
         """The bytes of what lies in the trash."""
         self._walked, self._socket, self._trash_seen = float("-inf"), object(), object()
+        self._database: object = object()
+        self._zones: Zones | None = None
 
     def look(self) -> tuple[bool, bool]:
         """Look at all of it; gives whether the daemon came or went, and whether another room is to be shown. Not on
@@ -48,10 +56,15 @@ class LiveHost:
         return find_daemon(self._directory, known=self.daemon.process)
 
     def find_users(self) -> None:
-        """Look which loop devices hold packed files."""
-        from ocitui.host import users_by_name
+        """Look which zones need packed files, if the daemon wrote anything, and which loop devices hold any."""
+        from ocitui.host import database_identity, find_users, read_zones
 
-        self.users = users_by_name(self._directory)
+        seen = database_identity(self._directory)
+        if self._zones is None or seen != self._database:
+            # It is the database as it was seen before it was read, or a newer one.
+            self._database, self._zones = seen, read_zones(self._directory, ask=False)
+        users = find_users(self._directory, self._zones)
+        self.users, self.doubt = users.names, users.doubt
 
     def room_changed(self) -> bool:
         """Look how much room the disk has, and how much the trash takes; gives whether that shows."""

@@ -29,7 +29,7 @@ from ocitui.cache import (
     read_regular,
 )
 from ocitui.doctor import Depth, EntryState, Finding, JudgedEntry, in_order
-from ocitui.host import users_of
+from ocitui.host import read_zones, users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
 
 from .widgets.entry_columns import GOOD, SEVERITIES, UNKNOWN
@@ -134,8 +134,15 @@ def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line])
 
 
 def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
-    """The loop devices that hold the packed file, or held one of its name that is deleted by now."""
-    for use in users_of(directory).get(names.get(FileKind.PACKED, ""), []):
+    """The zones that need the packed file, and the loop devices that hold it, or one of its name that is deleted by
+    now."""
+    file, zones = names.get(FileKind.PACKED, ""), read_zones(directory, ask=False)
+    for zone, need in zones.needs():
+        if need.file == file:
+            yield Line(f"zone {zone.label}, {zone.state}: its {need.role}, {need.when}", "used by")
+    if zones.doubt:
+        yield Line(f"not sure: {zones.doubt}", "used by", "warn")
+    for use in users_of(directory).get(file, []):
         parts = ["read-only" if use.read_only else "read-write"]
         parts += [f"mounted at {mount}" for mount in use.mounts] + [f"under {holder}" for holder in use.holders]
         parts += ["holds a deleted file of this name, which can be read back"] if use.deleted else []

@@ -114,8 +114,8 @@ def test_a_filter_knows_a_first_entry_that_can_have_no_files(demo: Path, ocitui:
 def test_list_knows_which_entries_a_loop_device_holds(
     demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = {f"{OLD_ALPINE.digest}.tar": "loop3"}
-    monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: held)
+    held = {f"{OLD_ALPINE.digest}.tar": ["/dev/loop3"]}
+    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: held)
     for words, count in (("used:", 1), ("used:loop3", 1), ("used:loop4", 0), ("!used:", 7)):
         assert len(ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"]) == count
 

@@ -49,6 +49,7 @@ HEADLESS = {
     "show": [ALPINE.digest],
     "verdict": [],
     "why": ["alpine:3.19"],
+    "zones": [],
     "check": ["--depth", "deep"],
     "repair": ["--apply", "--yes"],
     "point": ["alpine:3.19", ALPINE.digest, "--yes"],

@@ -113,7 +113,7 @@ def test_delete_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo)
     assert set(done.json) == COMMON | {"plan", "transaction"}
     plan = done.json["plan"]
-    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed", "used_by"}
+    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed", "used_by", "doubt"}
     assert [entry["digest"] for entry in plan["entries"]] == [ALPINE.digest]
     assert [entry["digest"] for entry in plan["uncovered"]] == [OLD_ALPINE.digest]
     assert {file["name"]: file["size"] for file in plan["files"]} == {
@@ -357,7 +357,7 @@ def test_deleting_what_is_in_use_is_asked_twice(demo: Path, ocitui: Ocitui, monk
         questions = answer(monkeypatch, "yes", "no")
         done = ocitui(*words)
         assert (done.status, len(questions)) == (130, 2)
-        assert f"in use: {device} holds the packed file of one of them" in done.err
+        assert f"in use: {device} needs one of them" in done.err
         assert file.exists()
         answer(monkeypatch, "yes", "yes")
         assert ocitui(*words).status == 0

@@ -16,8 +16,11 @@ NOT_BY_A_CASE = {
     "cache-read-only",
     "disk-full",
     "daemon-running",
+    "zone-needs-missing",
+    "database-lost",
+    "database-damaged",
 }
-"""Of these, tests of their own make what is met: a journal, a backup, a disk, a ledger, a daemon."""
+"""Of these, tests of their own make what is met: a journal, a backup, a disk, a ledger, a daemon, zones."""
 
 
 def test_every_fault_has_its_row() -> None:

@@ -44,6 +44,7 @@ from ocitui.doctor.assessment import (
     process_trouble,
 )
 from ocitui.host.daemon import DaemonState
+from ocitui.host.zones import Users
 from tests.cache.support import SQUASHFS, entry, index_bytes, write_cache
 
 START = 1_000_000.0
@@ -334,9 +335,9 @@ async def test_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_name_to_pull_is_the_smallest_that_nothing_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cache(tmp_path, range(3))
     kernel = entry(3, format="tar")
-    index, users = ImageIndex.parse(index_bytes([*map(entry, range(3)), kernel])), dict[str, str]()
+    index, users = ImageIndex.parse(index_bytes([*map(entry, range(3)), kernel])), dict[str, tuple[str, ...]]()
     (tmp_path / f"{kernel['digest']}.tar").write_bytes(b"-")
-    monkeypatch.setattr("ocitui.doctor.assessment.users_by_name", lambda directory: users)
+    monkeypatch.setattr("ocitui.doctor.assessment.find_users", lambda directory: Users(users, {}))
     packed = [f"{digest}.{SQUASHFS}" for digest in index.digests[:3]]
     for size, name in zip((20, 10, 30), packed, strict=True):
         (tmp_path / name).write_bytes(bytes(size))
@@ -344,7 +345,7 @@ def test_the_name_to_pull_is_the_smallest_that_nothing_runs_on(tmp_path: Path, m
     for held in (packed[1], packed[0], packed[2]):
         with CacheFiles(tmp_path) as files:
             offered.append(name_to_pull(tmp_path, Listing.read(files), index))
-        users[held] = "loop3"
+        users[held] = ("loop3",)
     names = index.names
     assert offered == [names[1], names[0], names[2]]
     assert name_to_pull(tmp_path, Listing(), index) == name_to_pull(tmp_path, Listing(), None) == ""

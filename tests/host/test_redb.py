@@ -208,5 +208,7 @@ def test_no_bytes_break_the_reader_and_none_are_wrong(changes: list[tuple[int, i
         file.write(data[: length or None])
         file.flush()
         table = read(Path(file.name))
-    if table.state is DatabaseState.EXACT and table.rows:
-        assert state_of(table) == {row["uuid"]: as_told(row) for row in expected("10-open")["zones"]}
+    if table.is_sure:
+        # The crate, too, goes back to the commit before where the last one is damaged, which lacked a zone.
+        whole = {row["uuid"]: as_told(row) for row in expected("10-open")["zones"]}
+        assert state_of(table).items() <= whole.items() if table.rows else not any(data[64:320])

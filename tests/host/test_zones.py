@@ -14,11 +14,11 @@ import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.host.redb import DatabaseState
-from ocitui.host.zones import Role, When, Zone, make_zone, read_zones
+from ocitui.host.zones import NeedRole, When, find_users, make_zone, read_zones
 from tests.host.test_redb import database, expected
 
 DIGEST, KERNEL = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
-NEEDS = {Role.IMAGE: (DIGEST, 1), Role.KERNEL: (KERNEL, 3)}
+NEEDS = {NeedRole.IMAGE: (DIGEST, 1), NeedRole.KERNEL: (KERNEL, 3)}
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def as_json_lines(rows: list[dict[str, Any]]) -> str:
     [
         ("creating", {}, [When.NOW, When.NOW]),
         ("created", {}, [When.NEXT_START, When.NEXT_START]),
-        ("created", {f"{DIGEST}.squashfs": "loop3"}, [When.PINNED, When.NEXT_START]),
+        ("created", {f"{DIGEST}.squashfs": ["loop3"]}, [When.PINNED, When.NEXT_START]),
         *((state, {}, [When.NONE, When.NONE]) for state in ("failed", "exited", "destroying", "destroyed", "unknown")),
     ],
 )
-def test_what_a_zone_needs_when(state: str, used: dict[str, str], whens: list[When]) -> None:
+def test_what_a_zone_needs_when(state: str, used: dict[str, list[str]], whens: list[When]) -> None:
     zone = make_zone("u", "web", state, NEEDS, "", used)
     assert [need.when for need in zone.needs] == whens
     assert [(need.digest, need.format, need.error) for need in zone.needs] == [
@@ -83,7 +83,7 @@ def test_what_a_zone_needs_when(state: str, used: dict[str, str], whens: list[Wh
 
 
 def test_what_no_entry_can_do_is_told() -> None:
-    zone = make_zone("u", "", "creating", {Role.IMAGE: (DIGEST, 3), Role.INITRD: (DIGEST, 2)}, "", {})
+    zone = make_zone("u", "", "creating", {NeedRole.IMAGE: (DIGEST, 3), NeedRole.INITRD: (DIGEST, 2)}, "", {})
     assert [need.error for need in zone.needs] == ["no zone has a tar for its image", "the initrd has to be in a tar"]
 
 
@@ -156,23 +156,32 @@ def test_nothing_of_the_store_is_written(store: Path) -> None:
 def test_a_file_that_no_zone_accounts_for_is_a_leak(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row["name"]: row for row in expected("03-three")["zones"]}
     pinned = f"{rows['web']['image']['digest']}.squashfs"
-    users = {pinned: "loop3", f"{DIGEST}.erofs": "loop4"}
-    monkeypatch.setattr("ocitui.host.zones.users_by_name", lambda _: users)
+    users = {pinned: ["loop3"], f"{DIGEST}.erofs": ["loop4"]}
+    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: users)
     # A launch is under way, whose loop may be there already.
     assert read_zones(store / "cache" / "image").leaks == ()
     (store / "krata.db").write_bytes(database("02-one"))
     one = expected("02-one")["zones"][0]
-    users[f"{one['image']['digest']}.{one['image']['format']}"] = "loop5"
+    users[f"{one['image']['digest']}.{one['image']['format']}"] = ["loop5"]
     leaks = read_zones(store / "cache" / "image").leaks
     assert f"loop4 holds {DIGEST}.erofs" in leaks
     assert not any("loop5" in leak for leak in leaks)
 
 
-def test_a_zone_is_found_by_the_files_it_needs() -> None:
-    zone = Zone("u", needs=make_zone("u", "web", "created", NEEDS, "", {}).needs)
-    zones = read_zones(Path("/nowhere/cache/image"))
-    assert zones.needing([f"{KERNEL}.tar"]) == []
-    one = type(zones)(zones.database, (zone,))
-    assert [need.role for _, need in one.needing([f"{KERNEL}.tar"])] == [Role.KERNEL]
-    ended = make_zone("u", "web", "failed", NEEDS, "", {})
-    assert type(zones)(zones.database, (ended,)).needing([f"{KERNEL}.tar"]) == []
+def test_zones_and_devices_use_a_file(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, image = (expected("03-three")["zones"][0][role] for role in ("kernel", "image"))
+    files = [f"{kernel['digest']}.tar", f"{image['digest']}.squashfs"]
+    monkeypatch.setattr(
+        "ocitui.host.zones.loops_by_name", lambda _: {files[1]: ["/dev/loop3"], "other": ["/dev/loop4"]}
+    )
+    users = find_users(store / "cache" / "image")
+    assert [users.by_file[file] for file in files] == [
+        ("zone db (kernel, now)", "zone web (kernel, next-start)"),
+        ("zone web (image, pinned)", "/dev/loop3"),
+    ]
+    assert [users.names[file] for file in (*files, "other")] == ["db, web", "web, loop3", "loop4"]
+    assert users.doubt == ""
+    (store / "krata.db").write_bytes(b"")
+    users = find_users(store / "cache" / "image")
+    assert set(users.by_file) == {files[1], "other"}
+    assert "it is empty" in users.doubt

@@ -281,8 +281,8 @@ async def test_where_a_copy_lies_and_who_uses_what_is_bad_have_columns(
         assert "USED BY" not in one.text
         at = head.index("FROM")
         assert [(BUSYBOX.name in line, line[at:].strip()) for line in found] == [(True, "–"), (False, "trash")]
-        held = {f"{BUSYBOX.digest}.squashfs": "loop7, loop8"}
-        monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: held)
+        held = {f"{BUSYBOX.digest}.squashfs": ["/dev/loop7", "/dev/loop8"]}
+        monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: held)
         one.live.host.find_users()
         one.live._tell_users()
         await one.until(lambda: "USED BY" in one.text, "who uses it")

@@ -95,7 +95,7 @@ async def test_deleting_what_is_in_use_is_asked_twice(tmp_path: Path) -> None:
             await one.press("Y")
             assert not await one.session.cache.transactions(), "one answer is not enough"
             await one.press("y")
-            await one.until(lambda: f"{device}: something runs on what would be dropped" in one.status)
+            await one.until(lambda: f"needed by {device}" in one.status)
             assert not await one.session.cache.transactions()
             await one.press("Y")
             await one.until(lambda: "1 entry deleted" in one.status)

@@ -186,28 +186,28 @@ async def test_rows_header_banner_and_problems_agree(tmp_path: Path, damage: str
 
 async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
-    held = {packed_path(cache, ALPINE, "erofs").name: "loop3"}
-    monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: held)
+    held = {packed_path(cache, ALPINE, "erofs").name: ["/dev/loop3"]}
+    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: held)
     async with desk(cache) as one:
         one.live.host.find_users()
         one.live._tell_users()
         await one.press("slash", *"used", "colon", "enter")
         await one.until(lambda: one.table.shown == 1)
         assert one.names == ["docker.io/library/alpine erofs ok"]
-        monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: {})
+        monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: {})
         one.live.host.find_users()
         one.live._tell_users()
         await one.until(lambda: one.table.shown == 0)
 
 
 async def test_what_loop_devices_hold_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, held = make_cache(tmp_path / "image"), dict[str, str]()
-    monkeypatch.setattr("ocitui.host.loop_devices.users_by_name", lambda _: dict(held))
+    cache, held = make_cache(tmp_path / "image"), dict[str, list[str]]()
+    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: dict(held))
     monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.01)
     async with desk(cache) as one:
         await one.press("slash", *"used", "colon", "enter")
         await one.until(lambda: one.table.shown == 0)
-        held[packed_path(cache, ALPINE, "erofs").name] = "loop3"
+        held[packed_path(cache, ALPINE, "erofs").name] = ["/dev/loop3"]
         await one.until(lambda: one.table.shown == 1)
 
 

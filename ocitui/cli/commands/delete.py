@@ -28,19 +28,20 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
-    from ocitui.host import users_of_any
+    from ocitui.host import find_users
 
     cache = writing_cache(call, "delete entries")
     need_entries(words, filter_text)
 
     def carry_out() -> ExitCode:
         plan, lost_names = run_async(_make_plan(cache, chosen_keys(call, cache, words, filter_text, formats)))
-        used_by = users_of_any(call.directory, plan.entries)
+        users = find_users(call.directory)
+        used_by = users.of_any(plan.entries)
 
         def told() -> dict[str, Any]:
-            return {"plan": plan_json(plan, used_by)}
+            return {"plan": plan_json(plan, used_by) | {"doubt": users.doubt}}
 
-        call.agree(_explain(plan, lost_names, used_by), "delete?", told)
+        call.agree(_explain(plan, lost_names, used_by, users.doubt), "delete?", told)
         call.agree_to_drop_used(used_by, "delete them all the same?", told)
         done = run_async(cache.delete(plan.keys, plan))
         said = "deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries"
@@ -62,7 +63,7 @@ async def _make_plan(cache: PackerCache, chosen: Sequence[Key]) -> tuple[DeleteP
 
 
 def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
-    """A plan as programs read it; ``used_by`` are the loop devices that hold its files."""
+    """A plan as programs read it; ``used_by`` are the zones that need its files, and the loop devices on them."""
     return {
         "entries": [descriptor.as_dict() for descriptor in plan.entries],
         "files": [{"name": file.name, "size": file.size} for file in plan.files],
@@ -73,11 +74,13 @@ def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str]) -> Iterator[str]:
+def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str], doubt: str) -> Iterator[str]:
     from ocitui.words import delete_sections, delete_title
 
     yield delete_title(plan)
-    yield from (f"in use: {device} holds the packed file of one of them" for device in used_by)
+    yield from (f"in use: {user} needs one of them" for user in used_by)
+    if doubt:
+        yield f"not sure: others may be needed too: {doubt}"
     for section in delete_sections(plan):
         yield f"{section.title}:"
         for line in map(section.line, section.items):

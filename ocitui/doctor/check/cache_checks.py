@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ocitui.cache import (
     FILE_SUFFIXES,
@@ -36,6 +36,9 @@ from ocitui.text import human_size, timestamp
 
 from ..catalogue import CATALOGUE, NEARLY_FULL
 from ..findings import Finding, Where
+
+if TYPE_CHECKING:
+    from ocitui.host import Zones
 
 _OURS = frozenset((INDEX_NAME, OWN_NAME))
 _ALL_FORMATS = sum(1 << PLACE_OF_SUFFIX[format_] for format_ in PackedFormat)
@@ -174,7 +177,25 @@ def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
                 yield name
 
 
-_PROC = Path("/proc")
+def check_zones(zones: Zones, index: ImageIndex | None) -> Iterator[Finding]:
+    """What zones need and no entry of the index is; and whether the daemon would start on its database."""
+    if zones.makes_anew:
+        yield CATALOGUE["database-lost"].finding(f"krata.db: {zones.note}")
+    elif zones.trouble:
+        yield CATALOGUE["database-damaged"].finding(f"krata.db: {zones.trouble}")
+    if index is None:
+        return
+    needing: dict[tuple[str, PackedFormat], list[str]] = {}
+    for zone, need in zones.needs():
+        if not need.error and index.position(need.digest, need.format) is None:
+            needing.setdefault((need.digest, need.format), []).append(f"{zone.label} as its {need.role}")
+    for (digest, format_), users in needing.items():
+        more = f" and {len(users) - _MOST_TOLD} others" if len(users) > _MOST_TOLD else ""
+        seen = f"no entry is of it, and it is needed by zone {', '.join(users[:_MOST_TOLD])}{more}"
+        yield CATALOGUE["zone-needs-missing"].finding(seen, digest=digest, format=format_)
+
+
+_PROC, _MOST_TOLD = Path("/proc"), 3
 _INDEX_SLACK = 1 << 16  # what another entry, and the file system's own records, add to the index
 _NEARLY_FULL = 0.9
 

@@ -45,7 +45,17 @@ from ocitui.cache import (
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Where, in_order, state_of
-from .cache_checks import check_host, check_own, collisions, inferred_formats, odd, oddities, orphans, strangers
+from .cache_checks import (
+    check_host,
+    check_own,
+    check_zones,
+    collisions,
+    inferred_formats,
+    odd,
+    oddities,
+    orphans,
+    strangers,
+)
 from .entry_checks import (
     DOCUMENTS_LOOKED,
     Carriers,
@@ -332,7 +342,9 @@ class Judge:
 
     def look_at_cache(self) -> Findings:
         """What is wrong beside the entries, in order: the index, files that nobody names, our own records, the host."""
-        from .history import known_history  # loads what writes
+        from ocitui.host import read_zones  # as this one does, it loads what a listing has no need of
+
+        from .history import known_history
 
         read = self.reading
         history = known_history(self.directory, read.index)
@@ -355,6 +367,7 @@ class Judge:
             found += [*odd(index_file, path=INDEX_NAME), *strangers(listing), *collisions(listing)]
         found += check_own(self.directory)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
+        found += check_zones(read_zones(self.directory, ask=False), reading.index)
         self.about_cache = in_order(found)
         return self.about_cache
 

@@ -36,7 +36,7 @@ from ocitui.cache import (
     open_journal,
     see,
 )
-from ocitui.host import users_of
+from ocitui.host import find_users, users_of
 from ocitui.importing import SourceOptions
 from ocitui.threads import on_loop
 
@@ -156,7 +156,7 @@ async def _planned(
     users = await asyncio.to_thread(users_of, snapshot.directory)
     restorer = Restorer(await asyncio.to_thread(places, snapshot, options, users), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
-    holders = {name: tuple(str(use.device) for use in uses) for name, uses in users.items()}
+    holders = (await asyncio.to_thread(find_users, snapshot.directory)).by_file
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
     joined, outcome = JoinedEntries(), Outcome()

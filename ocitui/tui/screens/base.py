@@ -245,7 +245,7 @@ class ConfirmScreen(FullScreen[str | None]):
     has_steps: bool = True
     """Whether there is anything to do in the plan."""
     used_by: Sequence[str] = ()
-    """The loop devices that hold what the plan drops: who does that is asked twice."""
+    """Who needs what the plan drops: who drops it is asked twice."""
 
     def begin(self) -> None:
         # Ready: a plan is shown that waits for an answer.
@@ -309,8 +309,8 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         if self.used_by:
             self._asked_twice = True
-            devices = ", ".join(self.used_by)
-            self.conclude(f"{devices}: something runs on what would be dropped. Y drops it all the same, enter cancels")
+            users = ", ".join(self.used_by)
+            self.conclude(f"needed by {users}. Y drops it all the same, enter cancels")
         else:
             self._act()
 

@@ -37,7 +37,7 @@ from ocitui.cache import (
     read_regular,
 )
 from ocitui.doctor import PointPlan, plan_point, point, salvage_entries
-from ocitui.host import users_of_any
+from ocitui.host import find_users
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
 from ocitui.words import (
     Section,
@@ -79,10 +79,11 @@ class DeleteScreen(ConfirmScreen):
 
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
-        self.used_by = await asyncio.to_thread(users_of_any, self.session.directory, plan.entries)
+        users = await asyncio.to_thread(find_users, self.session.directory)
+        self.used_by = users.of_any(plan.entries)
         lines = self.opening(delete_title(plan), "bring these entries back")
-        what = "holds the packed file of one of them: deleting it is asked twice"
-        lines += [Line(what, device, "bad") for device in self.used_by]
+        lines += [Line(f"{user}: deleting it is asked twice", "in use", "bad") for user in self.used_by]
+        lines += [Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else []
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
         return lines + await asyncio.to_thread(section_lines, delete_sections(plan))
 

@@ -130,8 +130,8 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
     """What is done, what is offered, what stays."""
     lines: list[Line] = []
     if plan.used_by:
-        devices = ", ".join(plan.used_by)
-        lines.append(Line(f"{devices}: something runs on packed files of entries that are dropped", "in use", "bad"))
+        users = ", ".join(plan.used_by)
+        lines.append(Line(f"{users}: entries are dropped that are needed", "in use", "bad"))
     if not plan.made:
         lines.append(Line("The rows above say what stays, and what you can do about it; o offers more."))
     shown, more = first_steps(plan.made, _MOST)

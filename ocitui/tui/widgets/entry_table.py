@@ -206,8 +206,8 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def _used(self) -> bool:
-        """Whether anything is in use, so that there is a column of it."""
-        return self.rows.entries is not None and bool(self.rows.entries.users)
+        """Whether anything is in use, or may be, so that there is a column of it."""
+        return self.rows.entries is not None and bool(self.rows.entries.users or self.rows.entries.doubt)
 
     def _entry(self, index: int) -> JudgedEntry:
         assert self.rows.entries is not None

@@ -1,0 +1,92 @@
+"""`ocitui zones`, and what delete asks and filters find of what zones need."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ocitui.cli.demo_cache import ALPINE, BUSYBOX
+from tests.cli.conftest import Ocitui
+from tests.host.test_redb import database, expected
+
+
+@pytest.fixture
+def host(demo: Path, tmp_path: Path) -> Path:
+    """The demo in a daemon's store; gives the cache. Zone web has one of its entries for its kernel."""
+    store = tmp_path / "store"
+    cache = store / "cache" / "image"
+    cache.parent.mkdir(parents=True)
+    demo.rename(cache)
+    (store / "host.uuid").touch()
+    (store / "krata.db").write_bytes(database("03-three"))
+    web = {row["name"]: row for row in expected("03-three")["zones"]}["web"]
+    kernel = web["kernel"]["digest"]
+    index = json.loads((cache / "index.json").read_bytes())
+    one = next(one for one in index["manifests"] if one["digest"] == ALPINE.digest)
+    for name in [path.name for path in cache.iterdir() if path.name.startswith(ALPINE.digest)]:
+        (cache / name).rename(cache / name.replace(ALPINE.digest, kernel))
+    one["digest"] = kernel
+    (cache / "index.json").write_text(json.dumps(index))
+    return cache
+
+
+def kernel_of(cache: Path, ocitui: Ocitui) -> str:
+    zones = {zone["name"]: zone for zone in ocitui("zones", "-C", cache, "--json").json["zones"]}
+    (kernel,) = (need["digest"] for need in zones["web"]["needs"] if need["role"] == "kernel")
+    return str(kernel)
+
+
+def test_zones_lists_each_need_with_what_the_daemon_finds(host: Path, ocitui: Ocitui) -> None:
+    done = ocitui("zones", "-C", host)
+    assert done.status == 1
+    head, *lines = done.out.splitlines()
+    assert head.split() == ["ZONE", "STATE", "NEEDS", "IMAGE", "FORMAT", "DIGEST", "WHEN", "ANSWER"]
+    rows = [line.split() for line in lines[:7]]
+    assert ["web", "created", "image", "-", "squashfs", "5be1ecc7935f", "next-start", "miss"] in rows
+    assert any(row[:3] == ["web", "created", "kernel"] and row[-1] == "damaged" for row in rows)
+    assert any("failed: image sha256:5be1" in line for line in lines[7:])
+    assert "entries that zones need would not be found as packed" in lines[-1]
+
+
+def test_zones_for_programs(host: Path, ocitui: Ocitui) -> None:
+    found = ocitui("zones", "-C", host, "--json").json
+    assert {"sure", "doubt", "source", "zones", "leaks"} <= set(found)
+    assert (found["sure"], found["source"]) == (True, {"database": "exact", "daemon": "unasked", "note": ""})
+    assert {zone["uuid"] for zone in found["zones"]} == {row["uuid"] for row in expected("03-three")["zones"]}
+    (host.parent.parent / "krata.db").write_bytes(database("04b-protobuf"))
+    found = ocitui("zones", "-C", host, "--json").json
+    assert found["sure"] is False
+    assert {zone["uuid"] for zone in found["zones"]} == {row["uuid"] for row in expected("04b-protobuf")["zones"]}
+
+
+def test_what_a_zone_needs_is_not_deleted_by_yes_alone(host: Path, ocitui: Ocitui) -> None:
+    kernel = kernel_of(host, ocitui)
+    refused = ocitui("delete", kernel, "--yes", "-C", host)
+    assert refused.status == 2
+    assert "needed by zone db (kernel, now), zone web (kernel, next-start)" in refused.err
+    assert ocitui("delete", BUSYBOX.digest, "--yes", "-C", host).status == 0
+
+
+def test_that_it_is_not_sure_is_said_where_entries_go(host: Path, ocitui: Ocitui) -> None:
+    (host.parent.parent / "krata.db").write_bytes(database("45-recovery-all-pages"))
+    done = ocitui("delete", BUSYBOX.digest, "--yes", "-C", host, "--json")
+    assert done.status == 0
+    assert done.json["plan"]["doubt"].startswith("krata.db: ")
+
+
+def test_a_filter_finds_what_zones_need(host: Path, ocitui: Ocitui) -> None:
+    def count(words: str) -> int:
+        return len(ocitui("list", "-C", host, "--json", "--filter", words).json["entries"])
+
+    everything = count("")
+    assert [count(words) for words in ("used:", "used:web", "used:nobody", "used:unsure")] == [1, 1, 0, 0]
+    (host.parent.parent / "krata.db").write_bytes(b"")
+    assert [count(words) for words in ("used:unsure", "!used:", "used:web")] == [everything, 0, 0]
+
+
+def test_a_host_without_a_daemon_has_no_zone(demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("zones", "-C", demo)
+    assert (done.status, done.out.splitlines()[0]) == (0, "no zone is known")
+    assert "not sure" not in done.out

@@ -1,0 +1,93 @@
+"""What a check says of the zones of a host, and of the database that the daemon would start on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocitui.doctor.check.judge import Judge
+from ocitui.doctor.findings import Finding
+from ocitui.doctor.needs import NeedVerdict, judged_needs
+from ocitui.host.zones import read_zones
+from tests.cache.support import entry, index_bytes, write_cache
+from tests.host.test_redb import database, expected
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A cache in a daemon's store, whose database has three zones."""
+    directory = tmp_path / "cache" / "image"
+    directory.mkdir(parents=True)
+    write_cache(directory, range(2))
+    (tmp_path / "host.uuid").touch()
+    (tmp_path / "krata.db").write_bytes(database("03-three"))
+    return directory
+
+
+def of_host(directory: Path) -> dict[str, list[Finding]]:
+    judge = Judge(directory)
+    judge.read()
+    found: dict[str, list[Finding]] = {}
+    for one in judge.look_at_cache():
+        if one.code.startswith(("zone-", "database-")):
+            found.setdefault(one.code, []).append(one)
+    return found
+
+
+def test_what_zones_need_and_no_entry_is_stands_there_once_each(cache: Path) -> None:
+    missing = of_host(cache)["zone-needs-missing"]
+    rows = {row["name"]: row for row in expected("03-three")["zones"]}
+    web, db = rows["web"], rows["db"]
+    wanted = {(web[role]["digest"], web[role]["format"]) for role in ("image", "kernel", "initrd")}
+    assert {(one.digest, one.format) for one in missing} == wanted | {(db["image"]["digest"], "erofs")}
+    (kernel,) = [one for one in missing if one.digest == web["kernel"]["digest"]]
+    assert kernel.seen.endswith("needed by zone db as its kernel, web as its kernel")
+    described = [entry(0), {**entry(1, format="tar"), "digest": web["kernel"]["digest"]}]
+    (cache / "index.json").write_bytes(index_bytes(described))
+    assert kernel.digest not in {one.digest for one in of_host(cache)["zone-needs-missing"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("02-one", ""),
+        ("10-open", ""),
+        ("35-zero-length", "database-lost"),
+        ("37-garbage", "database-lost"),
+        ("30-truncated-half", "database-damaged"),
+        ("20-format3", "database-damaged"),
+        ("40-clean-flip-in-value", "database-damaged"),
+        ("49-bomb", "database-damaged"),
+        (None, "database-lost"),
+    ],
+)
+def test_on_which_database_the_daemon_starts(name: str | None, code: str, cache: Path) -> None:
+    path = cache.parent.parent / "krata.db"
+    path.unlink() if name is None else path.write_bytes(database(name))
+    assert set(of_host(cache)) - {"zone-needs-missing"} == ({code} if code else set())
+
+
+def test_a_copy_of_a_cache_has_no_zones(cache: Path) -> None:
+    (cache.parent.parent / "krata.db").unlink()
+    (cache.parent.parent / "host.uuid").unlink()
+    assert of_host(cache) == {}
+
+
+def test_each_need_has_its_verdict(cache: Path) -> None:
+    web = {row["name"]: row for row in expected("03-three")["zones"]}["web"]
+    image, kernel = web["image"]["digest"], web["kernel"]["digest"]
+
+    def verdicts() -> dict[tuple[str, str], tuple[NeedVerdict, bool]]:
+        needs = judged_needs(cache, read_zones(cache))
+        return {(one.zone.label, one.need.role): (one.verdict, one.fails) for one in needs}
+
+    assert verdicts()["web", "image"] == (NeedVerdict.MISS, True)
+    assert verdicts()["dd1c84e4", "image"] == (NeedVerdict.MISS, False), "a failed zone is not made again"
+    (cache / "index.json").write_bytes(
+        index_bytes([{**entry(0), "digest": image}, {**entry(1, format="tar"), "digest": kernel}])
+    )
+    # Entries whose files are not there.
+    assert verdicts()["web", "kernel"] == (NeedVerdict.MISS, True)
+    (cache / "index.json").write_bytes(b"{")
+    assert verdicts()["web", "image"] == (NeedVerdict.UNKNOWN, False)
