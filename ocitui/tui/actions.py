@@ -91,6 +91,9 @@ GROUPS = {
         Action("problems", ("p",), "Problems", "check",
                "What is wrong, the worst first: what the daemon does about it, what mends it; check deeper, mend.",
                aliases="check findings"),
+        Action("zones", ("z",), "Zones", "zones",
+               "The zones of this host, and the entries that each needs: whether they are there, now and at its next "
+               "start.", aliases="guests used"),
         Action("refresh", ("R", "f5"), "Refresh", "",
                "Read index.json and list the directory again now; nothing that is known is forgotten."),
     ),

@@ -78,3 +78,5 @@ with front(__name__):
     from .plans import sources_title as sources_title
     from .plans import step_lines as step_lines
     from .plans import takes_name as takes_name
+    from .zones import zone_lines as zone_lines
+    from .zones import zones_lines as zones_lines

@@ -23,6 +23,7 @@ SCREENS = {
     "RepairScreen": "p M",
     "VerdictScreen": "v",
     "ImportsScreen": "I",
+    "ZonesScreen": "z",
 }
 
 

@@ -70,6 +70,7 @@ _DOES: dict[str, Check] = {
     "resolve": _opens("ResolveScreen"),
     "import_image": _opens("ImportScreen"),
     "imports": _opens("ImportsScreen"),
+    "zones": _opens("ZonesScreen"),
     "undo": _opens("UndoScreen"),
     "journal": _opens("TimelineScreen"),
     "trash": _opens("TrashScreen"),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.text import counted, short_digest
+from ocitui.text import short_digest
 
 from ..options import reading
-from ..output import Call, Column, ExitCode, paragraph, table
+from ..output import Call, Column, ExitCode, laid_out, table
 
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedNeed
@@ -31,10 +31,11 @@ def zones_command(call: Call) -> ExitCode:
     """
     from ocitui.doctor import judged_needs
     from ocitui.host import read_zones
+    from ocitui.words import zones_lines
 
     zones = read_zones(call.directory)
     needs = judged_needs(call.directory, zones)
-    call.answer(lambda: zones_json(zones, needs), chain(_lines(zones, needs), _notes(zones, needs)))
+    call.answer(lambda: zones_json(zones, needs), chain(_lines(zones, needs), laid_out(zones_lines(zones, needs))))
     return ExitCode.PROBLEMS if any(one.fails for one in needs) else ExitCode.CLEAN
 
 
@@ -50,9 +51,6 @@ _COLUMNS = (
 )
 
 
-_MOST = 10
-
-
 def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
     if not zones.zones:
         yield "no zone is known"
@@ -65,22 +63,6 @@ def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
     needing = {one.zone.uuid for one in needs}
     rows += [[zone.label, zone.state, "", "", "", "", "", ""] for zone in zones.zones if zone.uuid not in needing]
     yield from table(_COLUMNS, rows)
-
-
-def _notes(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
-    """What there is to know beside the table."""
-    yield from (f"{one.zone.label}: {one.need.error}" for one in needs if one.need.error)
-    failed = [f"{zone.label} failed: {zone.error}" for zone in zones.zones if zone.error]
-    yield from failed[:_MOST]
-    if len(failed) > _MOST:
-        yield f"and {len(failed) - _MOST} others failed: --json tells all"
-    yield from (f"leaked: {text}, and no zone needs it" for text in zones.leaks)
-    if zones.note and zones.note not in zones.doubt:
-        yield from paragraph(zones.note, "krata.db: ")
-    if zones.doubt:
-        yield from paragraph(f"others may need entries too: {zones.doubt}", "not sure: ")
-    if failing := {(one.need.digest, one.need.format) for one in needs if one.fails}:
-        yield f"{counted(len(failing), 'entry')} that zones need would not be found as packed; ocitui why says more"
 
 
 def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:

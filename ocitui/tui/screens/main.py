@@ -162,19 +162,31 @@ class MainScreen(EntriesScreen):
     def _go_to(self, finding: Finding | None) -> None:
         """Put the cursor on the entry of a finding, and show what is wrong with it."""
         self.draw_status()
+        if finding is not None and self._show_entry((finding.digest, finding.format, finding.name)):
+            self.action_show_tab("problems")
+
+    def _needed(self, wanted: tuple[str, str, str] | None) -> None:
+        """Put the cursor on an entry that a zone needs."""
+        self.draw_status()
+        if wanted is not None:
+            self._show_entry(wanted)
+
+    def _show_entry(self, wanted: tuple[str, str, str]) -> bool:
+        """Put the cursor on an entry of a digest, that of the format and name if there is one; False for none."""
         entries, table = self.session.live.entries, self.table
-        if finding is None or entries is None:
-            return
-        same = [position for position, digest in enumerate(entries.digests) if digest == finding.digest]
+        if entries is None:
+            return False
+        digest, format_, name = wanted
+        same = [position for position, other in enumerate(entries.digests) if other == digest]
         if not same:
             self.say("no entry of the index is what that is about")
-            return
+            return False
         formats, names = entries.formats, entries.names
-        best = max(same, key=lambda at: ((formats[at] or "") == finding.format, (names[at] or "") == finding.name))
+        best = max(same, key=lambda at: ((formats[at] or "") == format_, (names[at] or "") == name))
         if not table.move_cursor_to(best):
             table.filter_by("")
             table.move_cursor_to(best)
-        self.action_show_tab("problems")
+        return True
 
     def action_why(self) -> None:
         from .answers import WhyScreen
@@ -276,6 +288,11 @@ class MainScreen(EntriesScreen):
             from .import_image import ImportScreen
 
             self.app.push_screen(ImportScreen(), self._said)
+
+    def action_zones(self) -> None:
+        from .zones import ZonesScreen
+
+        self.app.push_screen(ZonesScreen(), self._needed)
 
     def action_imports(self) -> None:
         from .imports import ImportsScreen

@@ -1,0 +1,64 @@
+"""Zones and what they need, in words for both front ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ocitui.text import counted, short_digest
+
+from .lines import Line
+
+if TYPE_CHECKING:
+    from ocitui.doctor import JudgedNeed
+    from ocitui.host import Zone, Zones
+
+_MOST = 10
+_WHEN = {
+    "now": "as it is being created",
+    "next-start": "when it is created anew",
+    "pinned": "which a loop device holds until it stops",
+    "none": "which nobody looks for, as it is",
+}
+_ANSWERS = {
+    "hit": "found",
+    "miss": "not found, and not pulled",
+    "error": "an error",
+    "damaged": "found, and not what was packed",
+    "unknown": "nobody knows, as the index does not read",
+}
+
+
+def need_line(one: JudgedNeed) -> Line:
+    """A need of a zone: of what, when, and what comes of it."""
+    what = f"{one.name or 'no entry'}, {one.need.format} of {short_digest(one.need.digest)}"
+    answer = one.need.error or _ANSWERS[one.verdict]
+    return Line(f"{what}, {_WHEN[one.need.when]}: {answer}", one.need.role, "bad" if one.fails else "plain")
+
+
+def zone_lines(zone: Zone, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
+    """All there is to know of one zone."""
+    yield from map(need_line, needs)
+    if not needs and not zone.problem:
+        yield Line("nothing of the cache", "needs")
+    if zone.error:
+        yield Line(zone.error, "failed", "bad")
+    if zone.problem:
+        yield Line(f"{zone.problem}: kratad leaves the zone out", "row", "bad")
+    yield Line(zone.uuid, "uuid", "muted")
+
+
+def zones_lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
+    """What there is to know beside the single zones."""
+    failed = [Line(f"{zone.label}: {zone.error}", "failed", "bad") for zone in zones.zones if zone.error]
+    yield from failed[:_MOST]
+    if len(failed) > _MOST:
+        yield Line(f"and {len(failed) - _MOST} others", "failed", "bad")
+    yield from (Line(f"{text}, and no zone needs it", "leaked", "warn") for text in zones.leaks)
+    if zones.note and zones.note not in zones.doubt:
+        yield Line(zones.note, "krata.db", "bad" if zones.trouble or zones.makes_anew else "muted")
+    if zones.doubt:
+        yield Line(f"others may need entries too: {zones.doubt}", "not sure", "bad")
+    if failing := {(one.need.digest, one.need.format) for one in needs if one.fails}:
+        text = f"{counted(len(failing), 'entry')} that zones need would not be found as packed"
+        yield Line(text, "missing", "bad")

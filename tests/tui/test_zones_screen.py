@@ -1,0 +1,80 @@
+"""The zones on screen: who needs what, followed as it changes; and who needs an entry, wherever that is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.host.test_redb import database, expected
+from tests.tui.cache_support import make_cache
+from tests.tui.screen_support import WIDE, Desk, desk
+
+WEB = {row["name"]: row for row in expected("03-three")["zones"]}["web"]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A cache in a daemon's store, one of whose entries is the kernel of two zones."""
+    (tmp_path / "host.uuid").touch()
+    (tmp_path / "krata.db").write_bytes(database("03-three"))
+    directory = make_cache(tmp_path / "cache" / "image")
+    index = json.loads((directory / "index.json").read_bytes())
+    index["manifests"][0]["digest"] = WEB["kernel"]["digest"]
+    index["manifests"][0]["annotations"]["dev.krata.oci.packer.format"] = "tar"
+    (directory / "index.json").write_text(json.dumps(index))
+    return directory
+
+
+async def opened(one: Desk) -> None:
+    await one.open("z", "ZonesScreen")
+    await one.until(lambda: "3 zones" in one.text, "the zones")
+
+
+async def test_zones_with_what_they_need_and_what_comes_of_it(cache: Path) -> None:
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        assert "missing  4 entries that zones need" in " ".join(one.lines.split("\n")).replace("   ", "  ")
+        await one.press("end")
+        await one.until(lambda: WEB["uuid"] in one.lines, "the zone under the cursor")
+        assert "when it is created anew: not found, and not pulled" in one.lines
+        await one.press("enter")
+        await one.until(lambda: one.top == "MainScreen")
+        await one.until(lambda: "no entry of the index is what that is about" in one.status)
+
+
+async def test_zones_are_read_again_as_the_daemon_writes(cache: Path) -> None:
+    async with desk(cache) as one:
+        await opened(one)
+        (cache.parent.parent / "krata.db").write_bytes(database("02-one"))
+        await one.press("r")
+        await one.until(lambda: "1 zone" in one.text and "3 zones" not in one.text)
+        (cache.parent.parent / "krata.db").write_bytes(b"")
+        await one.press("r")
+        await one.until(lambda: "0 zones, and perhaps others" in one.text)
+        assert "make an empty one over it" in one.lines.replace("\n", " ")
+
+
+async def test_who_needs_an_entry_has_a_column_and_is_followed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.01)
+    async with desk(cache) as one:
+        await one.until(lambda: "db +1" in one.text, "the zones that need it")
+        await one.press("slash", *"used", "colon", *"web", "enter")
+        await one.until(lambda: one.table.shown == 1)
+        (cache.parent.parent / "krata.db").write_bytes(database("40-clean-flip-in-value"))
+        await one.press("slash", *["backspace"] * 3, *"unsure", "enter")
+        await one.until(lambda: one.table.shown == one.table.total, "that nobody can tell")
+
+
+async def test_deleting_what_a_zone_needs_is_asked_twice(cache: Path) -> None:
+    async with desk(cache) as one:
+        await one.until(lambda: "db +1" in one.text)
+        await one.press("slash", *"used", "colon", *"web", "enter")
+        await one.until(lambda: one.table.shown == 1)
+        await one.open("d", "DeleteScreen")
+        await one.until(lambda: "nothing is changed before y" in one.status)
+        assert "zone web (kernel, next-start)" in one.lines
+        await one.press("y")
+        await one.until(lambda: "needed by zone db (kernel, now)" in one.status)
+        assert not await one.session.cache.transactions()
