@@ -95,6 +95,11 @@ class Fault(msgspec.Struct, frozen=True, cache_hash=True):
     mend: str = ""
     loses: str = ""
 
+    @property
+    def mends(self) -> bool:
+        """Whether a repair can mend it."""
+        return bool(self.mend) and not self.mend.startswith("none")
+
     def finding(self, seen: str, **where: Unpack[Where]) -> Finding:
         """The fault as it was met."""
         return Finding(self, seen, **where)
@@ -266,7 +271,7 @@ def entry_text(finding: Finding) -> str:
     about = " ".join(part for part in (short_digest(finding.digest), finding.format) if part)
     if finding.name:
         return f"{finding.name} ({about})" if about else finding.name
-    if about and (finding.position is not None or is_of_entry(finding)):
+    if about and (finding.position is not None or is_of_entry(finding) or not finding.file):
         place = f"entry {finding.position + 1}, " if finding.position is not None else ""
         return f"{place}{about}"
     return finding.file or (f"entry {finding.position + 1}" if finding.position is not None else "the cache")

@@ -10,16 +10,20 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
+from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
+from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, read_to_end, usable_digest
 
 from .daemon import daemon_socket
 from .loop_devices import loops_by_name
@@ -158,11 +162,12 @@ def read_zones(directory: Path, *, ask: bool = True) -> Zones:
     only ever reads; a host that never had krata has none. Never raises."""
     loops = loops_by_name(directory)
     table, found = _read(directory, loops)
-    told = _asked(directory, loops) if ask and daemon_socket(directory).is_socket() else None
-    if told is not None and table.is_sure and _alike(found) != _alike(told):
+    program = shutil.which("kratactl") if ask and daemon_socket(directory).is_socket() else None
+    told = _asked(directory, program, loops) if program else None
+    if program and told is not None and table.is_sure and _alike(found) != _alike(told):
         # One of both is newer than the other.
-        (table, found), told = _read(directory, loops), _asked(directory, loops)
-    daemon = "unasked" if told is None else "equal"
+        (table, found), told = _read(directory, loops), _asked(directory, program, loops)
+    daemon = "equal" if told is not None else "silent" if program else "unasked"
     if told is not None and (not table.is_sure or _alike(found) != _alike(told)):
         daemon, found = "differs" if table.is_sure else "equal", _joined(found, told)
     is_host = table.state is not DatabaseState.ABSENT or (database_of(directory).parent / HOST_NAME).exists()
@@ -174,7 +179,7 @@ def read_zones(directory: Path, *, ask: bool = True) -> Zones:
 
 def _read(directory: Path, loops: Loops) -> tuple[Table, list[Zone]]:
     table = read_table(database_of(directory), _TABLE, _KEY_WIDTH)
-    return table, [decode_zone(key, value, loops) for key, value in table.rows]
+    return table, [pinned(decode_zone(key, value), loops) for key, value in table.rows]
 
 
 def _doubt(table: Table, found: Iterable[Zone], told: list[Zone] | None, *, differs: bool) -> str:
@@ -216,8 +221,9 @@ class _MalformedError(ValueError):
     """It is no message of protocol buffers, or of another kind; the text says why."""
 
 
-def decode_zone(key: bytes, value: bytes, loops: Loops) -> Zone:
-    """A zone as the daemon reads it, which goes by the key; ``users`` are the loop devices, by the files they hold."""
+@lru_cache(1 << 13)
+def decode_zone(key: bytes, value: bytes) -> Zone:
+    """A zone as the daemon reads it, which goes by the key. Of a database that changed hardly any is decoded again."""
     uuid = str(UUID(bytes=key))
     try:
         fields = _fields(value)
@@ -229,7 +235,7 @@ def decode_zone(key: bytes, value: bytes, loops: Loops) -> Zone:
         _text(status, 5)
         error = _text(_message(status, 4) or {}, 1)
         word = _STATES[state] if 0 <= state < len(_STATES) else _STATES[0]
-        return make_zone(uuid, _text(spec, 1), word, needs, error, loops)
+        return make_zone(uuid, _text(spec, 1), word, needs, error)
     except _MalformedError as error:
         return Zone(uuid, problem=str(error))
 
@@ -237,14 +243,7 @@ def decode_zone(key: bytes, value: bytes, loops: Loops) -> Zone:
 _SPECS = {NeedRole.IMAGE: 2, NeedRole.KERNEL: 3, NeedRole.INITRD: 4}
 
 
-def make_zone(
-    uuid: str,
-    name: str,
-    state: str,
-    needs: Mapping[NeedRole, tuple[str, int]],
-    error: str,
-    loops: Loops,
-) -> Zone:
+def make_zone(uuid: str, name: str, state: str, needs: Mapping[NeedRole, tuple[str, int]], error: str = "") -> Zone:
     """A zone with what it needs, by what the daemon does with one of that state. ``needs`` are digests, with the
     number of a format each."""
 
@@ -252,15 +251,19 @@ def make_zone(
         format, refused = _FORMATS.get(number, PackedFormat.SQUASHFS), ""
         if (format is PackedFormat.TAR) is (role is NeedRole.IMAGE):
             refused = "no zone has a tar for its image" if role is NeedRole.IMAGE else f"the {role} has to be in a tar"
-        made = Need(role, digest, format, When.NOW, refused)
-        if state == "creating":
-            return made
-        if state != "created":
-            return msgspec.structs.replace(made, when=When.NONE)
-        pinned = role is NeedRole.IMAGE and made.file in loops
-        return msgspec.structs.replace(made, when=When.PINNED if pinned else When.NEXT_START)
+        return Need(role, digest, format, when, refused)
 
+    when = {"creating": When.NOW, "created": When.NEXT_START}.get(state, When.NONE)
     return Zone(uuid, name, state, tuple(need(role, *what) for role, what in needs.items()), error)
+
+
+def pinned(zone: Zone, loops: Loops) -> Zone:
+    """The zone as it is where these loop devices are: of a created one they may hold the image."""
+    held = [need.role is NeedRole.IMAGE and need.when is When.NEXT_START and need.file in loops for need in zone.needs]
+    if not any(held):
+        return zone
+    both = zip(zone.needs, held, strict=True)
+    return replace(zone, needs=tuple(replace(need, when=When.PINNED) if is_held else need for need, is_held in both))
 
 
 _Fields = dict[int, list[tuple[int, bytes]]]
@@ -332,23 +335,34 @@ def _number(fields: _Fields, number: int) -> int:
 # What the daemon says
 
 
-def _asked(directory: Path, loops: Loops) -> list[Zone] | None:
-    """The zones as the daemon lists them; None where it cannot be asked, or does not answer."""
-    if (program := shutil.which("kratactl")) is None:
-        return None
+def _asked(directory: Path, program: str, loops: Loops) -> list[Zone] | None:
+    """The zones as the daemon lists them; None where it does not answer as it should."""
     command = [program, "-c", f"unix://{daemon_socket(directory)}", "zone", "list", "-f", "jsonl"]
     with suppress(OSError, ValueError, subprocess.SubprocessError, KeyError, TypeError, AttributeError):
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_SECONDS, check=True, text=True
-        )
-        if len(done.stdout) <= _MOST_ANSWER:
-            return [*_listed(done.stdout, loops)]
+        nowhere, pipe = subprocess.DEVNULL, subprocess.PIPE
+        with subprocess.Popen(command, stdin=nowhere, stdout=pipe, stderr=nowhere) as running, ExitStack() as stack:
+            stack.callback(running.kill)
+            stack.enter_context(_ended_after(running, _ASK_SECONDS))
+            assert isinstance(running.stdout, BufferedReader)
+            answer = read_to_end(running.stdout, _MOST_ANSWER).decode()
+            if running.wait() == 0:
+                return [*_listed(answer, loops)]
     return None
+
+
+@contextmanager
+def _ended_after(running: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, running.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _listed(text: str, loops: Loops) -> Iterator[Zone]:
     """The zones of a list as JSON Lines, in protocol buffers' mapping to JSON: what has its usual value is left out."""
-    for line in filter(None, text.splitlines()):
+    for line in filter(None, text.split("\n")):
         zone = json.loads(line)
         spec, status = zone.get("spec", {}), zone.get("status", {})
         state = str(status.get("state", "")).removeprefix("ZONE_STATE_").lower()
@@ -360,7 +374,7 @@ def _listed(text: str, loops: Loops) -> Iterator[Zone]:
         }
         error = str(status.get("errorStatus", {}).get("message", ""))
         known = state if state in _STATES else "unknown"
-        yield make_zone(str(UUID(zone["id"])), str(spec.get("name", "")), known, needs, error, loops)
+        yield pinned(make_zone(str(UUID(zone["id"])), str(spec.get("name", "")), known, needs, error), loops)
 
 
 _FORMAT_NUMBERS: Mapping[Any, int] = {

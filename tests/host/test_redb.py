@@ -70,7 +70,7 @@ def test_every_database_is_read_as_the_crate_reads_it_or_refused(name: str, tmp_
     path, wanted = tmp_path / "krata.db", expected(name)
     path.write_bytes(database(name))
     table = read(path)
-    rows = [told(decode_zone(*row, {})) for row in table.rows]
+    rows = [told(decode_zone(*row)) for row in table.rows]
     if name in _SHORT:
         assert (table.state, len(rows), table.makes_anew) == (DatabaseState.SHORT, _SHORT[name], False)
         assert "does not start" in table.note
@@ -129,7 +129,7 @@ def replay(path: Path, events: list[list[Any]]) -> None:
 
 
 def state_of(table: Table) -> dict[str, Any]:
-    return {str(UUID(bytes=key)): told(decode_zone(key, value, {})) for key, value in table.rows}
+    return {str(UUID(bytes=key)): told(decode_zone(key, value)) for key, value in table.rows}
 
 
 def state(number: int) -> dict[str, Any]:

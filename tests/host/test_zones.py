@@ -14,7 +14,7 @@ import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.host.redb import DatabaseState
-from ocitui.host.zones import NeedRole, When, find_users, make_zone, read_zones
+from ocitui.host.zones import NeedRole, When, find_users, make_zone, pinned, read_zones
 from tests.host.test_redb import database, expected
 
 DIGEST, KERNEL = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
@@ -74,7 +74,7 @@ def as_json_lines(rows: list[dict[str, Any]]) -> str:
     ],
 )
 def test_what_a_zone_needs_when(state: str, used: dict[str, list[str]], whens: list[When]) -> None:
-    zone = make_zone("u", "web", state, NEEDS, "", used)
+    zone = pinned(make_zone("u", "web", state, NEEDS), used)
     assert [need.when for need in zone.needs] == whens
     assert [(need.digest, need.format, need.error) for need in zone.needs] == [
         (DIGEST, PackedFormat.SQUASHFS, ""),
@@ -83,7 +83,7 @@ def test_what_a_zone_needs_when(state: str, used: dict[str, list[str]], whens: l
 
 
 def test_what_no_entry_can_do_is_told() -> None:
-    zone = make_zone("u", "", "creating", {NeedRole.IMAGE: (DIGEST, 3), NeedRole.INITRD: (DIGEST, 2)}, "", {})
+    zone = make_zone("u", "", "creating", {NeedRole.IMAGE: (DIGEST, 3), NeedRole.INITRD: (DIGEST, 2)})
     assert [need.error for need in zone.needs] == ["no zone has a tar for its image", "the initrd has to be in a tar"]
 
 
@@ -106,6 +106,16 @@ def test_where_both_differ_all_that_either_tells_is_needed_and_nothing_is_sure(s
     zones = read_zones(store / "cache" / "image")
     assert (zones.sure, zones.daemon) == (False, "differs")
     assert {zone.name for zone in zones.zones} >= {"web", "db", "new"}
+
+
+@pytest.mark.parametrize("program", ["exec sleep 600", "yes", "exit 1", "exec cat /dev/zero"])
+def test_a_daemon_that_does_not_answer_is_silent(
+    program: str, store: Path, daemon: Path, open_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (open_path / "kratactl").write_text(f"#!/bin/sh\n{program}\n")
+    monkeypatch.setattr("ocitui.host.zones._ASK_SECONDS", 0.05)
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.daemon, len(zones.zones)) == (True, "silent", 3)
 
 
 @pytest.mark.parametrize("answer", ["", "not json\n", '{"id": 5}\n', "[]\n", '{"id": "x"}\n', '{"spec": {}}\n'])

@@ -27,7 +27,7 @@ def list_command(call: Call, filter_text: str | None) -> ExitCode:
     """List the entries and the state of their files.
 
     TEXT is what the screen's filter takes: words joined by AND, !word excludes, name: tag: digest: format: platform:
-    state:bad look in one field, size>100M and size<1G compare the packed file; used: is what a loop device holds.
+    state:bad look in one field, size>100M and size<1G compare the packed file; used: is what zones need.
     """
     with ended_by_signals():
         entries, shown = judged_entries(call, filter_text or "")
