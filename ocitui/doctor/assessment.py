@@ -300,8 +300,13 @@ def _stopped(facts: TimelineFacts) -> Told:
     reasons = ["no kratad runs, as far as this process sees", f"on this index {facts.verdict.consequence}"]
     if facts.fuller is not None:
         reasons.append(_has_more(facts))
-    if facts.daemon.ours:
-        reasons.append("its socket is there: it was ended roughly, or it runs outside this container")
+    if facts.daemon.listens is False:
+        reasons.append("its socket is left, and nobody listens at it")
+    elif facts.daemon.ours:
+        left = "its socket is there: it was ended roughly, or it runs outside this container"
+        reasons.append(
+            "somebody listens at its socket: it runs outside this container" if facts.daemon.listens else left
+        )
         return Case.STOPPED, Confidence.UNSURE, reasons
     return Case.STOPPED, Confidence.CERTAIN, reasons
 

@@ -13,17 +13,21 @@ import msgspec
 from ocitui.cache import read_kernel_file
 
 DAEMON_NAME = "kratad"
-SOCKET_NAME = "daemon.socket"
+SOCKET_NAME, DATABASE_NAME = "daemon.socket", "krata.db"
+_DELETED = " (deleted)"
 _START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
 
 
 class DaemonState(msgspec.Struct, frozen=True):
-    """Whether the daemon runs on this host, its process, and since when (seconds since the epoch); ``ours`` is whether
-    its socket stands where the daemon of this very cache would have it."""
+    """Whether the daemon runs on this host, its process, and since when (seconds since the epoch). ``ours`` is whether
+    it is that of this very cache: it has the database beside it open; where that may not be seen, its socket stands
+    where it would. ``listens`` is whether anybody does at that socket while no process is seen, None: nobody can tell.
+    """
 
     process: int | None = None
     since: float | None = None
     ours: bool = False
+    listens: bool | None = None
 
     @property
     def running(self) -> bool:
@@ -31,12 +35,58 @@ class DaemonState(msgspec.Struct, frozen=True):
 
 
 def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:
-    """The state of the daemon, for the cache in ``directory``; quick where it is still the process ``known``."""
-    socket = daemon_socket(directory)
+    """The state of the daemon, for the cache in ``directory``; quick where it is still the process ``known``. One that
+    has the database of another store open is none."""
+    socket, found = daemon_socket(directory), None
     for process in chain([] if known is None else [known], _processes(proc)):
-        if is_daemon(process, proc):
-            return DaemonState(process, _started(proc, process), socket.exists())
-    return DaemonState(ours=socket.exists())
+        serves = _serves(process, socket.with_name(DATABASE_NAME), proc) if is_daemon(process, proc) else False
+        if serves:
+            return DaemonState(process, _started(proc, process), True)
+        if serves is None:
+            found = process if found is None else found
+            if found == known:
+                break
+    if found is not None:
+        return DaemonState(found, _started(proc, found), socket.exists())
+    exists = socket.exists()
+    return DaemonState(ours=exists, listens=_listens(socket) if exists else None)
+
+
+def _serves(process: int, database: Path, proc: Path) -> bool | None:
+    """Whether a daemon has this database open; None where it has none, as at its start, or that may not be seen."""
+    other: bool | None = None
+    for fd in _names(proc / str(process) / "fd"):
+        with suppress(OSError):
+            path = os.readlink(fd).removesuffix(_DELETED)
+            if os.path.basename(path) != DATABASE_NAME:
+                continue
+            other = False
+            # One that was removed or replaced is the daemon's all the same.
+            if path == os.path.realpath(database) or os.path.samefile(fd, database):
+                return True
+    return other
+
+
+def _names(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return [folder / name for name in os.listdir(folder)]
+    return []
+
+
+def _listens(path: Path) -> bool | None:
+    """Whether anybody accepts connections at a socket, unix(7); None where that cannot be tried."""
+    import socket  # no listing has a need of it
+
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
+        try:
+            asking.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:
+            # More are waiting already than it takes.
+            return True
+        return True
+    return None
 
 
 def daemon_socket(directory: Path) -> Path:

@@ -25,11 +25,11 @@ from msgspec.structs import replace
 
 from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, read_to_end, usable_digest
 
-from .daemon import daemon_socket
+from .daemon import DATABASE_NAME, daemon_socket
 from .loop_devices import loops_by_name
 from .redb import DatabaseState, Table, read_table
 
-DATABASE_NAME, HOST_NAME = "krata.db", "host.uuid"
+HOST_NAME = "host.uuid"
 _TABLE, _KEY_WIDTH = "zone", 16
 _ASK_SECONDS, _MOST_ANSWER = 10.0, 64 << 20
 Loops = Mapping[str, Sequence[str]]

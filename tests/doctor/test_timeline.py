@@ -297,6 +297,8 @@ def test_a_corrupt_index_has_no_count() -> None:
 
 def test_a_socket_without_a_process_may_be_of_a_daemon_outside_the_container() -> None:
     assert told(assess(facts(RESET, DaemonState(ours=True)))) == (Case.STOPPED, Confidence.UNSURE)
+    assert told(assess(facts(RESET, DaemonState(ours=True, listens=True)))) == (Case.STOPPED, Confidence.UNSURE)
+    assert told(assess(facts(RESET, DaemonState(ours=True, listens=False)))) == (Case.STOPPED, Confidence.CERTAIN)
 
 
 def test_the_daemon_of_another_cache_makes_unsure() -> None:

@@ -67,6 +67,57 @@ def test_the_daemon_of_this_very_cache_has_its_socket_two_directories_above(proc
         assert find_daemon(cache, proc).ours
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    folder = tmp_path / "krata"
+    (folder / "cache" / "image").mkdir(parents=True)
+    (folder / "krata.db").write_bytes(b"ours")
+    return folder
+
+
+def opens(proc: Path, number: int, target: Path | str) -> None:
+    folder = proc / str(number) / "fd"
+    folder.mkdir(exist_ok=True)
+    (folder / "0").symlink_to("/dev/null")
+    (folder / str(len(list(folder.iterdir())))).symlink_to(target)
+
+
+def test_the_daemon_of_this_very_cache_has_its_database_open(proc: Path, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "krata.db").write_bytes(b"other")
+    for number, target in ((77, tmp_path / "other" / "krata.db"), (99, store / "krata.db")):
+        process(proc, number, "kratad")
+        opens(proc, number, target)
+    found = find_daemon(store / "cache" / "image", proc)
+    assert (found.process, found.ours) == (99, True)
+    assert find_daemon(store / "cache" / "image", proc, known=77).process == 99
+    assert not find_daemon(tmp_path / "third" / "cache" / "image", proc).running
+
+
+def test_a_database_that_was_removed_under_it_is_still_the_daemon_s(proc: Path, store: Path) -> None:
+    process(proc, 77, "kratad")
+    opens(proc, 77, f"{store / 'krata.db'} (deleted)")
+    assert find_daemon(store / "cache" / "image", proc).ours
+
+
+def test_one_that_has_no_database_open_yet_may_be_it(proc: Path, store: Path) -> None:
+    process(proc, 77, "kratad")
+    opens(proc, 77, "/dev/zero")
+    found = find_daemon(store / "cache" / "image", proc)
+    assert (found.process, found.ours) == (77, False)
+
+
+def test_who_listens_at_a_socket_whose_process_is_not_seen(proc: Path, store: Path) -> None:
+    cache = store / "cache" / "image"
+    assert find_daemon(cache, proc).listens is None
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(store / "daemon.socket"))
+        assert find_daemon(cache, proc) == DaemonState(ours=True, listens=False)
+        listening.listen()
+        assert find_daemon(cache, proc) == DaemonState(ours=True, listens=True)
+    assert find_daemon(cache, proc) == DaemonState(ours=True, listens=False)
+
+
 def test_a_real_process_of_that_name(tmp_path: Path) -> None:
     sleep = shutil.which("sleep")
     assert sleep is not None
