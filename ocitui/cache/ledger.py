@@ -1,4 +1,5 @@
-"""The ledger: the sha256 of each packed file, as it was when it was stored or first read, and what deep checks found.
+"""The ledger: the sha256 of each packed file, as it was when it was stored or first read, what deep checks found, and
+where an image was imported from.
 
 One line for each time a file was found sound, or damaged, appended to `.ocitui/ledger`; the last of a name counts. A
 damage is remembered until a deep check finds the file sound, and holds as long as the file was not written since.
@@ -34,6 +35,9 @@ _LINE = re.compile(
     rb"([12]) (\d{1,20}) (\d{1,20}) (\d{1,20}) (-?\d{1,20}) ([0-9a-f]{64}|-) (\d{1,11}) ([a-z-]+) ([!-~]+)"
     rb"(?: ([!-~]+))?"
 )
+# Kind, when it was imported, name, the source.
+_SOURCE_LINE = re.compile(rb"3 (\d{1,11}) ([!-~]+) ([!-~]+)")
+_LONGEST_SOURCE = 1 << 13
 _PLAIN = ":+"
 # So many of one name are kept: a damaged file that went to the trash may come back by an undo.
 _MOST_DAMAGES = 8
@@ -68,7 +72,16 @@ class Damage(_OfFile, frozen=True, gc=False):
     seen: str
 
 
+class RecordedSource(msgspec.Struct, frozen=True, gc=False):
+    """Where an image was imported from, as `import` takes it, with a path that is absolute: at ``imported``, in whole
+    seconds since the epoch. No secret is in it."""
+
+    text: str
+    imported: int
+
+
 Sound = dict[str, Recorded]
+Sources = dict[str, RecordedSource]
 Damaged = dict[str, tuple[Damage, ...]]
 """By the file's name; the newest of each name is the last."""
 
@@ -85,10 +98,16 @@ def damaged_line(name: str, one: Damage) -> bytes:
     return _line(f"2 {_stat(one)} {one.sha256 or '-'} {one.found} {one.code} {_word(name)} {seen}".encode())
 
 
-def read_lines(data: bytes, sound: Sound, damaged: Damaged) -> int:
+def source_line(name: str, one: RecordedSource) -> bytes:
+    return _line(f"3 {one.imported} {_word(name)} {_word(one.text)}".encode())
+
+
+def read_lines(data: bytes, sound: Sound, damaged: Damaged, sources: Sources) -> int:
     """Take in every line that is whole, in order; gives how many lines there are."""
     for text in _whole_lines(data):
-        if found := _LINE.fullmatch(text):
+        if told := _SOURCE_LINE.fullmatch(text):
+            sources[_text(told[2])] = RecordedSource(_text(told[3]), int(told[1]))
+        elif found := _LINE.fullmatch(text):
             kind, device, inode, size, modified, sha256, at, word, file, seen = found.groups()
             identity = int(device), int(inode), int(size), int(modified)
             name, good, code = _text(file), sha256.decode().removeprefix("-"), word.decode()
@@ -145,6 +164,7 @@ MOST_LEDGER_BYTES = 1 << 29
 HASH_CHUNK = 1 << 20
 """Bytes that are hashed at once."""
 _FORGOTTEN_SECONDS = 90 * 86_400
+_KINDS = (b"1", b"2", b"3")
 
 
 class Ledger:
@@ -156,6 +176,7 @@ class Ledger:
         self._lock = threading.Lock()
         self.sound: Sound = {}
         self.damaged: Damaged = {}
+        self.sources: Sources = {}
         """What is known of files, by name."""
         self._waiting: list[bytes] = []
         self._lines = 0
@@ -174,7 +195,7 @@ class Ledger:
             ledger.problem = f"the ledger is not read: {error.message}"
         except OSError as error:
             ledger.problem = f"the ledger cannot be read: {error.strerror}"
-        ledger._lines = read_lines(data, ledger.sound, ledger.damaged)
+        ledger._lines = read_lines(data, ledger.sound, ledger.damaged, ledger.sources)
         return ledger
 
     @property
@@ -213,6 +234,14 @@ class Ledger:
             self._waiting.append(damaged_line(name, damage))
         return damage
 
+    def record_source(self, name: str, text: str) -> None:
+        """Note where a packed file's image was imported from; `flush` writes it down, unless it is overlong."""
+        source = RecordedSource(text, int(time.time()))
+        if len(line := source_line(name, source)) <= _LONGEST_SOURCE:
+            with self._lock:
+                self.sources[name] = source
+                self._waiting.append(line)
+
     def flush(self) -> None:
         """Make what was noted durable. Raises ReadOnlyError, StorageError, LockedError, ConflictError; it then stays
         noted for the next time."""
@@ -227,35 +256,42 @@ class Ledger:
                 self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), own.file_mode)
                 self._lines += len(self._waiting)
                 self._waiting.clear()
-                if self._lines > 2 * (len(self.sound) + len(self.damaged)) + _SLACK_LINES:
+                if self._lines > 2 * (len(self.sound) + len(self.damaged) + len(self.sources)) + _SLACK_LINES:
                     self._compact(own)
 
     def _compact(self, own: Folder) -> None:
         """Write what counts of each name, and what a later ocitui wrote, to a file that takes the ledger's place."""
         records: Sound = {}
         damaged: Damaged = {}
+        sources: Sources = {}
         data = own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
-        read_lines(data, records, damaged)
+        read_lines(data, records, damaged, sources)
         there, oldest = set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS
         kept = {name: one for name, one in records.items() if name in there or one.checked > oldest}
         bad = {name: some for name, some in damaged.items() if name in there or some[-1].found > oldest}
+        known = {name: one for name, one in sources.items() if name in there or one.imported > oldest}
         kinds = ((text, text.partition(b" ")[0]) for text in _whole_lines(data))
-        lines = [_line(text) for text, kind in kinds if kind.isdigit() and kind not in (b"1", b"2")]
+        lines = [_line(text) for text, kind in kinds if kind.isdigit() and kind not in _KINDS]
         lines += [sound_line(name, record) for name, record in kept.items()]
         lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
+        lines += [source_line(name, one) for name, one in known.items()]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), own.file_mode)
-        self.sound, self.damaged, self._lines = kept, bad, len(lines)
+        self.sound, self.damaged, self.sources, self._lines = kept, bad, known, len(lines)
 
 
-def record_stored(directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None) -> None:
-    """Note a packed file of the cache that was just stored, and is read where its hash is not given; where the ledger
-    cannot be written, the first deep check does."""
+def record_stored(
+    directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None, source: str = ""
+) -> None:
+    """Note a packed file of the cache that was just stored, and is read where its hash is not given; and where it was
+    imported from, if that is told. Where the ledger cannot be written, the first deep check notes the file."""
     with suppress(OSError, CacheError):
         with open_bounded(packed) as file:
             found = os.fstat(file.fileno())
             known = sha256 or hash_file(file, lambda size: None)
         ledger = Ledger(directory, disk)
         ledger.record(packed.name, found, known, first_seen=sha256 is None)
+        if source:
+            ledger.record_source(packed.name, source)
         ledger.flush()
 
 

@@ -143,6 +143,13 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         }
         return msgspec.structs.replace(self, source=source, **files)
 
+    @property
+    def lasting_source(self) -> str:
+        """The source, whatever the working directory is later; empty where it is gone."""
+        with suppress(SourceError):
+            return self.with_absolute_paths().source
+        return ""
+
 
 # It reads the type before there are threads, two of which may not convert to it for the first time together.
 _DECODER = msgspec.json.Decoder(ImportRequest)

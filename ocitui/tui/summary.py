@@ -23,6 +23,7 @@ from ocitui.cache import (
     HistoryItem,
     ImageConfiguration,
     ImageManifest,
+    RecordedSource,
     StorageError,
     Transaction,
     TransactionState,
@@ -40,15 +41,22 @@ LARGEST_PARSED = 4 << 20
 """Bytes of a document up to which the screen has it judged: a parser holds every other thread up."""
 
 
-def summarize(directory: Path, entry: JudgedEntry, findings: Sequence[Finding]) -> list[Line]:
-    """The summary's lines, in groups; reads both documents and looks at three files. ``findings`` are the entry's."""
+def summarize(
+    directory: Path, entry: JudgedEntry, findings: Sequence[Finding], source: RecordedSource | None = None
+) -> list[Line]:
+    """The summary's lines, in groups; reads both documents and looks at three files. ``findings`` are the entry's, and
+    ``source`` is where it was imported from, as far as that is known."""
     names = entry.descriptor.files
     manifest, no_manifest = _read(directory, names.get(FileKind.MANIFEST), lambda raw: Document.manifest(raw).value)
     config, no_config = _read(directory, names.get(FileKind.CONFIG), lambda raw: Document.config(raw).value)
     unread = [Line(why, label, "bad") for label, why in (("manifest", no_manifest), ("config", no_config)) if why]
     groups: tuple[Iterable[Line], ...] = (
         [*_identity(entry, findings), *_users(directory, names), Line(entry.digest.removeprefix("sha256:"), "digest")],
-        [*_files(directory, names, [*unread, *_checked(entry.state)]), *_image(entry, manifest, config)],
+        [
+            *_files(directory, names, [*unread, *_checked(entry.state)]),
+            *_origin(source),
+            *_image(entry, manifest, config),
+        ],
         _runtime(config.config if config else None),
         labelled("labels", (config and config.config and config.config.labels) or {}),
         _annotations(entry),
@@ -56,6 +64,11 @@ def summarize(directory: Path, entry: JudgedEntry, findings: Sequence[Finding]) 
     )
     lines = [line for group in groups for line in (Line(), *group)]
     return [line for line, after in pairwise([*lines, Line()]) if line != after][1:]
+
+
+def _origin(source: RecordedSource | None) -> Iterator[Line]:
+    if source is not None:
+        yield Line(f"{source.text}, {age_of(source.imported)} ago", "from")
 
 
 def _read(directory: Path, name: str | None, parse: Callable[[bytes], T]) -> tuple[T | None, str]:

@@ -99,6 +99,33 @@ def test_any_bytes_are_a_ledger(data: bytes, tmp_path_factory: pytest.TempPathFa
     assert Ledger.open(directory).sound.get(NAME) is not None
 
 
+@pytest.mark.parametrize("text", ["oci:/a b/ü:1", "docker://a.b/c:1", "packed:/\udcff", "x" * 4000])
+def test_where_an_image_came_from_is_known_to_the_next(text: str, tmp_path: Path) -> None:
+    packed = tmp_path / NAME
+    packed.write_bytes(b"packed")
+    for source in ("oci:/before", text, ""):
+        record_stored(tmp_path, packed, source=source)
+    ledger = Ledger.open(tmp_path)
+    assert ledger.sources[NAME].text == text
+    assert NAME in ledger.sound
+    ledger.record_source(NAME, "x" * 10_000)
+    ledger.flush()
+    assert Ledger.open(tmp_path).sources[NAME].text == text, "what is overlong is not written"
+
+
+def test_sources_outlive_old_lines_as_long_as_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "_SLACK_LINES", 10)
+    (tmp_path / NAME).write_bytes(b"packed")
+    with patch("time.time", return_value=1.0):
+        ledger = Ledger.open(tmp_path)
+        for name in (NAME, "gone.tar"):
+            ledger.record_source(name, "oci:/layout")
+        ledger.flush()
+    for number in range(50):
+        record(tmp_path, NAME, sha256=f"{number:064x}")
+    assert set(Ledger.open(tmp_path).sources) == {NAME}
+
+
 def test_old_lines_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "_SLACK_LINES", 10)
     for number in range(50):

@@ -236,6 +236,36 @@ async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, 
     assert standing(imported.directory) == before
 
 
+@pytest.mark.parametrize("source", ["layout", "layout by its path", "archive", "packed file"])
+async def test_from_where_it_was_imported_without_being_told(imported: Imported, tmp_path: Path, source: str) -> None:
+    packed = imported.file("squashfs")
+    record_stored(imported.directory, packed, source=SOURCES[source](imported, tmp_path))
+    packed.unlink()
+    _, plan = await planned(imported.directory)
+    (step,) = plan.steps
+    assert step.kind is StepKind.RESTORE_FILE
+    done = await repaired(imported.directory, plan)
+    assert codes(done.report.findings) == set()
+
+
+async def test_a_source_that_is_no_more_is_told_and_a_registry_is_not_asked_unasked(imported: Imported) -> None:
+    packed = imported.file("squashfs")
+    for text, note in (
+        ("oci:/nowhere/it", "it was imported from oci:/nowhere/it: "),
+        (f"docker://{imported.name}", ""),
+    ):
+        ledger = Ledger.open(imported.directory)
+        ledger.record_source(packed.name, text)
+        ledger.flush()
+        packed.unlink(missing_ok=True)
+        _, plan = await planned(imported.directory)
+        assert plan.steps == ()
+        assert any(one.startswith(note) for one in plan.notes) is bool(note)
+    imported.registry.manifests.pop("v1")
+    _, plan = await planned(imported.directory, registry=True, access=imported.access)
+    assert [step.kind for step in plan.steps] == [StepKind.RESTORE_FILE]
+
+
 @pytest.mark.parametrize("source", ["layout", "other cache"])
 async def test_what_came_in_is_on_record_as_it_was_read(
     imported: Imported, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch

@@ -15,8 +15,12 @@ from tests.tui.screen_support import Desk, desk
 
 async def _click(one: Desk, kind: type[Widget], text: str) -> None:
     bar = one.app.screen.query_one(kind)
-    line = "".join(segment.text for segment in bar.render_line(0))
-    assert await one.pilot.click(bar, offset=(line.index(text) + 1, 0))
+
+    def line() -> str:
+        return "".join(segment.text for segment in bar.render_line(0))
+
+    await one.until(lambda: text in line(), text)
+    assert await one.pilot.click(bar, offset=(line().index(text) + 1, 0))
 
 
 async def test_keys_and_their_words_are_pressed(tmp_path: Path) -> None:

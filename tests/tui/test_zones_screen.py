@@ -57,7 +57,7 @@ async def test_zones_are_read_again_as_the_daemon_writes(cache: Path) -> None:
 
 
 async def test_who_needs_an_entry_has_a_column_and_is_followed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.01)
+    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.1)
     async with desk(cache) as one:
         await one.until(lambda: "db +1" in one.text, "the zones that need it")
         await one.press("slash", *"used", "colon", *"web", "enter")

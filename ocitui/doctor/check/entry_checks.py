@@ -37,6 +37,7 @@ from ocitui.cache import (
     PackedFormat,
     Platform,
     Sound,
+    Sources,
     check_packed_file,
     identity_of,
     is_plain,
@@ -403,6 +404,8 @@ class Remembered:
         self._checked: dict[int, int] = {}
         # What was found here and could not be written down.
         self._here: Damaged = {}
+        self.sources: Sources = {}
+        """Where images were imported from, by the names of their packed files."""
 
     def refresh(self) -> set[str]:
         """Read the ledger where it changed; gives the digests of which other damage is known now. Where it cannot be
@@ -414,6 +417,7 @@ class Remembered:
         self._signature, self.problem = signature, ledger.problem
         if ledger.problem:
             return set()
+        self.sources = ledger.sources
         return self._know(ledger.sound, {**ledger.damaged, **self._here})
 
     def take(self, ledger: Ledger) -> set[str]:

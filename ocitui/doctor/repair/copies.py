@@ -27,6 +27,7 @@ from ocitui.cache import (
     PackedFormat,
     Place,
     Seen,
+    Sources,
     check_packed_file,
     config_name,
     hash_file,
@@ -393,10 +394,51 @@ class FilesCopies:
         return good_packed(files.packed, wanted, offered, told, stop, self._ledger)
 
 
+class RecordedCopies:
+    """The sources that images were imported from; registries only where these may be asked."""
+
+    label = "where it was imported from"
+
+    def __init__(self, sources: Sources, access: SourceOptions, *, registries: bool) -> None:
+        self._sources: dict[str, dict[str, None]] = {}
+        for name, source in sources.items():
+            self._sources.setdefault(name.rpartition(".")[0], {})[source.text] = None
+        self._access, self._registries = access, registries
+        self._places: dict[str, Copies] = {}
+
+    async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
+        for text in self._sources.get(wanted.digest, ()):
+            try:
+                if (place := await asyncio.to_thread(self._place, text)) is not None:
+                    copy = await place.find(wanted, told)
+                    if copy is not None:
+                        return copy
+            except CacheError as error:
+                told.note(f"it was imported from {text}: {error.message}")
+        return None
+
+    def _place(self, text: str) -> Copies | None:
+        """Raises SourceError where it is no more."""
+        if text not in self._places:
+            found = recognise_source(text)
+            if found.kind is not SourceKind.REGISTRY:
+                self._places[text] = copies_named(text, self._access)
+            elif self._registries:
+                reference = Reference.parse(found.rest)
+
+                async def origins(wanted: WantedFile) -> list[str]:
+                    return [f"docker://{reference.domain}/{reference.path}@{wanted.digest}"]
+
+                self._places[text] = LayerCopies(text, origins, self._access)
+        return self._places.get(text)
+
+
 def places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Copies]:
     """Where copies are looked for, in order. Raises SourceError for a source that is none."""
     found: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
     found += [copies_named(text, options.access) for text in options.sources]
+    recorded = snapshot.judge.remembered.sources
+    found += [RecordedCopies(recorded, options.access, registries=options.registry)] if recorded else []
     if options.registry:
         found.append(LayerCopies("the registry of its name", _registry_origins, options.access))
     return found
