@@ -120,6 +120,7 @@ _LISTING = (
 )
 _LOSES_ALL = "its next store truncates index.json and cannot write it again: every entry is lost"
 _BRING_IN = "none by itself: bring that very image in again, by its digest, from wherever it is"
+_ADOPT_NEEDED = "give its files an entry again, as for files that no entry names"
 _DESTROYS = "it makes an empty database at its start, and destroys every guest that runs as one it does not know"
 _DATABASE_BACK = "none: put a good krata.db back, while kratad does not run"
 _MAKE_ROOM = "none by itself: make room first; empty the trash, or remove what else fills the disk"
@@ -154,6 +155,7 @@ DIGEST_OUTSIDE = _like(
 )
 LINK_OUTSIDE = _like(CATALOGUE["file-not-regular"], answer=_HIT, daemon="it follows the link out of the cache")
 PACKED_UNREADABLE = _like(CATALOGUE["read-error"], answer=_HIT, daemon=GUEST_FAILS)
+NEEDED_ORPHAN = _like(CATALOGUE["zone-needs-missing"], mend=_ADOPT_NEEDED)
 NEARLY_FULL = _like(
     CATALOGUE["disk-full"],
     severity=_MEDIUM,

@@ -49,8 +49,8 @@ class NeedRole(StrEnum):
 
 
 class When(StrEnum):
-    """When the daemon looks an entry up for a zone. PINNED: a loop device holds its file, and it does so at the next
-    start of the zone. NONE: never, as the zone is."""
+    """When the daemon looks an entry up for a zone. PINNED: a loop device holds its file until the zone stops; at its
+    next start it is looked up again. NONE: never, as the zone is."""
 
     NOW = "now"
     NEXT_START = "next-start"

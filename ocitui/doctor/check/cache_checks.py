@@ -34,7 +34,7 @@ from ocitui.cache import (
 from ocitui.host import find_daemon
 from ocitui.text import human_size, timestamp
 
-from ..catalogue import CATALOGUE, NEARLY_FULL
+from ..catalogue import CATALOGUE, NEARLY_FULL, NEEDED_ORPHAN
 from ..findings import Finding, Where
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
                 yield name
 
 
-def check_zones(zones: Zones, index: ImageIndex | None) -> Iterator[Finding]:
+def check_zones(zones: Zones, index: ImageIndex | None, listing: Listing) -> Iterator[Finding]:
     """What zones need and no entry of the index is; and whether the daemon would start on its database."""
     if zones.makes_anew:
         yield CATALOGUE["database-lost"].finding(f"krata.db: {zones.note}")
@@ -191,11 +191,13 @@ def check_zones(zones: Zones, index: ImageIndex | None) -> Iterator[Finding]:
             needing.setdefault((need.digest, need.format), []).append(f"{zone.label} as its {need.role}")
     for (digest, format_), users in needing.items():
         more = f" and {len(users) - _MOST_TOLD} others" if len(users) > _MOST_TOLD else ""
-        seen = f"no entry is of it, and it is needed by zone {', '.join(users[:_MOST_TOLD])}{more}"
-        yield CATALOGUE["zone-needs-missing"].finding(seen, digest=digest, format=format_)
+        orphan = format_ in listing.formats(digest)
+        fault, what = (NEEDED_ORPHAN, "its files have no entry") if orphan else (_MISSING, "no entry is of it")
+        seen = f"{what}, and it is needed by zone {', '.join(users[:_MOST_TOLD])}{more}"
+        yield fault.finding(seen, digest=digest, format=format_)
 
 
-_PROC, _MOST_TOLD = Path("/proc"), 3
+_PROC, _MOST_TOLD, _MISSING = Path("/proc"), 3, CATALOGUE["zone-needs-missing"]
 _INDEX_SLACK = 1 << 16  # what another entry, and the file system's own records, add to the index
 _NEARLY_FULL = 0.9
 

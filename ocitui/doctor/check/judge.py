@@ -367,7 +367,7 @@ class Judge:
             found += [*odd(index_file, path=INDEX_NAME), *strangers(listing), *collisions(listing)]
         found += check_own(self.directory)
         found += check_host(self.directory, index_file.size if index_file is not None else 0)
-        found += check_zones(read_zones(self.directory, ask=False), reading.index)
+        found += check_zones(read_zones(self.directory, ask=False), reading.index, listing)
         self.about_cache = in_order(found)
         return self.about_cache
 

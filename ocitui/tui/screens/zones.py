@@ -35,7 +35,8 @@ class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
         super().__init__()
         self._zones: Zones | None = None
         self._needs: dict[str, list[JudgedNeed]] = {}
-        self._throttle = Throttle(self, DRAW_SECONDS, self.action_read)
+        # What the daemon says is asked for once, and by key.
+        self._throttle = Throttle(self, DRAW_SECONDS, lambda: self._read(ask=False))
 
     def begin(self) -> None:
         self.stand("reading krata.db, and asking the daemon")
@@ -48,15 +49,15 @@ class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
             self._throttle.ask()
 
     def action_read(self) -> None:
-        self._read()
+        self._read(ask=True)
 
     @work(group="read", exclusive=True)
-    async def _read(self) -> None:
+    async def _read(self, *, ask: bool) -> None:
         from ocitui.doctor import judged_needs
 
         directory = self.session.directory
         with self.saying_errors():
-            zones = await asyncio.to_thread(read_zones, directory)
+            zones = await asyncio.to_thread(lambda: read_zones(directory, ask=ask))
             needs = await asyncio.to_thread(judged_needs, directory, zones)
             self._zones, self._needs = zones, {zone.uuid: [] for zone in zones.zones}
             for one in needs:
