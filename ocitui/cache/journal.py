@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -72,16 +72,20 @@ class RefusedFile(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The folder of records; ``names`` are those in it, where that is known."""
+    """The folder of records; ``names`` are those in it, where that is known. There may be very many: it is listed once,
+    and what this changes is noted."""
 
     def __init__(self, disk: Disk, folder: Folder, names: list[RecordName] | None = None) -> None:
         self._disk, self.folder, self._names = disk, folder, names
+        # Drafts, and what records were called before.
+        self._left: list[str] = []
 
     def write(self, transaction: Transaction) -> None:
         """Make a pending transaction's record durable."""
-        draft, self._names = f"{transaction.id}{_DRAFT}", None
-        self._disk.write_new(self.folder, draft, records.encode_record(transaction))
-        self._disk.rename(self.folder, draft, self.folder, _name(transaction.id, TransactionState.PENDING))
+        draft, name = f"{transaction.id}{_DRAFT}", _name(transaction.id, TransactionState.PENDING)
+        with self._changing(transaction.id, name):
+            self._disk.write_new(self.folder, draft, records.encode_record(transaction))
+            self._disk.rename(self.folder, draft, self.folder, name)
         self.sync()
 
     def mark(self, transaction: Transaction, state: TransactionState) -> Transaction:
@@ -165,25 +169,34 @@ class Journal:
 
     def newest(self) -> int:
         """The number of the newest transaction; 0 where none has one."""
-        return max((record.order[0] for record in self.names()), default=0)
+        return next((record.order[0] for record in self.names()), 0)
 
     def drop_drafts(self) -> None:
         """Remove records that were never finished, for which nothing had moved yet, and what they were called before
         where a power cut left both names of a rename."""
-        known = {record.order: record for record in self.names()}
-        for name in self.folder.names():
-            record = _parse_name(name)
-            if name.endswith(_DRAFT) or (record and record.progress < known[record.order].progress):
-                self._disk.unlink(self.folder, name)
+        self.names()
+        for name in self._left:
+            self._disk.unlink(self.folder, name)
+        self._left = []
 
     def names(self) -> list[RecordName]:
-        """One for each transaction, newest first, as the folder was listed since this last changed it."""
+        """One for each transaction, newest first, as the folder was listed, with what this changed since."""
         if self._names is None:
             found: dict[Order, RecordName] = {}
+            self._left = []
             for name in self.folder.names():
-                record = _parse_name(name)
-                if record and (record.order not in found or record.progress > found[record.order].progress):
-                    found[record.order] = record
+                if (record := _parse_name(name)) is not None:
+                    other = found.setdefault(record.order, record)
+                    # A power cut may have left both names of a rename.
+                    if record is other:
+                        continue
+                    if record.progress > other.progress:
+                        found[record.order] = record
+                        self._left.append(other.name)
+                    elif record.progress < other.progress:
+                        self._left.append(record.name)
+                elif name.endswith(_DRAFT):
+                    self._left.append(name)
             self._names = sorted(found.values(), reverse=True)
         return self._names
 
@@ -192,8 +205,21 @@ class Journal:
         self._names = None
 
     def _rename(self, transaction: Transaction, label: str) -> None:
-        old, self._names = _name(transaction.id, transaction.stage or transaction.state), None
-        self._disk.replace(self.folder, old, self.folder, _name(transaction.id, label))
+        old, new = _name(transaction.id, transaction.stage or transaction.state), _name(transaction.id, label)
+        with self._changing(transaction.id, new):
+            self._disk.replace(self.folder, old, self.folder, new)
+
+    @contextmanager
+    def _changing(self, transaction_id: str, name: str) -> Iterator[None]:
+        """Note the name that a record has then; where it fails, the folder is to be listed anew."""
+        before, self._names = self._names, None
+        yield
+        record = _parse_name(name)
+        if before is not None and record is not None:
+            # Nearly always the first.
+            at = next((at for at, one in enumerate(before) if one.order <= record.order), len(before))
+            same = at < len(before) and before[at].order == record.order
+            self._names = [*before[:at], record, *before[at + same :]]
 
     def load(self, record: RecordName) -> Transaction:
         """Raises ConflictError, caused by an OSError or ValueError, where the record may not be acted on."""
@@ -228,7 +254,7 @@ def _name(transaction_id: str, label: str) -> str:
     return f"{transaction_id}.{label}.json"
 
 
-@lru_cache(1 << 12)
+@lru_cache(1 << 15)
 def _parse_name(name: str) -> RecordName | None:
     parts = name.split(".")
     if len(parts) != 3 or parts[2] != "json" or not records.TRANSACTION_ID.fullmatch(parts[0]):

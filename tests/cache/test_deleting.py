@@ -180,6 +180,27 @@ async def test_a_plan_of_many_entries_lists_the_directory_once(
     assert len(listed) == 1
 
 
+async def test_a_journal_of_many_records_is_listed_for_a_change_and_not_for_each_of_its_steps(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, names = list[str](), Folder.names
+
+    def list_names(folder: Folder) -> list[str]:
+        listed.append(folder.path.name)
+        return names(folder)
+
+    cache = PackerCache(directory)
+    await cache.delete([key(0)])
+    monkeypatch.setattr(Folder, "names", list_names)
+    await stored(cache, tmp_path / "source", "new", name="new:1")
+    # Once more to tell what came since the backup that is made.
+    assert listed.count("journal") == 2
+    listed.clear()
+    await cache.undo()
+    assert listed.count("journal") == 1
+    assert [one.state for one in await cache.transactions()] == ["done", "undone", "done"]
+
+
 async def test_a_plan_says_which_name_goes_back(directory: Path, tmp_path: Path) -> None:
     cache = PackerCache(directory)
     old = await stored(cache, tmp_path / "source", "old", name="moving:tag")
