@@ -39,6 +39,7 @@ from ocitui.cache import (
     stem_of,
     usable_digest,
 )
+from ocitui.host import read_zones
 from ocitui.text import timestamp
 
 from .catalogue import DOCUMENT_FAULTS, MISSES
@@ -336,7 +337,26 @@ class _Asking:
         return self._judged[digest]
 
     def _chain(self, typed: str, name: str, digest: str, formats: Iterable[FormatChain]) -> Chain:
-        return Chain(typed, name, digest, self._verdict.outcome, tuple(self._links), tuple(formats))
+        links = *self._links, *self._zones(name, digest)
+        return Chain(typed, name, digest, self._verdict.outcome, links, tuple(formats))
+
+    def _zones(self, name: str, digest: str) -> Iterator[Link]:
+        """The zones that have an image of the name, or the digest, be it what the name gives now or another."""
+        carried = zip(self._index.digests, self._index.names, strict=True)
+        digests = {digest, *(one for one, of in carried if name and of == name)}
+        zones = read_zones(self._directory, ask=False)
+        having = [(zone, need) for zone, need in zones.needs() if need.digest in digests]
+        for zone, need in having[:_MOST_NAMES]:
+            text = f"{zone.label}, {zone.state}, has {need.digest} for its {need.role}"
+            if need.digest == digest:
+                yield Link("zone", LinkState.OK, text)
+            else:
+                advice = "created anew it has that one again: a zone knows a digest, and no name"
+                yield Link("zone", LinkState.BAD, f"{text}, which {name} gives no more", advice)
+        if (more := len(having) - _MOST_NAMES) > 0:
+            yield Link("zone", LinkState.OK, f"and {more} more")
+        if zones.doubt:
+            yield Link("zone", LinkState.UNKNOWN, f"others may have it too: {zones.doubt}")
 
 
 def _index_link(verdict: Verdict) -> Link:

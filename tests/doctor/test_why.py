@@ -23,6 +23,7 @@ from ocitui.doctor.findings import Answer
 from ocitui.doctor.why import Chain, Link, LinkState, chain_of
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.doctor.examine_support import NAME, Sample, descriptor
+from tests.host.test_redb import database, expected
 
 SQUASHFS, EROFS, TAR = PackedFormat
 
@@ -245,3 +246,26 @@ async def test_what_cannot_be_asked(tmp_path: Path) -> None:
         await chain_of(tmp_path, "host.example:99999/app/x")
     with pytest.raises(CacheDirectoryError):
         await chain_of(tmp_path / "nowhere", "app")
+
+
+async def test_which_zones_have_what_the_name_gives_and_which_another(tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in expected("03-three")["zones"]}
+    cache = tmp_path / "cache" / "image"
+    cache.mkdir(parents=True)
+    write_cache(cache, range(1))
+    (tmp_path / "krata.db").write_bytes(database("03-three"))
+    name = entry(0)["annotations"]["io.containerd.image.name"]
+    old, new = ({**entry(0), "digest": rows[zone]["image"]["digest"]} for zone in ("web", "db"))
+    (cache / "index.json").write_bytes(index_bytes([old, new]))
+    chain = await chain_of(cache, name)
+    told = {one.text.partition(",")[0]: one for one in chain.links if one.title == "zone"}
+    assert set(told) == {"web", "db"}
+    assert told["db"].standing is LinkState.OK
+    assert told["web"].standing is LinkState.BAD
+    assert told["web"].text.endswith(f"has {old['digest']} for its image, which {name} gives no more")
+    assert "knows a digest, and no name" in told["web"].advice
+    by_digest = await chain_of(cache, old["digest"])
+    assert [one.standing for one in by_digest.links if one.title == "zone"] == [LinkState.OK]
+    (tmp_path / "krata.db").write_bytes(b"x")
+    chain = await chain_of(cache, name)
+    assert [one.standing for one in chain.links if one.title == "zone"] == [LinkState.UNKNOWN]
