@@ -13,7 +13,17 @@ from ocitui.text import counted, human_size, short_digests
 from .lines import Kind, Line
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, Descriptor, Discard, EmptiedTrash, Moved, Placed, Transaction, TrashedFile
+    from ocitui.cache import (
+        DeletePlan,
+        Descriptor,
+        Discard,
+        EmptiedTrash,
+        Moved,
+        Placed,
+        Sources,
+        Transaction,
+        TrashedFile,
+    )
     from ocitui.doctor import PointPlan
 
 T = TypeVar("T")
@@ -37,10 +47,14 @@ def delete_title(plan: DeletePlan) -> str:
     )
 
 
-def delete_sections(plan: DeletePlan) -> Iterator[Section[Any]]:
-    """What it does, what matters most first and the long lists last."""
+def delete_sections(plan: DeletePlan, sources: Sources) -> Iterator[Section[Any]]:
+    """What it does, what matters most first and the long lists last; ``sources`` are where images came from."""
+    files = [f"{digest}.{format}" for digest, format in plan.keys] if sources else []
+    known = [(file, sources[file].text) for file in files if file in sources]
+    others = f"; of {counted(more, 'other')} nobody knows" if (more := len(plan.keys) - len(known)) else ""
     yield from _filled(
         Section("These names will then stand for another image", plan.uncovered, lambda one: entry_line(one, "bad")),
+        Section(f"Where they were imported from{others}", known, lambda one: Line(one[1], short_digests(one[0]))),
         Section("Out of the index", plan.entries, entry_line),
         Section("To the trash; undo brings it back, and the room is free once that is emptied", plan.files, _file_line),
         Section("Kept, because another format of that digest uses them", plan.kept, lambda name: Line(name, "kept")),

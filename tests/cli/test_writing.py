@@ -113,7 +113,7 @@ def test_delete_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo)
     assert set(done.json) == COMMON | {"plan", "transaction"}
     plan = done.json["plan"]
-    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed", "used_by", "doubt"}
+    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed", "used_by", "doubt", "sources"}
     assert [entry["digest"] for entry in plan["entries"]] == [ALPINE.digest]
     assert [entry["digest"] for entry in plan["uncovered"]] == [OLD_ALPINE.digest]
     assert {file["name"]: file["size"] for file in plan["files"]} == {

@@ -12,7 +12,7 @@ from ..output import Call, ExitCode
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, Key, PackerCache
+    from ocitui.cache import DeletePlan, Key, PackerCache, Sources
 
 
 @click.command("delete")
@@ -28,6 +28,7 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
+    from ocitui.cache import Ledger
     from ocitui.host import find_users
 
     cache = writing_cache(call, "delete entries")
@@ -35,13 +36,13 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
 
     def carry_out() -> ExitCode:
         plan, lost_names = run_async(_make_plan(cache, chosen_keys(call, cache, words, filter_text, formats)))
-        users = find_users(call.directory)
+        users, sources = find_users(call.directory), Ledger.open(call.directory).sources
         used_by = users.of_any(plan.entries)
 
         def told() -> dict[str, Any]:
-            return {"plan": plan_json(plan, used_by) | {"doubt": users.doubt}}
+            return {"plan": plan_json(plan, used_by) | {"doubt": users.doubt, "sources": _known(plan, sources)}}
 
-        call.agree(_explain(plan, lost_names, used_by, users.doubt), "delete?", told)
+        call.agree(_explain(plan, lost_names, used_by, users.doubt, sources), "delete?", told)
         call.agree_to_drop_used(used_by, "delete them all the same?", told)
         done = run_async(cache.delete(plan.keys, plan))
         said = "deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries"
@@ -74,14 +75,22 @@ def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _explain(plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str], doubt: str) -> Iterator[str]:
+def _known(plan: DeletePlan, sources: Sources) -> dict[str, str]:
+    """Where each packed file's image was imported from, as far as that is on record."""
+    files = (f"{digest}.{format}" for digest, format in plan.keys)
+    return {file: sources[file].text for file in files if file in sources}
+
+
+def _explain(
+    plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str], doubt: str, sources: Sources
+) -> Iterator[str]:
     from ocitui.words import delete_sections, delete_title
 
     yield delete_title(plan)
     yield from (f"in use: {user} needs one of them" for user in used_by)
     if doubt:
         yield f"not sure: others may be needed too: {doubt}"
-    for section in delete_sections(plan):
+    for section in delete_sections(plan, sources):
         yield f"{section.title}:"
         for line in map(section.line, section.items):
             yield f"  {line.label}  {line.text}"

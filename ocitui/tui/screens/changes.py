@@ -85,7 +85,9 @@ class DeleteScreen(ConfirmScreen):
         lines += [Line(f"{user}: deleting it is asked twice", "in use", "bad") for user in self.used_by]
         lines += [Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else []
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
-        return lines + await asyncio.to_thread(section_lines, delete_sections(plan))
+        judge = self.session.live.judge
+        sources = judge.remembered.sources if judge is not None else {}
+        return lines + await asyncio.to_thread(section_lines, delete_sections(plan, sources))
 
     async def act(self) -> str:
         transaction = await self.session.cache.delete(self._keys, self._plan)
