@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import time
 
@@ -81,6 +82,12 @@ def counted(number: int, what: str, many: str = "") -> str:
     """As ``1 entry`` and ``2 entries``; ``many`` where the plural is neither that nor an ``s`` more."""
     plural = many or (f"{what[:-1]}ies" if what.endswith("y") else f"{what}s")
     return f"{number} {what if number == 1 else plural}"
+
+
+def first_of(texts: Sequence[str], most: int = 5) -> str:
+    """The first few, with commas between, and how many there are besides."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def human_span(seconds: float) -> str:

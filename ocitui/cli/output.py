@@ -28,7 +28,7 @@ from ocitui.cache import (
     PlanChangedError,
     ReadOnlyError,
 )
-from ocitui.text import clean, short_digest, timestamp
+from ocitui.text import clean, first_of, short_digest, timestamp
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache, Transaction
@@ -296,7 +296,7 @@ class Call:
     def agree_to_drop_used(self, used_by: Sequence[str], question: str, told: Told) -> None:
         """Ask again, agreed or not, where somebody needs what is to go. Raises NotAskedError, CancelledError."""
         if used_by:
-            text = f"needed by {', '.join(used_by)}"
+            text = f"needed by {first_of(used_by)}"
             if not can_ask():
                 hint = "stop what runs on them, or answer on a terminal: --yes does not stand for this"
                 raise NotAskedError(f"nothing was done: {text}", hint=hint, keys=told())

@@ -139,7 +139,10 @@ def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) ->
     that it hurts no guest; empty where there is none. Not of kernels and initrds, which are tar files."""
     if index is None:
         return ""
-    users, sizes, held = find_users(directory).by_file, dict[str, int](), set[str]()
+    known, sizes, held = find_users(directory), dict[str, int](), set[str]()
+    if known.doubt:
+        return ""
+    users = known.by_file
     for name, digest, format_ in zip(index.names, index.digests, index.formats, strict=True):
         packed = f"{digest}.{format_}"
         fact = listing.get(packed)

@@ -40,6 +40,11 @@ class JudgedNeed(msgspec.Struct, frozen=True):
         """Whether the daemon looks for it, and does not get it as it should be."""
         return self.need.when is not When.NONE and self.verdict not in (NeedVerdict.HIT, NeedVerdict.UNKNOWN)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the daemon looks for it, and nobody can tell what it finds."""
+        return self.need.when is not When.NONE and self.verdict is NeedVerdict.UNKNOWN
+
 
 def judged_needs(directory: Path, zones: Zones) -> list[JudgedNeed]:
     """Every need of every zone. Raises CacheDirectoryError."""

@@ -57,14 +57,21 @@ def _serves(process: int, database: Path, proc: Path) -> bool | None:
     other: bool | None = None
     for fd in _names(proc / str(process) / "fd"):
         with suppress(OSError):
-            path = os.readlink(fd).removesuffix(_DELETED)
+            target = os.readlink(fd)
+            path = target.removesuffix(_DELETED)
             if os.path.basename(path) != DATABASE_NAME:
                 continue
             other = False
-            # One that was removed or replaced is the daemon's all the same.
-            if path == os.path.realpath(database) or os.path.samefile(fd, database):
+            # One that was removed or replaced is the daemon's all the same; else a path may be of another mount.
+            if (path != target and path == str(database)) or os.path.samefile(fd, database):
                 return True
     return other
+
+
+def is_served(directory: Path, proc: Path = Path("/proc")) -> bool:
+    """Whether a daemon is seen to have the database of the cache in ``directory`` open."""
+    database = daemon_socket(directory).with_name(DATABASE_NAME)
+    return any(is_daemon(process, proc) and _serves(process, database, proc) for process in _processes(proc))
 
 
 def _names(folder: Path) -> list[Path]:
@@ -91,7 +98,7 @@ def _listens(path: Path) -> bool | None:
 
 def daemon_socket(directory: Path) -> Path:
     """Where the daemon of the cache in ``directory`` has its socket."""
-    return directory.absolute().parent.parent / SOCKET_NAME
+    return Path(os.path.realpath(directory)).parent.parent / SOCKET_NAME
 
 
 def is_daemon(process: int, proc: Path = Path("/proc")) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from struct import Struct
+from struct import Struct, unpack_from
 from typing import BinaryIO, NamedTuple
 
 import msgspec
@@ -33,8 +33,8 @@ _NORMAL_TABLE = 3
 _DEFINITION = Struct("<BQB32sBIBIIII")
 _FREED_KEY = 16
 # What a file may ask for: depths and sizes far beyond those of 100,000 zones.
-_MOST_DEPTH, _MOST_PAGE, _MOST_BYTES = 20, 1 << 26, 1 << 28
-_ATTEMPTS, _AT_REST, _PAUSE = 50, 3, 0.002
+_MOST_DEPTH, _MOST_PAGE, _MOST_BYTES, _MOST_ROWS = 20, 1 << 26, 1 << 28, 1 << 20
+_ATTEMPTS, _AT_REST, _PAUSE, _LONGEST = 50, 3, 0.002, 1.0
 
 
 class DatabaseState(StrEnum):
@@ -70,7 +70,7 @@ class Table(msgspec.Struct, frozen=True):
 
 def read_table(path: Path, name: str, key_width: int) -> Table:
     """The rows of a table whose keys have that width, and whose values have none; none where there is no such table
-    yet. Takes a tenth of a second where the file is damaged. Never raises."""
+    yet. Takes up to a second where the file is damaged. Never raises."""
     try:
         with open_bounded(path, follow=False) as file:
             return _read(file, name.encode(), key_width)
@@ -78,7 +78,9 @@ def read_table(path: Path, name: str, key_width: int) -> Table:
         note = "it is not there: the daemon would start with no zone, and destroy every guest that runs"
         return Table(DatabaseState.ABSENT, note=note, makes_anew=True)
     except OSError as error:
-        why = "it is no regular file" if error.errno in (errno.EINVAL, errno.ELOOP, errno.EISDIR) else error.strerror
+        if error.errno == errno.ELOOP:
+            return Table(DatabaseState.REFUSED, note="it is a link, which is not followed here", unreadable=True)
+        why = "it is no regular file" if error.errno in (errno.EINVAL, errno.EISDIR) else error.strerror
         return Table(DatabaseState.REFUSED, note=f"it cannot be read: {why}", unreadable=error.errno == errno.EACCES)
 
 
@@ -118,7 +120,7 @@ class _TreeRef(NamedTuple):
 
 
 def _read(file: BinaryIO, name: bytes, key_width: int) -> Table:
-    tries, note = 0, ""
+    tries, note, deadline = 0, "", time.monotonic() + _LONGEST
     while True:
         size, tries = os.fstat(file.fileno()).st_size, tries + 1
         try:
@@ -127,7 +129,7 @@ def _read(file: BinaryIO, name: bytes, key_width: int) -> Table:
                 rows = _rows(file, header, size, name, key_width)
             except _DamagedError as error:
                 # Pages may be on their way, or have been written over since the header was read.
-                if tries >= (_ATTEMPTS if header.god_byte & _RECOVERY else _AT_REST):
+                if tries >= (_ATTEMPTS if header.god_byte & _RECOVERY else _AT_REST) or time.monotonic() > deadline:
                     return Table(DatabaseState.DAMAGED, note=str(error))
                 time.sleep(_PAUSE)
                 continue
@@ -135,6 +137,9 @@ def _read(file: BinaryIO, name: bytes, key_width: int) -> Table:
             makes_anew = os.pread(file.fileno(), len(_MAGIC), 0) != _MAGIC
             return Table(DatabaseState.REFUSED, note=str(error), makes_anew=makes_anew)
         if size < header.length:
+            if tries < _AT_REST:
+                # It may have grown since it was asked for its size.
+                continue
             note = f"it has {size} of {header.length} bytes: the daemon does not start on it"
         return Table(DatabaseState.SHORT if note else DatabaseState.EXACT, rows, note)
 
@@ -236,7 +241,7 @@ class _Trees:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._fd, self._size = file.fileno(), size
-        self._left, self._seen = min(size, _MOST_BYTES), set[int]()
+        self._left, self._rows, self._seen = min(size, _MOST_BYTES), _MOST_ROWS, set[int]()
 
     def pairs(self, root: _TreeRef | None, key_width: int | None, value_width: int | None) -> Iterator[Row]:
         """Keys and values of a tree in their order; None is a width that is not fixed. Raises _DamagedError where a
@@ -244,11 +249,16 @@ class _Trees:
         if root is None:
             return
         count = 0
+        self._rows -= root.length
+        if self._rows < 0:
+            raise _RefusedError("it has more rows than are read here")
         for pair in self._below(root.page, root.checksum, key_width, value_width, _MOST_DEPTH):
-            yield pair
             count += 1
+            if count > root.length:
+                break
+            yield pair
         if count != root.length:
-            raise _DamagedError(f"a tree has {count} of {root.length} rows")
+            raise _DamagedError(f"a tree has another number of rows than {root.length}")
 
     def _below(
         self, number: int, checksum: int, key_width: int | None, value_width: int | None, depth: int
@@ -268,9 +278,8 @@ class _Trees:
         pages = 8 + 16 * (count + 1)
         keys = _ends(page, pages + 8 * (count + 1), count, key_width)
         _check(page[: keys[-1]], checksum, number)
-        for child in range(count + 1):
-            below = int.from_bytes(page[8 + 16 * child :][:16], "little")
-            at = int.from_bytes(page[pages + 8 * child :][:8], "little")
+        for child, at in enumerate(unpack_from(f"<{count + 1}Q", page, pages)):
+            below = int.from_bytes(page[8 + 16 * child : 24 + 16 * child], "little")
             yield from self._below(at, below, key_width, value_width, depth - 1)
 
     def _page(self, number: int) -> bytes:
@@ -280,12 +289,13 @@ class _Trees:
         header = _PAGE + region * (_REGION_HEADER + _REGION_DATA) * _PAGE + _REGION_HEADER * _PAGE
         if size > _MOST_PAGE:
             raise _RefusedError(f"it has a page of {size} bytes, more than is read here")
-        if header + (index + 1) * size > self._size or number in self._seen:
+        blocks = range((header + index * size) // _PAGE, (header + (index + 1) * size) // _PAGE)
+        if blocks.stop * _PAGE > self._size or number >> 40 & 0x7FFFF or not self._seen.isdisjoint(blocks):
             raise _DamagedError(f"page {number:x} lies outside the file, or is led to twice")
         self._left -= size
         if self._left < 0:
             raise _RefusedError("its trees are larger than is read here")
-        self._seen.add(number)
+        self._seen.update(blocks)
         page = os.pread(self._fd, size, header + index * size)
         if len(page) != size:
             raise _DamagedError(f"page {number:x} is cut short")
@@ -312,7 +322,7 @@ def _ends(page: bytes, at: int, count: int, width: int | None, start: int | None
         if at + 4 * count > len(page):
             raise _DamagedError("a page is shorter than what it lists")
         start = at + 4 * count if start is None else start
-        found = [start, *(int.from_bytes(page[at + 4 * number :][:4], "little") for number in range(count))]
+        found = [start, *unpack_from(f"<{count}I", page, at)]
     if found[-1] > len(page) or found != sorted(found):
         raise _DamagedError("what a page lists lies outside it")
     return found

@@ -8,7 +8,9 @@ A zone is what `crates/daemon/src/db/zone.rs` of krata stores: its uuid, and a `
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +27,7 @@ from msgspec.structs import replace
 
 from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, read_to_end, usable_digest
 
-from .daemon import DATABASE_NAME, daemon_socket
+from .daemon import DATABASE_NAME, daemon_socket, is_served
 from .loop_devices import loops_by_name
 from .redb import DatabaseState, Table, read_table
 
@@ -37,6 +39,7 @@ Loops = Mapping[str, Sequence[str]]
 _STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed", "failed")
 # By their numbers; what is none of them is launched as the first is.
 _FORMATS = {2: PackedFormat.EROFS, 3: PackedFormat.TAR}
+_USUAL_OF_ROW, _MOST_OF_ROW = 1 << 14, 1 << 20
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -91,9 +94,10 @@ class Zone(msgspec.Struct, frozen=True):
 
 
 class Zones(msgspec.Struct, frozen=True):
-    """What is known of a host's zones. ``doubt`` says why others may need entries too, empty where these are all;
-    ``daemon`` is what the daemon said: equal, differs, silent or unasked. ``leaks`` are loop devices on files of the
-    cache that no zone accounts for; ``unreadable`` is a database that this user may not read."""
+    """What is known of a host's zones. ``doubt`` says why others may need entries too, empty where these are all.
+    ``daemon`` is what the daemon said: equal, differs, alone (the database does not tell), silent or unasked. ``leaks``
+    are loop devices on files of the cache that no zone accounts for; ``unreadable`` is a database that this user may
+    not read."""
 
     database: DatabaseState
     zones: tuple[Zone, ...] = ()
@@ -149,7 +153,7 @@ def find_users(directory: Path, zones: Zones | None = None) -> Users:
 
 def database_of(directory: Path) -> Path:
     """The daemon's database, for the cache in ``directory``."""
-    return directory.absolute().parent.parent / DATABASE_NAME
+    return daemon_socket(directory).with_name(DATABASE_NAME)
 
 
 def database_identity(directory: Path) -> FileIdentity | None:
@@ -169,9 +173,13 @@ def read_zones(directory: Path, *, ask: bool = True) -> Zones:
         (table, found), told = _read(directory, loops), _asked(directory, program, loops)
     daemon = "equal" if told is not None else "silent" if program else "unasked"
     if told is not None and (not table.is_sure or _alike(found) != _alike(told)):
-        daemon, found = "differs" if table.is_sure else "equal", _joined(found, told)
-    is_host = table.state is not DatabaseState.ABSENT or (database_of(directory).parent / HOST_NAME).exists()
-    doubt = _doubt(table, found, told, differs=daemon == "differs") if is_host else ""
+        daemon, found = "differs" if table.is_sure else "alone", _joined(found, told)
+    store = database_of(directory).parent
+    marks = table.state is not DatabaseState.ABSENT, (store / HOST_NAME).exists(), daemon_socket(directory).exists()
+    is_host = any(marks)
+    # Who answers at a socket may have another store.
+    alone = daemon == "alone" and is_served(directory)
+    doubt = _doubt(table, found, differs=daemon == "differs", alone=alone) if is_host else _apart(directory)
     note = table.note if is_host else "it is not there, and no daemon had its store here"
     leaks, makes_anew = _leaks(found, loops, doubt), table.makes_anew and is_host
     return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew, table.unreadable)
@@ -179,16 +187,32 @@ def read_zones(directory: Path, *, ask: bool = True) -> Zones:
 
 def _read(directory: Path, loops: Loops) -> tuple[Table, list[Zone]]:
     table = read_table(database_of(directory), _TABLE, _KEY_WIDTH)
-    return table, [pinned(decode_zone(key, value), loops) for key, value in table.rows]
+    return table, [pinned(_decoded(key, value), loops) for key, value in table.rows]
 
 
-def _doubt(table: Table, found: Iterable[Zone], told: list[Zone] | None, *, differs: bool) -> str:
-    """Why it is not sure that these are all zones; empty where it is."""
+def _decoded(key: bytes, value: bytes) -> Zone:
+    if len(value) > _MOST_OF_ROW:
+        return Zone(str(UUID(bytes=key)), problem=f"it has {len(value)} bytes")
+    # What is large is not kept.
+    return decode_zone(key, value) if len(value) <= _USUAL_OF_ROW else decode_zone.__wrapped__(key, value)
+
+
+def _doubt(table: Table, found: Iterable[Zone], *, differs: bool, alone: bool) -> str:
+    """Why it is not sure that these are all zones; empty where it is. ``alone``: the daemon of this very database told
+    them."""
     if differs:
         return "the database and the daemon tell different zones"
     if unread := next((zone for zone in found if zone.problem), None):
         return f"the row of zone {unread.uuid} does not read: {unread.problem}"
-    return "" if table.is_sure or told is not None else f"{DATABASE_NAME}: {table.note}"
+    return "" if table.is_sure or alone else f"{DATABASE_NAME}: {table.note}"
+
+
+def _apart(directory: Path) -> str:
+    """Why it is not sure that a cache without a store has no zones: it may be all that is seen of a host."""
+    place = Path(os.path.realpath(directory))
+    if os.path.ismount(place) or os.path.ismount(place.parent):
+        return f"the cache is mounted here without the store around it, in which {DATABASE_NAME} would be"
+    return ""
 
 
 def _alike(zones: Iterable[Zone]) -> set[tuple[object, ...]]:
@@ -207,10 +231,10 @@ def _joined(one: list[Zone], other: list[Zone]) -> list[Zone]:
 
 
 def _leaks(zones: list[Zone], loops: Loops, doubt: str) -> tuple[str, ...]:
-    """The devices of files that no zone accounts for; none while a launch is under way, or it is not sure."""
-    if doubt or any(zone.state == "creating" for zone in zones):
+    """The devices of files that no zone accounts for; none while any comes or goes, or it is not sure."""
+    if doubt or any(zone.state in ("creating", "exited", "destroying") for zone in zones):
         return ()
-    needed = {need.file for zone in zones for need in zone.needs if need.when is When.PINNED}
+    needed = {need.file for zone in zones for need in zone.needs}
     return tuple(f"{device} holds {name}" for name, held in loops.items() if name not in needed for device in held)
 
 
@@ -258,12 +282,12 @@ def make_zone(uuid: str, name: str, state: str, needs: Mapping[NeedRole, tuple[s
 
 
 def pinned(zone: Zone, loops: Loops) -> Zone:
-    """The zone as it is where these loop devices are: of a created one they may hold the image."""
-    held = [need.role is NeedRole.IMAGE and need.when is When.NEXT_START and need.file in loops for need in zone.needs]
-    if not any(held):
+    """The zone as it is where these loop devices are. One of whose image any holds may run, whatever the state says:
+    the daemon takes one for created that does."""
+    if zone.state == "creating" or not any(one.role is NeedRole.IMAGE and one.file in loops for one in zone.needs):
         return zone
-    both = zip(zone.needs, held, strict=True)
-    return replace(zone, needs=tuple(replace(need, when=When.PINNED) if is_held else need for need, is_held in both))
+    whens = {NeedRole.IMAGE: When.PINNED}
+    return replace(zone, needs=tuple(replace(one, when=whens.get(one.role, When.NEXT_START)) for one in zone.needs))
 
 
 _Fields = dict[int, list[tuple[int, bytes]]]
@@ -338,10 +362,11 @@ def _number(fields: _Fields, number: int) -> int:
 def _asked(directory: Path, program: str, loops: Loops) -> list[Zone] | None:
     """The zones as the daemon lists them; None where it does not answer as it should."""
     command = [program, "-c", f"unix://{daemon_socket(directory)}", "zone", "list", "-f", "jsonl"]
-    with suppress(OSError, ValueError, subprocess.SubprocessError, KeyError, TypeError, AttributeError):
+    errors = OSError, ValueError, subprocess.SubprocessError, KeyError, TypeError, AttributeError, RecursionError
+    with suppress(*errors), ExitStack() as stack:
         nowhere, pipe = subprocess.DEVNULL, subprocess.PIPE
-        with subprocess.Popen(command, stdin=nowhere, stdout=pipe, stderr=nowhere) as running, ExitStack() as stack:
-            stack.callback(running.kill)
+        process = subprocess.Popen(command, stdin=nowhere, stdout=pipe, stderr=nowhere, start_new_session=True)
+        with process as running:
             stack.enter_context(_ended_after(running, _ASK_SECONDS))
             assert isinstance(running.stdout, BufferedReader)
             answer = read_to_end(running.stdout, _MOST_ANSWER).decode()
@@ -352,12 +377,20 @@ def _asked(directory: Path, program: str, loops: Loops) -> list[Zone] | None:
 
 @contextmanager
 def _ended_after(running: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, running.kill)
+    """With all that it started, which may have its output open."""
+
+    def end() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, end)
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        if running.poll() is None:
+            end()
 
 
 def _listed(text: str, loops: Loops) -> Iterator[Zone]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Report,
     )
     from ocitui.doctor import JudgedEntry as Entry
+    from ocitui.host import Zones
 
 Findings = tuple["Finding", ...]
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
@@ -128,6 +129,7 @@ class LiveCache:
         self._cache_stale = self._looked_at_cache = self._reading_again = False
         self._cache_due = self._remember_due = self._count_due = 0.0
         self._told_overwritten: frozenset[str] = frozenset()
+        self._zones: Zones | None = None
 
     # What screens ask for
 
@@ -562,6 +564,6 @@ class LiveCache:
 
     def _tell_users(self) -> None:
         entries, host = self.entries, self.host
-        if entries is not None and (host.users, host.doubt) != (entries.users, entries.doubt):
-            entries.users, entries.doubt = host.users, host.doubt
+        if entries is not None and (host.users, host.doubt, host.zones) != (entries.users, entries.doubt, self._zones):
+            entries.users, entries.doubt, self._zones = host.users, host.doubt, host.zones
             self.tell(LiveChange(rows=range(self.total)))

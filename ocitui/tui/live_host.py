@@ -15,6 +15,7 @@ from ocitui.text import human_size
 if TYPE_CHECKING:
     from ocitui.host import Zones
 
+_COARSE_SECONDS = 1.0
 _WALK_SECONDS = 30.0  # between two looks through all processes
 
 
@@ -34,7 +35,7 @@ class LiveHost:
         """The bytes of what lies in the trash."""
         self._walked, self._socket, self._trash_seen = float("-inf"), object(), object()
         self._database: object = object()
-        self._zones: Zones | None = None
+        self.zones: Zones | None = None
 
     def look(self) -> tuple[bool, bool]:
         """Look at all of it; gives whether the daemon came or went, and whether another room is to be shown. Not on
@@ -60,10 +61,13 @@ class LiveHost:
         from ocitui.host import database_identity, find_users, read_zones
 
         seen = database_identity(self._directory)
-        if self._zones is None or seen != self._database:
+        if self.zones is None or seen != self._database:
             # It is the database as it was seen before it was read, or a newer one.
-            self._database, self._zones = seen, read_zones(self._directory, ask=False)
-        users = find_users(self._directory, self._zones)
+            self._database, self.zones = seen, read_zones(self._directory, ask=False)
+            if seen is not None and time.time() - seen[3] / 1e9 < _COARSE_SECONDS:
+                # Another change need not show in it.
+                self._database = object()
+        users = find_users(self._directory, self.zones)
         self.users, self.doubt = users.names, users.doubt
 
     def room_changed(self) -> bool:

@@ -37,6 +37,7 @@ from .widgets.entry_columns import GOOD, SEVERITIES, UNKNOWN
 from .widgets.lines import Kind, Line, heading
 
 T = TypeVar("T")
+_MOST_USERS = 10
 LARGEST_PARSED = 4 << 20
 """Bytes of a document up to which the screen has it judged: a parser holds every other thread up."""
 
@@ -150,9 +151,11 @@ def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
     """The zones that need the packed file, and the loop devices that hold it, or one of its name that is deleted by
     now."""
     file, zones = names.get(FileKind.PACKED, ""), read_zones(directory, ask=False)
-    for zone, need in zones.needs():
-        if need.file == file:
-            yield Line(f"zone {zone.label}, {zone.state}: its {need.role}, {need.when}", "used by")
+    having = [(zone, need) for zone, need in zones.needs() if need.file == file]
+    for zone, need in having[:_MOST_USERS]:
+        yield Line(f"zone {zone.label}, {zone.state}: its {need.role}, {need.when}", "used by")
+    if len(having) > _MOST_USERS:
+        yield Line(f"and {len(having) - _MOST_USERS} more zones", "used by")
     if zones.doubt:
         yield Line(f"not sure: {zones.doubt}", "used by", "warn")
     for use in users_of(directory).get(file, []):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ocitui.cache import INDEX_NAME
 from ocitui.doctor import Case, IndexSource, Way, entry_text
-from ocitui.text import counted, human_size, short_digest
+from ocitui.text import counted, first_of, human_size, short_digest
 
 from .findings import SHORT_ID, text_of
 from .lines import CommandLine, Line, Ways, capital, heading, said
@@ -74,7 +74,7 @@ def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
     yield Line(step.then, "then")
     yield Line(said(step.loses, ways) or "nothing", "may lose", "bad" if step.loses else "plain")
     if step.used_by:
-        yield Line(f"{', '.join(step.used_by)}: dropping it is asked twice", "in use", "bad")
+        yield Line(f"{first_of(step.used_by)}: dropping it is asked twice", "in use", "bad")
     for left in step.leaves[:most_files]:
         yield Line(f"{left.finding.code}: {entry_text(left.finding)}: {left.why}", "leaves", "bad")
     if len(step.leaves) > most_files:

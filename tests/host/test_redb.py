@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import struct
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xxhash import xxh3_128_hexdigest
+from xxhash import xxh3_128_hexdigest, xxh3_128_intdigest
 
 from ocitui.host.redb import DatabaseState, Table, read_table
 from ocitui.host.zones import Zone, decode_zone
@@ -124,8 +125,10 @@ def replay(path: Path, events: list[list[Any]]) -> None:
         for kind, where, at, length in events:
             if kind == "write":
                 os.pwrite(file.fileno(), written()[at : at + length], where)
-            elif kind == "truncate":
+            elif kind == "set_len":
                 os.ftruncate(file.fileno(), where)
+            else:
+                assert kind == "sync"
 
 
 def state_of(table: Table) -> dict[str, Any]:
@@ -212,3 +215,118 @@ def test_no_bytes_break_the_reader_and_none_are_wrong(changes: list[tuple[int, i
         # The crate, too, goes back to the commit before where the last one is damaged, which lacked a zone.
         whole = {row["uuid"]: as_told(row) for row in expected("10-open")["zones"]}
         assert state_of(table).items() <= whole.items() if table.rows else not any(data[64:320])
+
+
+_HEADER_PAGES = 131
+_REGION = (130 + (1 << 20)) * 4096
+
+
+class Made:
+    """A database made by hand, of pages put where a test wants them: the zones' tree, and the trees that lead to it."""
+
+    def __init__(self, path: Path, *, regions: int = 0) -> None:
+        self.path, self.pages, self.regions = path, dict[int, bytes](), regions
+
+    def leaf(self, number: int, rows: list[tuple[bytes, bytes]], *, fixed: bool) -> bytes:
+        """Puts a leaf there; gives its tree ref, with so many rows."""
+        ends, at = list[int](), 4 + 4 * len(rows) * (1 if fixed else 2)
+        for column in (0, 1):
+            for row in rows:
+                at += len(row[column])
+                ends += [] if fixed and not column else [at]
+        raw = struct.pack(f"<BxH{len(ends)}I", 1, len(rows), *ends) + b"".join(key for key, _ in rows)
+        return self.put(number, raw + b"".join(value for _, value in rows), len(rows))
+
+    def branch(self, number: int, children: list[tuple[int, bytes]], length: int) -> bytes:
+        """A branch of keys of 16 bytes over pages with these checksums."""
+        raw = struct.pack("<BxH4x", 2, len(children) - 1) + b"".join(checksum for _, checksum in children)
+        raw += b"".join(struct.pack("<Q", child) for child, _ in children) + bytes(16 * (len(children) - 1))
+        return self.put(number, raw, length)
+
+    def put(self, number: int, raw: bytes, length: int) -> bytes:
+        self.pages[number] = raw
+        return struct.pack("<Q", number) + checksum(raw) + struct.pack("<Q", length)
+
+    def write(self, zones: bytes, *, system: bytes = b"", length: int | None = None) -> Table:
+        """With the tables' trees and the header; gives what is read of it."""
+        rows = struct.unpack_from("<Q", zones, 24)[0] if length is None else length
+        definition = struct.pack("<BQB32sBIBIIII", 3, rows, 1, zones, 1, 16, 0, 0, 1, 1, 5) + b"\x01u128\x01&[u8]"
+        user = self.leaf(1000, [(b"zone", definition)], fixed=False)
+        slot = struct.pack("<B3B4x32s32s32sQ", 2, 1, bool(system), 0, user, system or bytes(32), bytes(32), 7)
+        slot += checksum(slot)
+        header = struct.pack("<9sB2xIIIII32x", b"redb\x1a\n\xa9\r\n", 2, 4096, 130, 1 << 20, self.regions, 2000)
+        with open(self.path, "wb") as file:
+            file.write(header + slot + slot)
+            file.truncate(self.regions * _REGION + (_HEADER_PAGES + 2000) * 4096)
+            for number, raw in self.pages.items():
+                index, region, order = number & 0xFFFFF, number >> 20 & 0xFFFFF, number >> 59
+                file.seek(region * _REGION + _HEADER_PAGES * 4096 + index * (4096 << order))
+                file.write(raw)
+        return read(self.path)
+
+
+def checksum(raw: bytes) -> bytes:
+    return xxh3_128_intdigest(raw).to_bytes(16, "little")
+
+
+ROWS = [(bytes(15) + bytes([number]), b"value" * number) for number in range(4)]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path / "krata.db")
+
+
+def test_what_is_made_here_is_read(made: Made) -> None:
+    table = made.write(made.leaf(0, ROWS, fixed=True))
+    assert (table.state, list(table.rows)) == (DatabaseState.EXACT, ROWS)
+
+
+def test_a_page_beyond_the_first_region_is_found(tmp_path: Path) -> None:
+    made = Made(tmp_path / "krata.db", regions=1)
+    table = made.write(made.leaf(1 << 20 | 3, ROWS, fixed=True))
+    assert (table.state, list(table.rows)) == (DatabaseState.EXACT, ROWS)
+
+
+def test_a_branch_leads_to_its_leaves_in_order(made: Made) -> None:
+    refs = [made.leaf(number, ROWS[2 * number : 2 * number + 2], fixed=True) for number in (0, 1)]
+    zones = made.branch(2, [(number, ref[8:24]) for number, ref in enumerate(refs)], 4)
+    assert list(made.write(zones).rows) == ROWS
+
+
+@pytest.mark.parametrize("alias", [0, 1 << 40, 1 << 58])
+def test_no_page_is_read_twice_by_whatever_number(alias: int, made: Made) -> None:
+    ref = made.leaf(0, ROWS, fixed=True)
+    table = made.write(made.branch(2, [(0, ref[8:24]), (alias, ref[8:24])], 8))
+    assert (table.state, table.rows) == (DatabaseState.DAMAGED, ())
+
+
+def test_a_commit_of_which_any_tree_is_damaged_is_none(made: Made) -> None:
+    system = made.leaf(5, [(b"next_savepoint_id", b"short")], fixed=False)
+    assert made.write(made.leaf(0, ROWS, fixed=True), system=system).state is DatabaseState.DAMAGED
+    broken = system[:8] + bytes(16) + system[24:]
+    assert made.write(made.leaf(0, ROWS, fixed=True), system=broken).state is DatabaseState.DAMAGED
+
+
+def test_rows_are_as_many_as_each_count_says(made: Made) -> None:
+    ref = made.leaf(0, ROWS, fixed=True)
+    assert made.write(ref, length=3).state is DatabaseState.DAMAGED
+    for count in (3, 5):
+        assert made.write(ref[:24] + struct.pack("<Q", count)).state is DatabaseState.DAMAGED
+
+
+def test_more_than_is_ever_there_is_refused(made: Made) -> None:
+    ref = made.leaf(0, ROWS, fixed=True)
+    many = made.write(ref[:24] + struct.pack("<Q", 1 << 21))
+    assert (many.state, many.note) == (DatabaseState.REFUSED, "it has more rows than are read here")
+    large = made.write(struct.pack("<Q", 15 << 59) + ref[8:])
+    assert (large.state, "a page of" in large.note) == (DatabaseState.REFUSED, True)
+
+
+def test_a_tree_without_an_end_is_too_deep(made: Made) -> None:
+    ref = made.leaf(0, ROWS, fixed=True)
+    for number in range(1, 25):
+        leaf = made.leaf(100 + number, ROWS, fixed=True)
+        ref = made.branch(number, [(number - 1, ref[8:24]), (100 + number, leaf[8:24])], 4 * (number + 1))
+    table = made.write(ref)
+    assert (table.state, table.note.partition(":")[0]) == (DatabaseState.DAMAGED, "a tree is too deep")

@@ -70,6 +70,7 @@ def as_json_lines(rows: list[dict[str, Any]]) -> str:
         ("creating", {}, [When.NOW, When.NOW]),
         ("created", {}, [When.NEXT_START, When.NEXT_START]),
         ("created", {f"{DIGEST}.squashfs": ["loop3"]}, [When.PINNED, When.NEXT_START]),
+        ("failed", {f"{DIGEST}.squashfs": ["loop3"]}, [When.PINNED, When.NEXT_START]),
         *((state, {}, [When.NONE, When.NONE]) for state in ("failed", "exited", "destroying", "destroyed", "unknown")),
     ],
 )
@@ -108,7 +109,7 @@ def test_where_both_differ_all_that_either_tells_is_needed_and_nothing_is_sure(s
     assert {zone.name for zone in zones.zones} >= {"web", "db", "new"}
 
 
-@pytest.mark.parametrize("program", ["exec sleep 600", "yes", "exit 1", "exec cat /dev/zero"])
+@pytest.mark.parametrize("program", ["exec sleep 600", "sleep 600; true", "yes", "exit 1", "exec cat /dev/zero"])
 def test_a_daemon_that_does_not_answer_is_silent(
     program: str, store: Path, daemon: Path, open_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,16 +119,23 @@ def test_a_daemon_that_does_not_answer_is_silent(
     assert (zones.sure, zones.daemon, len(zones.zones)) == (True, "silent", 3)
 
 
-@pytest.mark.parametrize("answer", ["", "not json\n", '{"id": 5}\n', "[]\n", '{"id": "x"}\n', '{"spec": {}}\n'])
+@pytest.mark.parametrize(
+    "answer", ["", "not json\n", '{"id": 5}\n', "[]\n", '{"id": "x"}\n', '{"spec": {}}\n', "[" * 200_000]
+)
 def test_an_answer_that_is_none_takes_nothing_away(answer: str, store: Path, daemon: Path) -> None:
     daemon.write_text(answer)
     zones = read_zones(store / "cache" / "image")
     assert {zone.name for zone in zones.zones} == {"web", "db", ""}
 
 
-def test_the_daemon_s_answer_does_where_the_database_does_not_read(store: Path, daemon: Path) -> None:
+def test_the_daemon_s_answer_does_where_the_database_does_not_read(
+    store: Path, daemon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (store / "krata.db").write_bytes(database("44-recovery-flip-in-leaf"))
     daemon.write_text(as_json_lines(expected("03-three")["zones"]))
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.sure, zones.daemon, len(zones.zones)) == (False, "alone", 3), "another store's may have answered"
+    monkeypatch.setattr("ocitui.host.zones.is_served", lambda _: True)
     zones = read_zones(store / "cache" / "image")
     assert (zones.sure, zones.database, len(zones.zones)) == (True, DatabaseState.DAMAGED, 3)
     (store / "daemon.socket").unlink()
@@ -187,11 +195,26 @@ def test_zones_and_devices_use_a_file(store: Path, monkeypatch: pytest.MonkeyPat
     users = find_users(store / "cache" / "image")
     assert [users.by_file[file] for file in files] == [
         ("zone db (kernel, now)", "zone web (kernel, next-start)"),
-        ("zone web (image, pinned)", "/dev/loop3"),
+        ("zone dd1c84e4 (image, pinned)", "zone web (image, pinned)", "/dev/loop3"),
     ]
-    assert [users.names[file] for file in (*files, "other")] == ["db, web", "web, loop3", "loop4"]
+    assert [users.names[file] for file in (*files, "other")] == ["db, web", "dd1c84e4, web, loop3", "loop4"]
     assert users.doubt == ""
     (store / "krata.db").write_bytes(b"")
     users = find_users(store / "cache" / "image")
     assert set(users.by_file) == {files[1], "other"}
     assert "it is empty" in users.doubt
+
+
+def test_the_store_of_a_linked_cache_is_where_the_cache_is(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    link = tmp_path / "a" / "b" / "link"
+    link.symlink_to(store / "cache" / "image")
+    for way in (link, store / "cache" / "image" / ".." / "image"):
+        assert len(read_zones(way).zones) == 3
+
+
+def test_a_row_that_is_too_large_is_told_and_not_decoded(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.host.zones._MOST_OF_ROW", 100)
+    zones = read_zones(store / "cache" / "image")
+    assert not zones.sure
+    assert all(zone.problem.startswith("it has ") for zone in zones.zones)

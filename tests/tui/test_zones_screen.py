@@ -44,11 +44,11 @@ async def test_zones_with_what_they_need_and_what_comes_of_it(cache: Path) -> No
         await one.until(lambda: "no entry of the index is what that is about" in one.status)
 
 
-async def test_zones_are_read_again_as_the_daemon_writes(cache: Path) -> None:
+async def test_zones_are_read_again_as_the_daemon_writes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.1)
     async with desk(cache) as one:
         await opened(one)
         (cache.parent.parent / "krata.db").write_bytes(database("02-one"))
-        await one.press("r")
         await one.until(lambda: "1 zone" in one.text and "3 zones" not in one.text)
         (cache.parent.parent / "krata.db").write_bytes(b"")
         await one.press("r")

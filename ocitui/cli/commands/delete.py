@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ocitui.text import first_of
+
 from ..options import FORMATS, changing, run_async, writing_cache
 from ..output import Call, ExitCode
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
@@ -87,7 +89,8 @@ def _explain(
     from ocitui.words import delete_sections, delete_title
 
     yield delete_title(plan)
-    yield from (f"in use: {user} needs one of them" for user in used_by)
+    if used_by:
+        yield f"in use: {first_of(used_by)} needs one of them"
     if doubt:
         yield f"not sure: others may be needed too: {doubt}"
     for section in delete_sections(plan, sources):

@@ -27,7 +27,7 @@ def zones_command(call: Call) -> ExitCode:
     created zone has on a loop device is pinned until it stops; at its next start it is looked for again, as its kernel
     and initrd are at each.
 
-    Exits with 1 where a zone needs what is not there, or is damaged.
+    Exits with 1 where a zone needs what is not there, or is damaged, or the index does not read.
     """
     from ocitui.doctor import judged_needs
     from ocitui.host import read_zones
@@ -36,7 +36,7 @@ def zones_command(call: Call) -> ExitCode:
     zones = read_zones(call.directory)
     needs = judged_needs(call.directory, zones)
     call.answer(lambda: zones_json(zones, needs), chain(_lines(zones, needs), laid_out(zones_lines(zones, needs))))
-    return ExitCode.PROBLEMS if any(one.fails for one in needs) else ExitCode.CLEAN
+    return ExitCode.PROBLEMS if any(one.fails or one.is_open for one in needs) else ExitCode.CLEAN
 
 
 _COLUMNS = (
@@ -67,10 +67,11 @@ def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
 
 def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
     """The zones as programs read them, those that do not read among them."""
-    of_zone: dict[str, list[dict[str, str]]] = {zone.uuid: [] for zone in zones.zones}
+    # By the objects, as database and daemon may tell of one zone otherwise.
+    of_zone: dict[int, list[dict[str, str]]] = {id(zone): [] for zone in zones.zones}
     for one in needs:
         need = one.need
-        of_zone[one.zone.uuid].append(
+        of_zone[id(one.zone)].append(
             {
                 "role": need.role,
                 "digest": need.digest,
@@ -90,7 +91,7 @@ def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
                 "uuid": zone.uuid,
                 "name": zone.name,
                 "state": zone.state,
-                "needs": of_zone[zone.uuid],
+                "needs": of_zone[id(zone)],
                 "error": zone.problem or zone.error,
             }
             for zone in zones.zones

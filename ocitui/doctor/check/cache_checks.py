@@ -32,7 +32,7 @@ from ocitui.cache import (
     read_kernel_file,
 )
 from ocitui.host import find_daemon
-from ocitui.text import human_size, timestamp
+from ocitui.text import first_of, human_size, timestamp
 
 from ..catalogue import CATALOGUE, NEARLY_FULL, NEEDED_ORPHAN
 from ..findings import Finding, Where
@@ -190,14 +190,13 @@ def check_zones(zones: Zones, index: ImageIndex | None, listing: Listing) -> Ite
         if not need.error and index.position(need.digest, need.format) is None:
             needing.setdefault((need.digest, need.format), []).append(f"{zone.label} as its {need.role}")
     for (digest, format_), users in needing.items():
-        more = f" and {len(users) - _MOST_TOLD} others" if len(users) > _MOST_TOLD else ""
         orphan = format_ in listing.formats(digest)
         fault, what = (NEEDED_ORPHAN, "its files have no entry") if orphan else (_MISSING, "no entry is of it")
-        seen = f"{what}, and it is needed by zone {', '.join(users[:_MOST_TOLD])}{more}"
+        seen = f"{what}, and it is needed by zone {first_of(users)}"
         yield fault.finding(seen, digest=digest, format=format_)
 
 
-_PROC, _MOST_TOLD, _MISSING = Path("/proc"), 3, CATALOGUE["zone-needs-missing"]
+_PROC, _MISSING = Path("/proc"), CATALOGUE["zone-needs-missing"]
 _INDEX_SLACK = 1 << 16  # what another entry, and the file system's own records, add to the index
 _NEARLY_FULL = 0.9
 

@@ -413,8 +413,9 @@ class RecordedCopies:
                     copy = await place.find(wanted, told)
                     if copy is not None:
                         return copy
-            except CacheError as error:
-                told.note(f"it was imported from {text}: {error.message}")
+            except (CacheError, ValueError, OSError) as error:
+                why = error.message if isinstance(error, CacheError) else error
+                told.note(f"it was imported from {text}: {why}")
         return None
 
     def _place(self, text: str) -> Copies | None:

@@ -14,7 +14,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError, PlanChangedError
-from ocitui.text import clean
+from ocitui.text import clean, first_of
 from ocitui.words import KEYS, Ways, markdown, memory_warning, said
 
 from ..session import R, SessionScreen
@@ -309,8 +309,7 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         if self.used_by:
             self._asked_twice = True
-            users = ", ".join(self.used_by)
-            self.conclude(f"needed by {users}. Y drops it all the same, enter cancels")
+            self.conclude(f"needed by {first_of(self.used_by)}. Y drops it all the same, enter cancels")
         else:
             self._act()
 

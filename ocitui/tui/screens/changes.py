@@ -38,7 +38,7 @@ from ocitui.cache import (
 )
 from ocitui.doctor import PointPlan, plan_point, point, salvage_entries
 from ocitui.host import find_users
-from ocitui.text import clean, counted, human_size, short_digests, timestamp
+from ocitui.text import clean, counted, first_of, human_size, short_digests, timestamp
 from ocitui.words import (
     Section,
     delete_sections,
@@ -82,7 +82,8 @@ class DeleteScreen(ConfirmScreen):
         users = await asyncio.to_thread(find_users, self.session.directory)
         self.used_by = users.of_any(plan.entries)
         lines = self.opening(delete_title(plan), "bring these entries back")
-        lines += [Line(f"{user}: deleting it is asked twice", "in use", "bad") for user in self.used_by]
+        if self.used_by:
+            lines.append(Line(f"{first_of(self.used_by)}: deleting it is asked twice", "in use", "bad"))
         lines += [Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else []
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
         judge = self.session.live.judge

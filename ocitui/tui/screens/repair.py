@@ -32,7 +32,7 @@ from ocitui.doctor import (
     tally,
 )
 from ocitui.importing import expanded_source
-from ocitui.text import counted, human_size, short_digests
+from ocitui.text import counted, first_of, human_size, short_digests
 from ocitui.words import (
     KEYS,
     assessment_lines,
@@ -130,8 +130,7 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
     """What is done, what is offered, what stays."""
     lines: list[Line] = []
     if plan.used_by:
-        users = ", ".join(plan.used_by)
-        lines.append(Line(f"{users}: entries are dropped that are needed", "in use", "bad"))
+        lines.append(Line(f"{first_of(plan.used_by)}: entries are dropped that are needed", "in use", "bad"))
     if not plan.made:
         lines.append(Line("The rows above say what stays, and what you can do about it; o offers more."))
     shown, more = first_steps(plan.made, _MOST)

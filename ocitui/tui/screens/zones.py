@@ -59,11 +59,13 @@ class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
         with self.saying_errors():
             zones = await asyncio.to_thread(lambda: read_zones(directory, ask=ask))
             needs = await asyncio.to_thread(judged_needs, directory, zones)
-            self._zones, self._needs = zones, {zone.uuid: [] for zone in zones.zones}
+            # Database and daemon may tell of one zone otherwise.
+            keys = {id(zone): f"{number} {zone.uuid}" for number, zone in enumerate(zones.zones)}
+            self._zones, self._needs = zones, {key: [] for key in keys.values()}
             for one in needs:
-                self._needs[one.zone.uuid].append(one)
+                self._needs[keys[id(one.zone)]].append(one)
             title = f"{counted(len(zones.zones), 'zone')}{'' if zones.sure else ', and perhaps others'}"
-            rows = [_row(zone, self._needs[zone.uuid]) for zone in zones.zones]
+            rows = [_row(keys[id(zone)], zone, self._needs[keys[id(zone)]]) for zone in zones.zones]
             self.show_rows([PickRow(_ALL, title, "sure" if zones.sure else "not sure", "heading"), *rows])
             self.stand("" if zones.zones else "no zone is known")
 
@@ -71,7 +73,7 @@ class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
         zones, key = self._zones, self.key
         if zones is None:
             return
-        zone = next((one for one in zones.zones if one.uuid == key), None)
+        zone = zones.zones[int(key.partition(" ")[0])] if key in self._needs else None
         every = [need for needs in self._needs.values() for need in needs]
         lines = [*zones_lines(zones, every)] if zone is None else [*zone_lines(zone, self._needs[key])]
         self.show_lines(lines or [Line("every entry that a zone needs is there", kind="good")])
@@ -84,8 +86,8 @@ class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
             self.dismiss((needs[0].need.digest, needs[0].need.format, needs[0].name))
 
 
-def _row(zone: Zone, needs: Sequence[JudgedNeed]) -> PickRow:
+def _row(key: str, zone: Zone, needs: Sequence[JudgedNeed]) -> PickRow:
     said = "  ".join(f"{one.need.role} {one.verdict}" for one in needs)
     failing = any(one.fails for one in needs)
     kind: Kind = "bad" if failing or zone.problem else "muted" if zone.state not in ("created", "creating") else "plain"
-    return PickRow(zone.uuid, f"{zone.label}  {zone.state}", zone.problem or said, kind)
+    return PickRow(key, f"{zone.label}  {zone.state}", zone.problem or said, kind)
