@@ -19,7 +19,8 @@ from ocitui.cache import (
     TransactionKind,
     TransactionState,
 )
-from ocitui.cache.disk import Folder
+from ocitui.cache.disk import Disk, Folder
+from ocitui.cache.journal import Journal, RecordName
 from tests.cache.scenes import key
 from tests.cache.support import (
     EROFS,
@@ -199,6 +200,28 @@ async def test_a_journal_of_many_records_is_listed_for_a_change_and_not_for_each
     await cache.undo()
     assert listed.count("journal") == 1
     assert [one.state for one in await cache.transactions()] == ["done", "undone", "done"]
+
+
+async def test_what_a_journal_notes_of_its_changes_is_what_a_listing_tells(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, asked = Journal.names, list[int]()
+
+    def checked_names(journal: Journal) -> list[RecordName]:
+        noted = names(journal)
+        assert noted == names(Journal(Disk(), journal.folder))
+        asked.append(len(noted))
+        return noted
+
+    monkeypatch.setattr(Journal, "names", checked_names)
+    cache = PackerCache(directory)
+    await stored(cache, tmp_path / "source", "new", name="new:1")
+    first = await cache.delete([key(0)])
+    await cache.delete([key(1)])
+    await cache.undo(first.id)
+    await cache.undo()
+    await cache.undo()
+    assert max(asked) == 6
 
 
 async def test_a_plan_says_which_name_goes_back(directory: Path, tmp_path: Path) -> None:
