@@ -20,7 +20,7 @@ from ocitui.cache import (
     TransactionState,
 )
 from ocitui.cache.disk import Disk, Folder
-from ocitui.cache.journal import Journal, RecordName
+from ocitui.cache.journal import Journal
 from tests.cache.scenes import key
 from tests.cache.support import (
     EROFS,
@@ -205,15 +205,18 @@ async def test_a_journal_of_many_records_is_listed_for_a_change_and_not_for_each
 async def test_what_a_journal_notes_of_its_changes_is_what_a_listing_tells(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names, asked = Journal.names, list[int]()
+    seen = list[int]()
 
-    def checked_names(journal: Journal) -> list[RecordName]:
-        noted = names(journal)
-        assert noted == names(Journal(Disk(), journal.folder))
-        asked.append(len(noted))
-        return noted
+    def checked(act: Callable[..., object]) -> Callable[..., None]:
+        def then_compare(journal: Journal, *arguments: object) -> None:
+            act(journal, *arguments)
+            seen.append(len(journal.names()))
+            assert journal.names() == Journal(Disk(), journal.folder).names()
 
-    monkeypatch.setattr(Journal, "names", checked_names)
+        return then_compare
+
+    for name in ("write", "_rename"):
+        monkeypatch.setattr(Journal, name, checked(getattr(Journal, name)))
     cache = PackerCache(directory)
     await stored(cache, tmp_path / "source", "new", name="new:1")
     first = await cache.delete([key(0)])
@@ -221,7 +224,7 @@ async def test_what_a_journal_notes_of_its_changes_is_what_a_listing_tells(
     await cache.undo(first.id)
     await cache.undo()
     await cache.undo()
-    assert max(asked) == 6
+    assert max(seen) == 6
 
 
 async def test_a_plan_says_which_name_goes_back(directory: Path, tmp_path: Path) -> None:
