@@ -565,5 +565,9 @@ class LiveCache:
     def _tell_users(self) -> None:
         entries, host = self.entries, self.host
         if entries is not None and (host.users, host.doubt, host.zones) != (entries.users, entries.doubt, self._zones):
+            if host.zones != self._zones:
+                # What zones need, and whether the daemon starts on its database, is to be told anew.
+                self._cache_stale = True
+                self._news.set()
             entries.users, entries.doubt, self._zones = host.users, host.doubt, host.zones
             self.tell(LiveChange(rows=range(self.total)))

@@ -357,7 +357,7 @@ def test_deleting_what_is_in_use_is_asked_twice(demo: Path, ocitui: Ocitui, monk
         questions = answer(monkeypatch, "yes", "no")
         done = ocitui(*words)
         assert (done.status, len(questions)) == (130, 2)
-        assert f"in use: {device} needs one of them" in done.err
+        assert f"needed by {device}" in done.err
         assert file.exists()
         answer(monkeypatch, "yes", "yes")
         assert ocitui(*words).status == 0

@@ -67,6 +67,16 @@ async def test_who_needs_an_entry_has_a_column_and_is_followed(cache: Path, monk
         await one.until(lambda: one.table.shown == one.table.total, "that nobody can tell")
 
 
+async def test_what_is_wrong_with_the_database_is_told_as_soon_as_it_is_seen(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.1)
+    async with desk(cache) as one:
+        await one.until(lambda: "db +1" in one.text)
+        (cache.parent.parent / "krata.db").write_bytes(b"")
+        await one.until(lambda: "database-lost" in {found.code for found in one.live.about_cache})
+
+
 async def test_deleting_what_a_zone_needs_is_asked_twice(cache: Path) -> None:
     async with desk(cache) as one:
         await one.until(lambda: "db +1" in one.text)

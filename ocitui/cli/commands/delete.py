@@ -90,7 +90,7 @@ def _explain(
 
     yield delete_title(plan)
     if used_by:
-        yield f"in use: {first_of(used_by)} needs one of them"
+        yield f"needed by {first_of(used_by)}"
     if doubt:
         yield f"not sure: others may be needed too: {doubt}"
     for section in delete_sections(plan, sources):

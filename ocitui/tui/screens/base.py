@@ -309,7 +309,7 @@ class ConfirmScreen(FullScreen[str | None]):
             return
         if self.used_by:
             self._asked_twice = True
-            self.conclude(f"needed by {first_of(self.used_by)}. Y drops it all the same, enter cancels")
+            self.conclude(f"Y drops it all the same, enter cancels: needed by {first_of(self.used_by)}")
         else:
             self._act()
 
