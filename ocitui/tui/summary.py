@@ -124,7 +124,8 @@ def _checked(state: EntryState) -> Iterator[Line]:
         read = new if state.first_seen else "all bytes were read and found sound"
         yield Line(f"{read}, {age_of(state.checked)} ago, {timestamp(state.checked)}", "checked")
     elif state.depth is not None:
-        yield Line(state.depth if state.depth is Depth.DEEP else f"{state.depth}; never deep", "checked")
+        known = "" if state.depth is Depth.DEEP else "; no deep check of these bytes is known"
+        yield Line(f"{state.depth}{known}", "checked")
 
 
 def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line]) -> Iterator[Line]:
