@@ -16,6 +16,8 @@ _UNSAFE = re.compile(
 _DIGEST = re.compile(r"\b([a-z0-9]+:[0-9a-f]{12})[0-9a-f]{20,116}\b")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTPE]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
 _UNITS = ("K", "M", "G", "T", "P", "E")
+_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdwy])", re.ASCII | re.IGNORECASE)
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 _DAY = 86_400
 # From how many seconds on a span is told in a unit, and how many that has.
 _AGES = (
@@ -50,6 +52,12 @@ def parse_size(text: str) -> int | None:
     """The bytes of ``500M``, ``1.5T`` or ``64GiB``, powers of 1024; None for what is no size."""
     match = _SIZE.fullmatch(text)
     return int(float(match[1]) * 1024 ** " KMGTPE".index(match[2].upper() or " ")) if match else None
+
+
+def parse_span(text: str) -> float | None:
+    """The seconds of ``90m``, ``12h``, ``30d`` or ``1.5y``; None for what is no span of time."""
+    match = _SPAN.fullmatch(text)
+    return float(match[1]) * _SPANS[match[2].lower()] if match else None
 
 
 def human_age(seconds: float | None) -> str:

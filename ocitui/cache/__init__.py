@@ -117,10 +117,12 @@ with front(__name__):
     from .ledger import Damage as Damage
     from .ledger import Damaged as Damaged
     from .ledger import Ledger as Ledger
+    from .ledger import Note as Note
     from .ledger import Recorded as Recorded
     from .ledger import RecordedSource as RecordedSource
     from .ledger import Sound as Sound
     from .ledger import Sources as Sources
+    from .ledger import Topic as Topic
     from .ledger import hash_file as hash_file
     from .ledger import record_stored as record_stored
     from .listing import CONFIG_PLACE as CONFIG_PLACE

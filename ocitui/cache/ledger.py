@@ -1,5 +1,6 @@
-"""The ledger: the sha256 of each packed file, as it was when it was stored or first read, what deep checks found, and
-where an image was imported from.
+"""The ledger: the sha256 of each packed file, as it was when it was stored or first read, what deep checks found, where
+an image was imported from, and what else is noted of it: that it is pinned, who was seen to use it, whether a registry
+still gives it.
 
 One line for each time a file was found sound, or damaged, appended to `.ocitui/ledger`; the last of a name counts. A
 damage is remembered until a deep check finds the file sound, and holds as long as the file was not written since.
@@ -17,12 +18,15 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 import msgspec
+from msgspec.structs import replace
 
+from .actor import whoami
 from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError
 from .files import FileIdentity, file_identity, open_bounded
@@ -35,9 +39,11 @@ _LINE = re.compile(
     rb"([12]) (\d{1,20}) (\d{1,20}) (\d{1,20}) (-?\d{1,20}) ([0-9a-f]{64}|-) (\d{1,11}) ([a-z-]+) ([!-~]+)"
     rb"(?: ([!-~]+))?"
 )
-# Kind, when it was imported, name, the source.
-_SOURCE_LINE = re.compile(rb"3 (\d{1,11}) ([!-~]+) ([!-~]+)")
-_LONGEST_SOURCE = 1 << 13
+# Kind, when it was imported, name, the source, whether more was needed than the daemon has, by whom.
+_SOURCE_LINE = re.compile(rb"3 (\d{1,11}) ([!-~]+) ([!-~]+) ([-p]) ([!-~]+)")
+# Kind, when it was noted, the topic, name, the text; none takes back what was noted before.
+_NOTE_LINE = re.compile(rb"4 (\d{1,11}) ([a-z]+) ([!-~]+)(?: ([!-~]+))?")
+_LONGEST_LINE, _LONGEST_NOTE = 1 << 13, 400
 _PLAIN = ":+"
 # So many of one name are kept: a damaged file that went to the trash may come back by an undo.
 _MOST_DAMAGES = 8
@@ -74,14 +80,41 @@ class Damage(_OfFile, frozen=True, gc=False):
 
 class RecordedSource(msgspec.Struct, frozen=True, gc=False):
     """Where an image was imported from, as `import` takes it, with a path that is absolute: at ``imported``, in whole
-    seconds since the epoch. No secret is in it."""
+    seconds since the epoch, ``by`` whom. ``private`` is whether it took what the daemon's own client has not: a login,
+    an authority, http without TLS, a mirror. No secret is in it."""
 
     text: str
-    imported: int
+    imported: int = 0
+    private: bool = False
+    by: str = ""
+
+
+class Topic(StrEnum):
+    """What is noted of a packed file. PINNED: it is kept, for the reason that the text is. USED: when zones and loop
+    devices were last seen to, and which. ASKED: whether a registry gives its image to the daemon's own client, as
+    `importing.Upstream` says. WATCHED, of no file: since when ocitui has looked who uses what."""
+
+    PINNED = "pinned"
+    USED = "used"
+    ASKED = "asked"
+    WATCHED = "watched"
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is kept however old it is, and whatever became of the file."""
+        return self in (Topic.PINNED, Topic.WATCHED)
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """``when`` is in whole seconds since the epoch."""
+
+    text: str
+    when: int
 
 
 Sound = dict[str, Recorded]
 Sources = dict[str, RecordedSource]
+Notes = dict[Topic, dict[str, Note]]
 Damaged = dict[str, tuple[Damage, ...]]
 """By the file's name; the newest of each name is the last."""
 
@@ -99,15 +132,19 @@ def damaged_line(name: str, one: Damage) -> bytes:
 
 
 def source_line(name: str, one: RecordedSource) -> bytes:
-    return _line(f"3 {one.imported} {_word(name)} {_word(one.text)}".encode())
+    flag = "p" if one.private else "-"
+    return _line(f"3 {one.imported} {_word(name)} {_word(one.text)} {flag} {_word(one.by) or '-'}".encode())
 
 
-def read_lines(data: bytes, sound: Sound, damaged: Damaged, sources: Sources) -> int:
-    """Take in every line that is whole, in order; gives how many lines there are."""
+def note_line(topic: Topic, name: str, one: Note) -> bytes:
+    return _line(f"4 {one.when} {topic} {_word(name)} {_word(one.text)}".rstrip().encode())
+
+
+def read_lines(data: bytes, sound: Sound, damaged: Damaged, sources: Sources, notes: Notes) -> list[bytes]:
+    """Take in every line that is whole, in order; gives what a later ocitui may have written, without its checksum."""
+    later = []
     for text in _whole_lines(data):
-        if told := _SOURCE_LINE.fullmatch(text):
-            sources[_text(told[2])] = RecordedSource(_text(told[3]), int(told[1]))
-        elif found := _LINE.fullmatch(text):
+        if found := _LINE.fullmatch(text):
             kind, device, inode, size, modified, sha256, at, word, file, seen = found.groups()
             identity = int(device), int(inode), int(size), int(modified)
             name, good, code = _text(file), sha256.decode().removeprefix("-"), word.decode()
@@ -116,7 +153,22 @@ def read_lines(data: bytes, sound: Sound, damaged: Damaged, sources: Sources) ->
                 _no_longer_damaged(damaged, name, identity)
             elif kind == b"2" and seen is not None and code in LASTING_CODES:
                 _add_damage(damaged, name, Damage(identity, good, int(at), code, _text(seen)))
-    return data.count(b"\n")
+        elif told := _SOURCE_LINE.fullmatch(text):
+            source = RecordedSource(_text(told[3]), int(told[1]), told[4] == b"p", _text(told[5]).removeprefix("-"))
+            sources[_text(told[2])] = source
+        elif (noted := _NOTE_LINE.fullmatch(text)) and noted[2].decode() in tuple(Topic):
+            _take_note(notes, Topic(noted[2].decode()), _text(noted[3]), Note(_text(noted[4] or b""), int(noted[1])))
+        elif text.partition(b" ")[0].isdigit():
+            later.append(text)
+    return later
+
+
+def _take_note(notes: Notes, topic: Topic, name: str, note: Note) -> None:
+    """Have the note stand; one without a text takes it away."""
+    if note.text:
+        notes.setdefault(topic, {})[name] = note
+    else:
+        notes.get(topic, {}).pop(name, None)
 
 
 def _whole_lines(data: bytes) -> Iterator[bytes]:
@@ -164,7 +216,6 @@ MOST_LEDGER_BYTES = 1 << 29
 HASH_CHUNK = 1 << 20
 """Bytes that are hashed at once."""
 _FORGOTTEN_SECONDS = 90 * 86_400
-_KINDS = (b"1", b"2", b"3")
 
 
 class Ledger:
@@ -178,6 +229,7 @@ class Ledger:
         self.damaged: Damaged = {}
         self.sources: Sources = {}
         """What is known of files, by name."""
+        self.notes: Notes = {}
         self._waiting: list[bytes] = []
         self._lines = 0
         self.problem = ""
@@ -195,7 +247,8 @@ class Ledger:
             ledger.problem = f"the ledger is not read: {error.message}"
         except OSError as error:
             ledger.problem = f"the ledger cannot be read: {error.strerror}"
-        ledger._lines = read_lines(data, ledger.sound, ledger.damaged, ledger.sources)
+        read_lines(data, ledger.sound, ledger.damaged, ledger.sources, ledger.notes)
+        ledger._lines = data.count(b"\n")
         return ledger
 
     @property
@@ -234,13 +287,26 @@ class Ledger:
             self._waiting.append(damaged_line(name, damage))
         return damage
 
-    def record_source(self, name: str, text: str) -> None:
-        """Note where a packed file's image was imported from; `flush` writes it down, unless it is overlong."""
-        source = RecordedSource(text, int(time.time()))
-        if len(line := source_line(name, source)) <= _LONGEST_SOURCE:
+    def record_source(self, name: str, source: RecordedSource) -> None:
+        """Note where a packed file's image was imported from, now by this program; `flush` writes it down, unless it is
+        overlong."""
+        source = replace(source, imported=int(time.time()), by=whoami())
+        if len(line := source_line(name, source)) <= _LONGEST_LINE:
             with self._lock:
                 self.sources[name] = source
                 self._waiting.append(line)
+
+    def noted(self, topic: Topic) -> dict[str, Note]:
+        """What is noted of files, by name."""
+        return self.notes.get(topic, {})
+
+    def note(self, topic: Topic, name: str, text: str) -> None:
+        """Note something of a file, cut where it is overlong; without a text what was noted before is taken back.
+        `flush` writes it down."""
+        note = Note(text[:_LONGEST_NOTE], int(time.time()))
+        with self._lock:
+            _take_note(self.notes, topic, name, note)
+            self._waiting.append(note_line(topic, name, note))
 
     def flush(self) -> None:
         """Make what was noted durable. Raises ReadOnlyError, StorageError, LockedError, ConflictError; it then stays
@@ -256,7 +322,9 @@ class Ledger:
                 self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), own.file_mode)
                 self._lines += len(self._waiting)
                 self._waiting.clear()
-                if self._lines > 2 * (len(self.sound) + len(self.damaged) + len(self.sources)) + _SLACK_LINES:
+                noted = sum(len(some) for some in self.notes.values())
+                known = len(self.sound) + len(self.damaged) + len(self.sources) + noted
+                if self._lines > 2 * known + _SLACK_LINES:
                     self._compact(own)
 
     def _compact(self, own: Folder) -> None:
@@ -264,23 +332,30 @@ class Ledger:
         records: Sound = {}
         damaged: Damaged = {}
         sources: Sources = {}
-        data = own.read(LEDGER_NAME, MOST_LEDGER_BYTES)
-        read_lines(data, records, damaged, sources)
+        notes: Notes = {}
+        later = read_lines(own.read(LEDGER_NAME, MOST_LEDGER_BYTES), records, damaged, sources, notes)
         there, oldest = set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS
         kept = {name: one for name, one in records.items() if name in there or one.checked > oldest}
         bad = {name: some for name, some in damaged.items() if name in there or some[-1].found > oldest}
         known = {name: one for name, one in sources.items() if name in there or one.imported > oldest}
-        kinds = ((text, text.partition(b" ")[0]) for text in _whole_lines(data))
-        lines = [_line(text) for text, kind in kinds if kind.isdigit() and kind not in _KINDS]
-        lines += [sound_line(name, record) for name, record in kept.items()]
+        noted = {
+            topic: {name: one for name, one in some.items() if name in there or one.when > oldest or topic.lasts}
+            for topic, some in notes.items()
+        }
+        lines = [*map(_line, later), *(sound_line(name, record) for name, record in kept.items())]
         lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
         lines += [source_line(name, one) for name, one in known.items()]
+        lines += [note_line(topic, name, one) for topic, some in noted.items() for name, one in some.items()]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), own.file_mode)
-        self.sound, self.damaged, self.sources, self._lines = kept, bad, known, len(lines)
+        self.sound, self.damaged, self.sources, self.notes, self._lines = kept, bad, known, noted, len(lines)
 
 
 def record_stored(
-    directory: Path, packed: Path, sha256: str | None = None, disk: Disk | None = None, source: str = ""
+    directory: Path,
+    packed: Path,
+    sha256: str | None = None,
+    disk: Disk | None = None,
+    source: RecordedSource | None = None,
 ) -> None:
     """Note a packed file of the cache that was just stored, and is read where its hash is not given; and where it was
     imported from, if that is told. Where the ledger cannot be written, the first deep check notes the file."""
@@ -290,7 +365,7 @@ def record_stored(
             known = sha256 or hash_file(file, lambda size: None)
         ledger = Ledger(directory, disk)
         ledger.record(packed.name, found, known, first_seen=sha256 is None)
-        if source:
+        if source is not None and source.text:
             ledger.record_source(packed.name, source)
         ledger.flush()
 

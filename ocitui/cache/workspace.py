@@ -209,10 +209,10 @@ def trash_identity(directory: Path) -> object:
     return tuple(identity_of(directory / OWN_NAME / name) for name in (TRASH_NAME, JOURNAL_NAME))
 
 
-def size_in_own_folder(directory: Path, name: str) -> int:
-    """The bytes of all files below a folder in `.ocitui`; of what cannot be read, nothing."""
+def size_in_own_folder(directory: Path, name: str = "") -> int:
+    """The bytes of all files below a folder in `.ocitui`, or below that itself; of what cannot be read, nothing."""
     with suppress(OSError, ConflictError), open_own_folder(directory) as own:
-        return own.size(name)
+        return own.size(name or ".")
     return 0
 
 

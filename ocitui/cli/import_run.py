@@ -223,7 +223,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported
         if result.outcome is ImportOutcome.STORED:
             # What the packed file is now; it is all in memory still. A signal comes too late.
             with suppress(InterruptedBySignalError):
-                path, source = result.image.path, request.lasting_source
+                path, source = result.image.path, result.source
                 run_async(asyncio.to_thread(record_stored, call.directory, path, source=source))
     found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, began))
     return Imported(result, found)

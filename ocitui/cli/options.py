@@ -3,7 +3,6 @@ What can be asked of the screen and of an image's source stands here too; nothin
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import click
 
 from ocitui.cache import PackedFormat
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
-from ocitui.text import parse_size
+from ocitui.text import parse_size, parse_span
 
 from .output import Call, InterruptedBySignalError, say
 
@@ -31,16 +30,14 @@ T = TypeVar("T")
 F = Callable[..., Any]
 # The doctor's own names for these are a heavy import; a test holds them together.
 DEPTHS = ("quick", "header", "deep")
-_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", re.ASCII | re.IGNORECASE)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "": 86_400}
 
 
 def span(text: str) -> float:
     """Seconds, written as 30d, 12h or 90m; a bare number is days. Raises BadParameter."""
-    match = _SPAN.fullmatch(text)
-    if match is None:
+    seconds = parse_span(f"{text}d" if text[-1:].isdigit() else text)
+    if seconds is None:
         raise click.BadParameter(f"{text!r} is not a span of time like 30d or 12h")
-    return float(match[1]) * _UNITS[match[2].lower()]
+    return seconds
 
 
 def byte_size(text: str) -> int:

@@ -280,9 +280,10 @@ class Call:
             lines += paragraph(memory_warning("write back what it remembers", timestamp(daemon.since)))
         return lines
 
-    def agree(self, lines: Iterable[str], question: str, told: Told = dict) -> None:
+    def agree(self, lines: Iterable[str], question: str, told: Told = dict, expected: str = "") -> None:
         """Show what is about to be done, and ask unless it is agreed to already; with a question the lines go where it
-        goes, to standard error. Raises NotAskedError, with what is ``told``, CancelledError."""
+        goes, to standard error. Only the whole word that is ``expected`` confirms, yes where none is. Raises
+        NotAskedError, with what is ``told``, CancelledError."""
         asking = not self.agreed and can_ask()
         if asking or not self.as_json:
             say(*self.place(), *lines, err=asking)
@@ -290,7 +291,8 @@ class Call:
             return
         if not asking:
             raise NotAskedError("nothing was done: there is no terminal to ask on", keys=told())
-        if ask(f"{question} Type {CONFIRMATION} to confirm, anything else leaves it:") != CONFIRMATION:
+        word = expected or CONFIRMATION
+        if ask(f"{question} Type {word} to confirm, anything else leaves it:") != word:
             raise CancelledError("cancelled")
 
     def agree_to_drop_used(self, used_by: Sequence[str], question: str, told: Told) -> None:

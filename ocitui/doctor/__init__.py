@@ -44,6 +44,18 @@ with front(__name__):
     from .findings import tally as tally
     from .needs import JudgedNeed as JudgedNeed
     from .needs import judged_needs as judged_needs
+    from .origins import ComesBack as ComesBack
+    from .origins import Origin as Origin
+    from .origins import Origins as Origins
+    from .prune import Candidate as Candidate
+    from .prune import Choice as Choice
+    from .prune import PruneRules as PruneRules
+    from .prune import Room as Room
+    from .prune import choose as choose
+    from .prune import note_use as note_use
+    from .prune import pin as pin
+    from .prune import read_policy as read_policy
+    from .prune import survey_room as survey_room
     from .repair.apply import Repaired as Repaired
     from .repair.apply import apply_plan as apply_plan
     from .repair.copies import copies_named as copies_named

@@ -30,7 +30,7 @@ from ocitui.cache import (
     ImageIndex,
     Listing,
 )
-from ocitui.text import parse_size
+from ocitui.text import parse_size, parse_span
 
 from .findings import EntryState
 
@@ -39,8 +39,6 @@ Predicate = Callable[[int], bool]
 """Whether the entry at a position passes."""
 _COMPARED = ("size", "age")
 _COMPARISON = re.compile(r"(size|age)[<>](.+)", re.ASCII | re.IGNORECASE)
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([hdwy])", re.ASCII | re.IGNORECASE)
-_AGES = {"h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 _ALIKE = 0.75
 _AS_IN = "as in size>100M, size<1.5G, age>30d, age<2h"
 _TERM = re.compile(r"([^:<>=]+)([:<>=])")
@@ -294,10 +292,9 @@ class Entries:
 def _bound(word: str) -> float | None:
     """What a comparison compares with, in bytes or seconds; None where it is none."""
     found = _COMPARISON.fullmatch(word)
-    if found is None or found[1].lower() == "size":
-        return None if found is None else parse_size(found[2])
-    age = _AGE.fullmatch(found[2])
-    return None if age is None else float(age[1]) * _AGES[age[2].lower()]
+    if found is None:
+        return None
+    return parse_size(found[2]) if found[1].lower() == "size" else parse_span(found[2])
 
 
 def _refusal(bare: str, *, negated: bool) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ from ocitui.front import front
 
 with front(__name__):
     from .daemon import DaemonState as DaemonState
+    from .daemon import daemon_seed as daemon_seed
     from .daemon import daemon_socket as daemon_socket
     from .daemon import find_daemon as find_daemon
     from .daemon import is_daemon as is_daemon
@@ -13,6 +14,7 @@ with front(__name__):
     from .loop_devices import read_back as read_back
     from .loop_devices import users_of as users_of
     from .zones import Need as Need
+    from .zones import Users as Users
     from .zones import When as When
     from .zones import Zone as Zone
     from .zones import Zones as Zones

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import read_kernel_file
+from ocitui.cache import read_bounded, read_kernel_file
 
 DAEMON_NAME = "kratad"
-SOCKET_NAME, DATABASE_NAME = "daemon.socket", "krata.db"
+SOCKET_NAME, DATABASE_NAME, CONFIG_NAME = "daemon.socket", "krata.db", "config.toml"
+_MOST_CONFIG = 1 << 20
 _DELETED = " (deleted)"
 _START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
 
@@ -99,6 +100,18 @@ def _listens(path: Path) -> bool | None:
 def daemon_socket(directory: Path) -> Path:
     """Where the daemon of the cache in ``directory`` has its socket."""
     return Path(os.path.realpath(directory)).parent.parent / SOCKET_NAME
+
+
+def daemon_seed(directory: Path) -> Path | None:
+    """The archive that the daemon of a cache looks into before it asks any registry (`[oci] seed` of its config.toml);
+    None where it has none, or that cannot be read."""
+    import tomllib  # who only looks for the daemon has no need of it
+
+    with suppress(OSError, ValueError, AttributeError):
+        config = tomllib.loads(read_bounded(daemon_socket(directory).with_name(CONFIG_NAME), _MOST_CONFIG).decode())
+        seed = config.get("oci", {}).get("seed")
+        return Path(seed) if isinstance(seed, str) and seed else None
+    return None
 
 
 def is_daemon(process: int, proc: Path = Path("/proc")) -> bool:

@@ -39,6 +39,9 @@ with front(__name__):
     from .progress import LayerProgress as LayerProgress
     from .progress import ProgressCall as ProgressCall
     from .registry.auth import read_credentials as read_credentials
+    from .registry.upstream import Upstream as Upstream
+    from .registry.upstream import UpstreamAnswer as UpstreamAnswer
+    from .registry.upstream import ask_upstream as ask_upstream
     from .sources.images import ListedImage as ListedImage
     from .sources.images import SourceImage as SourceImage
     from .sources.images import SourceKind as SourceKind

@@ -32,6 +32,7 @@ from ocitui.cache import (
     PackedImage,
     PackerCache,
     ReadOnlyError,
+    RecordedSource,
     StorageError,
     TransactionKind,
     check_directory,
@@ -318,11 +319,13 @@ class ImportOutcome(StrEnum):
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """``notes`` are for the operator: what could not be kept, what to know of the digest."""
+    """``notes`` are for the operator: what could not be kept, what to know of the digest. ``source`` is what is to be
+    recorded of a stored one."""
 
     image: PackedImage
     outcome: ImportOutcome
     notes: tuple[str, ...] = ()
+    source: RecordedSource | None = None
 
 
 async def find_cached(
@@ -413,7 +416,8 @@ async def _bring_in(
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
-    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings))
+    recorded = RecordedSource(request.lasting_source, private=source.private)
+    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings), recorded)
 
 
 async def fetch_and_pack(
@@ -470,7 +474,7 @@ async def _import_packed_files(
             return cached
     tracker.enter(ImportPhase.COPY)
     stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=on_loop(tracker.copied))
-    return ImportResult(stored, ImportOutcome.STORED, notes)
+    return ImportResult(stored, ImportOutcome.STORED, notes, RecordedSource(request.lasting_source))
 
 
 Copied = Callable[[int, int], None]

@@ -353,7 +353,7 @@ class Imports:
 
             # It takes as long as reading the file; what is killed in it is made up for by the first deep check.
             stored = (self._cache.directory, job.result.image.path)
-            more = {"source": job.request.lasting_source}
+            more = {"source": job.result.source}
             threading.Thread(target=record_stored, args=stored, kwargs=more, name="ocitui-ledger", daemon=True).start()
         if not self._told:
             self._told = True

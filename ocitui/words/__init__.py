@@ -78,5 +78,12 @@ with front(__name__):
     from .plans import sources_title as sources_title
     from .plans import step_lines as step_lines
     from .plans import takes_name as takes_name
+    from .room import candidate_json as candidate_json
+    from .room import choice_json as choice_json
+    from .room import choice_sections as choice_sections
+    from .room import choice_title as choice_title
+    from .room import comes_back_word as comes_back_word
+    from .room import last_text as last_text
+    from .room import room_lines as room_lines
     from .zones import zone_lines as zone_lines
     from .zones import zones_lines as zones_lines

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ocitui.cache import ConflictError
 from ocitui.cache import ledger as ledger_module
-from ocitui.cache.ledger import Ledger, record_stored
+from ocitui.cache.ledger import Ledger, RecordedSource, record_stored
 from tests.doctor.examine_support import digest_of
 
 NAME = f"sha256:{'a' * 64}.squashfs"
@@ -104,11 +104,11 @@ def test_where_an_image_came_from_is_known_to_the_next(text: str, tmp_path: Path
     packed = tmp_path / NAME
     packed.write_bytes(b"packed")
     for source in ("oci:/before", text, ""):
-        record_stored(tmp_path, packed, source=source)
+        record_stored(tmp_path, packed, source=RecordedSource(source))
     ledger = Ledger.open(tmp_path)
     assert ledger.sources[NAME].text == text
     assert NAME in ledger.sound
-    ledger.record_source(NAME, "x" * 10_000)
+    ledger.record_source(NAME, RecordedSource("x" * 10_000))
     ledger.flush()
     assert Ledger.open(tmp_path).sources[NAME].text == text, "what is overlong is not written"
 
@@ -119,7 +119,7 @@ def test_sources_outlive_old_lines_as_long_as_their_files(tmp_path: Path, monkey
     with patch("time.time", return_value=1.0):
         ledger = Ledger.open(tmp_path)
         for name in (NAME, "gone.tar"):
-            ledger.record_source(name, "oci:/layout")
+            ledger.record_source(name, RecordedSource("oci:/layout"))
         ledger.flush()
     for number in range(50):
         record(tmp_path, NAME, sha256=f"{number:064x}")

@@ -26,7 +26,7 @@ from ocitui.cache import (
     TransactionKind,
     see,
 )
-from ocitui.cache.ledger import Ledger, hash_file, record_stored
+from ocitui.cache.ledger import Ledger, RecordedSource, hash_file, record_stored
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.check.entry_checks import read_document
 from ocitui.doctor.findings import Depth, Way
@@ -239,7 +239,7 @@ async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, 
 @pytest.mark.parametrize("source", ["layout", "layout by its path", "archive", "packed file"])
 async def test_from_where_it_was_imported_without_being_told(imported: Imported, tmp_path: Path, source: str) -> None:
     packed = imported.file("squashfs")
-    record_stored(imported.directory, packed, source=SOURCES[source](imported, tmp_path))
+    record_stored(imported.directory, packed, source=RecordedSource(SOURCES[source](imported, tmp_path)))
     packed.unlink()
     _, plan = await planned(imported.directory)
     (step,) = plan.steps
@@ -255,7 +255,7 @@ async def test_a_source_that_is_no_more_is_told_and_a_registry_is_not_asked_unas
         (f"docker://{imported.name}", ""),
     ):
         ledger = Ledger.open(imported.directory)
-        ledger.record_source(packed.name, text)
+        ledger.record_source(packed.name, RecordedSource(text))
         ledger.flush()
         packed.unlink(missing_ok=True)
         _, plan = await planned(imported.directory)

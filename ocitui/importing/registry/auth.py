@@ -328,6 +328,8 @@ class Authorizer:
 
     async def _bearer(self, challenge: Challenge, rejected: str | None) -> str:
         parameters = challenge.parameters
+        if self._options.as_daemon and not ("service" in parameters and "scope" in parameters):
+            raise DeniedError(f"{self._host} names no service or scope for a token, without which the daemon asks none")
         scope = parameters.get("scope") or f"repository:{self._path}:pull"
         key = TokenKey(parameters.get("realm", ""), parameters.get("service", ""), scope)
         known = self._tokens.get(key)
@@ -339,7 +341,7 @@ class Authorizer:
         return known
 
     async def _find(self) -> Credentials | None:
-        if not self._looked:
+        if not self._looked and not self._options.as_daemon:
             self._credentials = await find_credentials(self._host, self._path, self._options)
             self._looked = True
         return self._credentials
@@ -371,7 +373,7 @@ class Authorizer:
             token = _decode_token(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RegistryError(f"{realm.host} answers with something that is no token") from error
-        found = token.token or token.access_token or ""
+        found = token.token or ("" if self._options.as_daemon else token.access_token) or ""
         if not found or not found.isascii() or not found.isprintable():
             raise RegistryError(f"{realm.host} answers without a token")
         return found

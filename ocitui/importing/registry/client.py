@@ -99,6 +99,15 @@ class RegistryClient:
 
         return await retried(self.options, attempt)
 
+    async def need_blob(self, digest: str) -> None:
+        """See that a blob is there; none of it is read. Raises SourceError."""
+
+        async def attempt() -> None:
+            async with self.blob(digest, 0):
+                return
+
+        await retried(self.options, attempt)
+
     async def _manifest(self, wanted: str) -> tuple[bytes, str]:
         what = f"manifest {self.path}{'@' if usual_digest(wanted) else ':'}{wanted}"
         async with self.get(f"/v2/{self.path}/manifests/{wanted}", what, {"Accept": ACCEPT}) as response:
@@ -107,6 +116,8 @@ class RegistryClient:
                     f"{host_of(response.url)} answers with a web page: it is no registry, or a proxy answers"
                 )
             raw = await self._read(response, LARGEST_DOCUMENT, what)
+        if self.options.as_daemon and "content-type" not in response.headers:
+            raise UnsoundSourceError(f"{self.host} sends the {what} without its type, which the daemon needs")
         digest, said = digest_of(raw), response.headers.get("docker-content-digest", "")
         if usual_digest(said) and said != digest:
             raise UnsoundSourceError(f"{self.host} sends the {what} with the digest {digest}, and says {said}")
@@ -223,7 +234,9 @@ class RegistryClient:
                 # Reading the system's authorities takes longer than a key's answer may.
                 self._http = await asyncio.to_thread(_http_client, self.options)
             if self._base is None:
-                scheme = "http" if self.options.plain_http or await self._speaks_http_only() else "https"
+                as_daemon = self.options.as_daemon
+                plainly = self.host.startswith("localhost") if as_daemon else await self._speaks_http_only()
+                scheme = "http" if self.options.plain_http or plainly else "https"
                 self._base = _parsed(f"{scheme}://{self.host}")
                 self._authorizer = Authorizer(self.host, self.path, self.options, self._send_and_read, self._base)
             return self._base
@@ -347,6 +360,12 @@ class RegistrySource:
         self._client = RegistryClient(host, self.reference.path, options)
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
+
+    @property
+    def private(self) -> bool:
+        """Whether it took what the daemon's own client has not: a login, an authority, plain http, a mirror."""
+        options, mirrored = self._client.options, self._client.host != self.reference.registry
+        return bool(self._client.login or options.tls_ca or options.plain_http or mirrored)
 
     async def listing(self) -> SourceListing:
         """The image's platforms; the sizes of the one that would be taken. Raises SourceError."""

@@ -152,6 +152,10 @@ class Source(Protocol):
     @property
     def kind(self) -> SourceKind: ...
 
+    @property
+    def private(self) -> bool:
+        """Whether it took what the daemon's own client has not: a login, an authority, plain http, a mirror."""
+
     async def listing(self) -> SourceListing:
         """All that it holds. Raises SourceError."""
 

@@ -104,6 +104,8 @@ class Recognised(msgspec.Struct, frozen=True):
 class OciSource:
     """An OCI layout, in a directory or an archive."""
 
+    private = False
+
     def __init__(self, kind: SourceKind, files: LayoutFiles, wanted: Recognised, platform: Platform | None) -> None:
         self.kind = kind
         self._files, self._wanted, self._platform = files, wanted, platform

@@ -126,7 +126,8 @@ class RegistryOptions(msgspec.Struct, frozen=True):
     """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host. ``mirror``
     serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than ``least_rate`` bytes a
     second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off. ``sleep`` waits between two of
-    ``tries``, and ``notify`` is told why."""
+    ``tries``, and ``notify`` is told why. ``as_daemon`` keeps to what krata's own client does (crates/oci/src/
+    registry.rs): anonymous, a token only where realm, service and scope are named, https but for localhost."""
 
     tls_ca: Path | None = None
     plain_http: bool = False
@@ -140,3 +141,4 @@ class RegistryOptions(msgspec.Struct, frozen=True):
     clock: Callable[[], float] = time.monotonic
     notify: Callable[[str], None] = lambda message: None
     environment: Mapping[str, str] = os.environ
+    as_daemon: bool = False

@@ -1,0 +1,149 @@
+"""`ocitui prune`: what may go by a rule, a question, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocitui.cache import CacheError, PlanChangedError, check_directory
+
+from ..options import byte_size, changing, registry_options, run_async, span, writing_cache
+from ..output import Call, ExitCode, UsageProblemError, laid_out
+from ..progress import line_shown
+from ..selectors import chosen_keys, entries_argument
+
+if TYPE_CHECKING:
+    from ocitui.cache import Key, PackerCache
+    from ocitui.doctor import Choice, PruneRules, Room
+    from ocitui.importing import RegistryOptions
+
+
+@click.command("prune")
+@entries_argument
+@click.option(
+    "--unused",
+    metavar="[SPAN]",
+    is_flag=False,
+    flag_value="0s",
+    type=span,
+    help="What nobody needs, nor was seen to for so long, as 30d.",
+)
+@click.option("--older-than", metavar="SPAN", type=span, help="What was neither written nor used for so long.")
+@click.option("--keep", metavar="N", type=click.IntRange(0), help="All but the N newest images of a name.")
+@click.option("--until-free", metavar="SIZE", type=byte_size, help="Until so much of the disk is free, as 200G.")
+@click.option("--policy", metavar="FILE", type=click.Path(path_type=Path), help="By the rules in a file (TOML).")
+@click.option("--ask", is_flag=True, help="Ask registries whether what may go can come back.")
+@click.option("--for-good", is_flag=True, help="Remove the files; else they go to the trash.")
+@click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown.")
+@registry_options
+@changing
+def prune_command(
+    call: Call, /, words: tuple[str, ...], *, policy: Path | None, ask: bool, apply: bool, for_good: bool, **typed: Any
+) -> ExitCode:
+    """Make room: show which entries may go by the rules, and with --apply take them out, in one transaction.
+
+    Every rule that is given has to speak of an entry. What a zone needs or a loop device holds stays, what is pinned,
+    and what cannot come back, damaged or not; so does everything where it is not sure who needs what. An ENTRY that is
+    named goes all the same, after a second question where something needs it.
+
+    Exits with 3 where less room is made than --until-free or the policy asks for.
+    """
+    from ocitui.doctor import PruneRules, read_policy, survey_room
+
+    from ..import_run import REGISTRY_ONLY, check_registry
+
+    access = check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY})
+    rules = PruneRules(**typed)
+    if policy is not None and not rules.empty:
+        raise UsageProblemError("--policy stands beside other rules", hint="put them into the file")
+    check_directory(call.directory)
+    cache = writing_cache(call, "prune the cache") if apply else call.cache()
+    named = frozenset(chosen_keys(call, cache, words, None)) if words else frozenset()
+    if policy is not None:
+        kept = read_policy(policy, survey_room(call.directory).total)
+        rules, for_good = kept.rules, for_good or kept.for_good
+    if rules.empty and not named:
+        raise UsageProblemError("no rule says what may go", hint="give --unused, --older-than, --keep or --until-free")
+
+    def carry_out() -> ExitCode:
+        room, choice = _chosen(call, rules, named, access if ask else None)
+        if not apply or not choice.going:
+            call.answer(lambda: _told(room, choice), _explain(room, choice, for_good))
+        else:
+            _apply(call, cache, room, choice, for_good)
+        return ExitCode.REMAINING if choice.short else ExitCode.CLEAN
+
+    return call.as_agreed(carry_out)
+
+
+def _chosen(
+    call: Call, rules: PruneRules, named: frozenset[Key], access: RegistryOptions | None
+) -> tuple[Room, Choice]:
+    """What goes; registries are asked for what would, by ``access``, if that is given."""
+    from ocitui.cache import Ledger
+    from ocitui.doctor import Origins, choose, note_use, survey_room
+    from ocitui.host import find_users
+
+    ledger, users = Ledger.open(call.directory), find_users(call.directory)
+    if not call.read_only:
+        note_use(call.directory, users, ledger)
+    room = survey_room(call.directory, ledger, users)
+    choice = choose(room, rules, named)
+    if access is not None:
+        asked = [*choice.going, *(one for one, _ in choice.staying if not one.origin.is_sure)]
+        names = {one.file: one.name for one in asked if one.names and not one.users and not one.pin}
+        shown: AbstractContextManager[Callable[[tuple[int, int]], None]] = line_shown(
+            lambda now, _: f"asked for {now[0]} of {now[1]}"
+        )
+        with shown as show:
+            run_async(Origins(call.directory, ledger).ask(names, access, lambda *now: show(now)))
+        if not call.read_only:
+            with suppress(CacheError):
+                ledger.flush()
+        room = survey_room(call.directory, ledger, users)
+        choice = choose(room, rules, named)
+    return room, choice
+
+
+def _told(room: Room, choice: Choice) -> dict[str, Any]:
+    from ocitui.words import choice_json
+
+    return {"plan": choice_json(choice, room)}
+
+
+def _explain(room: Room, choice: Choice, for_good: bool) -> Iterator[str]:
+    from ocitui.words import choice_sections, choice_title, room_lines
+
+    yield choice_title(choice, for_good=for_good) if choice.going else "nothing goes by these rules"
+    yield from laid_out(room_lines(room))
+    for section in choice_sections(choice):
+        yield f"{section.title}:"
+        yield from laid_out(map(section.line, section.items))
+
+
+def _apply(call: Call, cache: PackerCache, room: Room, choice: Choice, for_good: bool) -> None:
+    """Carry it out, after the questions. Raises PlanChangedError where the cache is another by now."""
+    from ocitui.host import find_users
+    from ocitui.words import emptied_text
+
+    plan = run_async(cache.plan_delete([one.key for one in choice.going]))
+    users = tuple(dict.fromkeys(user for one in choice.going for user in one.users))
+
+    def told() -> dict[str, Any]:
+        return _told(room, choice)
+
+    expected = str(len(choice.going)) if for_good else ""
+    call.agree(_explain(room, choice, for_good), "prune?", told, expected)
+    call.agree_to_drop_used(users, "take them all the same?", told)
+    now = find_users(call.directory)
+    if any(now.by_file.get(one.file, ()) != one.users for one in choice.going) or now.doubt != room.doubt:
+        raise PlanChangedError("zones came or went since the plan was shown")
+    done = run_async(cache.delete(plan.keys, plan))
+    said = [f"pruned {len(choice.going)}"]
+    if for_good:
+        said.append(emptied_text(run_async(cache.empty_trash(ids=[done.id]))))
+    call.tell_done(done, "cannot bring it back" if for_good else "brings it back", said, told)

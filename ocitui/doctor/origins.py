@@ -1,0 +1,157 @@
+"""Whether an entry can come back once it is gone: from where it was imported, or from the registry of its name.
+
+krata's own client pulls as one whom nobody knows, from the host that stands in the name. So a private, archived, local
+or unpushed image is a miss for ever once it is gone, and so is one whose registry has let it go. What is not known is
+treated as what cannot come back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from ocitui.cache import ImageName, InvalidNameError, Ledger, Note, RecordedSource, Topic, usual_digest
+from ocitui.host import daemon_seed
+from ocitui.importing import (
+    RegistryOptions,
+    SourceError,
+    SourceKind,
+    Upstream,
+    UpstreamAnswer,
+    ask_upstream,
+    recognise_source,
+)
+from ocitui.text import age_of
+
+LASTING_SECONDS = 30 * 86_400
+"""So long it is taken for granted that a registry still has what it gave: tags move, and registries clear out."""
+_FRESH_SECONDS, _AT_ONCE = 86_400, 4
+
+
+class ComesBack(StrEnum):
+    """From where an entry can be had again."""
+
+    LOCAL = "local"
+    DAEMON = "registry-daemon"
+    OCITUI = "registry-ocitui"
+    NO = "no"
+    UNKNOWN = "not-known"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """``text`` says why, ``source`` is where it was imported from (empty: not known)."""
+
+    comes_back: ComesBack
+    text: str
+    source: str = ""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it can be had again, as far as anybody can tell."""
+        return self.comes_back not in (ComesBack.NO, ComesBack.UNKNOWN)
+
+
+class Origins:
+    """The origins of a cache's entries, by their packed files' names; what they rest on is read once."""
+
+    def __init__(self, directory: Path, ledger: Ledger) -> None:
+        self._directory, self._ledger = Path(os.path.realpath(directory)), ledger
+
+    def of(self, file: str) -> Origin:
+        """Where an entry can come back from, by the name of its packed file. Looks at a local source, asks nobody."""
+        recorded, asked = self._ledger.sources.get(file), self._ledger.noted(Topic.ASKED).get(file)
+        source = recorded.text if recorded else ""
+        if recorded is not None and (local := self._local(recorded, file.rpartition(".")[0])):
+            return Origin(ComesBack.LOCAL, local, source)
+        later = asked is not None and (recorded is None or asked.when >= recorded.imported)
+        if asked is not None and later and (origin := _of_answer(asked, source)) is not None:
+            return origin
+        if recorded is None:
+            return Origin(ComesBack.UNKNOWN, "not known: no import of it is on record, and no registry was asked")
+        if not _is_registry(source):
+            return Origin(ComesBack.NO, f"{source} is gone, or was written since", source)
+        age = time.time() - recorded.imported
+        if age > LASTING_SECONDS:
+            seen = f"{age_of(recorded.imported)} ago"
+            return Origin(ComesBack.UNKNOWN, f"not known: {source} gave it {seen}, and was not asked since", source)
+        kind = ComesBack.OCITUI if recorded.private else ComesBack.DAEMON
+        whom = "to ocitui, with what the daemon has not" if recorded.private else "to one whom nobody knows"
+        return Origin(kind, f"{source} gave it {age_of(recorded.imported)} ago {whom}", source)
+
+    def _local(self, recorded: RecordedSource, digest: str) -> str:
+        """Why a path of this machine still has it; empty where it need not."""
+        with suppress(SourceError, OSError):
+            found = recognise_source(recorded.text)
+            path = Path(os.path.realpath(found.path))
+            if found.kind is SourceKind.REGISTRY or path.is_relative_to(self._directory):
+                return ""
+            if path.is_dir():
+                blob = path.joinpath("blobs", *digest.split(":"))
+                return f"{recorded.text} has it" if usual_digest(digest) and blob.is_file() else ""
+            if path.stat().st_mtime <= recorded.imported:
+                return f"{recorded.text} is there, not written since"
+        return ""
+
+    async def ask(
+        self,
+        names: Mapping[str, str],
+        options: RegistryOptions,
+        told: Callable[[int, int], object] = lambda done, total: None,
+        *,
+        anew: bool = False,
+    ) -> dict[str, UpstreamAnswer]:
+        """Ask registries for images, by the packed files' names with the name of each; what was asked within a day is
+        not asked again unless ``anew``. What they say is noted in the ledger, which has to be flushed. ``told`` hears
+        how many are answered. Never raises."""
+        seed, slots = await asyncio.to_thread(daemon_seed, self._directory), asyncio.Semaphore(_AT_ONCE)
+        known = self._ledger.noted(Topic.ASKED)
+        fresh = time.time() - _FRESH_SECONDS
+        wanted = {file: name for file, name in names.items() if anew or file not in known or known[file].when < fresh}
+        answers: dict[str, UpstreamAnswer] = {}
+
+        async def ask_one(file: str, text: str) -> None:
+            recorded = self._ledger.sources.get(file)
+            async with slots:
+                with suppress(InvalidNameError):
+                    name, digest = ImageName.parse(text), file.rpartition(".")[0]
+                    source = recorded.text if recorded else ""
+                    answers[file] = answer = await ask_upstream(name, digest, options, seed=seed, source=source)
+                    if answer.upstream is not Upstream.UNKNOWN or not self.of(file).is_sure:
+                        self._ledger.note(Topic.ASKED, file, f"{answer.upstream} {answer.text}")
+            told(len(answers), len(wanted))
+
+        async with asyncio.TaskGroup() as group:
+            for file, text in wanted.items():
+                group.create_task(ask_one(file, text))
+        return answers
+
+
+_ANSWERS = {
+    Upstream.UNKNOWN: ComesBack.UNKNOWN,
+    Upstream.DAEMON: ComesBack.DAEMON,
+    Upstream.LOGIN: ComesBack.OCITUI,
+    Upstream.GONE: ComesBack.NO,
+}
+
+
+def _of_answer(asked: Note, source: str) -> Origin | None:
+    """What a registry said, where that still holds: a no does until it is asked again."""
+    word, _, text = asked.text.partition(" ")
+    kind = _ANSWERS.get(Upstream(word)) if word in tuple(Upstream) else None
+    lasts = kind is ComesBack.NO or time.time() - asked.when <= LASTING_SECONDS
+    if kind is None or not lasts:
+        return None
+    said = "not known: " if kind is ComesBack.UNKNOWN else ""
+    return Origin(kind, f"{said}{text}, asked {age_of(asked.when)} ago", source)
+
+
+def _is_registry(source: str) -> bool:
+    with suppress(SourceError):
+        return recognise_source(source).kind is SourceKind.REGISTRY
+    return False
