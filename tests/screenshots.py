@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import list_backups
-from ocitui.cli.demo_cache import make_demo_cache
+from ocitui.cli.demo_cache import make_demo_cache, record_demo_sources
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.widgets.bars import KeyBar
 from ocitui.tui.widgets.document_view import DocumentView
@@ -122,6 +122,7 @@ def demo_cache() -> Iterator[Path]:
     """A demo cache under a name that is the same everywhere, in a directory that goes with it."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         make_demo_cache(_DIRECTORY)
+        record_demo_sources(_DIRECTORY)
         yield _DIRECTORY
 
 

@@ -118,6 +118,7 @@ with front(__name__):
     from .ledger import Damaged as Damaged
     from .ledger import Ledger as Ledger
     from .ledger import Note as Note
+    from .ledger import Notes as Notes
     from .ledger import Recorded as Recorded
     from .ledger import RecordedSource as RecordedSource
     from .ledger import Sound as Sound

@@ -288,9 +288,9 @@ class Ledger:
         return damage
 
     def record_source(self, name: str, source: RecordedSource) -> None:
-        """Note where a packed file's image was imported from, now by this program; `flush` writes it down, unless it is
-        overlong."""
-        source = replace(source, imported=int(time.time()), by=whoami())
+        """Note where a packed file's image was imported from, by this program, and now where no time is given; `flush`
+        writes it down, unless it is overlong."""
+        source = replace(source, imported=source.imported or int(time.time()), by=whoami())
         if len(line := source_line(name, source)) <= _LONGEST_LINE:
             with self._lock:
                 self.sources[name] = source

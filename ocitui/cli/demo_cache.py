@@ -9,11 +9,14 @@ import os
 import subprocess
 import tarfile
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from ocitui.cache import Ledger, RecordedSource
 
 EPOCH = 1_717_243_200
 """2024-06-01 12:00:00Z: when all of it was made."""
@@ -207,6 +210,15 @@ _ENTRIES = (
 )
 
 
+# Of these it is on record where they came from; the others could be the daemon's.
+_IMPORTED = {
+    "quay.io/example/queue:7.2": QUEUE,
+    "docker.io/library/busybox:1.36": BUSYBOX,
+    "docker.io/library/alpine:3.19": ALPINE,
+}
+_IMPORTED_AGO = 2 * 86_400 + _HOUR
+
+
 def make_demo_cache(directory: Path, packers: bool = True) -> None:
     """Fill a directory, made where it is absent, with the demo's cache. Formats whose packer is not installed become
     tars; without ``packers`` all do, so that the bytes are the same on every machine. Raises OSError."""
@@ -225,6 +237,15 @@ def make_demo_cache(directory: Path, packers: bool = True) -> None:
     index = {"schemaVersion": 2, "mediaType": f"{_OCI}.index.v1+json", "manifests": manifests}
     (directory / "index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     os.utime(directory / "index.json", (EPOCH, EPOCH))
+
+
+def record_demo_sources(directory: Path) -> None:
+    """Have it on record where some images of the demo's cache came from. Raises CacheError."""
+    ledger, imported = Ledger(directory), int(time.time()) - _IMPORTED_AGO
+    for name, image in _IMPORTED.items():
+        for packed in set(directory.glob(f"{image.digest}.*")) - set(directory.glob("*.json")):
+            ledger.record_source(packed.name, RecordedSource(f"docker://{name}", imported))
+    ledger.flush()
 
 
 def _write(directory: Path, image: DemoImage, format_: str, packers: bool) -> str:

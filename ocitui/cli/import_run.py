@@ -19,6 +19,7 @@ from ocitui.cache import (
     CacheError,
     CacheFiles,
     ImageName,
+    Ledger,
     PackedFormat,
     PackedImage,
     PackerCache,
@@ -260,7 +261,7 @@ def imported_json(directory: Path, done: Imported) -> dict[str, Any]:
     """An import as programs read it."""
     entry = _judged(directory, done.result.image)
     return {
-        "entry": entry_json(entry) if entry else None,
+        "entry": entry_json(entry, directory, Ledger.open(directory)) if entry else None,
         "transaction": transaction_json(done.transaction) if done.transaction else None,
         "outcome": done.result.outcome.value,
         "notes": done.notes,

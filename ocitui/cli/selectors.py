@@ -17,7 +17,7 @@ import click
 
 from ocitui.cache import LEAST_DIGITS, CacheError, CorruptIndexError, NoSuchEntryError, find_entry, spelled, stem_of
 from ocitui.directory import default_directory
-from ocitui.text import short_digest
+from ocitui.text import counted, short_digest
 
 from .options import FORMATS, ended_by_signals, run_async
 from .output import Call, UsageProblemError, say
@@ -64,16 +64,30 @@ def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str]) -> l
 
 
 def chosen_keys(
-    call: Call, cache: PackerCache, words: Sequence[str], filter_text: str | None, formats: Collection[str] = ()
+    call: Call,
+    cache: PackerCache,
+    words: Sequence[str],
+    filter_text: str | None,
+    formats: Collection[str] = (),
+    *,
+    but_pinned: bool = False,
 ) -> list[Key]:
-    """The entries that words name, or that pass a filter, in these formats or in all; each once. Raises
-    NoSuchEntryError, AmbiguousDigestError, InterruptedBySignalError, and what `judged_entries` raises."""
+    """The entries that words name, or that pass a filter, in these formats or in all; each once. ``but_pinned`` leaves
+    those out that pass the filter and are pinned, and says so. Raises NoSuchEntryError, AmbiguousDigestError,
+    InterruptedBySignalError, and what `judged_entries` raises."""
     if filter_text is None:
         index = run_async(cache.index())
         return list(dict.fromkeys(key for word in words for key in keys_of(index, find_named(index, word), formats)))
+    from ocitui.cache import Topic
+
     with ended_by_signals():
-        entries, positions = judged_entries(call, filter_text)
+        entries, positions, judge = judged_entries(call, filter_text)
         keys = [(entries.digests[at], entries.formats[at]) for at in positions]
+    if but_pinned and (pins := judge.remembered.noted(Topic.PINNED)):
+        free = [key for key in keys if f"{key[0]}.{key[1]}" not in pins]
+        if len(free) < len(keys):
+            say(f"note: {counted(len(keys) - len(free), 'entry')} of these are pinned, and stay", err=True)
+        keys = free
     if chosen := list(dict.fromkeys(key for key in keys if not formats or key[1] in formats)):
         return chosen
     raise NoSuchEntryError(f"no entry passes the filter {filter_text!r}")
@@ -88,9 +102,9 @@ def need_entries(words: Sequence[str], filter_text: str | None) -> None:
         raise UsageProblemError("the filter is empty, and every entry passes it", hint="give --filter some text")
 
 
-def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int]]:
-    """The entries of the cache, and the positions that pass a filter. Raises UsageProblemError, with what was meant,
-    where that cannot be understood, CorruptIndexError, CacheDirectoryError."""
+def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int], Judge]:
+    """The entries of the cache, the positions that pass a filter, and who judges them. Raises
+    UsageProblemError, with what was meant, where that cannot be understood, CorruptIndexError, CacheDirectoryError."""
     from ocitui.cache import CacheFiles
     from ocitui.doctor import Entries, Judge, read_index
 
@@ -107,7 +121,7 @@ def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int]
         entries.users, entries.doubt = users.names, users.doubt
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
-    return entries, passing(judge, entries, filter_text)
+    return entries, passing(judge, entries, filter_text), judge
 
 
 def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:

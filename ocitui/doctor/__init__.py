@@ -45,10 +45,12 @@ with front(__name__):
     from .needs import JudgedNeed as JudgedNeed
     from .needs import judged_needs as judged_needs
     from .origins import ComesBack as ComesBack
+    from .origins import FileRecords as FileRecords
     from .origins import Origin as Origin
     from .origins import Origins as Origins
+    from .origins import ask_origins as ask_origins
     from .prune import Candidate as Candidate
-    from .prune import Choice as Choice
+    from .prune import PruneChoice as PruneChoice
     from .prune import PruneRules as PruneRules
     from .prune import Room as Room
     from .prune import choose as choose

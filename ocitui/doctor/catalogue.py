@@ -20,9 +20,9 @@ FAILS = "an error at every lookup, which never heals by itself; once the file is
 GUEST_FAILS = "a hit: it never looks into the file, and the guest that is given it fails later"
 TAKES_IT = "a hit: it does not look at this"
 NOTHING = "nothing: it never sees this"
-_RESTORE = "restore the {} from a copy with the right hash, else move it to the trash"
+_RESTORE = "restore the {} from a copy with the right hash, else move it to the trash, unless a hit cannot come back"
 _IMPORT_AGAIN = "restore it from the trash or a loop device that still holds it, else import the image again"
-_TRASH_AND_IMPORT = f"move it to the trash, and {_IMPORT_AGAIN}"
+_TRASH_AND_IMPORT = f"{_IMPORT_AGAIN}; it goes to the trash where that can come back"
 _BACKUP_LACKS = "names that no backup holds"
 _NAMES_LOST = "names that neither the bytes nor a backup hold"
 

@@ -69,6 +69,7 @@ class Way(StrEnum):
     NAME = "<name>"
     CHANGE_MODES = "<change-modes>"
     EVEN_IF_FUTILE = "<even-if-futile>"
+    EVEN_IF_GONE = "<even-if-gone>"
     CHOOSE = "<choose>"
     CHOOSE_FUTILE = "<choose-futile>"
 

@@ -13,21 +13,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from ocitui.cache import ImageName, InvalidNameError, Ledger, Note, RecordedSource, Topic, usual_digest
+from ocitui.cache import ImageName, InvalidNameError, Ledger, Note, RecordedSource, Sources, Topic, usual_digest
 from ocitui.host import daemon_seed
-from ocitui.importing import (
-    RegistryOptions,
-    SourceError,
-    SourceKind,
-    Upstream,
-    UpstreamAnswer,
-    ask_upstream,
-    recognise_source,
-)
+from ocitui.importing import SourceError, SourceKind, recognise_source
 from ocitui.text import age_of
+
+if TYPE_CHECKING:
+    from ocitui.importing import RegistryOptions, UpstreamAnswer
 
 LASTING_SECONDS = 30 * 86_400
 """So long it is taken for granted that a registry still has what it gave: tags move, and registries clear out."""
@@ -57,15 +53,29 @@ class Origin(msgspec.Struct, frozen=True):
         return self.comes_back not in (ComesBack.NO, ComesBack.UNKNOWN)
 
 
-class Origins:
-    """The origins of a cache's entries, by their packed files' names; what they rest on is read once."""
+class FileRecords(Protocol):
+    """What is on record of packed files, by their names: a ledger, or what a judge remembers of it."""
 
-    def __init__(self, directory: Path, ledger: Ledger) -> None:
-        self._directory, self._ledger = Path(os.path.realpath(directory)), ledger
+    @property
+    def sources(self) -> Sources: ...
+
+    def noted(self, topic: Topic) -> dict[str, Note]: ...
+
+
+_NOTHING_KNOWN = Origin(ComesBack.UNKNOWN, "not known: no import of it is on record, and no registry was asked")
+
+
+class Origins:
+    """The origins of a cache's entries, by their packed files' names, as far as they are ``known``."""
+
+    def __init__(self, directory: Path, known: FileRecords) -> None:
+        self._directory, self._sources, self._asked = directory, known.sources, known.noted(Topic.ASKED)
 
     def of(self, file: str) -> Origin:
         """Where an entry can come back from, by the name of its packed file. Looks at a local source, asks nobody."""
-        recorded, asked = self._ledger.sources.get(file), self._ledger.noted(Topic.ASKED).get(file)
+        recorded, asked = self._sources.get(file), self._asked.get(file)
+        if recorded is None and asked is None:
+            return _NOTHING_KNOWN
         source = recorded.text if recorded else ""
         if recorded is not None and (local := self._local(recorded, file.rpartition(".")[0])):
             return Origin(ComesBack.LOCAL, local, source)
@@ -73,7 +83,7 @@ class Origins:
         if asked is not None and later and (origin := _of_answer(asked, source)) is not None:
             return origin
         if recorded is None:
-            return Origin(ComesBack.UNKNOWN, "not known: no import of it is on record, and no registry was asked")
+            return _NOTHING_KNOWN
         if not _is_registry(source):
             return Origin(ComesBack.NO, f"{source} is gone, or was written since", source)
         age = time.time() - recorded.imported
@@ -89,61 +99,69 @@ class Origins:
         with suppress(SourceError, OSError):
             found = recognise_source(recorded.text)
             path = Path(os.path.realpath(found.path))
-            if found.kind is SourceKind.REGISTRY or path.is_relative_to(self._directory):
+            if found.kind is SourceKind.REGISTRY or path.is_relative_to(os.path.realpath(self._directory)):
                 return ""
             if path.is_dir():
                 blob = path.joinpath("blobs", *digest.split(":"))
                 return f"{recorded.text} has it" if usual_digest(digest) and blob.is_file() else ""
-            if path.stat().st_mtime <= recorded.imported:
+            if path.stat().st_mtime < recorded.imported + 1:  # it is noted in whole seconds
                 return f"{recorded.text} is there, not written since"
         return ""
 
-    async def ask(
-        self,
-        names: Mapping[str, str],
-        options: RegistryOptions,
-        told: Callable[[int, int], object] = lambda done, total: None,
-        *,
-        anew: bool = False,
-    ) -> dict[str, UpstreamAnswer]:
-        """Ask registries for images, by the packed files' names with the name of each; what was asked within a day is
-        not asked again unless ``anew``. What they say is noted in the ledger, which has to be flushed. ``told`` hears
-        how many are answered. Never raises."""
-        seed, slots = await asyncio.to_thread(daemon_seed, self._directory), asyncio.Semaphore(_AT_ONCE)
-        known = self._ledger.noted(Topic.ASKED)
-        fresh = time.time() - _FRESH_SECONDS
-        wanted = {file: name for file, name in names.items() if anew or file not in known or known[file].when < fresh}
-        answers: dict[str, UpstreamAnswer] = {}
 
-        async def ask_one(file: str, text: str) -> None:
-            recorded = self._ledger.sources.get(file)
-            async with slots:
-                with suppress(InvalidNameError):
-                    name, digest = ImageName.parse(text), file.rpartition(".")[0]
-                    source = recorded.text if recorded else ""
-                    answers[file] = answer = await ask_upstream(name, digest, options, seed=seed, source=source)
-                    if answer.upstream is not Upstream.UNKNOWN or not self.of(file).is_sure:
-                        self._ledger.note(Topic.ASKED, file, f"{answer.upstream} {answer.text}")
-            told(len(answers), len(wanted))
+async def ask_origins(
+    directory: Path,
+    ledger: Ledger,
+    names: Mapping[str, str],
+    options: RegistryOptions,
+    told: Callable[[int, int], object] = lambda done, total: None,
+    *,
+    anew: bool = False,
+) -> dict[str, UpstreamAnswer]:
+    """Ask registries for images, by the packed files' names with the name of each; what was asked within a day is not
+    asked again unless ``anew``. What they say is noted in the ledger, which has to be flushed. ``told`` hears how many
+    are answered. Never raises."""
+    from ocitui.importing import Upstream, ask_upstream
 
-        async with asyncio.TaskGroup() as group:
-            for file, text in wanted.items():
-                group.create_task(ask_one(file, text))
-        return answers
+    seed, slots = await asyncio.to_thread(daemon_seed, directory), asyncio.Semaphore(_AT_ONCE)
+    known, fresh = ledger.noted(Topic.ASKED), time.time() - _FRESH_SECONDS
+
+    def is_known(file: str) -> bool:
+        return file in known and known[file].when >= fresh and not known[file].text.startswith(Upstream.UNKNOWN)
+
+    wanted = {file: name for file, name in names.items() if anew or not is_known(file)}
+    answers: dict[str, UpstreamAnswer] = {}
+
+    async def ask_one(file: str, text: str) -> None:
+        recorded = ledger.sources.get(file)
+        async with slots:
+            with suppress(InvalidNameError):
+                name, digest = ImageName.parse(text), file.rpartition(".")[0]
+                source = recorded.text if recorded else ""
+                answers[file] = answer = await ask_upstream(name, digest, options, seed=seed, source=source)
+                if answer.upstream is not Upstream.UNKNOWN or not Origins(directory, ledger).of(file).is_sure:
+                    ledger.note(Topic.ASKED, file, f"{answer.upstream} {answer.text}")
+        told(len(answers), len(wanted))
+
+    async with asyncio.TaskGroup() as group:
+        for file, text in wanted.items():
+            group.create_task(ask_one(file, text))
+    return answers
 
 
+# By the words of `importing.Upstream`, for which a listing need not load what speaks to registries.
 _ANSWERS = {
-    Upstream.UNKNOWN: ComesBack.UNKNOWN,
-    Upstream.DAEMON: ComesBack.DAEMON,
-    Upstream.LOGIN: ComesBack.OCITUI,
-    Upstream.GONE: ComesBack.NO,
+    "unknown": ComesBack.UNKNOWN,
+    "daemon": ComesBack.DAEMON,
+    "login": ComesBack.OCITUI,
+    "gone": ComesBack.NO,
 }
 
 
 def _of_answer(asked: Note, source: str) -> Origin | None:
     """What a registry said, where that still holds: a no does until it is asked again."""
     word, _, text = asked.text.partition(" ")
-    kind = _ANSWERS.get(Upstream(word)) if word in tuple(Upstream) else None
+    kind = _ANSWERS.get(word)
     lasts = kind is ComesBack.NO or time.time() - asked.when <= LASTING_SECONDS
     if kind is None or not lasts:
         return None

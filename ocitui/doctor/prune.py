@@ -107,7 +107,7 @@ class PruneRules(msgspec.Struct, frozen=True):
         return self.older_than is self.unused is self.keep is self.until_free is None
 
 
-class Choice(msgspec.Struct, frozen=True):
+class PruneChoice(msgspec.Struct, frozen=True):
     """What goes, in that order, and what the rules would take but stays, with the reason. ``wanted`` is how many bytes
     are to be free (0: as many as there are), ``to_be_free`` how many are then, once the trash is emptied."""
 
@@ -206,7 +206,7 @@ def pin(ledger: Ledger, keys: Iterable[Key], reason: str) -> None:
     ledger.flush()
 
 
-def choose(room: Room, rules: PruneRules, named: Collection[Key] = ()) -> Choice:
+def choose(room: Room, rules: PruneRules, named: Collection[Key] = ()) -> PruneChoice:
     """What goes by the rules, and what is ``named``, whatever speaks against it."""
     choosing = _Choosing(room, rules, frozenset(named))
     return choosing.choice()
@@ -223,14 +223,14 @@ class _Choosing:
         self._free = room.free + room.trash + sum(one.size for one in self._going.values() if not one.users)
         self._wanted = rules.until_free or 0
 
-    def choice(self) -> Choice:
+    def choice(self) -> PruneChoice:
         if self._begins():
             able = [one for one in self._room.entries if one.key not in self._going and self._is_taken(one)]
             for one in able:
                 if reason := self._protected(one):
                     self._staying[one.key] = one, reason
             self._take(sorted((one for one in able if one.key not in self._staying), key=_order))
-        return Choice(tuple(self._going.values()), tuple(self._staying.values()), self._wanted, self._free)
+        return PruneChoice(tuple(self._going.values()), tuple(self._staying.values()), self._wanted, self._free)
 
     def _begins(self) -> bool:
         """Whether the rules are to be followed at all."""

@@ -23,13 +23,13 @@ from ocitui.cache import (
     HistoryItem,
     ImageConfiguration,
     ImageManifest,
-    RecordedSource,
     StorageError,
+    Topic,
     Transaction,
     TransactionState,
     read_regular,
 )
-from ocitui.doctor import Depth, EntryState, Finding, JudgedEntry, in_order
+from ocitui.doctor import Depth, EntryState, FileRecords, Finding, JudgedEntry, Origins, in_order
 from ocitui.host import read_zones, users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
 
@@ -43,10 +43,10 @@ LARGEST_PARSED = 4 << 20
 
 
 def summarize(
-    directory: Path, entry: JudgedEntry, findings: Sequence[Finding], source: RecordedSource | None = None
+    directory: Path, entry: JudgedEntry, findings: Sequence[Finding], known: FileRecords | None = None
 ) -> list[Line]:
     """The summary's lines, in groups; reads both documents and looks at three files. ``findings`` are the entry's, and
-    ``source`` is where it was imported from, as far as that is known."""
+    what is ``known`` of its file tells whether it can come back, and why it is pinned."""
     names = entry.descriptor.files
     manifest, no_manifest = _read(directory, names.get(FileKind.MANIFEST), lambda raw: Document.manifest(raw).value)
     config, no_config = _read(directory, names.get(FileKind.CONFIG), lambda raw: Document.config(raw).value)
@@ -55,7 +55,7 @@ def summarize(
         [*_identity(entry, findings), *_users(directory, names), Line(entry.digest.removeprefix("sha256:"), "digest")],
         [
             *_files(directory, names, [*unread, *_checked(entry.state)]),
-            *_origin(source),
+            *(_origin(directory, names.get(FileKind.PACKED, ""), known) if known is not None else ()),
             *_image(entry, manifest, config),
         ],
         _runtime(config.config if config else None),
@@ -67,9 +67,13 @@ def summarize(
     return [line for line, after in pairwise([*lines, Line()]) if line != after][1:]
 
 
-def _origin(source: RecordedSource | None) -> Iterator[Line]:
-    if source is not None:
+def _origin(directory: Path, file: str, known: FileRecords) -> Iterator[Line]:
+    if pin := known.noted(Topic.PINNED).get(file):
+        yield Line(f"{pin.text}, {age_of(pin.when)} ago", "pinned")
+    if source := known.sources.get(file):
         yield Line(f"{source.text}, {age_of(source.imported)} ago", "from")
+    origin = Origins(directory, known).of(file)
+    yield Line(origin.text, "again", "plain" if origin.is_sure else "muted")
 
 
 def _read(directory: Path, name: str | None, parse: Callable[[bytes], T]) -> tuple[T | None, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from ocitui.cache import some_of
+from ocitui.cache import Topic, some_of
 from ocitui.text import counted, human_size, short_digests
 
 from .lines import Kind, Line
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
         EmptiedTrash,
         Moved,
         Placed,
-        Sources,
         Transaction,
         TrashedFile,
     )
-    from ocitui.doctor import PointPlan
+    from ocitui.doctor import FileRecords, Origin, Origins, PointPlan
 
 T = TypeVar("T")
 
@@ -47,14 +46,23 @@ def delete_title(plan: DeletePlan) -> str:
     )
 
 
-def delete_sections(plan: DeletePlan, sources: Sources) -> Iterator[Section[Any]]:
-    """What it does, what matters most first and the long lists last; ``sources`` are where images came from."""
-    files = [f"{digest}.{format}" for digest, format in plan.keys] if sources else []
-    known = [(file, sources[file].text) for file in files if file in sources]
-    others = f"; of {counted(more, 'other')} nobody knows" if (more := len(plan.keys) - len(known)) else ""
+def delete_sections(plan: DeletePlan, origins: Origins, known: FileRecords) -> Iterator[Section[Any]]:
+    """What it does, what matters most first and the long lists last; what is ``known`` of the files tells which are
+    pinned."""
+    files = [f"{digest}.{format}" for digest, format in plan.keys]
+    pins = known.noted(Topic.PINNED)
+    pinned = [(file, pins[file].text) for file in files if file in pins]
+    found = [(file, origins.of(file)) for file in files]
+    back, lost = [one for one in found if one[1].is_sure], [one for one in found if not one[1].is_sure]
+
+    def line(one: tuple[str, Origin]) -> Line:
+        return Line(one[1].text, short_digests(one[0]), "plain" if one[1].is_sure else "bad")
+
     yield from _filled(
         Section("These names will then stand for another image", plan.uncovered, lambda one: entry_line(one, "bad")),
-        Section(f"Where they were imported from{others}", known, lambda one: Line(one[1], short_digests(one[0]))),
+        Section("Pinned", pinned, lambda one: Line(one[1], short_digests(one[0]), "bad")),
+        Section("Once it is gone for good, it cannot come back as far as anybody knows", lost, line),
+        Section("Can come back", back, line),
         Section("Out of the index", plan.entries, entry_line),
         Section("To the trash; undo brings it back, and the room is free once that is emptied", plan.files, _file_line),
         Section("Kept, because another format of that digest uses them", plan.kept, lambda name: Line(name, "kept")),

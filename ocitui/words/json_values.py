@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocitui.cache import Transaction, Verdict
-    from ocitui.doctor import Assessment, Finding, JoinedEntry, JudgedEntry, RepairPlan, RepairStep, Report
+    from ocitui.doctor import Assessment, FileRecords, Finding, JoinedEntry, JudgedEntry, RepairPlan, RepairStep, Report
 
 
 def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
@@ -128,10 +130,15 @@ def assessment_json(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def entry_json(entry: JudgedEntry) -> dict[str, Any]:
+def entry_json(entry: JudgedEntry, directory: Path, known: FileRecords) -> dict[str, Any]:
     """An entry as programs read it; ``name`` is the whole of it as the index has it, ``depth`` what its state rests on
-    (null: it was not looked into), ``checked`` when all bytes were last found sound, in seconds since the epoch."""
-    descriptor, state = entry.descriptor, entry.state
+    (null: it was not looked into), ``checked`` when all bytes were last found sound, in seconds since the epoch. What
+    is ``known`` of the files tells where it came from, whether it can come back, and why it is pinned."""
+    from ocitui.cache import Topic
+    from ocitui.doctor import Origins
+
+    descriptor, state, file = entry.descriptor, entry.state, entry.descriptor.packed_file
+    origin, pin = Origins(directory, known).of(file), known.noted(Topic.PINNED).get(file)
     return {
         "name": descriptor.image_name,
         "reference": descriptor.reference,
@@ -143,6 +150,9 @@ def entry_json(entry: JudgedEntry) -> dict[str, Any]:
         "state": state.word,
         "depth": state.depth,
         "checked": state.checked,
+        "source": origin.source or None,
+        "comes_back": origin.comes_back,
+        "pinned": pin.text if pin else None,
         "descriptor": descriptor.as_dict(),
     }
 

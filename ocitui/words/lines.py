@@ -64,6 +64,7 @@ _WAYS = {
     Way.NAME: ("--name {}=NAME", "n"),
     Way.CHANGE_MODES: ("--change-modes", "change modes (o)"),
     Way.EVEN_IF_FUTILE: ("--even-if-futile", "space"),
+    Way.EVEN_IF_GONE: ("--even-if-gone", "take it away (o)"),
     Way.CHOOSE: ("--only names it", "it is marked"),
     Way.CHOOSE_FUTILE: ("with --even-if-futile", "when it is marked"),
 }

@@ -11,7 +11,7 @@ from .changes import Section
 from .lines import Kind, Line
 
 if TYPE_CHECKING:
-    from ocitui.doctor import Candidate, Choice, ComesBack, Room
+    from ocitui.doctor import Candidate, ComesBack, PruneChoice, Room
 
 
 def room_lines(room: Room) -> Iterator[Line]:
@@ -53,7 +53,7 @@ _COMES_BACK = {
 }
 
 
-def choice_title(choice: Choice, *, for_good: bool) -> str:
+def choice_title(choice: PruneChoice, *, for_good: bool) -> str:
     """How many go, where to, and what that gives."""
     size = sum(one.size for one in choice.going)
     where = "for good" if for_good else "to the trash"
@@ -67,7 +67,7 @@ def choice_title(choice: Choice, *, for_good: bool) -> str:
     return f"{title}; {human_size(choice.to_be_free)} are free{then}{short} {human_size(choice.wanted)} wanted"
 
 
-def choice_sections(choice: Choice) -> Iterator[Section[Any]]:
+def choice_sections(choice: PruneChoice) -> Iterator[Section[Any]]:
     """What goes, and what the rules speak of that stays."""
 
     def going(one: Candidate) -> Line:
@@ -107,7 +107,7 @@ def timestamp_json(seconds: float) -> str:
     return timestamp(seconds).replace(" ", "T")
 
 
-def choice_json(choice: Choice, room: Room) -> dict[str, Any]:
+def choice_json(choice: PruneChoice, room: Room) -> dict[str, Any]:
     """A choice as programs read it; bytes throughout."""
     return {
         "entries": [candidate_json(one) for one in choice.going],

@@ -55,11 +55,17 @@ def test_import_says_what_it_did(source: Source, cache: Path, ocitui: Ocitui) ->
 def test_where_an_image_came_from_is_told_before_it_goes(source: Source, cache: Path, ocitui: Ocitui) -> None:
     assert ocitui("import", source.packed, "--name", "a:1", "-C", cache).status == 0
     told = ocitui("delete", "a:1", "--yes", "-C", cache)
-    assert "Where they were imported from:" in told.out
-    assert f"packed:{source.packed}" in told.out.replace("\n", "")
+    assert "Can come back:" in told.out
+    assert f"packed:{source.packed} is there" in told.out.replace("\n", "")
     ocitui("undo", "-C", cache)
     plan = ocitui("delete", "a:1", "--yes", "--json", "-C", cache).json["plan"]
-    assert plan["sources"] == {f"{source.digest}.tar": f"packed:{source.packed}"}
+    (origin,) = plan["origins"].values()
+    assert (origin["comes_back"], origin["source"]) == ("local", f"packed:{source.packed}")
+    ocitui("undo", "-C", cache)
+    source.packed.unlink()
+    told = ocitui("delete", "a:1", "--yes", "-C", cache)
+    assert "it cannot come back" in told.out
+    assert "is gone, or was written since" in " ".join(told.out.split())
 
 
 def test_an_import_knows_its_transaction_whatever_the_clock_says(

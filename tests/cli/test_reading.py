@@ -76,6 +76,9 @@ def test_list_as_json(demo: Path, ocitui: Ocitui) -> None:
         "state",
         "depth",
         "checked",
+        "source",
+        "comes_back",
+        "pinned",
         "descriptor",
     ]
     assert first["name"] == "alpine:3.19"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import PackerCache, PlanChangedError
-from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
+from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE, record_demo_sources
 from ocitui.cli.output import TRIES
 from ocitui.doctor.repair import apply
 from ocitui.doctor.repair.plan import RepairPlan
@@ -32,6 +32,13 @@ def kinds(done: Outcome) -> list[str]:
 
 def left(done: Outcome) -> list[str]:
     return [one["finding"]["code"] for one in done.json["plan"]["left"]]
+
+
+@pytest.fixture
+def demo(demo: Path) -> Path:
+    """With where some of its images came from on record, so that what is bad of them may go."""
+    record_demo_sources(demo)
+    return demo
 
 
 @pytest.fixture
@@ -114,6 +121,7 @@ def test_what_a_deep_check_found_is_mended_without_another(sound: Path, ocitui: 
 
 
 def test_a_reader_s_deep_plan_writes_no_ledger(sound: Path, ocitui: Ocitui) -> None:
+    shutil.rmtree(sound / ".ocitui")
     ocitui("repair", "-C", sound, "--depth", "deep", "--read-only")
     assert not (sound / ".ocitui").exists()
 
@@ -325,6 +333,7 @@ def test_what_is_sound_by_then_is_left_alone(demo: Path, ocitui: Ocitui, monkeyp
 
 
 def test_read_only_shows_the_plan_and_refuses_to_apply(demo: Path, ocitui: Ocitui) -> None:
+    shutil.rmtree(demo / ".ocitui")
     assert ocitui("repair", "--read-only", "-C", demo).status == 1
     assert not (demo / ".ocitui").exists()
     done = ocitui("repair", "--read-only", "--apply", "--yes", "--json", "-C", demo)
@@ -404,8 +413,11 @@ def test_many_steps_of_a_kind_are_shown_by_the_first_of_them_and_json_has_each(t
     cache = make_cache(tmp_path / "cache", 25, lambda _: SOUND_SQUASHFS, "squashfs")
     for path in cache.glob("*.squashfs"):
         path.write_bytes(b"")
-    done = ocitui("repair", "-C", cache)
+    kept = ocitui("repair", "-C", cache)
+    assert "it stays: not known: no import of it is on record" in " ".join(kept.out.split())
+    assert "--even-if-gone" in kept.out
+    done = ocitui("repair", "--even-if-gone", "-C", cache)
     assert "\n 20 " in done.out
     assert "\n 21 " not in done.out
     assert "and 5 more of the kind move-aside; --json lists each" in done.out
-    assert len(kinds(ocitui("repair", "--json", "-C", cache))) == 25
+    assert len(kinds(ocitui("repair", "--json", "--even-if-gone", "-C", cache))) == 25

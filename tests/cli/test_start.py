@@ -54,6 +54,9 @@ HEADLESS = {
     "repair": ["--apply", "--yes"],
     "point": ["alpine:3.19", ALPINE.digest, "--yes"],
     "delete": [ALPINE.digest, "--yes"],
+    "prune": ["--unused", "--ask"],
+    "pin": [ALPINE.digest],
+    "unpin": [ALPINE.digest],
     "undo": [],
     "log": [],
     "trash": [],
@@ -133,7 +136,7 @@ def test_every_command_on_a_cache_takes_a_directory_and_json(command: str, ocitu
     assert "--json" in help_text
 
 
-WRITERS = ["repair", "point", "delete", "undo", "trash", "import", "imports"]
+WRITERS = ["repair", "point", "delete", "prune", "undo", "trash", "import", "imports"]
 
 
 @pytest.mark.parametrize("command", WRITERS)

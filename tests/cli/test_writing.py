@@ -113,7 +113,7 @@ def test_delete_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("delete", ALPINE.digest, "--yes", "--json", "-C", demo)
     assert set(done.json) == COMMON | {"plan", "transaction"}
     plan = done.json["plan"]
-    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed", "used_by", "doubt", "sources"}
+    assert set(plan) == {"entries", "files", "kept", "uncovered", "bytes_trashed", "used_by", "doubt", "origins"}
     assert [entry["digest"] for entry in plan["entries"]] == [ALPINE.digest]
     assert [entry["digest"] for entry in plan["uncovered"]] == [OLD_ALPINE.digest]
     assert {file["name"]: file["size"] for file in plan["files"]} == {
@@ -282,7 +282,7 @@ def test_wait_waits_for_the_lock(words: str, demo: Path, ocitui: Ocitui, monkeyp
 
 
 @pytest.mark.parametrize(
-    "words", ["delete --yes", "undo", "repair --apply --yes", "trash restore", "trash empty --yes"]
+    "words", ["delete --yes", "undo", "repair --apply --yes --even-if-gone", "trash restore", "trash empty --yes"]
 )
 def test_wait_holds_for_what_follows_the_question(
     words: str, demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from ocitui.cache import PackerCache
+from ocitui.cache import Ledger, PackedFormat, PackerCache, Topic
 from ocitui.cache.files import OWN_NAME
 from ocitui.doctor.findings import Depth, Finding, Severity
 from ocitui.doctor.repair.apply import Repaired, apply_plan
@@ -83,8 +83,21 @@ def in_memory(fallback: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-async def planned(directory: Path, depth: Depth = Depth.HEADER, **options: Any) -> tuple[Report, RepairPlan]:
-    """A check, and what is planned on it."""
+def let_come_back(directory: Path) -> None:
+    """Have it on record that a registry gives every image that has a packed file here."""
+    ledger = Ledger.open(directory)
+    for path in directory.iterdir():
+        if path.suffix[1:] in tuple(PackedFormat):
+            ledger.note(Topic.ASKED, path.name, "daemon a registry gives it")
+    ledger.flush()
+
+
+async def planned(
+    directory: Path, depth: Depth = Depth.HEADER, *, come_back: bool = True, **options: Any
+) -> tuple[Report, RepairPlan]:
+    """A check, and what is planned on it; by default of images that can ``come_back``."""
+    if come_back:
+        let_come_back(directory)
     report = await found(directory, depth)
     return report, await plan_repair(PackerCache(directory), report, RepairOptions(**options))
 

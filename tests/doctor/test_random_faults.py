@@ -32,9 +32,14 @@ pytestmark = pytest.mark.slow
 
 # Records that cannot be read, or that stand for what never was, are told by tests of their own.
 MENDABLE = [case for case in CASES if case.code not in ("journal-damaged", "transaction-pending", "leftover-temporary")]
-ALL_ALLOWED: dict[str, Any] = {"drop": True, "trash_orphans": True, "change_modes": True}
+ALL_ALLOWED: dict[str, Any] = {
+    **dict.fromkeys(("drop", "trash_orphans", "change_modes", "even_if_gone"), True),
+    "come_back": False,
+}
 FAULTS = st.lists(st.sampled_from(MENDABLE), min_size=1, max_size=5, unique_by=str)
-ALLOWED = st.fixed_dictionaries({name: st.booleans() for name in ("drop", "trash_orphans", "change_modes")})
+ALLOWED = st.fixed_dictionaries(
+    {name: st.booleans() for name in ("drop", "trash_orphans", "change_modes", "even_if_gone")}
+)
 
 
 @pytest.fixture(autouse=True)

@@ -319,7 +319,7 @@ async def test_it_is_mended_undone_and_told_again(
     before = bytes_in(sample.directory)
     report = await found(sample.directory, Depth.HEADER)
     sources = (str(good.directory),) if restored else ()
-    steps = await plan_repair(PackerCache(sample.directory), report, RepairOptions(sources=sources))
+    steps = await plan_repair(PackerCache(sample.directory), report, RepairOptions(sources=sources, even_if_gone=True))
     assert [one.code for step in steps.made for one in step.findings] == ["packed-damaged"]
     done = await repaired(sample.directory, steps)
     assert {one.code for one in done.report.shown()} == (set() if restored else {"file-missing"})
@@ -331,16 +331,19 @@ async def test_it_is_mended_undone_and_told_again(
         assert problem(await found(sample.directory, depth)).fingerprint == first.fingerprint
 
 
+TAKING = RepairOptions(even_if_gone=True)
+
+
 async def test_a_damaged_file_is_no_copy_to_restore_from(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, _ = await harmed(sample, stumbled_over, monkeypatch)
     (tmp_path / "other").mkdir()
-    steps = await plan_repair(PackerCache(sample.directory), await found(sample.directory))
+    steps = await plan_repair(PackerCache(sample.directory), await found(sample.directory), TAKING)
     await repaired(sample.directory, steps)
     missing = await found(sample.directory)
     assert {one.code for one in missing.shown()} == {"file-missing"}
-    again = await plan_repair(PackerCache(sample.directory), missing)
+    again = await plan_repair(PackerCache(sample.directory), missing, TAKING)
     assert again.steps == ()
     # Nor is that of another cache, whether it knows that it is damaged or not.
     other = copied(sample, tmp_path / "other")

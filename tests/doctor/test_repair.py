@@ -157,7 +157,7 @@ async def test_what_only_a_deep_check_tells_is_of_the_file_that_it_read(
     report = await found(sample.directory, Depth.DEEP)
     assert len(report.deep_only) == len(report.shown()) == 4
     replaced_as_by_a_pull(sample, made_sample, writes_index=True)
-    plan = await plan_repair(PackerCache(sample.directory), report)
+    plan = await plan_repair(PackerCache(sample.directory), report, RepairOptions(even_if_gone=True))
     assert [left.finding.file for left in plan.left if left.why == "it is no longer so"] == [sample.file("erofs").name]
     assert [step.kind for step in plan.steps] == [StepKind.MOVE_ASIDE] * 3
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ocitui.cache import ImageIndex, IndexOutcome, PackerCache, keep_backup
-from ocitui.doctor.findings import Answer, Depth
+from ocitui.doctor.findings import Answer, Depth, Way
 from ocitui.doctor.repair.apply import apply_plan
+from ocitui.doctor.repair.steps import StepKind
 from tests.doctor.examine_support import Sample, codes
 from tests.doctor.fault_makers import CASES, TABLE, FaultCase, as_parameters
 from tests.doctor.repair_support import (
@@ -35,12 +36,30 @@ ALLOWING = {"drop": True, "trash_orphans": True, "change_modes": True}
 
 
 @pytest.mark.parametrize("case", as_parameters(CASES))
+async def test_a_hit_that_cannot_come_back_stays(case: FaultCase, sample: Sample) -> None:
+    """Damaged or not: nothing that a lookup finds goes to the trash by a plan that nobody changed."""
+    case.make(sample)
+    depth = max(case.depth, Depth.HEADER, key=lambda depth: depth.rank)
+    report, plan = await planned(sample.directory, depth, come_back=False)
+    finding = next(one for one in report.findings if one.code == case.code)
+    if finding.answer is not Answer.HIT or finding.code in ("entry-duplicate", "index-not-a-file"):
+        return
+    assert not plan.bytes_trashed
+    assert not [step for step in plan.steps if step.kind in (StepKind.MOVE_ASIDE, StepKind.DROP_ENTRY)]
+    if TABLE[case.code].mended == "by itself":
+        (left,) = [left for left in plan.left if left.finding == finding]
+        assert Way.EVEN_IF_GONE in left.would
+        _, plan = await planned(sample.directory, depth, come_back=False, even_if_gone=True)
+        assert plan.made
+
+
+@pytest.mark.parametrize("case", as_parameters(CASES))
 @pytest.mark.parametrize("options", [{}, ALLOWING], ids=["careful", "allowing"])
 async def test_repaired_and_undone(case: FaultCase, options: dict[str, Any], sample: Sample) -> None:
     case.make(sample)
     before, bytes_before = standing(sample.directory), contents(sample.directory)
     depth = max(case.depth, Depth.HEADER, key=lambda depth: depth.rank)
-    report, plan = await planned(sample.directory, depth, **options)
+    report, plan = await planned(sample.directory, depth, even_if_gone=True, **options)
     assert case.code in {finding.code for finding in report.findings}
     mended = TABLE[case.code].mended
     assert (mended == "asked" and options) or bool(plan.made) == (mended == "by itself")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,9 @@ from ..output import Call, ExitCode
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 
 if TYPE_CHECKING:
-    from ocitui.cache import DeletePlan, Key, PackerCache, Sources
+    from ocitui.cache import DeletePlan, Key, PackerCache
+    from ocitui.doctor import Origins
+    from ocitui.words import Section
 
 
 @click.command("delete")
@@ -31,20 +33,24 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
     from ocitui.cache import Ledger
+    from ocitui.doctor import Origins
     from ocitui.host import find_users
+    from ocitui.words import delete_sections
 
     cache = writing_cache(call, "delete entries")
     need_entries(words, filter_text)
 
     def carry_out() -> ExitCode:
-        plan, lost_names = run_async(_make_plan(cache, chosen_keys(call, cache, words, filter_text, formats)))
-        users, sources = find_users(call.directory), Ledger.open(call.directory).sources
-        used_by = users.of_any(plan.entries)
+        keys = chosen_keys(call, cache, words, filter_text, formats, but_pinned=True)
+        plan, lost_names = run_async(_make_plan(cache, keys))
+        users, ledger = find_users(call.directory), Ledger.open(call.directory)
+        used_by, origins = users.of_any(plan.entries), Origins(call.directory, ledger)
 
         def told() -> dict[str, Any]:
-            return {"plan": plan_json(plan, used_by) | {"doubt": users.doubt, "sources": _known(plan, sources)}}
+            return {"plan": plan_json(plan, used_by) | {"doubt": users.doubt, "origins": _origins(plan, origins)}}
 
-        call.agree(_explain(plan, lost_names, used_by, users.doubt, sources), "delete?", told)
+        sections = delete_sections(plan, origins, ledger)
+        call.agree(_explain(plan, lost_names, used_by, users.doubt, sections), "delete?", told)
         call.agree_to_drop_used(used_by, "delete them all the same?", told)
         done = run_async(cache.delete(plan.keys, plan))
         said = "deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries"
@@ -77,23 +83,27 @@ def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _known(plan: DeletePlan, sources: Sources) -> dict[str, str]:
-    """Where each packed file's image was imported from, as far as that is on record."""
-    files = (f"{digest}.{format}" for digest, format in plan.keys)
-    return {file: sources[file].text for file in files if file in sources}
+def _origins(plan: DeletePlan, origins: Origins) -> dict[str, dict[str, str | None]]:
+    """Whether each entry can come back, by the name of its packed file."""
+    known = ((file, origins.of(file)) for file in (f"{digest}.{format}" for digest, format in plan.keys))
+    return {file: {"comes_back": one.comes_back, "text": one.text, "source": one.source or None} for file, one in known}
 
 
 def _explain(
-    plan: DeletePlan, lost_names: Sequence[str], used_by: Sequence[str], doubt: str, sources: Sources
+    plan: DeletePlan,
+    lost_names: Sequence[str],
+    used_by: Sequence[str],
+    doubt: str,
+    sections: Iterable[Section[Any]],
 ) -> Iterator[str]:
-    from ocitui.words import delete_sections, delete_title
+    from ocitui.words import delete_title
 
     yield delete_title(plan)
     if used_by:
         yield f"needed by {first_of(used_by)}"
     if doubt:
         yield f"not sure: others may be needed too: {doubt}"
-    for section in delete_sections(plan, sources):
+    for section in sections:
         yield f"{section.title}:"
         for line in map(section.line, section.items):
             yield f"  {line.label}  {line.text}"

@@ -20,7 +20,7 @@ def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> int:
     import shutil
     import tempfile
 
-    from ..demo_cache import make_demo_cache
+    from ..demo_cache import make_demo_cache, record_demo_sources
 
     shown = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     if not shown and not keep:
@@ -31,6 +31,7 @@ def demo_command(keep: bool, theme: str | None, no_mouse: bool) -> int:
     status: int = ExitCode.CLEAN
     try:
         make_demo_cache(directory)
+        record_demo_sources(directory)
         if shown:
             from ocitui.tui import ScreenOptions, run_screen
 

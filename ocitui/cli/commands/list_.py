@@ -30,9 +30,10 @@ def list_command(call: Call, filter_text: str | None) -> ExitCode:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what zones need.
     """
     with ended_by_signals():
-        entries, shown = judged_entries(call, filter_text or "")
+        entries, shown, judge = judged_entries(call, filter_text or "")
         if call.as_json:
-            call.emit_list("entries", (entry_json(entries[position]) for position in shown))
+            known = judge.remembered
+            call.emit_list("entries", (entry_json(entries[position], call.directory, known) for position in shown))
             return ExitCode.CLEAN
         width, now = terminal_width(), time.time()
         lines = lay_out(_COLUMNS, (_row(entries, position, now) for position in shown), width, _widest(entries))

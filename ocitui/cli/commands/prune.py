@@ -18,7 +18,7 @@ from ..selectors import chosen_keys, entries_argument
 
 if TYPE_CHECKING:
     from ocitui.cache import Key, PackerCache
-    from ocitui.doctor import Choice, PruneRules, Room
+    from ocitui.doctor import PruneChoice, PruneRules, Room
     from ocitui.importing import RegistryOptions
 
 
@@ -82,10 +82,10 @@ def prune_command(
 
 def _chosen(
     call: Call, rules: PruneRules, named: frozenset[Key], access: RegistryOptions | None
-) -> tuple[Room, Choice]:
+) -> tuple[Room, PruneChoice]:
     """What goes; registries are asked for what would, by ``access``, if that is given."""
     from ocitui.cache import Ledger
-    from ocitui.doctor import Origins, choose, note_use, survey_room
+    from ocitui.doctor import ask_origins, choose, note_use, survey_room
     from ocitui.host import find_users
 
     ledger, users = Ledger.open(call.directory), find_users(call.directory)
@@ -100,7 +100,7 @@ def _chosen(
             lambda now, _: f"asked for {now[0]} of {now[1]}"
         )
         with shown as show:
-            run_async(Origins(call.directory, ledger).ask(names, access, lambda *now: show(now)))
+            run_async(ask_origins(call.directory, ledger, names, access, lambda *now: show(now)))
         if not call.read_only:
             with suppress(CacheError):
                 ledger.flush()
@@ -109,13 +109,13 @@ def _chosen(
     return room, choice
 
 
-def _told(room: Room, choice: Choice) -> dict[str, Any]:
+def _told(room: Room, choice: PruneChoice) -> dict[str, Any]:
     from ocitui.words import choice_json
 
     return {"plan": choice_json(choice, room)}
 
 
-def _explain(room: Room, choice: Choice, for_good: bool) -> Iterator[str]:
+def _explain(room: Room, choice: PruneChoice, for_good: bool) -> Iterator[str]:
     from ocitui.words import choice_sections, choice_title, room_lines
 
     yield choice_title(choice, for_good=for_good) if choice.going else "nothing goes by these rules"
@@ -125,7 +125,7 @@ def _explain(room: Room, choice: Choice, for_good: bool) -> Iterator[str]:
         yield from laid_out(map(section.line, section.items))
 
 
-def _apply(call: Call, cache: PackerCache, room: Room, choice: Choice, for_good: bool) -> None:
+def _apply(call: Call, cache: PackerCache, room: Room, choice: PruneChoice, for_good: bool) -> None:
     """Carry it out, after the questions. Raises PlanChangedError where the cache is another by now."""
     from ocitui.host import find_users
     from ocitui.words import emptied_text

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ANY_KNOWN = "*"
 """What --adopt stands for without a value."""
-_AS_TYPED = ("drop", "trash_orphans", "change_modes", "sources", "registry", "even_if_futile")
+_AS_TYPED = ("drop", "trash_orphans", "change_modes", "sources", "registry", "even_if_futile", "even_if_gone")
 
 
 class AskedRepair(NamedTuple):
@@ -84,6 +84,7 @@ class AskedRepair(NamedTuple):
 @click.option("--change-modes", is_flag=True, help="Make files readable and writable as their neighbours are.")
 @click.option("--drop", is_flag=True, help="Drop entries whose files cannot be restored; their names go with them.")
 @click.option("--even-if-futile", is_flag=True, help="Make edits of the index too that kratad will overwrite.")
+@click.option("--even-if-gone", is_flag=True, help="Take bad files away too that the daemon finds, for ever or not.")
 @click.option("--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here.")
 @registry_options
 @changing

@@ -34,10 +34,13 @@ from ocitui.cache import (
     ImageManifest,
     Ledger,
     Listing,
+    Note,
+    Notes,
     PackedFormat,
     Platform,
     Sound,
     Sources,
+    Topic,
     check_packed_file,
     identity_of,
     is_plain,
@@ -406,6 +409,11 @@ class Remembered:
         self._here: Damaged = {}
         self.sources: Sources = {}
         """Where images were imported from, by the names of their packed files."""
+        self._notes: Notes = {}
+
+    def noted(self, topic: Topic) -> dict[str, Note]:
+        """What is noted of files, by name."""
+        return self._notes.get(topic, {})
 
     def refresh(self) -> set[str]:
         """Read the ledger where it changed; gives the digests of which other damage is known now. Where it cannot be
@@ -417,7 +425,7 @@ class Remembered:
         self._signature, self.problem = signature, ledger.problem
         if ledger.problem:
             return set()
-        self.sources = ledger.sources
+        self.sources, self._notes = ledger.sources, ledger.notes
         return self._know(ledger.sound, {**ledger.damaged, **self._here})
 
     def take(self, ledger: Ledger) -> set[str]:

@@ -39,7 +39,8 @@ from ..catalogue import MISSES, NOTHING
 from ..check.entry_checks import has_digest, missing_file, read_document
 from ..check.examine import program_of
 from ..check.index_checks import emptied
-from ..findings import Finding, Severity, Way, Where
+from ..findings import Answer, Finding, Severity, Way, Where
+from ..origins import Origins
 from ..salvage.rebuild import name_annotations
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, entry_of
@@ -91,13 +92,15 @@ _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 
 
 class FileMends(msgspec.Struct, frozen=True):
-    """Mends files, digest by digest. ``ledger`` is the cache's; ``drop``: entries may go with files gone or bad."""
+    """Mends files, digest by digest. ``ledger`` is the cache's; ``drop``: entries may go with files gone or bad;
+    ``even_if_gone``: what the daemon takes for a hit may go though it cannot come back."""
 
     snapshot: Snapshot
     restorer: Restorer
     holders: Holders
     ledger: Ledger
     drop: bool = False
+    even_if_gone: bool = False
 
     async def plan(self, findings: Sequence[Finding]) -> Outcome:
         """The steps for findings about files of entries, by digest in the order of the findings."""
@@ -214,6 +217,9 @@ class FileMends(msgspec.Struct, frozen=True):
         if there is None or _may_stay(findings):
             outcome.leave(findings, why, would)
             return
+        if not self.even_if_gone and (gone := self._gone(wanted, findings)):
+            outcome.leave(findings, f"{why}, and it stays: {gone}", f"{would}; or {Way.EVEN_IF_GONE}")
+            return
         files, change = self.snapshot.trashing([wanted.name])
         # What a check will find once the file went aside.
         like = findings[0]
@@ -229,6 +235,16 @@ class FileMends(msgspec.Struct, frozen=True):
             change=change,
         )
         outcome.steps.append(step)
+
+    def _gone(self, wanted: WantedFile, findings: Sequence[Finding]) -> str:
+        """Why an entry that is a hit, damaged as it is, could not come back once its file is gone; empty where it can,
+        or the daemon does not find it as it is."""
+        if any(finding.answer is not Answer.HIT for finding in findings):
+            return ""
+        origins = Origins(self.snapshot.directory, self.ledger)
+        packed = [packed_name(wanted.digest, form) for one in wanted.carriers if (form := known_format(one.format))]
+        found = [origins.of(name) for name in ([wanted.name] if wanted.kind is FileKind.PACKED else packed)]
+        return "" if not found or any(one.is_sure for one in found) else found[0].text
 
 
 def _may_stay(findings: Sequence[Finding]) -> bool:

@@ -30,7 +30,7 @@ from ocitui.text import counted, short_digest
 from ..check.cache_checks import inferred_formats, orphans
 from ..check.entry_checks import DigestCheck
 from ..check.index_checks import DescriptorChecks
-from ..findings import Finding, Severity, Way
+from ..findings import Answer, Finding, Severity, Way
 from ..salvage.rebuild import name_annotations
 from ..salvage.sources import IndexSource, JoinedEntries
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, WholeIndex, entry_of
@@ -160,8 +160,11 @@ DESCRIPTOR_CODES = frozenset(
 _KEPT = "its bytes stay in the journal, and undo puts it back"
 
 
-def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Mapping[str, str]) -> Outcome:
-    """The steps for findings about single descriptors; ``names`` are what the operator gives, by digest."""
+def plan_descriptors(
+    snapshot: Snapshot, findings: Sequence[Finding], names: Mapping[str, str], *, even_if_gone: bool = False
+) -> Outcome:
+    """The steps for findings about single descriptors; ``names`` are what the operator gives, by digest, and
+    ``even_if_gone`` lets those go that are a hit."""
     outcome = Outcome()
     if snapshot.replaced:
         outcome.leave_for_now(findings)
@@ -170,6 +173,9 @@ def plan_descriptors(snapshot: Snapshot, findings: Sequence[Finding], names: Map
     for finding in findings:
         if finding.position is None or finding.position >= count:
             outcome.leave([finding], "the index has changed since it was checked", "check again")
+        elif finding.code == "digest-invalid" and finding.answer is Answer.HIT and not even_if_gone:
+            why = "the daemon finds it, outside the cache, and it could not come back"
+            outcome.leave([finding], why, f"import the image; or {Way.EVEN_IF_GONE}")
         elif finding.code == "digest-invalid":
             title = f"Take entry {finding.position + 1} out of the index: its digest can be none"
             then, change = f"a miss, as before; {_KEPT}", StepChange(remove=(finding.position,))

@@ -173,11 +173,12 @@ async def _planned(
     # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
     later, found_later = _on_whole_index(snapshot, outcome, options)
     findings += found_later
-    mends = FileMends(later, restorer, holders, ledger, options.drop)
+    mends = FileMends(later, restorer, holders, ledger, options.drop, options.even_if_gone)
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
-    outcome += index_steps.plan_descriptors(later, _of(findings, index_steps.DESCRIPTOR_CODES), names)
+    descriptors = _of(findings, index_steps.DESCRIPTOR_CODES)
+    outcome += index_steps.plan_descriptors(later, descriptors, names, even_if_gone=options.even_if_gone)
     outcome += await mends.plan([one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)])
     rest = _of(findings, file_steps.LISTING_CODES)
     outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)

@@ -179,7 +179,8 @@ class RepairOptions(msgspec.Struct, frozen=True):
     names for orphans by their digest; ``adopt_known`` adopts those whose name a backup or the trash tells. ``names``
     are for entries that have none, or one that was lost. ``sources`` are where to restore from, as ``import`` takes
     them, or other caches' directories; ``registry`` asks the registry of the entry's name, by its digest. ``access`` is
-    how registries are spoken to. ``even_if_futile`` makes edits of the index too that the daemon will overwrite.
+    how registries are spoken to. ``even_if_futile`` makes edits of the index too that the daemon will overwrite, and
+    ``even_if_gone`` takes away what the daemon finds, and what cannot come back.
     """
 
     only: frozenset[str] = frozenset()
@@ -192,6 +193,7 @@ class RepairOptions(msgspec.Struct, frozen=True):
     sources: tuple[str, ...] = ()
     registry: bool = False
     even_if_futile: bool = False
+    even_if_gone: bool = False
     access: SourceOptions = msgspec.field(default_factory=SourceOptions)
 
 

@@ -24,6 +24,7 @@ from ocitui.cache import (
     Descriptor,
     ImageName,
     Key,
+    Ledger,
     NoSuchEntryError,
     StorageError,
     Transaction,
@@ -36,7 +37,7 @@ from ocitui.cache import (
     known_format,
     read_regular,
 )
-from ocitui.doctor import PointPlan, plan_point, point, salvage_entries
+from ocitui.doctor import Origins, PointPlan, plan_point, point, salvage_entries
 from ocitui.host import find_users
 from ocitui.text import clean, counted, first_of, human_size, short_digests, timestamp
 from ocitui.words import (
@@ -87,8 +88,9 @@ class DeleteScreen(ConfirmScreen):
         lines += [Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else []
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
         judge = self.session.live.judge
-        sources = judge.remembered.sources if judge is not None else {}
-        return lines + await asyncio.to_thread(section_lines, delete_sections(plan, sources))
+        known = judge.remembered if judge is not None else await asyncio.to_thread(Ledger.open, self.session.directory)
+        sections = delete_sections(plan, Origins(self.session.directory, known), known)
+        return lines + await asyncio.to_thread(section_lines, sections)
 
     async def act(self) -> str:
         transaction = await self.session.cache.delete(self._keys, self._plan)

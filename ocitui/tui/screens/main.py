@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partialmethod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from ocitui.doctor import Finding, JudgedEntry
 
     from ..live import LiveChange
+    from ..session import Session
 
 
 class MainScreen(EntriesScreen):
@@ -254,7 +254,7 @@ class MainScreen(EntriesScreen):
 
     def action_copy(self) -> None:
         entry = self.table.cursor_entry
-        offer_copies(self, _copies(self.session.directory, entry) if entry is not None else [])
+        offer_copies(self, _copies(self.session, entry) if entry is not None else [])
 
     def action_host_colour(self) -> None:
         """So that the window of one host is told from that of another."""
@@ -349,11 +349,14 @@ _COLUMNS: dict[str, str | None] = {"i": None, **{"x" if name == "state" else nam
 _FIRST = {"s": ", largest first", "a": ", oldest first", "c": ", the longest ago first", "x": ", bad ones first"}
 
 
-def _copies(directory: Path, entry: JudgedEntry) -> list[Copyable]:
+def _copies(session: Session, entry: JudgedEntry) -> list[Copyable]:
+    directory = session.directory
+
     def line() -> list[str]:
         from ocitui.words import entry_json
 
-        return [json.dumps(entry_json(entry))]
+        judge = session.live.judge
+        return [json.dumps(entry_json(entry, directory, judge.remembered))] if judge is not None else []
 
     file = entry.descriptor.packed_file
     texts: dict[str, list[str | None]] = {

@@ -200,6 +200,7 @@ _SWITCHES = {
     ),
     "trash_orphans": ("Trash orphans", "files that no entry names go to the trash"),
     "change_modes": ("Change modes", "files that their owner may not read are made readable"),
+    "even_if_gone": ("Take away", "bad files go though the daemon finds them, and nothing may bring the image back"),
 }
 """What is allowed or not, by its name in `RepairOptions`: what it is called, and what there is to know before."""
 

@@ -178,8 +178,8 @@ class EntryPane(Vertical):
             from ..summary import summarize
 
             found = await asyncio.to_thread(live.findings_of, entry) if entry.state.bad else ()
-            source = live.judge.remembered.sources.get(entry.descriptor.packed_file) if live.judge is not None else None
-            return await asyncio.to_thread(summarize, self._session.directory, entry, found or (), source)
+            known = live.judge.remembered if live.judge is not None else None
+            return await asyncio.to_thread(summarize, self._session.directory, entry, found or (), known)
         if tab == "history":
             return await self._session.history_of(entry)
         from ocitui.words import entry_problem_lines
