@@ -55,6 +55,7 @@ with front(__name__):
     from .prune import Room as Room
     from .prune import choose as choose
     from .prune import note_use as note_use
+    from .prune import parse_rules as parse_rules
     from .prune import pin as pin
     from .prune import read_policy as read_policy
     from .prune import survey_room as survey_room
@@ -83,4 +84,5 @@ with front(__name__):
     from .why import Chain as Chain
     from .why import Link as Link
     from .why import LinkState as LinkState
+    from .why import ask_upstream_of as ask_upstream_of
     from .why import chain_of as chain_of

@@ -28,12 +28,14 @@ class NeedVerdict(StrEnum):
 
 
 class JudgedNeed(msgspec.Struct, frozen=True):
-    """A zone's need with its verdict, and a name of the image, empty where the index has none."""
+    """A zone's need with its verdict, and a name of the image, empty where the index has none; ``overruled`` is whether
+    that name gives another image now."""
 
     zone: Zone
     need: Need
     verdict: NeedVerdict
     name: str = ""
+    overruled: bool = False
 
     @property
     def fails(self) -> bool:
@@ -58,13 +60,15 @@ def judged_needs(directory: Path, zones: Zones) -> list[JudgedNeed]:
 
 def _judged(judge: Judge, zones: Zones) -> Iterator[JudgedNeed]:
     known: dict[tuple[str, PackedFormat], tuple[NeedVerdict, str]] = {}
+    winners = judge.reading.index.winners if judge.reading.index is not None else {}
     for zone in zones.zones:
         for need in zone.needs:
             key = need.digest, need.format
             if key not in known:
                 known[key] = _verdict(judge, *key)
             verdict, name = known[key]
-            yield JudgedNeed(zone, need, NeedVerdict.ERROR if need.error else verdict, name)
+            overruled = bool(name) and winners.get(name) != need.digest
+            yield JudgedNeed(zone, need, NeedVerdict.ERROR if need.error else verdict, name, overruled)
 
 
 def _verdict(judge: Judge, digest: str, format: PackedFormat) -> tuple[NeedVerdict, str]:

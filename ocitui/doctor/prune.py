@@ -48,7 +48,7 @@ _MOST_POLICY = 1 << 16
 class Candidate(msgspec.Struct, frozen=True):
     """An entry that has a packed file: ``names`` are those it carries, ``size`` is the bytes that its removal frees,
     ``written`` and ``used`` are seconds since the epoch, of its file and when it was last seen in use (None: never).
-    ``users`` need it now, ``pin`` says why it is kept (empty: it is not)."""
+    ``users`` need it now, whose names alone are ``used_by``; ``pin`` says why it is kept (empty: it is not)."""
 
     key: Key
     file: str
@@ -57,6 +57,7 @@ class Candidate(msgspec.Struct, frozen=True):
     written: float
     used: float | None
     users: tuple[str, ...]
+    used_by: str
     pin: str
     origin: Origin
 
@@ -173,7 +174,8 @@ def _candidates(
         pin = pins[file].text if file in pins else ""
         # What has another name stays on the disk by that.
         size = fact.size if fact.links == 1 else 0
-        yield Candidate(key, file, tuple(known), size, fact.modified_ns / 1e9, used, of_it, pin, origins.of(file))
+        written, who = fact.modified_ns / 1e9, users.names.get(file, "")
+        yield Candidate(key, file, tuple(known), size, written, used, of_it, who, pin, origins.of(file))
 
 
 def _carriers(index: ImageIndex) -> dict[str, list[Key]]:
@@ -317,6 +319,27 @@ def _newest(entries: Iterable[Candidate], keep: int) -> dict[Key, None]:
 class PolicyError(CacheError):
     code = "policy"
     default_hint = "ocitui help room has an example"
+
+
+def parse_rules(text: str) -> PruneRules:
+    """Rules in a line, as ``age>30d unused>30d keep=2``; ``unused`` alone is what nobody needs now. Raises
+    PolicyError."""
+    found: dict[str, float | int] = {}
+    for word in text.split():
+        match = _WORD.fullmatch(word)
+        field, sign, value = match.groups() if match else ("", "", "")
+        number = int(value) if sign == "=" and value.isdigit() else parse_span(value) if sign == ">" else None
+        if word == "unused":
+            found["unused"] = 0.0
+        elif number is not None and (field, sign) in _FIELDS:
+            found[_FIELDS[field, sign]] = number
+        else:
+            raise PolicyError(f"{word!r} is no rule", hint="rules are age>30d, unused, unused>30d and keep=2")
+    return msgspec.convert(found, PruneRules)
+
+
+_WORD = re.compile(r"([a-z]+)([>=])([0-9]\w*)", re.ASCII)
+_FIELDS = {("age", ">"): "older_than", ("unused", ">"): "unused", ("keep", "="): "keep"}
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -10,13 +10,16 @@ import asyncio
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ocitui.cache import (
     LATEST,
+    CacheError,
     Descriptor,
     Explanation,
     FileKind,
@@ -34,6 +37,7 @@ from ocitui.cache import (
     explain_resolve,
     file_names,
     find_entry,
+    packed_name,
     part_of,
     read_patiently,
     stem_of,
@@ -47,7 +51,11 @@ from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
 from .findings import Answer, Finding, found_text
+from .origins import Origins, ask_origins
 from .salvage.salvage import salvage_entries
+
+if TYPE_CHECKING:
+    from ocitui.importing import RegistryOptions
 
 REPAIR = "`ocitui repair` shows what can be brought back"
 _IMPORT = "import it again, or let the daemon pull it: `ocitui repair` shows what there is to restore it from"
@@ -86,6 +94,7 @@ class _FileLinks:
 
     def __init__(self, judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger) -> None:
         self._digest, self._format, self._ledger = digest, format_, ledger
+        self._origins = Origins(judge.directory, ledger)
         self._names = file_names(digest, format_)
         self._facts = {kind: judge.listing.get(name) for kind, name in self._names.items()}
         self._findings = judge.findings_of(digest, format_)
@@ -99,6 +108,7 @@ class _FileLinks:
         if self._is_there(FileKind.PACKED):
             yield self._header()
             yield self._content()
+            yield self._again()
 
     def _found(self, kind: FileKind, codes: Collection[str]) -> Finding | None:
         """What was found now of a file, the worst first."""
@@ -144,6 +154,12 @@ class _FileLinks:
         if self._unchecked:
             return Link("header", LinkState.UNKNOWN, f"{self._format}; not checked: {self._unchecked}")
         return Link("header", LinkState.OK, f"{self._format}, and the file is as long as its header says")
+
+    def _again(self) -> Link:
+        """Whether it can come back once it is gone."""
+        origin = self._origins.of(self._names[FileKind.PACKED])
+        advice = "" if origin.is_sure else "`ocitui why NAME --ask` asks the registry now"
+        return Link("comes back", LinkState.OK if origin.is_sure else LinkState.UNKNOWN, origin.text, advice)
 
     def _content(self) -> Link:
         fact = self._facts[FileKind.PACKED]
@@ -202,6 +218,28 @@ async def chain_of(
     ``format``; else in that of the word, in the ``fallback``, in all there are. What can be salvaged stands for an
     index that is corrupt. Raises AmbiguousDigestError, InvalidNameError, CacheDirectoryError."""
     return await asyncio.to_thread(lambda: _Asking(directory, format, fallback).why(text))
+
+
+async def ask_upstream_of(directory: Path, chain: Chain, options: RegistryOptions, *, keep: bool = True) -> Link | None:
+    """Whether upstream still gives what a chain ends in, and whether its name gives that there today; None where there
+    is nothing to ask for. The answer is noted in the ledger, unless it is not to ``keep``. Raises CacheDirectoryError,
+    CorruptIndexError."""
+    index = (await asyncio.to_thread(read_patiently, directory)).contents
+    names = (index.names[at] for at in index.positions(chain.digest))
+    name = chain.name or next(filter(None, names), "")
+    if not (name and usable_digest(chain.digest)):
+        return None
+    file, ledger = packed_name(chain.digest, chain.formats[0].format), await asyncio.to_thread(Ledger.open, directory)
+    answer = (await ask_origins(directory, ledger, {file: name}, options, anew=True)).get(file)
+    if keep:
+        with suppress(CacheError):
+            await asyncio.to_thread(ledger.flush)
+    if answer is None:
+        return None
+    if answer.today and answer.today != chain.digest:
+        advice = f"`kratactl image pull --update {name}` would bring that one" if chain.name else ""
+        return Link("upstream", LinkState.BAD, f"{name} is {answer.today} there today; {answer.text}", advice)
+    return Link("upstream", LinkState.OK if answer.today else LinkState.UNKNOWN, answer.text)
 
 
 class _Asking:

@@ -13,6 +13,7 @@ TOPICS = {
     "corrupt": "What to do about a corrupt cache.",
     "daemon": "What the daemon does, and working beside it.",
     "depths": "How deep a check looks, and what it cannot find.",
+    "room": "Making room: rules, pins, what never goes.",
     "import": "Bringing images in: sources, formats, limits.",
     "keys": "The keys of the screen.",
     "safety": "What is done so that nothing is lost.",

@@ -35,7 +35,7 @@ class Action(NamedTuple):
 _KEY_LABELS = {
     "question_mark": "?", "slash": "/", "colon": ":", "escape": "esc", "exclamation_mark": "!", "backslash": "\\",
     "less_than_sign": "<", "greater_than_sign": ">", "left_square_bracket": "[", "right_square_bracket": "]",
-    "f1": "F1", "f5": "F5", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End",
+    "asterisk": "*", "f1": "F1", "f5": "F5", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End",
     "up": "↑", "down": "↓", "left": "←", "right": "→",
 }  # fmt: skip
 _OTHER_KEYS = ("enter", "space", "tab", "shift+tab", "F2")
@@ -94,6 +94,9 @@ GROUPS = {
         Action("zones", ("z",), "Zones", "zones",
                "The zones of this host, and the entries that each needs: whether they are there, now and at its next "
                "start.", aliases="guests used"),
+        Action("room", ("b",), "Room", "prune",
+               "What takes the room, the largest first: who needs it and whether it can come back; mark, by a rule or "
+               "by hand, against how much is to be free.", aliases="prune disk du ncdu"),
         Action("refresh", ("R", "f5"), "Refresh", "",
                "Read index.json and list the directory again now; nothing that is known is forgotten."),
     ),
@@ -104,6 +107,9 @@ GROUPS = {
         Action("mend", ("m",), "Mend", "repair",
                "Plan what mends the marked entries, or the one under the cursor; under a banner about the index, the "
                "index.", aliases="repair fix", writes=True, mends=True),
+        Action("pin", ("asterisk",), "Pin", "pin NAME",
+               "Keep the marked entries, or the one under the cursor, out of every rule, with a reason; again lets it "
+               "go.", aliases="unpin keep", writes=True, mends=True),
         Action("why", ("w",), "Why", "why NAME",
                "Why the daemon answers as it does: one chain from a name to its entry, files, documents, header and "
                "content."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from ocitui.cache import Topic, some_of
-from ocitui.text import counted, human_size, short_digests
+from ocitui.text import counted, human_size, short_digest, short_digests
 
 from .lines import Kind, Line
 
@@ -56,11 +56,12 @@ def delete_sections(plan: DeletePlan, origins: Origins, known: FileRecords) -> I
     back, lost = [one for one in found if one[1].is_sure], [one for one in found if not one[1].is_sure]
 
     def line(one: tuple[str, Origin]) -> Line:
-        return Line(one[1].text, short_digests(one[0]), "plain" if one[1].is_sure else "bad")
+        digest, _, format = one[0].rpartition(".")
+        return Line(one[1].text, f"{short_digest(digest)} {format}", "plain" if one[1].is_sure else "bad")
 
     yield from _filled(
         Section("These names will then stand for another image", plan.uncovered, lambda one: entry_line(one, "bad")),
-        Section("Pinned", pinned, lambda one: Line(one[1], short_digests(one[0]), "bad")),
+        Section("Pinned", pinned, lambda one: Line(one[1], short_digest(one[0].partition(".")[0]), "bad")),
         Section("Once it is gone for good, it cannot come back as far as anybody knows", lost, line),
         Section("Can come back", back, line),
         Section("Out of the index", plan.entries, entry_line),

@@ -33,6 +33,7 @@ def need_line(one: JudgedNeed) -> Line:
     """A need of a zone: of what, when, and what comes of it."""
     what = f"{one.name or 'no entry'}, {one.need.format} of {short_digest(one.need.digest)}"
     answer = one.need.error or _ANSWERS[one.verdict]
+    answer += "; its name gives another image now" if one.overruled else ""
     return Line(f"{what}, {_WHEN[one.need.when]}: {answer}", one.need.role, "bad" if one.fails else "plain")
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from ocitui.cache import PackedFormat, check_directory, known_format
 
-from ..options import FORMATS, reading, run_async
+from ..options import FORMATS, keeping, registry_options, run_async
 from ..output import Call, ExitCode, paragraph
 from ..selectors import complete_entry
 
@@ -27,8 +28,10 @@ _ALL = "all"
     type=click.Choice([*FORMATS, _ALL]),
     help=f"The packed format; all: every one that there is of it [default: {FORMATS[0]}].",
 )
-@reading
-def why_command(call: Call, text: str, format_: str | None) -> ExitCode:
+@click.option("--ask", is_flag=True, help="Ask the registry too: what the name is there today, and who gets it.")
+@registry_options
+@keeping
+def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **typed: Any) -> ExitCode:
     """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
 
     The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes.
@@ -36,11 +39,17 @@ def why_command(call: Call, text: str, format_: str | None) -> ExitCode:
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
     """
-    from ocitui.doctor import chain_of
+    from ocitui.doctor import ask_upstream_of, chain_of
 
+    from ..import_run import REGISTRY_ONLY, check_registry
+
+    access = check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY})
     check_directory(call.directory)
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
     chain = run_async(chain_of(call.directory, text, known_format(format_), fallback=fallback))
+    if ask:
+        link = run_async(ask_upstream_of(call.directory, chain, access, keep=not call.read_only))
+        chain = replace(chain, links=(*chain.links, *([link] if link is not None else [])))
     call.answer(lambda: chain_json(chain), (*call.place(), *chain_lines(chain)))
     return _status(chain)
 

@@ -57,7 +57,7 @@ def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
         return
     rows = [
         [one.zone.label, one.zone.state, one.need.role, one.name, one.need.format, short_digest(one.need.digest),
-         one.need.when, one.verdict]
+         one.need.when, f"{one.verdict}, overruled" if one.overruled else one.verdict]
         for one in needs
     ]  # fmt: skip
     needing = {one.zone.uuid for one in needs}
@@ -68,7 +68,7 @@ def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
 def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
     """The zones as programs read them, those that do not read among them."""
     # By the objects, as database and daemon may tell of one zone otherwise.
-    of_zone: dict[int, list[dict[str, str]]] = {id(zone): [] for zone in zones.zones}
+    of_zone: dict[int, list[dict[str, Any]]] = {id(zone): [] for zone in zones.zones}
     for one in needs:
         need = one.need
         of_zone[id(one.zone)].append(
@@ -79,6 +79,7 @@ def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
                 "name": one.name,
                 "when": need.when,
                 "verdict": one.verdict,
+                "overruled": one.overruled,
                 "error": need.error,
             }
         )

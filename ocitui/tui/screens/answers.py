@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+import msgspec
 from textual import on, work
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -175,13 +176,30 @@ def explanation_lines(explanation: Explanation) -> list[Line]:
 class WhyScreen(AnswerScreen):
     """Follows a name or digest to the daemon's answer."""
 
+    BINDINGS = bound({"f2": "ask_upstream"}, priority=True)
     subject = "why"
-    keys = (("enter", "Ask"), ("PgUp PgDn", "Scroll"))
+    keys = (("enter", "Ask"), ("F2", "Ask the registry"), ("PgUp PgDn", "Scroll"))
     label = "Name, digest"
+    _upstream = False
 
     async def answer(self, asked: str) -> list[Line]:
-        directory = self.session.directory
-        return chain_lines(await run_beside(lambda: chain_of(directory, asked.strip())))
+        directory, upstream, self._upstream = self.session.directory, self._upstream, False
+        chain = await run_beside(lambda: chain_of(directory, asked.strip()))
+        if not upstream:
+            return chain_lines(chain)
+        from ocitui.doctor import ask_upstream_of
+        from ocitui.importing import RegistryOptions
+
+        self.show_lines([*chain_lines(chain), Line("asking the registry", "upstream", "muted")])
+        keep = not self.session.live.read_only
+        link = await run_beside(lambda: ask_upstream_of(directory, chain, RegistryOptions(), keep=keep))
+        more = [link] if link is not None else []
+        return chain_lines(msgspec.structs.replace(chain, links=(*chain.links, *more)))
+
+    def action_ask_upstream(self) -> None:
+        """Whether the name is the same there today, and whether the image can be had again."""
+        self._upstream = True
+        self.ask()
 
 
 def chain_lines(chain: Chain) -> list[Line]:

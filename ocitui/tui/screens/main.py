@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from textual import work
 
 from ocitui.cache import CacheError
-from ocitui.text import clean, counted
+from ocitui.text import clean, counted, short_digest
 
 from ..actions import ACTIONS, BY_NAME
 from ..background import STATUS_SECONDS, Throttle
@@ -24,6 +24,9 @@ from .entries import EntriesScreen
 from .popups import Copyable, MenuScreen, offer_copies, texts_to_copy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocitui.cache import Key
     from ocitui.doctor import Finding, JudgedEntry
 
     from ..live import LiveChange
@@ -98,6 +101,39 @@ class MainScreen(EntriesScreen):
             self.say(message)
         else:
             self._own_deletions = frozenset()
+
+    def action_pin(self) -> None:
+        entries, chosen, judge = self.session.live.entries, self._chosen(), self.session.live.judge
+        if not self._may("pin") or not chosen or entries is None or judge is None:
+            return
+        from ocitui.cache import Topic
+
+        keys = list(dict.fromkeys((entries.digests[at], entries.formats[at]) for at in chosen))
+        pins = judge.remembered.noted(Topic.PINNED)
+        if all(f"{digest}.{format_}" in pins for digest, format_ in keys):
+            self._pin(keys, "")
+            return
+        from .popups import ReasonScreen
+
+        what = entries.names[chosen[0]] or short_digest(keys[0][0]) if len(keys) == 1 else counted(len(keys), "entry")
+        self.app.push_screen(ReasonScreen(what), lambda reason: self._pin_for(keys, reason))
+
+    def _pin_for(self, keys: Sequence[Key], reason: str | None) -> None:
+        if reason:
+            self._pin(keys, reason)
+
+    @work(group="pin")
+    async def _pin(self, keys: Sequence[Key], reason: str) -> None:
+        from ocitui.cache import Ledger
+        from ocitui.doctor import pin
+
+        try:
+            await asyncio.to_thread(lambda: pin(Ledger.open(self.session.directory), keys, reason))
+        except CacheError as error:
+            self.say(error.one_line)
+        else:
+            what = counted(len(keys), "entry")
+            self.say(f"{what} pinned: no rule takes it" if reason else f"{what} no longer pinned")
 
     def action_undo(self) -> None:
         if self._may("undo"):
@@ -293,6 +329,11 @@ class MainScreen(EntriesScreen):
         from .zones import ZonesScreen
 
         self.app.push_screen(ZonesScreen(), self._needed)
+
+    def action_room(self) -> None:
+        from .room import RoomScreen
+
+        self.app.push_screen(RoomScreen(), self._needed)
 
     def action_imports(self) -> None:
         from .imports import ImportsScreen

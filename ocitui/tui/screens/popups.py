@@ -135,6 +135,23 @@ class CommandScreen(PopUp[str]):
             self.dismiss(name)
 
 
+class ReasonScreen(PopUp[str]):
+    """Asks why an entry is kept. Dismissed with what was typed."""
+
+    AUTO_FOCUS = "Question"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"pin {name}", "why it is kept; enter pins it, esc goes back")
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Question(placeholder="as: runs the billing of each month")
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value.strip() or "by hand")
+
+
 class Copyable(msgspec.Struct, frozen=True):
     """What a screen can give away: its letter in the menu, what it is, and what makes its lines, in a thread."""
 

@@ -114,7 +114,7 @@ class HeaderBar(Bar):
 class HealthBar(Bar):
     """How the cache is, in slots that never move, each behind the key that leads to it."""
 
-    surface, letters = "strip", "vpt"
+    surface, letters = "strip", "vpbt"
 
 
 class TroubleBar(Bar):
@@ -244,7 +244,7 @@ def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
     gauge: list[Part] = [("━" * full, role), ("─" * (cells - full), "faint")]
     shown = share if not free else min(share, 0.99)
     percent: Part = (f" {shown:.0%}", "warn" if share >= _NEARLY_FULL else "plain")
-    return [("disk ", "muted"), *gauge, percent, f" {human_size(free)} free"]
+    return [_key("b", share >= _NEARLY_FULL), (" disk ", "muted"), *gauge, percent, f" {human_size(free)} free"]
 
 
 def condition_text(health: Health) -> str:

@@ -1,0 +1,402 @@
+"""Making room: what takes it, the largest first, who needs it, whether it comes back, and marks against a goal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.cells import set_cell_size
+from textual import on, work
+from textual.widget import Widget
+
+from ocitui.cache import DeletePlan, Key, Ledger, TrashedFile
+from ocitui.doctor import (
+    Candidate,
+    Origins,
+    PruneChoice,
+    Room,
+    choose,
+    note_use,
+    parse_rules,
+    pin,
+    survey_room,
+)
+from ocitui.host import find_users
+from ocitui.text import age_of, clean, counted, first_of, human_size, parse_size
+from ocitui.words import (
+    choice_title,
+    comes_back_word,
+    delete_sections,
+    emptied_text,
+    last_text,
+    room_lines,
+    total_text,
+)
+
+from ..background import Throttle
+from ..terminal import Role
+from ..widgets.bars import Bar, Part
+from ..widgets.entry_columns import CURSOR, Cell, cut, fit
+from ..widgets.inputs import OneLineQuestion
+from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, bound
+from .base import AskingScreen, ConfirmScreen
+from .changes import section_lines
+from .popups import ReasonScreen
+
+if TYPE_CHECKING:
+    from ..live import LiveChange
+
+_LOOK_SECONDS = 2.0
+_TITLES, _TRASH, _DOWNLOADS = "titles", "trash", "downloads"
+_USUAL_RULE = "age>30d unused keep=2"
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+# The cells of the columns but the name's, with one between, and those of a bar by the width of the list.
+_SIZE, _AGE, _LAST, _BACK, _USED = 5, 4, 6, 9, 12
+_BARS = ((100, 24), (76, 8))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomRow(PickRow):
+    """What takes ``size`` bytes, of ``most`` that any does; ``candidate`` is the entry, None for what else does."""
+
+    size: int
+    most: int
+    marked: bool = False
+    candidate: Candidate | None = None
+    watched: float | None = field(default=None, compare=False)
+
+    def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
+        """It in columns, as wide as asked; the heading has their titles."""
+        one, bar = self.candidate, next((cells for least, cells in _BARS if width >= least), 0)
+        names = max(width - 4 - sum(cells + 1 for cells in (_SIZE, bar, _AGE, _LAST, _BACK, _USED)), 8)
+        if self.rule:
+            told = ("SIZE", "", "IMAGE", "AGE", "LAST", "BACK", "IN USE BY")
+        elif one is None:
+            told = (human_size(self.size), self._bar(bar), self.text, self.right, "", "", "")
+        else:
+            age, last = age_of(one.written), last_text(one, self.watched)
+            back, used = comes_back_word(one.origin.comes_back), one.used_by
+            told = (human_size(self.size), self._bar(bar), f"{one.name} {one.key[1]}", age, last, back, used)
+        size, drawn, name, age, last, back, used = map(clean, told)
+        mark = f"{CURSOR if pointed else ' '}{MARK if self.marked else ' '} "
+        middle = fit(name, names, middle=True)
+        named: Role = "mark" if self.marked else "muted" if self.rule else "plain"
+        sure = self.rule or (one is not None and one.origin.is_sure)
+        return (
+            (mark, "mark"),
+            (f"{size:>{_SIZE}} ", "muted" if self.size < 1 << 20 or self.rule else "strong"),
+            (set_cell_size(drawn, bar + 1) if bar else "", "gauge"),
+            (f"{middle} ", named),
+            (f"{age:>{_AGE}} {last:>{_LAST}} ", "muted"),
+            (f"{cut(back, _BACK):<{_BACK}} ", "muted" if sure else "warn"),
+            (fit("pinned" if one and one.pin and not used else used, _USED), "muted" if self.rule else "zone"),
+        )
+
+    def _bar(self, cells: int) -> str:
+        eighths = self.size * cells * 8 // self.most if self.most else 0
+        return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
+    """Dismissed with the digest, format and name of an entry that is to be shown, or None."""
+
+    BINDINGS = bound(
+        {
+            "space": "mark", "A": "clear_marks", "a": "by_rule", "r": "rule", "f": "goal", "p": "pin",
+            "d": "prune(False)", "D": "prune(True)",
+        }
+    )  # fmt: skip
+    CSS = "RoomScreen { Bar#sum { height: 2; } #detail { height: 5; } &.-beside #detail { height: 1fr; } }"
+    subject = "room"
+    shown_as = "the room"
+    takes_nothing = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room: Room | None = None
+        self._marked: frozenset[str] = frozenset()
+        self._rule, self._wanted, self._asking = _USUAL_RULE, 0, ""
+        self._throttle = Throttle(self, _LOOK_SECONDS, self._draw_anew)
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield Bar(id="sum")
+        yield from super().compose_body()
+
+    def begin(self) -> None:
+        self.stand("looking what takes the room")
+        self._look()
+
+    def live_changed(self, change: LiveChange) -> None:
+        """An entry, a file or a zone came or went."""
+        self.draw_header()
+        if change.another or change.rows:
+            self._throttle.ask()
+
+    def _draw_anew(self) -> None:
+        self._look()
+
+    @work(group="look", exclusive=True)
+    async def _look(self, said: str = "") -> None:
+        directory, writable = self.session.directory, not self.session.live.read_only
+
+        def look() -> Room:
+            ledger, users = Ledger.open(directory), find_users(directory)
+            if writable:
+                note_use(directory, users, ledger)
+            return survey_room(directory, ledger, users)
+
+        with self.saying_errors():
+            room = self._room = await asyncio.to_thread(look)
+            self._marked &= {_TRASH, *(one.file for one in room.entries)}
+            self._show()
+            self.stand("" if room.entries else "no entry has a packed file")
+            if said:
+                self.say(said)
+
+    def _show(self) -> None:
+        """Draw what is known, with the marks as they are."""
+        room = self._room
+        if room is None:
+            return
+        others = [(_TRASH, "the trash", room.trash), (_DOWNLOADS, "downloads of interrupted imports", room.downloads)]
+        sizes = [*(one.size for one in room.entries), room.trash, room.downloads]
+        most, marked = max(sizes, default=0), self._marked
+        rows = [
+            RoomRow(key, text, size=size, most=most, marked=key in marked) for key, text, size in others if size
+        ] + [
+            RoomRow(one.file, one.name, size=one.size, most=most, marked=one.file in marked, candidate=one,
+                    watched=room.watched)
+            for one in room.entries
+        ]  # fmt: skip
+        rows.sort(key=lambda row: (-row.size, row.key))
+        self.show_rows([RoomRow(_TITLES, "", rule=True, size=0, most=0), *rows])
+        self._draw_sum(room)
+
+    @property
+    def _chosen(self) -> list[Candidate]:
+        return [one for one in self._room.entries if one.file in self._marked] if self._room else []
+
+    def _draw_sum(self, room: Room) -> None:
+        """Free, in the trash and marked, as parts of what is wanted."""
+        chosen, width = self._chosen, max(self.app.size.width - 2, 10)
+        trash = room.trash if _TRASH in self._marked else 0
+        marked = sum(one.size for one in chosen if not one.users)
+        held, total = sum(one.size for one in chosen if one.users), room.free + trash + marked
+        whole = max(self._wanted, total, 1)
+        free, in_trash, of_marked = (size * width // whole for size in (room.free, trash, marked))
+        rest = width - free - in_trash - of_marked if self._wanted > total else 0
+        bar: list[Part] = [" ", ("█" * free, "gauge"), ("▓" * in_trash, "gauge"), ("▒" * of_marked, "mark")]
+        parts = f" █ {human_size(room.free)} free"
+        parts += f" + ▓ {human_size(trash)} trash" if trash else ""
+        parts += f" + ▒ {human_size(marked)} marked = {human_size(total)}" if marked or trash else ""
+        short = self._wanted - total
+        goal = f" of {human_size(self._wanted)} wanted" if self._wanted else ""
+        needed = sum(bool(one.users) for one in chosen)
+        late = f", {needed} needed{f' ({human_size(held)} later)' if held else ''}" if needed else ""
+        right: list[Part] = [(f"! {human_size(short)} short ", "warn")] if self._wanted and short > 0 else []
+        for view in self.query("#sum").results(Bar):
+            view.show([*bar, ("·" * rest, "faint")], [(f"{parts}{goal}{late}", "strong"), "  ", *right])
+
+    def draw_detail(self) -> None:
+        row, room = self.row, self._room
+        if room is None:
+            return
+        one = row.candidate if row is not None else None
+        if one is not None:
+            lines = [
+                Line(first_of(one.names) or one.key[0], "image"),
+                Line(one.origin.text, "again", "plain" if one.origin.is_sure else "warn"),
+                Line(f"needed by {first_of(one.users)}" if one.users else self._unneeded(one, room), "use"),
+            ]
+            lines += [Line(one.pin, "pinned", "good")] if one.pin else []
+        else:
+            lines = [*room_lines(room)]
+        self.show_lines([*lines, Line(self._rule, "rule", "muted")])
+        keys = [("space", "Mark"), ("a", "By rule"), ("d", "To trash"), ("D", "For good"), ("f", "Goal"), ("r", "Rule")]
+        self.show_keys([*keys, ("p", "Unpin" if one is not None and one.pin else "Pin")])
+
+    def _unneeded(self, one: Candidate, room: Room) -> str:
+        if room.doubt:
+            return f"nobody can tell: {room.doubt}"
+        since = f"since {age_of(room.watched)} ago, when it was first looked at" if room.watched else "yet"
+        return f"nobody needs it; last seen in use {age_of(one.used)} ago" if one.used else f"unseen {since}"
+
+    # Marks
+
+    def action_mark(self) -> None:
+        row = self.row
+        if row is not None and row.key != _DOWNLOADS:
+            self._marked ^= {row.key}
+            self._show()
+            self.query_one(PickList).action_step(1)
+        elif row is not None:
+            self.say("I on the first screen goes on with them, or removes them")
+
+    def action_clear_marks(self) -> None:
+        self._marked = frozenset()
+        self._show()
+
+    def action_by_rule(self) -> None:
+        """Mark what the rule takes, the longest unused first, until the goal is reached."""
+        if (room := self._room) is None:
+            return
+        with self.saying_errors():
+            rules = msgspec.structs.replace(parse_rules(self._rule), until_free=self._wanted or None)
+            choice = choose(room, rules)
+            self._marked = frozenset(one.file for one in choice.going) | (self._marked & {_TRASH})
+            self._show()
+            stays = f"; {counted(len(choice.staying), 'entry')} stay: {_why(choice)}" if choice.staying else ""
+            self.say(f"{counted(len(choice.going), 'entry')} marked by {self._rule}{stays}")
+
+    def action_rule(self) -> None:
+        self._asking = "rule"
+        self.ask(self._rule, "age>30d unused>30d keep=2")
+
+    def action_goal(self) -> None:
+        self._asking = "goal"
+        self.ask(
+            human_size(self._wanted) if self._wanted else "", "how much is to be free, as 200G; nothing for no goal"
+        )
+
+    def answered(self, text: str) -> None:
+        with self.saying_errors():
+            if self._asking == "rule" and text:
+                parse_rules(text)
+                self._rule = text
+                self.draw_detail()
+                self.say("a marks by it")
+            elif self._asking == "goal":
+                wanted = parse_size(text) if text else 0
+                if wanted is None:
+                    self.say(f"{text} is no size like 200G")
+                else:
+                    self._wanted = wanted
+                    self._show()
+
+    # What is done
+
+    def action_pin(self) -> None:
+        row = self.row
+        if row is None or row.candidate is None or not self.may("delete"):
+            return
+        one = row.candidate
+        if one.pin:
+            self._pin([one.key], "")
+        else:
+            self.app.push_screen(ReasonScreen(one.name), lambda reason: self._pin_for(one.key, reason))
+
+    def _pin_for(self, key: Key, reason: str | None) -> None:
+        if reason:
+            self._pin([key], reason)
+
+    @work(group="pin")
+    async def _pin(self, keys: Sequence[Key], reason: str) -> None:
+        with self.saying_errors():
+            await asyncio.to_thread(lambda: pin(Ledger.open(self.session.directory), keys, reason))
+            self._look("pinned: no rule takes it" if reason else "no longer pinned")
+
+    def action_prune(self, for_good: bool) -> None:
+        if not self.may("delete"):
+            return
+        marked, row = self._chosen, self.row
+        chosen = marked or ([row.candidate] if row is not None and row.candidate is not None else [])
+        trash = for_good and (_TRASH in self._marked or (not chosen and row is not None and row.key == _TRASH))
+        if chosen or trash:
+            self.app.push_screen(PruneScreen(chosen, for_good=for_good, trash=trash), self._done)
+        else:
+            self.say("nothing is marked; D empties the trash, where that is marked")
+
+    def _done(self, message: str | None) -> None:
+        if message:
+            self._marked = frozenset()
+            self._look(message)
+
+    @on(PickList.Picked)
+    def _picked(self) -> None:
+        row = self.row
+        if row is not None and row.candidate is not None:
+            self.dismiss((row.candidate.key[0], row.candidate.key[1] or "", row.candidate.name))
+
+
+def _why(choice: PruneChoice) -> str:
+    """Why entries stay, the reasons' first words."""
+    return first_of([*dict.fromkeys(why.partition(" ")[0] for _, why in choice.staying)], 3)
+
+
+class PruneScreen(ConfirmScreen):
+    """Takes entries out, to the trash or for good, which their number confirms, with what is in the trash by then."""
+
+    subject = "make room"
+    verb = "Make room"
+
+    def __init__(self, chosen: Sequence[Candidate], *, for_good: bool, trash: bool) -> None:
+        super().__init__()
+        self._chosen, self._for_good, self._with_trash = chosen, for_good, trash
+        self._plan: DeletePlan | None = None
+        self._files: Sequence[TrashedFile] = ()
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield from super().compose_body()
+        yield OneLineQuestion(self._typed)
+
+    async def plan(self) -> Iterable[Line | LongList]:
+        cache, directory = self.session.cache, self.session.directory
+        size = sum(one.size for one in self._chosen)
+        title = choice_title(PruneChoice(tuple(self._chosen), (), 0, size), for_good=self._for_good)
+        lines = self.opening(title if self._chosen else "the trash is emptied", "bring these entries back")
+        if self._with_trash:
+            self._files = await cache.trash()
+            lines.append(Line(f"{total_text(self._files)}, go for good", "trash"))
+        if not self._chosen:
+            return lines
+        plan = self._plan = await cache.plan_delete([one.key for one in self._chosen])
+        users = await asyncio.to_thread(find_users, directory)
+        self.used_by = users.of_any(plan.entries)
+        if self.used_by:
+            lines.append(Line(f"{first_of(self.used_by)}: it is asked twice", "in use", "bad"))
+        lines += [Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else []
+        ledger = await asyncio.to_thread(Ledger.open, directory)
+        sections = delete_sections(plan, Origins(directory, ledger), ledger)
+        return lines + await asyncio.to_thread(section_lines, sections)
+
+    def action_confirm(self) -> None:
+        if self._for_good and self._may_act():
+            self.query_one(OneLineQuestion).ask("", f"type {self._count} to remove for good; esc goes back")
+        else:
+            super().action_confirm()
+
+    @property
+    def _count(self) -> int:
+        return len(self._chosen) or len(self._files)
+
+    def _typed(self, keep: bool) -> None:
+        question = self.query_one(OneLineQuestion)
+        question.close()
+        self.give_keys()
+        if keep and question.value.strip() == str(self._count):
+            super().action_confirm()
+        elif keep:
+            self.say(f"not done: {self._count} was to be typed")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
+
+    async def act(self) -> str:
+        cache, said = self.session.cache, list[str]()
+        if self._plan is not None:
+            done = await cache.delete(self._plan.keys, self._plan)
+            said.append(
+                f"{counted(len(self._chosen), 'entry')} gone"
+                if self._for_good
+                else f"{counted(len(self._chosen), 'entry')} in the trash, u undoes it: {done.id}"
+            )
+            if self._for_good:
+                said.append(emptied_text(await cache.empty_trash(ids=[done.id])))
+        if self._files:
+            ids = {file.transaction for file in self._files if file.transaction}
+            names = [file.trash for file in self._files]
+            said.append(emptied_text(await cache.empty_trash(ids=ids, names=names)))
+        return "; ".join(said)
