@@ -32,6 +32,7 @@ from ocitui.cache import (
     read_bounded,
     size_in_own_folder,
     stem_of,
+    storage_errors,
     whoami,
 )
 from ocitui.host import Users, find_users
@@ -133,7 +134,8 @@ def survey_room(
         reading = read_index(files)
         reading.require_sound(directory)
         listing = listing or Listing.read(files, reading.contents.digests)
-        disk = os.fstatvfs(files.fd)
+    with storage_errors("look at the file system"):
+        disk = os.statvfs(directory)
     total, free = (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize, disk.f_bavail * disk.f_frsize
     own = size_in_own_folder(directory)
     downloads = sum(size_in_own_folder(directory, name) for name in _DOWNLOADS)

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 REPAIR = "`ocitui repair` shows what can be brought back"
 _IMPORT = "import it again, or let the daemon pull it: `ocitui repair` shows what there is to restore it from"
 # While the bad file is there the daemon takes it for a hit, and pulls nothing.
-_REPLACE = "`ocitui repair` restores it, or moves it aside: then it is a miss, and a pull by name brings it again"
+_REPLACE = "`ocitui repair` restores it; or moves it aside, where it can come back: then a pull by name brings it again"
 _MOVE_ASIDE = "move it aside with `ocitui repair`: the error becomes a miss, which the daemon heals by pulling"
 
 

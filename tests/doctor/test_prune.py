@@ -282,7 +282,7 @@ def test_what_lies_in_the_trash_is_room_to_come(tmp_path: Path, monkeypatch: pyt
     directory = tmp_path / "image"
     make(directory, images)
     disk = os.statvfs(tmp_path)
-    monkeypatch.setattr("os.fstatvfs", lambda fd: disk)
+    monkeypatch.setattr("os.statvfs", lambda path: disk)
     wanted = survey_room(directory).free + 5
     first = choose(survey_room(directory), PruneRules(until_free=wanted))
     asyncio.run(PackerCache(directory).delete([one.key for one in first.going]))

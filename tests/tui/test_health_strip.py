@@ -110,8 +110,8 @@ def test_what_was_not_looked_into_is_not_said_to_be_well() -> None:
 
 
 def test_the_disk() -> None:
-    assert slots(known())[2] == "disk ━━── 50% 40G free"
-    assert slots(known(disk=ROOM["full"]))[2] == "disk ━━━━ 100% 0B free"
+    assert slots(known())[2] == "b disk ━━── 50% 40G free"
+    assert slots(known(disk=ROOM["full"]))[2] == "b disk ━━━━ 100% 0B free"
     nearly = known(disk=ROOM["nearly"])
     assert "━━━─" in slots(nearly)[2], "full only where nothing is free"
     assert role_of(nearly, " 99%") == "warn"
@@ -129,9 +129,9 @@ def test_a_slot_has_no_more_than_its_room(width: int) -> None:
         assert len(text) <= width, text
         shown = re.findall(r"(?:99\+|\d+) (crit|high|med|low)", text)
         assert shown == ["crit", "high", "med", "low"][: len(shown)] or shown == ["high", "med", "low"][: len(shown)]
-        for column, letter in zip(COLUMNS[width], "vpdt", strict=True):
+        for column, letter in zip(COLUMNS[width], "vpbt", strict=True):
             assert text[column - 1] == " ", text
-            assert text[column] == (letter if letter != "d" or disk else " "), text
+            assert text[column] == (letter if letter != "b" or disk else " "), text
 
 
 @pytest.fixture

@@ -182,6 +182,6 @@ async def test_each_slot_stands_in_its_place_and_is_whole(
         one.main.draw_header()
         await one.pilot.pause()
         line = one.text.split("\n")[one.main.query_one(HealthBar).region.y]
-        slots = ("v ✓ index in step", "p ✓ no problems", "disk ", "t trash 1016M")
+        slots = ("v ✓ index in step", "p ✓ no problems", "b disk ", "t trash 1016M")
         assert [line.find(slot) for slot in slots] == [*columns]
         assert " 1016G free " in line

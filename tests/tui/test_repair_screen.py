@@ -19,6 +19,7 @@ from ocitui.doctor.report import Report
 from ocitui.tui.screens.repair import RepairScreen
 from ocitui.tui.widgets.inputs import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList
+from tests.doctor.repair_support import let_come_back
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -340,6 +341,7 @@ async def test_what_the_plan_reads_is_told_and_esc_ends_it(tmp_path: Path) -> No
 async def test_what_a_deep_check_found_is_mended_and_not_forgotten(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (TEA, NGINX))
     await examine(cache, ExamineOptions(Depth.DEEP))
+    let_come_back(cache)
     for image in (TEA, NGINX):
         flip(packed_path(cache, image))
     async with desk(cache) as one:

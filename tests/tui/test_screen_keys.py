@@ -71,6 +71,8 @@ _DOES: dict[str, Check] = {
     "import_image": _opens("ImportScreen"),
     "imports": _opens("ImportsScreen"),
     "zones": _opens("ZonesScreen"),
+    "room": _opens("RoomScreen"),
+    "pin": _opens("ReasonScreen"),
     "undo": _opens("UndoScreen"),
     "journal": _opens("TimelineScreen"),
     "trash": _opens("TrashScreen"),

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
-from ocitui.cache import Transaction, list_backups
+from ocitui.cache import Ledger, RecordedSource, Topic, Transaction, list_backups
+from ocitui.doctor import pin
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.screens.changes import TimelineScreen
 from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
@@ -227,6 +228,17 @@ async def _why(one: Desk, cache: Path) -> None:
     await one.until(lambda: "In erofs" in one.lines)
 
 
+async def _room(one: Desk, cache: Path) -> None:
+    ledger = Ledger.open(cache)
+    ledger.record_source(packed_path(cache, NGINX).name, RecordedSource("docker://quay.io/nginx:1"))
+    ledger.note(Topic.WATCHED, "-", "-")
+    pin(ledger, [(BUSYBOX.digest, "erofs")], "for the release")
+    await one.open("b", "RoomScreen")
+    await one.until(lambda: "pinned" in one.text and "BACK" in one.text)
+    await one.press("space", "space", "f", *"80G", "enter")
+    await one.until(lambda: "short" in one.text)
+
+
 _LOOKS: dict[str, dict[str, Any]] = {
     "dark": {},
     "light": {"theme": "light"},
@@ -248,6 +260,10 @@ _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
         for size in (SMALL, WIDE, HUGE)
     },
     "smallest": ((40, 10), _at_rest, {}),
+    "room": (SMALL, _room, {}),
+    "room ascii": (SMALL, _room, {"theme": "ansi", "ascii": True}),
+    "room wide": (WIDE, _room, {"theme": "light"}),
+    "room huge": (HUGE, _room, {}),
     "filter": (SMALL, _filter, {}),
     "nothing matches": (SMALL, _nothing, {}),
     "table alone": (SMALL, _table_alone, {}),

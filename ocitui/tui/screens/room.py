@@ -15,6 +15,7 @@ from textual.widget import Widget
 from ocitui.cache import DeletePlan, Key, Ledger, TrashedFile
 from ocitui.doctor import (
     Candidate,
+    ComesBack,
     Origins,
     PruneChoice,
     Room,
@@ -39,7 +40,7 @@ from ocitui.words import (
 from ..background import Throttle
 from ..terminal import Role
 from ..widgets.bars import Bar, Part
-from ..widgets.entry_columns import CURSOR, Cell, cut, fit
+from ..widgets.entry_columns import CURSOR, Cell, cut, devices_text, fit, format_text
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, bound
 from .base import AskingScreen, ConfirmScreen
@@ -54,8 +55,9 @@ _TITLES, _TRASH, _DOWNLOADS = "titles", "trash", "downloads"
 _USUAL_RULE = "age>30d unused keep=2"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 # The cells of the columns but the name's, with one between, and those of a bar by the width of the list.
-_SIZE, _AGE, _LAST, _BACK, _USED = 5, 4, 6, 9, 12
+_SIZE, _AGE, _LAST, _BACK, _USED = 5, 4, 6, 9, 10
 _BARS = ((100, 24), (76, 8))
+_WIDE = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,20 +80,21 @@ class RoomRow(PickRow):
             told = (human_size(self.size), self._bar(bar), self.text, self.right, "", "", "")
         else:
             age, last = age_of(one.written), last_text(one, self.watched)
-            back, used = comes_back_word(one.origin.comes_back), one.used_by
-            told = (human_size(self.size), self._bar(bar), f"{one.name} {one.key[1]}", age, last, back, used)
+            back, used = comes_back_word(one.origin.comes_back), devices_text(one.used_by)
+            name = f"{one.name} {format_text(one.key[1] or '', 8 if width >= _WIDE else 3).strip()}"
+            told = (human_size(self.size), self._bar(bar), name, age, last, back, used)
         size, drawn, name, age, last, back, used = map(clean, told)
         mark = f"{CURSOR if pointed else ' '}{MARK if self.marked else ' '} "
         middle = fit(name, names, middle=True)
         named: Role = "mark" if self.marked else "muted" if self.rule else "plain"
-        sure = self.rule or (one is not None and one.origin.is_sure)
+        gone = one is not None and one.origin.comes_back is ComesBack.NO
         return (
             (mark, "mark"),
             (f"{size:>{_SIZE}} ", "muted" if self.size < 1 << 20 or self.rule else "strong"),
             (set_cell_size(drawn, bar + 1) if bar else "", "gauge"),
             (f"{middle} ", named),
             (f"{age:>{_AGE}} {last:>{_LAST}} ", "muted"),
-            (f"{cut(back, _BACK):<{_BACK}} ", "muted" if sure else "warn"),
+            (f"{cut(back, _BACK):<{_BACK}} ", "warn" if gone else "muted"),
             (fit("pinned" if one and one.pin and not used else used, _USED), "muted" if self.rule else "zone"),
         )
 
@@ -208,7 +211,7 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
         if one is not None:
             lines = [
                 Line(first_of(one.names) or one.key[0], "image"),
-                Line(one.origin.text, "again", "plain" if one.origin.is_sure else "warn"),
+                Line(one.origin.text, "again", "warn" if one.origin.comes_back is ComesBack.NO else "plain"),
                 Line(f"needed by {first_of(one.users)}" if one.users else self._unneeded(one, room), "use"),
             ]
             lines += [Line(one.pin, "pinned", "good")] if one.pin else []

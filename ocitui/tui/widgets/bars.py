@@ -238,13 +238,15 @@ def _disk_slot(live: LiveCache, wide: bool) -> list[Part]:
     if live.host.disk is None:
         return []
     total, free = live.host.disk
-    share, cells = 1 - free / total if total else 0.0, 10 if wide else 4
+    share, left = 1 - free / total if total else 0.0, f" {human_size(free)} free"
+    shown = share if not free else min(share, 0.99)
+    # The gauge gives way to what the slot has to say.
+    cells = min(10, 31 - len(f"b disk  {shown:.0%}{left}")) if wide else min(4, 25 - len(f"b disk  {shown:.0%}{left}"))
     full = cells if not free else min(round(share * cells), cells - 1)
     role: Role = "warn" if share >= _NEARLY_FULL else "gauge"
     gauge: list[Part] = [("━" * full, role), ("─" * (cells - full), "faint")]
-    shown = share if not free else min(share, 0.99)
     percent: Part = (f" {shown:.0%}", "warn" if share >= _NEARLY_FULL else "plain")
-    return [_key("b", share >= _NEARLY_FULL), (" disk ", "muted"), *gauge, percent, f" {human_size(free)} free"]
+    return [_key("b", share >= _NEARLY_FULL), (" disk ", "muted"), *gauge, percent, left]
 
 
 def condition_text(health: Health) -> str:

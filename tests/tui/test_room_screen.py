@@ -1,0 +1,125 @@
+"""Room: what takes the disk, marks against a goal, rules, pins, and what goes, to the trash or for good."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import Ledger, Topic
+from tests.tui.cache_support import BUSYBOX, NGINX, make_cache, packed_path
+from tests.tui.screen_support import WIDE, Desk, desk
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    directory = make_cache(tmp_path / "cache" / "image")
+    ledger = Ledger(directory)
+    for path in directory.glob("*.squashfs"):
+        ledger.note(Topic.ASKED, path.name, "daemon a registry gives it")
+    ledger.flush()
+    return directory
+
+
+async def opened(one: Desk) -> None:
+    await one.open("b", "RoomScreen")
+    await one.until(lambda: "BACK" in one.text and "free" in one.text, "the room")
+
+
+async def test_what_takes_the_room_and_whether_it_comes_back(cache: Path) -> None:
+    os.truncate(packed_path(cache, NGINX), 5 << 20)
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        first = next(line for line in one.text.splitlines() if "nginx" in line)
+        assert "5.0M" in first
+        assert "daemon" in first
+        assert "a registry gives it, asked" in one.lines
+        assert "nobody needs it" in one.lines or "unseen since" in one.lines
+        await one.press("enter")
+        await one.until(lambda: one.top == "MainScreen")
+        assert one.table.cursor_entry is not None
+        assert one.table.cursor_entry.digest == NGINX.digest
+
+
+async def test_marks_add_up_against_the_goal(cache: Path) -> None:
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        await one.press("space", "f", *"900000T", "enter")
+        await one.until(lambda: "marked = " in one.text and "wanted" in one.text and "short" in one.text)
+        await one.press("A")
+        await one.until(lambda: "marked = " not in one.text)
+        await one.press("f", *["backspace"] * 20, *"much", "enter")
+        await one.until(lambda: "much is no size" in one.status)
+
+
+async def test_by_rule(cache: Path) -> None:
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        await one.press("r", *["backspace"] * 40, *"nonsense", "enter")
+        await one.until(lambda: "'nonsense' is no rule" in one.status)
+        await one.press("r", *["backspace"] * 40, *"unused", "enter", "a")
+        await one.until(lambda: "marked by unused" in one.status and "stay: " in one.status)
+        assert "cannot" in one.status
+
+
+async def test_a_pin_keeps_it_from_every_rule(cache: Path) -> None:
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        await one.open("p", "ReasonScreen")
+        await one.press(*"mine", "enter")
+        await one.until(lambda: "no rule takes it" in one.status)
+        assert "mine, by " in one.lines
+        await one.press("p")
+        await one.until(lambda: "no longer pinned" in one.status)
+        await one.press("escape")
+        await one.until(lambda: one.top == "MainScreen")
+        await one.open("asterisk", "ReasonScreen")
+        await one.press("enter")
+        await one.until(lambda: "1 entry pinned" in one.status)
+        await one.until(lambda: bool(one.live.judge and one.live.judge.remembered.noted(Topic.PINNED)))
+        await one.press("asterisk")
+        await one.until(lambda: "no longer pinned" in one.status)
+
+
+async def test_to_the_trash_and_for_good(cache: Path) -> None:
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        await one.press("space", "space")
+        await one.open("d", "PruneScreen")
+        await one.until(lambda: "nothing is changed before y" in one.status)
+        assert "2 entries of" in one.lines
+        await one.press("y")
+        await one.until(lambda: one.top == "RoomScreen" and "in the trash, u undoes it" in one.status)
+        trashed = len(os.listdir(cache / ".ocitui" / "trash"))
+        assert trashed
+        await one.until(lambda: "the trash" in one.text)
+        await one.press("home", "space")
+        await one.open("D", "PruneScreen")
+        await one.until(lambda: "nothing is changed before y" in one.status)
+        await one.press("y", *"99", "enter")
+        await one.until(lambda: "was to be typed" in one.status)
+        assert len(os.listdir(cache / ".ocitui" / "trash")) == trashed
+        await one.press("y", "1", "enter")
+        await one.until(lambda: one.top == "RoomScreen" and "are free again" in one.status)
+        assert len(os.listdir(cache / ".ocitui" / "trash")) <= trashed
+
+
+async def test_it_follows_what_other_programs_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.tui.screens.room._LOOK_SECONDS", 0.1)
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        assert "busybox" in one.text
+        for path in cache.glob(f"{BUSYBOX.digest}.*fs"):
+            path.unlink()
+        await one.until(lambda: "busybox" not in one.text)
+
+
+async def test_who_may_not_write_marks_and_changes_nothing(cache: Path) -> None:
+    async with desk(cache, WIDE, read_only=True) as one:
+        before = (cache / ".ocitui" / "ledger").read_bytes()
+        await opened(one)
+        for key in ("d", "D", "p"):
+            await one.press(key)
+            await one.until(lambda: "not done" in one.status)
+        assert (cache / ".ocitui" / "ledger").read_bytes() == before
