@@ -260,13 +260,17 @@ async def examined(
 
     from msgspec.structs import replace
 
-    from ocitui.doctor import examine, keep_index
+    from ocitui.doctor import examine, keep_index, note_use
+    from ocitui.host import find_users
 
     if call.read_only:
         return await examine(call.directory, replace(options, ledger_writes=False), progress, tell), ()
     # Corrupt bytes are kept first: a daemon that starts meanwhile overwrites them. So one index is in memory at a time.
     note = await asyncio.to_thread(keep_index, call.directory)
-    return await examine(call.directory, options, progress, tell), (note,) if note else ()
+    report = await examine(call.directory, options, progress, tell)
+    if report.judge is not None:
+        await asyncio.to_thread(note_use, call.directory, find_users(call.directory), report.judge.remembered)
+    return report, (note,) if note else ()
 
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.

@@ -39,7 +39,7 @@ from ocitui.host import Users, find_users
 from ocitui.text import first_of, parse_span, timestamp
 
 from .check.index_checks import read_index
-from .origins import Origin, Origins
+from .origins import FileRecords, Origin, Origins
 
 _DOWNLOADS = ("import", "blobs")
 _SEEN_ANEW_SECONDS = 12 * 3600
@@ -189,15 +189,23 @@ def _carriers(index: ImageIndex) -> dict[str, list[Key]]:
     return {name: keys for name, keys in carriers.items() if len(keys) > 1}
 
 
-def note_use(directory: Path, users: Users, ledger: Ledger | None = None) -> None:
-    """Keep who was seen to use what, and since when that is looked at; where it cannot be written, do not."""
-    ledger, fresh = ledger or Ledger.open(directory), time.time() - _SEEN_ANEW_SECONDS
-    if "-" not in ledger.noted(Topic.WATCHED):
+def note_use(directory: Path, users: Users, known: FileRecords | None = None) -> None:
+    """Keep who was seen to use what, and since when that is looked at, unless it is ``known``; where it cannot be
+    written, do not."""
+    known, fresh = known or Ledger.open(directory), time.time() - _SEEN_ANEW_SECONDS
+    used, is_new = known.noted(Topic.USED), "-" not in known.noted(Topic.WATCHED)
+    news = {
+        file: names
+        for file, names in users.names.items()
+        if file not in used or used[file].when < fresh or used[file].text != names
+    }
+    if not (news or is_new):
+        return
+    ledger = known if isinstance(known, Ledger) else Ledger.open(directory)
+    if is_new:
         ledger.note(Topic.WATCHED, "-", "-")
-    known = ledger.noted(Topic.USED)
-    for file, names in users.names.items():
-        if file not in known or known[file].when < fresh or known[file].text != names:
-            ledger.note(Topic.USED, file, names)
+    for file, names in news.items():
+        ledger.note(Topic.USED, file, names)
     with suppress(CacheError):
         ledger.flush()
 

@@ -560,7 +560,16 @@ class LiveCache:
             if daemon or room:
                 self.tell(LiveChange())
             self._tell_users()
+            await self._note_use()
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
+
+    async def _note_use(self) -> None:
+        """Keep who was seen to use what, so that it is known later when an image was last of use."""
+        judge, found = self.judge, self.host.found
+        if judge is not None and found is not None and found.names and not self.read_only:
+            from ocitui.doctor import note_use
+
+            await asyncio.to_thread(note_use, self._directory, found, judge.remembered)
 
     def _tell_users(self) -> None:
         entries, host = self.entries, self.host

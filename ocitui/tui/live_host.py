@@ -13,7 +13,7 @@ from ocitui.host import DaemonState, daemon_socket, find_daemon, is_daemon
 from ocitui.text import human_size
 
 if TYPE_CHECKING:
-    from ocitui.host import Zones
+    from ocitui.host import Users, Zones
 
 _COARSE_SECONDS = 1.0
 _WALK_SECONDS = 30.0  # between two looks through all processes
@@ -36,6 +36,7 @@ class LiveHost:
         self._walked, self._socket, self._trash_seen = float("-inf"), object(), object()
         self._database: object = object()
         self.zones: Zones | None = None
+        self.found: Users | None = None
 
     def look(self) -> tuple[bool, bool]:
         """Look at all of it; gives whether the daemon came or went, and whether another room is to be shown. Not on
@@ -67,8 +68,8 @@ class LiveHost:
             if seen is not None and time.time() - seen[3] / 1e9 < _COARSE_SECONDS:
                 # Another change need not show in it.
                 self._database = object()
-        users = find_users(self._directory, self.zones)
-        self.users, self.doubt = users.names, users.doubt
+        self.found = find_users(self._directory, self.zones)
+        self.users, self.doubt = self.found.names, self.found.doubt
 
     def room_changed(self) -> bool:
         """Look how much room the disk has, and how much the trash takes; gives whether that shows."""

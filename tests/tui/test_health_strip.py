@@ -113,7 +113,7 @@ def test_the_disk() -> None:
     assert slots(known())[2] == "b disk ━━── 50% 40G free"
     assert slots(known(disk=ROOM["full"]))[2] == "b disk ━━━━ 100% 0B free"
     nearly = known(disk=ROOM["nearly"])
-    assert "━━━─" in slots(nearly)[2], "full only where nothing is free"
+    assert "━━─ 99%" in slots(nearly)[2], "full only where nothing is free"
     assert role_of(nearly, " 99%") == "warn"
     assert role_of(known(), " 50%") == "plain"
     assert slots(known(disk=ROOM["none"]))[2:] == ["", "t trash 21G"], "the trash stays in its place"
