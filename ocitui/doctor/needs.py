@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import CacheFiles, PackedFormat, usable_digest
-from ocitui.host import Need, When, Zone, Zones
+from ocitui.cache import (
+    INDEX_NAME,
+    MOST_INDEX_BYTES,
+    OWN_NAME,
+    TRASH_NAME,
+    CacheFiles,
+    Descriptor,
+    PackedFormat,
+    StorageError,
+    Transaction,
+    read_regular,
+    usable_digest,
+)
+from ocitui.host import Need, Users, When, Zone, Zones
 
 from .check.index_checks import read_index
 from .check.judge import Judge
 from .findings import Answer, Severity, is_of_entry
+from .salvage.salvage import salvage_entries
 
 
 class NeedVerdict(StrEnum):
@@ -56,6 +70,31 @@ def judged_needs(directory: Path, zones: Zones) -> list[JudgedNeed]:
     needed = dict.fromkeys(need.digest for zone in zones.zones for need in zone.needs if usable_digest(need.digest))
     judge.look_at(reading, needed)
     return [*_judged(judge, zones)]
+
+
+def indexes_of_undo(directory: Path, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
+    """The entries of index.json as an undo would bring it back and as it is, where it is replaced whole: as many as can
+    be read."""
+    if target.swap is None:
+        return (), ()
+    old = target.swap.old
+    return _entries_in(directory / OWN_NAME / TRASH_NAME / old.trash if old else Path()), _entries_in(
+        directory / INDEX_NAME
+    )
+
+
+def _entries_in(path: Path) -> Sequence[Descriptor]:
+    with suppress(StorageError):
+        return salvage_entries(read_regular(path, MOST_INDEX_BYTES)).descriptors
+    return ()
+
+
+def users_of_undo(directory: Path, target: Transaction, users: Users) -> tuple[str, ...]:
+    """Who needs what a transaction brought, and its undo takes away or puts another file in the place of."""
+    old, now = indexes_of_undo(directory, target)
+    stays = {one.identity for one in (*old, *(one.descriptor for one in target.removed))}
+    going = (one for one in (*now, *(one.descriptor for one in target.added)) if one.identity not in stays)
+    return tuple(dict.fromkeys((*users.of_any(going), *users.of_files(one.name for one in target.placed))))
 
 
 def _judged(judge: Judge, zones: Zones) -> Iterator[JudgedNeed]:

@@ -135,7 +135,10 @@ class Users(msgspec.Struct, frozen=True):
 
     def of_any(self, descriptors: Iterable[Descriptor]) -> tuple[str, ...]:
         """Those of any of these entries, each once."""
-        names = (descriptor.packed_file for descriptor in descriptors) if self.by_file else ()
+        return self.of_files(descriptor.packed_file for descriptor in descriptors) if self.by_file else ()
+
+    def of_files(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of any of these packed files, each once."""
         return tuple(dict.fromkeys(user for name in names for user in self.by_file.get(name, ())))
 
 

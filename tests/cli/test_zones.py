@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from ocitui.cache import PackedFormat, PackerCache
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX
+from tests.cache.support import make_image
+from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.host.test_redb import database, expected
 
@@ -103,3 +107,22 @@ def test_a_host_without_a_daemon_has_no_zone(demo: Path, ocitui: Ocitui) -> None
     done = ocitui("zones", "-C", demo)
     assert (done.status, done.out.splitlines()[0]) == (0, "no zone is known")
     assert "not sure" not in done.out
+
+
+def test_an_undo_that_takes_away_what_a_zone_needs_is_asked_about(
+    host: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = kernel_of(host, ocitui)
+    answer(monkeypatch, "yes", "yes")
+    assert ocitui("delete", kernel, "-C", host).status == 0
+    monkeypatch.undo()
+    packed = make_image(host.parent / "packed", name="app:1", format=PackedFormat.TAR, digest=kernel)
+    asyncio.run(PackerCache(host).store(packed))
+    refused = ocitui("undo", "--yes", "-C", host)
+    assert (refused.status, "needed by zone db (kernel, now)" in refused.err) == (2, True)
+    assert (host / f"{kernel}.tar").exists()
+    answer(monkeypatch, "yes")
+    assert ocitui("undo", "-C", host).status == 0
+    assert not (host / f"{kernel}.tar").exists()
+    assert ocitui("undo", "-C", host).status == 0, "what comes back takes nothing from anybody"
+    assert (host / f"{kernel}.tar").exists()

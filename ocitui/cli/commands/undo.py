@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 def undo_command(call: Call, transaction_id: str | None) -> ExitCode:
     """Reverse a transaction: the newest that can be, or the one named.
 
-    Asks first where somebody else made it.
+    Asks first where somebody else made it, and where a zone needs, or a loop device holds, what goes by it.
     """
+    from ocitui.doctor import users_of_undo
+    from ocitui.host import find_users
+
     cache = writing_cache(call, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))
+    used_by = users_of_undo(call.directory, target, find_users(call.directory))
     if by_another(target.by):
         call.agree([f"{_describe(target)} was made by {target.by}"], "undo it?")
+    call.agree_to_drop_used(used_by, "undo it all the same?", lambda: {"used_by": list(used_by)})
     done = run_async(cache.undo(target.id))
     note = [f"note: {done.explanation}"] if done.explanation else []
     lines = [f"undone: {_describe(target)}", *note, f"transaction {done.id}"]

@@ -5,20 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from textual import on, work
 
 from ocitui.cache import (
-    INDEX_NAME,
-    MOST_INDEX_BYTES,
-    OWN_NAME,
-    TRASH_NAME,
     ConflictError,
     DeletePlan,
     Descriptor,
@@ -26,7 +20,6 @@ from ocitui.cache import (
     Key,
     Ledger,
     NoSuchEntryError,
-    StorageError,
     Transaction,
     TransactionState,
     TrashedFile,
@@ -35,9 +28,8 @@ from ocitui.cache import (
     can_be_undone,
     files_that_go,
     known_format,
-    read_regular,
 )
-from ocitui.doctor import Origins, PointPlan, plan_point, point, salvage_entries
+from ocitui.doctor import Origins, PointPlan, indexes_of_undo, plan_point, point, users_of_undo
 from ocitui.host import find_users
 from ocitui.text import clean, counted, first_of, human_size, short_digests, timestamp
 from ocitui.words import (
@@ -136,26 +128,17 @@ class UndoScreen(ConfirmScreen):
         lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "bad" if by_another(target.by) else "plain")]
         lines += [Line(target.about, "of")] if target.about else []
-        indexes = await asyncio.to_thread(self._indexes, target)
+        directory = self.session.directory
+        indexes = await asyncio.to_thread(indexes_of_undo, directory, target)
+        users = await asyncio.to_thread(find_users, directory)
+        self.used_by = await asyncio.to_thread(users_of_undo, directory, target, users)
+        if self.used_by:
+            lines.append(Line(f"{first_of(self.used_by)}: it is asked twice", "in use", "bad"))
         return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *indexes)))
-
-    def _indexes(self, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
-        """The entries of index.json as it would be and as it is, where it is replaced whole: as many as can be read."""
-        swap, directory = target.swap, self.session.directory
-        if swap is None:
-            return (), ()
-        old = directory / OWN_NAME / TRASH_NAME / swap.old.trash if swap.old is not None else Path()
-        return _entries_in(old), _entries_in(directory / INDEX_NAME)
 
     async def act(self) -> str:
         done = await self.session.cache.undo(self._id)
         return f"undone by {done.id}: {self._id}" + (f"; {done.explanation}" if done.explanation else "")
-
-
-def _entries_in(path: Path) -> Sequence[Descriptor]:
-    with suppress(StorageError):
-        return salvage_entries(read_regular(path, MOST_INDEX_BYTES)).descriptors
-    return ()
 
 
 class PointScreen(ConfirmScreen):
