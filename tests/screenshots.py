@@ -101,6 +101,13 @@ async def repair(one: Desk) -> None:
     await one.until(lambda: "Index Backup Files" in one.lines, "the sources")
 
 
+async def room(one: Desk) -> None:
+    await one.open("b", "RoomScreen")
+    await one.until(lambda: "BACK" in one.text, "what takes the room")
+    await one.press("f", *"40G", "enter", "down", "space", "space")
+    await one.until(lambda: "short" in one.text, "the goal")
+
+
 SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "main": (SMALL, main_screen),
     "wide": (WIDE, main_screen),
@@ -111,6 +118,7 @@ SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "resolve": (SMALL, resolve),
     "problems": (SMALL, problems),
     "repair": (SMALL, repair),
+    "room": (SMALL, room),
     "import": (SMALL, import_form),
     "imports": (SMALL, imports),
     "help": (SMALL, help_pages),
@@ -129,12 +137,13 @@ def demo_cache() -> Iterator[Path]:
 async def draw(snapshot: str) -> str:
     """One snapshot as SVG."""
     size, prepare = SCENES[snapshot]
-    with demo_cache() as directory, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         fix_host(patch, _NOW)
-        async with desk(directory, size, daemon=_DAEMON) as one:
-            await prepare(one)
-            await one.pilot.pause()
-            return one.app.export_screenshot(title="ocitui")
+        with demo_cache() as directory:
+            async with desk(directory, size, daemon=_DAEMON) as one:
+                await prepare(one)
+                await one.pilot.pause()
+                return one.app.export_screenshot(title="ocitui")
 
 
 def normalized(svg: str) -> str:
