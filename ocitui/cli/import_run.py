@@ -42,6 +42,7 @@ from ocitui.importing import (
     ImportResult,
     NamedOtherwiseError,
     RegistryOptions,
+    RepointsNameError,
     SourceError,
     SourceKind,
     check_choice,
@@ -178,16 +179,24 @@ class Imported(msgspec.Struct, frozen=True):
 
 def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Imported:
     """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
-    Where the cache has the image under another name, the operator is asked, if there is one. Raises
-    NamedOtherwiseError, CancelledError, InterruptedBySignalError, and what `import_image` raises."""
-    try:
-        return _carried_out(call, request, import_id)
-    except NamedOtherwiseError as error:
-        if not can_ask():
-            raise
-        # Whatever was agreed to: --yes is about downloads that are removed.
-        replace(call, agreed=False).agree([error.message, *_about_renaming(request)], "give the entry the new name?")
-    return _carried_out(call, msgspec.structs.replace(request, rename=True), import_id)
+    Where the cache has the image under another name, or its name stands for another image, the operator is asked, if
+    there is one. Raises NamedOtherwiseError, RepointsNameError, CancelledError, InterruptedBySignalError, and what
+    `import_image` raises."""
+    # Whatever was agreed to: --yes is about downloads that are removed.
+    asking = replace(call, agreed=False)
+    while True:
+        try:
+            return _carried_out(call, request, import_id)
+        except NamedOtherwiseError as error:
+            if not can_ask():
+                raise
+            asking.agree([error.message, *_about_renaming(request)], "give the entry the new name?")
+            request = msgspec.structs.replace(request, rename=True)
+        except RepointsNameError as error:
+            if not can_ask():
+                raise
+            asking.agree([error.message], "let the name stand for the new image?")
+            request = msgspec.structs.replace(request, repoint=True)
 
 
 def _about_renaming(request: ImportRequest) -> list[str]:

@@ -8,6 +8,7 @@ with front(__name__):
     from .blobs import BlobStore as BlobStore
     from .errors import NamedOtherwiseError as NamedOtherwiseError
     from .errors import NoSuchImageError as NoSuchImageError
+    from .errors import RepointsNameError as RepointsNameError
     from .errors import SourceError as SourceError
     from .errors import UnreadableSourceError as UnreadableSourceError
     from .errors import UnsupportedSourceError as UnsupportedSourceError

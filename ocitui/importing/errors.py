@@ -13,6 +13,7 @@ CacheError
 │       ├── DeniedError         it wants other credentials
 │       └── TransferError       the connection, or what came by it, is broken
 ├── NamedOtherwiseError         the cache has the same digest and format under another name
+├── RepointsNameError           the name stands for another image now
 ├── NoRoomError                 the cache's file system is too full for it
 ├── LayerError                  a layer is not sound
 │   ├── LayerDigestError        its bytes are not those the image names
@@ -40,6 +41,11 @@ class UnsupportedSourceError(SourceError):
 class NamedOtherwiseError(CacheError):
     code = "named-otherwise"
     default_hint = "give --rename to let the new name take the entry over"
+
+
+class RepointsNameError(CacheError):
+    code = "repoints-name"
+    default_hint = "give --yes to let the name stand for the new image, or another one with --name"
 
 
 class NoRoomError(CacheError):

@@ -46,7 +46,7 @@ from ocitui.cache import (
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
 from .blobs import BlobProgress, BlobStore
-from .errors import NamedOtherwiseError, SourceError
+from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .layers.layers import LayerLimits
 from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
@@ -75,9 +75,9 @@ class LaterRequestError(ValueError):
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
-    it take over an entry of the same digest and format; ``again`` fetches and packs an image that the cache has
-    already. ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them. No secret is in
-    here: ``authfile`` is where credentials are."""
+    it take over an entry of the same digest and format, and ``repoint`` stand for another image than now; ``again``
+    fetches and packs an image that the cache has already. ``manifest`` and ``config`` are for packed files only, paths
+    that do not stand beside them. No secret is in here: ``authfile`` is where credentials are."""
 
     source: str
     name: str | None = None
@@ -94,6 +94,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     manifest: str | None = None
     config: str | None = None
     rename: bool = False
+    repoint: bool = False
     again: bool = False
 
     @classmethod
@@ -329,10 +330,10 @@ class ImportResult(msgspec.Struct, frozen=True):
 
 
 async def find_cached(
-    cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool, notes: tuple[str, ...]
+    cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, asked: ImportRequest, notes: tuple[str, ...]
 ) -> ImportResult | None:
     """The image that is in the cache, under its name: at most that is set, or made to win. None where there is none, or
-    its files are not whole, so that it is brought in once more. Raises NamedOtherwiseError."""
+    its files are not whole, so that it is brought in once more. Raises NamedOtherwiseError, RepointsNameError."""
     there = None
     with suppress(DocumentError):
         there = await cache.recall(name, digest, format)
@@ -341,7 +342,7 @@ async def find_cached(
     check = await asyncio.to_thread(check_packed, there.path)
     if check.problem is not None or check.found is not format:
         return None
-    await check_name(cache, digest, format, name, rename)
+    await check_name(cache, digest, format, name, asked)
     # The daemon takes the name's last entry for its digest alone, and looks for the format then.
     winner = (await cache.index()).by_name(str(name))
     if there.descriptor.image_name == str(name) and winner is not None and winner.digest == digest:
@@ -388,11 +389,11 @@ async def _import_from(desk: ImportDesk, source: Source, request: ImportRequest,
     key = (image.digest, request.format)
     async with desk.blobs.turn(key, lambda: tracker.enter(ImportPhase.WAIT)) as turn:
         if turn.result is not None or not request.again:
-            cached = await find_cached(desk.cache, image.digest, request.format, name, request.rename, image.notes)
+            cached = await find_cached(desk.cache, image.digest, request.format, name, request, image.notes)
             if cached is not None:
                 await asyncio.to_thread(clear_blobs, desk.blobs, image)
                 return cached
-        await check_name(desk.cache, image.digest, request.format, name, request.rename)
+        await check_name(desk.cache, image.digest, request.format, name, request)
         turn.result = result = await _bring_in(desk, source, image, name, request, tracker)
         return result
 
@@ -469,11 +470,11 @@ async def _import_packed_files(
     wanted = request.source_options().platform
     notes = check_platform(found.config.value.platform, wanted) if found.config else ()
     if found.digest and found.format and not found.problems and not request.again:
-        cached = await find_cached(desk.cache, found.digest, found.format, name, request.rename, notes)
+        cached = await find_cached(desk.cache, found.digest, found.format, name, request, notes)
         if cached is not None:
             return cached
     tracker.enter(ImportPhase.COPY)
-    stored = await import_packed(desk.cache, found, name, rename=request.rename, progress=on_loop(tracker.copied))
+    stored = await import_packed(desk.cache, found, name, request, on_loop(tracker.copied))
     return ImportResult(stored, ImportOutcome.STORED, notes, RecordedSource(request.lasting_source))
 
 
@@ -482,13 +483,16 @@ Copied = Callable[[int, int], None]
 
 
 async def import_packed(
-    cache: PackerCache, source: PackedSource, name: ImageName, *, rename: bool = False, progress: Copied | None = None
+    cache: PackerCache,
+    source: PackedSource,
+    name: ImageName,
+    asked: ImportRequest | None = None,
+    progress: Copied | None = None,
 ) -> PackedImage:
-    """Bring a source in under a name, as a copy of its file. An entry of the same digest and format keeps its name
-    unless ``rename``. A cancelled call leaves nothing of it, or all. Raises SourceError, NamedOtherwiseError,
-    NoRoomError, and what `PackerCache.store` raises."""
+    """Bring a source in under a name, as a copy of its file. A cancelled call leaves nothing of it, or all. Raises
+    SourceError, NamedOtherwiseError, RepointsNameError, NoRoomError, and what `PackerCache.store` raises."""
     image = source.image(name)
-    await check_name(cache, image.digest, image.format, name, rename)
+    await check_name(cache, image.digest, image.format, name, asked or ImportRequest(source=""))
     if _is_in_place(cache, image):
         return await store_settled(cache, image)
     with staging_folder(cache.directory, cache.disk) as folder:
@@ -527,13 +531,33 @@ async def store_settled(cache: PackerCache, packed: PackedImage) -> PackedImage:
         await settled(cache.close())
 
 
-async def check_name(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, rename: bool) -> None:
-    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format."""
-    there = (await cache.index()).by_key(digest, format)
-    if there is not None and there.image_name != str(name) and not rename:
+async def check_name(
+    cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, asked: ImportRequest
+) -> None:
+    """Raises NamedOtherwiseError where an entry would lose its name, as there is one for a digest and format, and
+    RepointsNameError where the name gives another image now, unless these are ``asked`` for."""
+    index = await cache.index()
+    winner = None if asked.repoint else index.by_name(str(name))
+    if winner is not None and winner.digest != digest and (lost := await formats_found(cache, name)):
+        others = [form for form in lost if form is not format]
+        then = f"; in {', '.join(others)} it would be a miss then" if others else ""
+        raise RepointsNameError(f"{name} is {winner.digest} now, which the daemon finds{then}")
+    there = index.by_key(digest, format)
+    if there is not None and there.image_name != str(name) and not asked.rename:
         raise NamedOtherwiseError(
             f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
         )
+
+
+async def formats_found(cache: PackerCache, name: ImageName) -> list[PackedFormat]:
+    """The formats in which the daemon finds what a name gives."""
+    found = []
+    for format in PackedFormat:
+        with suppress(DocumentError):
+            image = await cache.resolve(name, format)
+            if image is not None and await cache.recall(name, image.digest, format) is not None:
+                found.append(format)
+    return found
 
 
 def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:

@@ -8,11 +8,11 @@ from contextlib import aclosing, suppress
 
 import msgspec
 
-from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, StorageError
+from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, StorageError, spelled
 
 from .blobs import BlobStore
 from .errors import SourceError
-from .image_import import ImportRequest
+from .image_import import ImportRequest, formats_found
 from .packing.packing import check_tool
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
 from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source
@@ -47,7 +47,9 @@ class Inspection(msgspec.Struct, frozen=True):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of it, each once, but for what the refusal says itself."""
-        notes = (*(self.image.notes if self.image else ()), *(self.listing.notes if self.listing else ()))
+        verdicts = (f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in self.images if one.problem)
+        listed = self.listing.notes if self.listing else ()
+        notes = (*(self.image.notes if self.image else ()), *listed, *verdicts)
         said = self.refusal.message if self.refusal else ""
         return tuple(note for note in dict.fromkeys(notes) if note not in said)
 
@@ -66,13 +68,15 @@ class Inspection(msgspec.Struct, frozen=True):
 
 class Standing(msgspec.Struct, frozen=True):
     """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
-    name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
-    import has left, which are not fetched again."""
+    name. ``wins`` says whether that name stands for it already; ``displaced`` is the digest that the asked name gives
+    now, where that is another image, which the daemon finds. ``kept`` is how many bytes of its layers an earlier import
+    has left, which are not fetched again."""
 
     there: bool = False
     called: str = ""
     wins: bool = False
     kept: int = 0
+    displaced: str = ""
 
     def is_other(self, name: str) -> bool:
         """Whether the entry has another name, which the new one would take over."""
@@ -103,11 +107,13 @@ async def standing_of(cache: PackerCache, inspection: Inspection, request: Impor
         return Standing()
     kept = await asyncio.to_thread(_kept, cache, inspection)
     index = await cache.index()
-    there = index.by_key(inspection.digest, format_)
+    there, displaced = index.by_key(inspection.digest, format_), ""
+    if request.name and (now := index.by_name(spelled(request.name))) and now.digest != inspection.digest:
+        displaced = now.digest if await formats_found(cache, ImageName.parse(request.name)) else ""
     if there is None:
-        return Standing(kept=kept)
+        return Standing(kept=kept, displaced=displaced)
     winner = index.by_name(there.image_name) if there.image_name else None
-    return Standing(True, there.image_name or "", winner is not None and winner.key == there.key, kept)
+    return Standing(True, there.image_name or "", winner is not None and winner.key == there.key, kept, displaced)
 
 
 def _kept(cache: PackerCache, inspection: Inspection) -> int:

@@ -48,6 +48,7 @@ def test_a_layout_with_two_images(tmp_path: Path, cache: Path, ocitui: Ocitui) -
         "taken": True,
         "name": "example.com/a/b:1",
         "cached": [],
+        "problem": None,
     }
     assert (second["taken"], second["name"]) == (False, None)
     assert os.listdir(cache) == []

@@ -43,6 +43,10 @@ FORMS = {
     "zstd": zstd.compress(TAR),
     "zstd-frames": in_parts(zstd.compress),
     "zstd-skippable": SKIPPABLE + zstd.compress(TAR) + SKIPPABLE,
+    "xz": lzma.compress(TAR),
+    "xz-streams": in_parts(lzma.compress),
+    "bzip2": bz2.compress(TAR),
+    "bzip2-streams": in_parts(bz2.compress),
 }
 
 
@@ -101,22 +105,30 @@ def test_what_is_known_of_a_layer_is_checked(
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (bz2.compress(TAR), "bzip2"),
-        (lzma.compress(TAR), "xz"),
+        (b"PK\x03\x04" + TAR, "zip"),
+        (b"\x04\x22\x4d\x18" + TAR, "lz4"),
         (gzip.compress(TAR) + b"more", r"cut|damaged"),
-        (gzip.compress(TAR) + bytes(99) + gzip.compress(TAR), "damaged"),
+        (gzip.compress(TAR) + b"and more", "something follows the end of its gzip data"),
+        (gzip.compress(TAR) + bytes(99) + gzip.compress(TAR), "something follows"),
         (flipped(gzip.compress(TAR), -5), "damaged"),
         (zstd.compress(TAR) + b"more", "damaged"),
+        (bz2.compress(TAR)[:-20], "bzip2 data are cut"),
+        (lzma.compress(TAR)[:-20], "xz data are cut"),
+        (flipped(lzma.compress(TAR), 40), "xz data are damaged"),
+        (flipped(bz2.compress(TAR), 40), "bzip2 data are damaged"),
     ],
     # A gzip header holds the time, and every worker has to know the tests by the same names.
-    ids=["bzip2", "xz", "gzip-and-more", "gzip-members-apart", "gzip-flipped", "zstd-and-more"],
+    ids=[
+        *("zip", "lz4", "gzip-and-little", "gzip-and-more", "gzip-members-apart", "gzip-flipped", "zstd-and-more"),
+        *("bzip2-cut", "xz-cut", "xz-flipped", "bzip2-flipped"),
+    ],
 )
 def test_other_bytes_are_refused(data: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(LayerError, match=reason):
         flattened(sources(tmp_path, [data]))
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lzma.compress, bz2.compress])
 def test_bombs_stop_at_the_limit(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     bomb = compress(layer(Item("zeros", data=bytes(60 << 20))))
     assert len(bomb) < 1 << 20

@@ -108,12 +108,22 @@ async def test_refused(text: str, error: type[SourceError]) -> None:
     assert raised.value.hint
 
 
-@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress])
-async def test_an_archive_in_a_compression_that_is_not_read(compress: Callable[[bytes], bytes]) -> None:
-    """It is named, and not taken for a packed file."""
+@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress, gzip.compress])
+async def test_an_archive_in_what_compresses_it(compress: Callable[[bytes], bytes]) -> None:
     Path("image.archive").write_bytes(compress(make_tar(LAYOUT)))
-    with pytest.raises(UnreadableSourceError, match=r"image\.archive: compressed with (bzip2|xz); layers are tars"):
+    assert (await (await open_source("image.archive")).listing()).images
+
+
+@pytest.mark.parametrize(
+    ("magic", "named"),
+    [(b"PK\x03\x04", "zip"), (b"\x04\x22\x4d\x18", "lz4"), (b"\x1f\x9d\x90", "compress"), (b"LZIP\x01", "lzip")],
+)
+async def test_an_archive_in_a_compression_that_is_not_read(magic: bytes, named: str) -> None:
+    """It is named, with the way out, and not taken for a packed file."""
+    Path("image.archive").write_bytes(magic + bytes(600))
+    with pytest.raises(UnreadableSourceError, match=rf"image\.archive: compressed with {named}") as refused:
         await open_source("image.archive")
+    assert refused.value.hint.startswith("unpack it with ")
 
 
 @pytest.mark.parametrize("prefix", ["oci-archive:", "docker-archive:", "packed:", "./"])

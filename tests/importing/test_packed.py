@@ -159,7 +159,7 @@ async def test_an_entry_keeps_its_name_unless_it_is_to_be_renamed(cache: PackerC
     with pytest.raises(NamedOtherwiseError, match=r"example\.com/team/app:1"):
         await import_packed(cache, found, other)
     await import_packed(cache, found, NAME)
-    await import_packed(cache, found, other, rename=True)
+    await import_packed(cache, found, other, ImportRequest(source="", rename=True))
     assert [d.image_name for d in await cache.list()] == ["example.com/team/app:2"]
 
 

@@ -11,7 +11,7 @@ import click
 from ocitui.cache import CacheError
 from ocitui.text import counted
 
-from ..options import COMPRESSIONS, FORMATS, byte_size, source_argument, source_options, writing, writing_cache
+from ..options import COMPRESSIONS, FORMATS, byte_size, changing, source_argument, source_options, writing_cache
 from ..output import Call, ExitCode, is_terminal, say
 
 
@@ -35,7 +35,7 @@ from ..output import Call, ExitCode, is_terminal, say
 @click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name.")
 @click.option("--again", is_flag=True, help="Bring it in even where the cache has it already.")
 @source_options
-@writing
+@changing
 def import_command(call: Call, /, **typed: Any) -> ExitCode:
     """Bring the image at SOURCE into the cache; SOURCE itself stays as it is.
 
@@ -45,6 +45,8 @@ def import_command(call: Call, /, **typed: Any) -> ExitCode:
     docker-archive:FILE[:NAME]   what docker save writes
     docker://HOST/NAME:TAG       an image in a registry
     packed:FILE                  a packed root filesystem, its manifest and config
+
+    Asks where the name stands for another image now, that the daemon finds.
 
     NAME may also be @DIGEST. A path without a prefix is recognised by what lies there; any other word is the name of an
     image in a registry, without a host on Docker Hub.
@@ -57,7 +59,7 @@ def import_command(call: Call, /, **typed: Any) -> ExitCode:
     from ..import_run import carry_out, import_request, imported_json, imported_lines
 
     writing_cache(call, "import an image")
-    request = import_request(**typed)
+    request = import_request(repoint=call.agreed, **typed)
     count = 0
     with suppress(CacheError):
         count = len(unfinished_imports(call.directory))

@@ -106,6 +106,7 @@ def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> d
         "taken": taken,
         "name": str(inspection.name) if taken and inspection.name else None,
         "cached": cached.json_of(image.digest),
+        "problem": image.problem or None,
     }
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -134,7 +135,7 @@ CHUNK = 1 << 20
 
 
 class Compression(StrEnum):
-    """What bytes are compressed with; layers and archives are read in the first three."""
+    """What bytes are compressed with; layers and archives are read in the first five."""
 
     NONE = "none"
     GZIP = "gzip"
@@ -143,6 +144,14 @@ class Compression(StrEnum):
     XZ = "xz"
     COMPRESS = "compress"
     ZIP = "zip"
+    LZ4 = "lz4"
+    LZIP = "lzip"
+
+    @property
+    def hint(self) -> str:
+        """How to come by what is read, of what is not."""
+        tool = {"zip": "unzip", "compress": "gzip -d"}.get(self, f"{self} -d")
+        return f"unpack it with {tool} first"
 
 
 class _Decompressor(Protocol):
@@ -162,6 +171,8 @@ _MAGICS = {
     b"\xfd7zXZ\x00": Compression.XZ,
     b"\x1f\x9d": Compression.COMPRESS,
     b"PK\x03\x04": Compression.ZIP,
+    b"\x04\x22\x4d\x18": Compression.LZ4,
+    b"LZIP": Compression.LZIP,
 }
 # A frame to skip: zstd's seekable variants begin with one. The low half of the first byte is free.
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
@@ -176,10 +187,10 @@ def compression_of(start: bytes) -> Compression:
 
 
 def readable_compression(start: bytes) -> Compression:
-    """The same. Raises LayerError for a compression that layers do not have."""
+    """The same. Raises LayerError for a compression that is not read."""
     found = compression_of(start)
-    if found not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
-        raise LayerError(f"compressed with {found}; layers are tars, plain or in gzip or zstd")
+    if found not in _READ:
+        raise LayerError(f"compressed with {found}, which is not read", hint=found.hint)
     return found
 
 
@@ -190,28 +201,61 @@ def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[
         yield from blocks
         return
     make, error_type = _tools(compression)
-    data = b""
+    block, at, members = b"", 0, 0
     try:
-        while _skip_padding(data := data or next(blocks, b""), blocks):
-            member = make()
+        while True:
+            if len(block) - at < _FRAME:
+                # Where a member begins can be told then, unless there is no more.
+                block, at = block[at:] + next(blocks, b""), 0
+            skippable = compression is Compression.ZSTD and block[at + 1 : at + 4] == _ZSTD_SKIPPABLE
+            if skippable and block[at] >> 4 == 5:
+                size = _FRAME + int.from_bytes(block[at + 4 : at + _FRAME], "little")
+                while size > len(block) - at:
+                    size, at, block = size - (len(block) - at), 0, next(blocks, b"")
+                    if not block:
+                        raise LayerError(f"its {compression} data are cut")
+                at, members = at + size, members + 1
+                continue
+            if not _begins(block, at, blocks, compression, first=not members):
+                return
+            member, piece = make(), _FIRST_PIECE
+            members += 1
             while not member.eof:
-                if chunk := member.decompress(data, CHUNK):
+                if member.needs_input:
+                    if at == len(block):
+                        block, at = next(blocks, b""), 0
+                        if not block:
+                            raise LayerError(f"its {compression} data are cut")
+                    # A short one leaves little behind it, which is copied; there may be a hundred thousand of them.
+                    part = block[at : at + piece]
+                    at, piece = at + len(part), min(2 * piece, CHUNK)
+                    chunk = member.decompress(part, CHUNK)
+                else:
+                    chunk = member.decompress(b"", CHUNK)
+                if chunk:
                     yield chunk
-                data = b""
-                if member.needs_input and not member.eof and not (data := next(blocks, b"")):
-                    raise LayerError(f"its {compression} data are cut")
-            data = member.unused_data
+            at -= len(member.unused_data)
     except error_type as error:
         raise LayerError(f"its {compression} data are damaged: {error}") from error
 
 
-def _skip_padding(start: bytes, blocks: Iterator[bytes]) -> bool:
-    """Whether another member begins here. Zeros up to the end are padding, as gzip(1) takes them."""
-    if not start or start.strip(b"\0"):
-        return bool(start)
-    if any(block.strip(b"\0") for block in blocks):
-        raise LayerError("something follows its compressed data")
-    return False
+_READ = (Compression.NONE, Compression.GZIP, Compression.ZSTD, Compression.BZIP2, Compression.XZ)
+_FIRST_PIECE, _FRAME = 1 << 12, 8
+_XZ_MEMORY = 192 << 20
+"""What xz(1) asks for to unpack what its greatest level made is 65 MB."""
+
+
+def _begins(block: bytes, at: int, blocks: Iterator[bytes], compression: Compression, *, first: bool) -> bool:
+    """Whether another member begins here. Zeros up to the end are padding, as gzip(1) takes them. Raises LayerError for
+    what is neither."""
+    start = block[at : at + LONGEST_MAGIC]
+    if not start or (not first and not start.strip(b"\0")):
+        if not start or not any(part.strip(b"\0") for part in chain((block[at:],), blocks)):
+            return False
+        raise LayerError(f"something follows the end of its {compression} data")
+    if not first and len(start) == LONGEST_MAGIC and compression_of(start) is not compression:
+        raise LayerError(f"something follows the end of its {compression} data")
+    return True
 
 
 def _tools(compression: Compression) -> tuple[Callable[[], _Decompressor], type[Exception]]:
@@ -220,6 +264,14 @@ def _tools(compression: Compression) -> tuple[Callable[[], _Decompressor], type[
         from isal import igzip_lib
 
         return partial(igzip_lib.IgzipDecompressor, flag=igzip_lib.DECOMP_GZIP), cast(type[Exception], igzip_lib.error)
+    if compression is Compression.XZ:
+        import lzma
+
+        return partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, _XZ_MEMORY), lzma.LZMAError
+    if compression is Compression.BZIP2:
+        import bz2
+
+        return bz2.BZ2Decompressor, OSError
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

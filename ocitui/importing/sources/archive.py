@@ -254,7 +254,8 @@ def _reading(path: Path) -> Iterator[None]:
             raise
         raise UnreadableSourceError(f"{path}: {error.message}", hint=error.hint) from error
     except LayerError as error:
-        raise UnreadableSourceError(f"{path}: {error.message}") from error
+        hint = "" if error.hint == error.default_hint else error.hint
+        raise UnreadableSourceError(f"{path}: {error.message}", hint=hint) from error
     except OSError as error:
         raise UnreadableSourceError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ocitui.cache import (
     BlobDescriptor,
@@ -39,13 +40,15 @@ from ocitui.cache import (
     PackedImage,
     Platform,
     open_bounded,
+    spelled,
     usual_digest,
 )
+from ocitui.text import first_of
 
 from ..blobs import BlobProgress, BlobStore, unheard
-from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
+from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
-from .references import checked_digest
+from .references import checked_digest, same_image
 
 T = TypeVar("T")
 
@@ -97,13 +100,15 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class ListedImage(msgspec.Struct, frozen=True):
-    """One image that a source holds. ``platform`` and ``size`` (config and layers) are None where not known yet."""
+    """One image that a source holds. ``platform`` and ``size`` (config and layers) are None where not known yet;
+    ``problem`` says why it could not be imported, or is no image (empty: it can be)."""
 
     names: tuple[str, ...]
     digest: str
     platform: Platform | None
     size: int | None
     layers: int | None
+    problem: str = ""
 
 
 class SourceListing(msgspec.Struct, frozen=True):
@@ -419,12 +424,14 @@ _MOST = 10_000
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """A manifest in the tree. ``indexes`` are the digests above it; without any it stands at the root."""
+    """A manifest in the tree. ``indexes`` are the digests above it; without any it stands at the root. ``error`` is why
+    it is none of an image, or cannot be read, which says nothing of its neighbours."""
 
     descriptor: BlobDescriptor
     names: tuple[str, ...]
     indexes: tuple[str, ...] = ()
     platform: Platform | None = None
+    error: SourceError | None = None
 
     @property
     def digest(self) -> str:
@@ -432,7 +439,8 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 async def find_leaves(roots: Iterable[tuple[BlobDescriptor, tuple[str, ...]]], read: ReadBlob) -> list[Leaf]:
-    """All manifests below the roots, in order; attestations and the like are left out. Raises SourceError."""
+    """All manifests below the roots, in order; attestations and the like are left out. Raises UnsoundSourceError for
+    more of them than any image has."""
     leaves: dict[tuple[str, tuple[str, ...]], Leaf] = {}
     pending = [_leaf(descriptor, names) for descriptor, names in reversed(list(roots))]
     seen = 0
@@ -443,8 +451,12 @@ async def find_leaves(roots: Iterable[tuple[BlobDescriptor, tuple[str, ...]]], r
             raise UnsoundSourceError("the indexes hold too much, or hold each other")
         if _is_attestation(leaf.descriptor):
             continue
-        check_descriptor("a manifest", leaf.descriptor, LARGEST_DOCUMENT)
-        below = await _below(leaf, read)
+        below = None
+        try:
+            check_descriptor("a manifest", leaf.descriptor, LARGEST_DOCUMENT)
+            below = await _below(leaf, read)
+        except SourceError as error:
+            leaf = replace(leaf, error=error)
         if below is not None:
             pending.extend(reversed(below))
         else:
@@ -478,7 +490,11 @@ async def read_checked(what: str, descriptor: BlobDescriptor, largest: int, read
 
 def choose(leaves: Sequence[Leaf], wanted: Platform | None) -> Leaf:
     """The leaf of the platform; None is this machine's. One manifest that stands in no index is taken without a word on
-    its platform, which its config says. Raises NoSuchImageError where there is none, or several."""
+    its platform, which its config says. What is no image is passed over, if there is one. Raises NoSuchImageError where
+    there is none, or several, and what is wrong with the only one."""
+    leaves = [leaf for leaf in leaves if leaf.error is None] or leaves
+    if leaves[0].error is not None:
+        raise leaves[0].error
     if len({leaf.digest for leaf in leaves}) == 1 and (not leaves[0].indexes or leaves[0].platform is None):
         return leaves[0]
     target = wanted or this_platform()
@@ -503,8 +519,14 @@ async def read_image(leaf: Leaf, wanted: Platform | None, image_name: ImageName 
     what = f"the config {manifest.value.config.digest}"
     config = read_config(what, await read_checked(what, manifest.value.config, LARGEST_CONFIG, read))
     layers = layers_of(manifest.value, config.value)
-    notes = check_platform(config.value.platform, wanted)
+    notes = (*check_platform(config.value.platform, wanted), *names_left_out(leaf.names, image_name))
     return SourceImage(leaf.names, image_name, leaf.digest, manifest, config, layers, notes=notes)
+
+
+def names_left_out(names: Sequence[str], taken: ImageName | None) -> tuple[str, ...]:
+    """A note on the names that a source gives an image besides the one that is taken."""
+    others = [name for name in names if any(mark in name for mark in ":/") and spelled(name) != str(taken)]
+    return (f"it is also called {first_of(others)}, which is not stored; --name takes another",) if others else ()
 
 
 def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:
@@ -516,9 +538,10 @@ def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:
     return ()
 
 
-def first_name(texts: Iterable[str]) -> ImageName | None:
-    """krata's reading of the first name that a source gives which is one, and not a mere tag."""
-    for text in texts:
+def first_name(texts: Sequence[str], asked: str | None = None) -> ImageName | None:
+    """krata's reading of the name that was ``asked`` for, if the source gives that, else of the first that it gives
+    which is one, and not a mere tag."""
+    for text in sorted(texts, key=lambda one: asked is None or not same_image(asked, one)):
         with suppress(InvalidNameError):
             if any(mark in text for mark in ":/"):
                 return ImageName.parse(text)

@@ -10,7 +10,9 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -26,7 +28,7 @@ from ocitui.cache import (
 from ocitui.threads import Stop, in_thread
 
 from ..blobs import BlobProgress, BlobStore, unheard
-from ..errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError
+from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerSource
 from .archive import Archive, Member, in_place
 from .images import (
@@ -118,18 +120,22 @@ class OciSource:
     async def _listed(self, leaf: Leaf) -> ListedImage:
         try:
             return (await self._read(leaf, None)).listed()
-        except NoSuchImageError:  # a layout may hold an index only in part
-            return ListedImage(leaf.names, leaf.digest, leaf.platform, None, None)
+        except SourceError as error:
+            return ListedImage(leaf.names, leaf.digest, leaf.platform, None, None, error.message)
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
         leaves = self._selected(await self._images())
         if len({leaf.digest for leaf in leaves}) > 1:
-            leaves = [
-                leaf if leaf.platform else replace(leaf, platform=(await self._read(leaf, None)).platform)
-                for leaf in leaves
-            ]
+            leaves = [leaf if leaf.platform else await self._known(leaf) for leaf in leaves]
         return await self._read(choose(leaves, self._platform), self._platform)
+
+    async def _known(self, leaf: Leaf) -> Leaf:
+        """The leaf with the platform that its config says, or why it has none."""
+        try:
+            return replace(leaf, platform=(await self._read(leaf, None)).platform)
+        except SourceError as error:
+            return replace(leaf, error=error)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._files.fetch(image.layers, blobs, progress)
@@ -148,7 +154,9 @@ class OciSource:
         return leaves
 
     async def _read(self, leaf: Leaf, wanted: Platform | None) -> SourceImage:
-        return await read_image(leaf, wanted, first_name(leaf.names), self._blob)
+        if leaf.error is not None:
+            raise leaf.error
+        return await read_image(leaf, wanted, first_name(leaf.names, self._wanted.name), self._blob)
 
     async def _blob(self, descriptor: BlobDescriptor, largest: int) -> bytes:
         raw = await asyncio.to_thread(self._files.read, blob_name(descriptor.digest), largest)
@@ -198,7 +206,8 @@ def _is_called(leaf: Leaf, name: str) -> bool:
 
 
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-_SUFFIXES = {Compression.GZIP: ".gzip", Compression.ZSTD: ".zstd"}
+# What is of neither of the first two has no media type: nobody looks at it but here.
+_SUFFIXES = {one: f".{one}" for one in (Compression.GZIP, Compression.ZSTD, Compression.BZIP2, Compression.XZ)}
 
 
 def make_manifest(
@@ -238,19 +247,28 @@ _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UNCOMPRESSED = frozenset({"application/vnd.oci.image.layer.v1.tar", _LAYER})
 
 
-class Saved(msgspec.Struct, frozen=True, rename="pascal"):
-    """One image of `manifest.json`."""
+class Saved(msgspec.Struct, frozen=True, rename="lower"):
+    """One image of `manifest.json`, by its keys in lower case: Go reads them without regard to that."""
 
     config: str
     layers: list[str] | None = None
-    repo_tags: list[str] | None = None
+    repotags: list[str] | None = None
 
     @property
     def tags(self) -> tuple[str, ...]:
-        return tuple(self.repo_tags or ())
+        return tuple(self.repotags or ())
 
 
-_decode_saved = msgspec.json.Decoder(list[Saved]).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_convert_saved = partial(msgspec.convert, type=list[Saved])
+
+
+def _decode_saved(raw: bytes) -> list[Saved]:
+    """Raises msgspec.MsgspecError."""
+    found: list[Saved] = _convert_saved(
+        [{key.lower(): value for key, value in one.items()} for one in _decode_objects(raw)]
+    )
+    return found
 
 
 class DockerSource(OciSource):
@@ -264,9 +282,16 @@ class DockerSource(OciSource):
 
     async def listing(self) -> SourceListing:
         """All images of the archive. Raises SourceError."""
-        images = [await self._read_saved(saved, None) for saved in self._saved()]
-        notes = dict.fromkeys(note for image in images for note in image.notes if _LOCAL.intersection(image.notes))
-        return SourceListing(str(self._archive.path), tuple(image.listed() for image in images), tuple(notes))
+        listed, notes = list[ListedImage](), dict[str, None]()
+        for saved in self._saved():
+            try:
+                image = await self._read_saved(saved, None)
+            except SourceError as error:
+                listed.append(ListedImage(saved.tags, "", None, None, None, error.message))
+            else:
+                listed.append(image.listed())
+                notes |= dict.fromkeys(image.notes if _LOCAL.intersection(image.notes) else ())
+        return SourceListing(str(self._archive.path), tuple(listed), tuple(notes))
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
@@ -318,7 +343,7 @@ class DockerSource(OciSource):
             return documents[descriptor.digest]
 
         leaf = Leaf(BlobDescriptor(DOCKER_MANIFEST, digest_of(raw), len(raw)), saved.tags)
-        image = await read_image(leaf, wanted, first_name(saved.tags), read)
+        image = await read_image(leaf, wanted, first_name(saved.tags, self._wanted.name), read)
         if kept is None:
             return replace(image, notes=(*image.notes, LOCAL_DIGEST))
         if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):

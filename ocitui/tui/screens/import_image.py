@@ -338,7 +338,8 @@ class ImportScreen(FullScreen[str | None]):
         if self._standing.is_other(request.name or "") and not rename:
             self.say("not done: Y gives the entry that is there the new name")
         elif self.may("import_image"):
-            request = pinned_request(msgspec.structs.replace(request, rename=rename), inspection)
+            # What the name stands for now was shown.
+            request = pinned_request(msgspec.structs.replace(request, rename=rename, repoint=True), inspection)
             number = self.session.imports.queue.submit(request)
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
@@ -450,6 +451,8 @@ def _cache_lines(inspection: Inspection, standing: Standing, request: ImportRequ
         yield Line("none: a name is needed", "then", "bad")
     elif ImageName.parse(name).reference == "latest":
         yield Line("the daemon never resolves the tag latest from its cache", "then", "bad")
+    elif standing.displaced:
+        yield Line(f"▲ {name} leads to it, and no more to {short_digest(standing.displaced)}", "then", "bad")
     else:
         yield Line(f"▲ {name} leads to it", "then")
     if not standing.there:
