@@ -217,8 +217,3 @@ def _names(folder: Path | str) -> list[str]:
 
 def _read(path: Path) -> str:
     return read_kernel_file(path, "surrogateescape")
-
-
-def loops_by_name(directory: Path) -> dict[str, list[str]]:
-    """The loop devices that hold each file of the cache, by the file's name."""
-    return {name: [str(use.device) for use in uses] for name, uses in users_of(directory).items()}

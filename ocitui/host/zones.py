@@ -28,14 +28,14 @@ from msgspec.structs import replace
 from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, read_to_end, usable_digest
 
 from .daemon import DATABASE_NAME, daemon_socket, is_served
-from .loop_devices import loops_by_name
+from .loop_devices import LoopUse, users_of
 from .redb import DatabaseState, Table, read_table
 
 HOST_NAME = "host.uuid"
 _TABLE, _KEY_WIDTH = "zone", 16
 _ASK_SECONDS, _MOST_ANSWER = 10.0, 64 << 20
-Loops = Mapping[str, Sequence[str]]
-"""Loop devices by the names of the files they hold."""
+Loops = Mapping[str, Sequence[LoopUse]]
+"""Loop devices by the names of the files they hold, as `users_of` gives them."""
 _STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed", "failed")
 # By their numbers; what is none of them is launched as the first is.
 _FORMATS = {2: PackedFormat.EROFS, 3: PackedFormat.TAR}
@@ -142,14 +142,16 @@ class Users(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(user for name in names for user in self.by_file.get(name, ())))
 
 
-def find_users(directory: Path, zones: Zones | None = None) -> Users:
-    """Who needs what in a cache now; the ``zones`` are read where they are not given, which never asks the daemon."""
-    zones = read_zones(directory, ask=False) if zones is None else zones
+def find_users(directory: Path, zones: Zones | None = None, loops: Loops | None = None) -> Users:
+    """Who needs what in a cache now; ``zones`` and ``loops`` are looked for where they are not given, which never asks
+    the daemon."""
+    loops = users_of(directory) if loops is None else loops
+    zones = read_zones(directory, ask=False, loops=loops) if zones is None else zones
     found: dict[str, dict[str, str]] = {}
     for zone, need in zones.needs():
         found.setdefault(need.file, {})[f"zone {zone.label} ({need.role}, {need.when})"] = zone.label
-    for name, devices in loops_by_name(directory).items():
-        found.setdefault(name, {}).update((device, device.removeprefix("/dev/")) for device in devices)
+    for name, uses in loops.items():
+        found.setdefault(name, {}).update((str(use.device), use.device.name) for use in uses)
     names = {name: ", ".join(dict.fromkeys(users.values())) for name, users in found.items()}
     return Users({name: tuple(users) for name, users in found.items()}, names, zones.doubt)
 
@@ -164,10 +166,11 @@ def database_identity(directory: Path) -> FileIdentity | None:
     return identity_of(database_of(directory))
 
 
-def read_zones(directory: Path, *, ask: bool = True) -> Zones:
-    """The zones of the host, and what they need. Reads the database, and asks the daemon where it can be asked, which
-    only ever reads; a host that never had krata has none. Never raises."""
-    loops = loops_by_name(directory)
+def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None) -> Zones:
+    """The zones of the host, and what they need; ``loops`` are looked for where they are not given. Reads the database,
+    and asks the daemon where it can be asked, which only ever reads; a host that never had krata has none. Never
+    raises."""
+    loops = users_of(directory) if loops is None else loops
     table, found = _read(directory, loops)
     program = shutil.which("kratactl") if ask and daemon_socket(directory).is_socket() else None
     told = _asked(directory, program, loops) if program else None
@@ -238,7 +241,7 @@ def _leaks(zones: list[Zone], loops: Loops, doubt: str) -> tuple[str, ...]:
     if doubt or any(zone.state in ("creating", "exited", "destroying") for zone in zones):
         return ()
     needed = {need.file for zone in zones for need in zone.needs}
-    return tuple(f"{device} holds {name}" for name, held in loops.items() if name not in needed for device in held)
+    return tuple(f"{use.device} holds {name}" for name, held in loops.items() if name not in needed for use in held)
 
 
 # What the daemon stores

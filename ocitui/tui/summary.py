@@ -155,7 +155,8 @@ def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line])
 def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
     """The zones that need the packed file, and the loop devices that hold it, or one of its name that is deleted by
     now."""
-    file, zones = names.get(FileKind.PACKED, ""), read_zones(directory, ask=False)
+    file, loops = names.get(FileKind.PACKED, ""), users_of(directory)
+    zones = read_zones(directory, ask=False, loops=loops)
     having = [(zone, need) for zone, need in zones.needs() if need.file == file]
     for zone, need in having[:_MOST_USERS]:
         yield Line(f"zone {zone.label}, {zone.state}: its {need.role}, {need.when}", "used by")
@@ -163,7 +164,7 @@ def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
         yield Line(f"and {len(having) - _MOST_USERS} more zones", "used by")
     if zones.doubt:
         yield Line(f"not sure: {zones.doubt}", "used by", "warn")
-    for use in users_of(directory).get(file, []):
+    for use in loops.get(file, []):
         parts = ["read-only" if use.read_only else "read-write"]
         parts += [f"mounted at {mount}" for mount in use.mounts] + [f"under {holder}" for holder in use.holders]
         parts += ["holds a deleted file of this name, which can be read back"] if use.deleted else []

@@ -15,6 +15,7 @@ from ocitui.cli.commands import list_ as listing
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE, SITE
 from ocitui.help import topic_text
 from tests.cli.conftest import ODD_NAME, Ocitui
+from tests.host.loops import uses_of
 
 COMMON = {"schema", "host", "cache"}
 UNKNOWN = "sha256:" + "0" * 64
@@ -118,7 +119,7 @@ def test_list_knows_which_entries_a_loop_device_holds(
     demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = {f"{OLD_ALPINE.digest}.tar": ["/dev/loop3"]}
-    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: held)
+    monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: uses_of(held))
     for words, count in (("used:", 1), ("used:loop3", 1), ("used:loop4", 0), ("!used:", 7)):
         assert len(ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"]) == count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -53,6 +54,13 @@ def several(sample: Sample) -> Sample:
     for name in ("packed-truncated-erofs", "manifest-unparsable-empty", "entry-duplicate-twice"):
         BY_NAME[name].make(sample)
     return sample
+
+
+async def test_one_look_at_the_loop_devices_serves_a_plan(several: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    report, look = await found(several.directory), Mock(return_value=[])
+    monkeypatch.setattr("ocitui.host.loop_devices._loops", look)
+    await plan_repair(PackerCache(several.directory), report, RepairOptions())
+    look.assert_called_once()
 
 
 async def test_steps_are_numbered_and_say_what_they_do(several: Sample) -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from ocitui.host.loop_devices import LoopUse
+
 _SET_FD, _CLEAR_FD, _GET_FREE = 0x4C00, 0x4C01, 0x4C82
 _TRIES = 5
+
+
+def uses_of(held: Mapping[str, Sequence[str]]) -> dict[str, list[LoopUse]]:
+    """As `users_of` gives them: of each file the devices, by their paths, that hold it for a guest."""
+    return {
+        name: [LoopUse(Path(device), f"/cache/{name}", False, True, 512) for device in devices]
+        for name, devices in held.items()
+    }
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from ocitui.cache import PackedFormat
+from ocitui.host.loop_devices import LoopUse
 from ocitui.host.redb import DatabaseState
 from ocitui.host.zones import NeedRole, When, find_users, make_zone, pinned, read_zones
+from tests.host.loops import uses_of
 from tests.host.test_redb import database, expected
 
 DIGEST, KERNEL = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
@@ -75,7 +77,7 @@ def as_json_lines(rows: list[dict[str, Any]]) -> str:
     ],
 )
 def test_what_a_zone_needs_when(state: str, used: dict[str, list[str]], whens: list[When]) -> None:
-    zone = pinned(make_zone("u", "web", state, NEEDS), used)
+    zone = pinned(make_zone("u", "web", state, NEEDS), uses_of(used))
     assert [need.when for need in zone.needs] == whens
     assert [(need.digest, need.format, need.error) for need in zone.needs] == [
         (DIGEST, PackedFormat.SQUASHFS, ""),
@@ -174,25 +176,32 @@ def test_nothing_of_the_store_is_written(store: Path) -> None:
 def test_a_file_that_no_zone_accounts_for_is_a_leak(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row["name"]: row for row in expected("03-three")["zones"]}
     pinned = f"{rows['web']['image']['digest']}.squashfs"
-    users = {pinned: ["loop3"], f"{DIGEST}.erofs": ["loop4"]}
-    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: users)
+    users = {pinned: ["/dev/loop3"], f"{DIGEST}.erofs": ["/dev/loop4"]}
+    monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: uses_of(users))
     # A launch is under way, whose loop may be there already.
     assert read_zones(store / "cache" / "image").leaks == ()
     (store / "krata.db").write_bytes(database("02-one"))
     one = expected("02-one")["zones"][0]
-    users[f"{one['image']['digest']}.{one['image']['format']}"] = ["loop5"]
+    users[f"{one['image']['digest']}.{one['image']['format']}"] = ["/dev/loop5"]
     leaks = read_zones(store / "cache" / "image").leaks
-    assert f"loop4 holds {DIGEST}.erofs" in leaks
+    assert f"/dev/loop4 holds {DIGEST}.erofs" in leaks
     assert not any("loop5" in leak for leak in leaks)
 
 
 def test_zones_and_devices_use_a_file(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, image = (expected("03-three")["zones"][0][role] for role in ("kernel", "image"))
     files = [f"{kernel['digest']}.tar", f"{image['digest']}.squashfs"]
-    monkeypatch.setattr(
-        "ocitui.host.zones.loops_by_name", lambda _: {files[1]: ["/dev/loop3"], "other": ["/dev/loop4"]}
-    )
+    looks = list[Path]()
+
+    def held(directory: Path) -> dict[str, list[LoopUse]]:
+        looks.append(directory)
+        return uses_of({files[1]: ["/dev/loop3"], "other": ["/dev/loop4"]})
+
+    monkeypatch.setattr("ocitui.host.zones.users_of", held)
     users = find_users(store / "cache" / "image")
+    assert len(looks) == 1, "one look at the devices serves all"
+    assert find_users(store / "cache" / "image", loops=held(store)).names == users.names
+    assert len(looks) == 2
     assert [users.by_file[file] for file in files] == [
         ("zone db (kernel, now)", "zone web (kernel, next-start)"),
         ("zone dd1c84e4 (image, pinned)", "zone web (image, pinned)", "/dev/loop3"),

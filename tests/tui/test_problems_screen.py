@@ -14,6 +14,7 @@ from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
 from ocitui.tui.widgets.lines import PickList
+from tests.host.loops import uses_of
 from tests.tui.cache_support import ALPINE, BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk
 
@@ -282,7 +283,7 @@ async def test_where_a_copy_lies_and_who_uses_what_is_bad_have_columns(
         at = head.index("FROM")
         assert [(BUSYBOX.name in line, line[at:].strip()) for line in found] == [(True, "–"), (False, "trash")]
         held = {f"{BUSYBOX.digest}.squashfs": ["/dev/loop7", "/dev/loop8"]}
-        monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: held)
+        monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: uses_of(held))
         one.live.host.find_users()
         one.live._tell_users()
         await one.until(lambda: "USED BY" in one.text, "who uses it")

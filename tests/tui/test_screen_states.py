@@ -18,6 +18,7 @@ from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth
 from tests.cache.scenes import interrupted_delete
 from tests.cache.support import corrupt_copies
+from tests.host.loops import uses_of
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -187,14 +188,14 @@ async def test_rows_header_banner_and_problems_agree(tmp_path: Path, damage: str
 async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(tmp_path / "image")
     held = {packed_path(cache, ALPINE, "erofs").name: ["/dev/loop3"]}
-    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: held)
+    monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: uses_of(held))
     async with desk(cache) as one:
         one.live.host.find_users()
         one.live._tell_users()
         await one.press("slash", *"used", "colon", "enter")
         await one.until(lambda: one.table.shown == 1)
         assert one.names == ["docker.io/library/alpine erofs ok"]
-        monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: {})
+        monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: {})
         one.live.host.find_users()
         one.live._tell_users()
         await one.until(lambda: one.table.shown == 0)
@@ -202,7 +203,7 @@ async def test_entries_that_a_loop_device_holds(tmp_path: Path, monkeypatch: pyt
 
 async def test_what_loop_devices_hold_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, held = make_cache(tmp_path / "image"), dict[str, list[str]]()
-    monkeypatch.setattr("ocitui.host.zones.loops_by_name", lambda _: dict(held))
+    monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: uses_of(held))
     monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.01)
     async with desk(cache) as one:
         await one.press("slash", *"used", "colon", "enter")

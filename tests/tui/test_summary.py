@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from ocitui.tui.summary import labelled
+from ocitui.cache import FileKind
+from ocitui.tui.summary import _users, labelled
 from tests.tui.cache_support import Image, make_cache
 from tests.tui.screen_support import WIDE, desk
 
@@ -30,6 +32,13 @@ def test_what_most_labels_begin_with_is_said_once() -> None:
     ]
     assert [line.label for line in labelled("says", {f"{_COMMON}title": "x"})] == ["says", "title"]
     assert list(labelled("labels", {})) == []
+
+
+def test_one_look_at_the_loop_devices_serves_who_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Mock(return_value=[])
+    monkeypatch.setattr("ocitui.host.loop_devices._loops", look)
+    assert list(_users(tmp_path, {FileKind.PACKED: "sha256:abc.squashfs"})) == []
+    look.assert_called_once()
 
 
 @pytest.mark.slow

@@ -156,7 +156,7 @@ async def _planned(
     users = await asyncio.to_thread(users_of, snapshot.directory)
     restorer = Restorer(await asyncio.to_thread(places, snapshot, options, users), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
-    needing = await asyncio.to_thread(find_users, snapshot.directory)
+    needing = await asyncio.to_thread(find_users, snapshot.directory, loops=users)
     notes += [f"not sure who needs what: {needing.doubt}"] if needing.doubt else []
     holders = needing.by_file
     names = dict(options.names)
