@@ -290,7 +290,7 @@ class _Trees:
         if size > _MOST_PAGE:
             raise _RefusedError(f"it has a page of {size} bytes, more than is read here")
         blocks = range((header + index * size) // _PAGE, (header + (index + 1) * size) // _PAGE)
-        if blocks.stop * _PAGE > self._size or number >> 40 & 0x7FFFF or not self._seen.isdisjoint(blocks):
+        if blocks.stop * _PAGE > self._size or not self._seen.isdisjoint(blocks):
             raise _DamagedError(f"page {number:x} lies outside the file, or is led to twice")
         self._left -= size
         if self._left < 0:

@@ -294,6 +294,13 @@ def test_a_branch_leads_to_its_leaves_in_order(made: Made) -> None:
     assert list(made.write(zones).rows) == ROWS
 
 
+@pytest.mark.parametrize("bits", [1 << 40, 1 << 58])
+def test_bits_that_a_page_number_has_no_use_for_lead_nowhere_else(bits: int, made: Made) -> None:
+    """The crate masks them: `PageNumber::from_le_bytes`."""
+    table = made.write(made.leaf(bits | 3, ROWS, fixed=True))
+    assert (table.state, list(table.rows)) == (DatabaseState.EXACT, ROWS)
+
+
 @pytest.mark.parametrize("alias", [0, 1 << 40, 1 << 58])
 def test_no_page_is_read_twice_by_whatever_number(alias: int, made: Made) -> None:
     ref = made.leaf(0, ROWS, fixed=True)
