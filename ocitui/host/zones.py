@@ -40,7 +40,8 @@ _STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed"
 # By their numbers; what is none of them is launched as the first is.
 _FORMATS = {2: PackedFormat.EROFS, 3: PackedFormat.TAR}
 _USUAL_OF_ROW, _MOST_OF_ROW = 1 << 14, 1 << 20
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
+_MOST_GROUPS = 100  # within each other, as prost takes them
 
 
 class NeedRole(StrEnum):
@@ -300,12 +301,13 @@ _Fields = dict[int, list[tuple[int, bytes]]]
 
 
 def _fields(data: bytes) -> _Fields:
-    """The fields of a message by their numbers, each with its wire type. Raises _MalformedError."""
+    """The fields of a message by their numbers, each with its wire type; what a group holds is passed over. Raises
+    _MalformedError."""
     found: _Fields = {}
-    at = 0
+    at, groups = 0, list[int]()
     while at < len(data):
         tag, at = _varint(data, at)
-        kind, start = tag & 7, at
+        kind, number, start, outside = tag & 7, tag >> 3, at, not groups
         if kind == _VARINT:
             _, at = _varint(data, at)
         elif kind == _BYTES:
@@ -313,11 +315,18 @@ def _fields(data: bytes) -> _Fields:
             at = start + size
         elif kind in (_FIXED32, _FIXED64):
             at += 4 if kind == _FIXED32 else 8
+        elif kind == _GROUP and len(groups) < _MOST_GROUPS:
+            groups.append(number)
+        elif kind == _GROUP_END and groups[-1:] == [number]:
+            groups.pop()
         else:
             raise _MalformedError(f"a field of the kind {kind}")
-        if at > len(data) or not tag >> 3:
+        if at > len(data) or not number:
             raise _MalformedError("it is cut short" if at > len(data) else "a field without a number")
-        found.setdefault(tag >> 3, []).append((kind, data[start:at]))
+        if outside:
+            found.setdefault(number, []).append((kind, data[start:at]))
+    if groups:
+        raise _MalformedError("it is cut short")
     return found
 
 

@@ -15,7 +15,7 @@ import pytest
 from ocitui.cache import PackedFormat
 from ocitui.host.loop_devices import LoopUse
 from ocitui.host.redb import DatabaseState
-from ocitui.host.zones import NeedRole, When, find_users, make_zone, pinned, read_zones
+from ocitui.host.zones import NeedRole, When, decode_zone, find_users, make_zone, pinned, read_zones
 from tests.host.loops import uses_of
 from tests.host.test_redb import database, expected
 
@@ -83,6 +83,49 @@ def test_what_a_zone_needs_when(state: str, used: dict[str, list[str]], whens: l
         (DIGEST, PackedFormat.SQUASHFS, ""),
         (KERNEL, PackedFormat.TAR, ""),
     ]
+
+
+def group(number: int, inside: bytes = b"") -> bytes:
+    """A group of protocol buffers, as their first version had them."""
+    return varint(number << 3 | 3) + inside + varint(number << 3 | 4)
+
+
+def varint(value: int) -> bytes:
+    return bytes([value & 0x7F | 0x80]) + varint(value >> 7) if value >= 0x80 else bytes([value])
+
+
+def nested(depth: int) -> bytes:
+    return group(99, nested(depth - 1)) if depth else b""
+
+
+WEB = b"\x12\x05\x0a\x03web"  # field 2, the spec, of which field 1 is the name
+
+
+@pytest.mark.parametrize(
+    ("unknown", "reads"),
+    [
+        (group(99), True),
+        (group(99, b"\x08\x05" + WEB + group(98)), True),
+        (nested(100), True),
+        (nested(101), False),
+        (group(3), False),  # the status, which is no group
+        (group(99)[:-2], False),
+        (group(99)[2:], False),
+        (group(99)[:-2] + group(98)[-2:], False),
+        (group(0), False),
+        (b"\x9e\x06", False),  # a kind that there is not
+    ],
+)
+def test_a_row_reads_with_the_groups_that_the_daemon_passes_over(unknown: bytes, reads: bool) -> None:
+    """Which are those of no number it knows, each with its end: `skip_field` of prost."""
+    for row in (unknown + WEB, WEB + unknown):
+        zone = decode_zone(bytes(16), row)
+        assert (zone.name, bool(zone.problem)) == (("web", False) if reads else ("", True))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 100])
+def test_what_a_group_holds_is_none_of_the_row_s(depth: int) -> None:
+    assert decode_zone(bytes(16), group(99, b"\x12\x05\x0a\x03not") + WEB + nested(depth)).name == "web"
 
 
 def test_what_no_entry_can_do_is_told() -> None:
