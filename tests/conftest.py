@@ -68,6 +68,14 @@ def no_daemon_of_the_host() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_guest_of_the_host() -> Iterator[None]:
+    """Guests that run on this host are not looked for either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ocitui.host.xenstore._LIST", "no-xenstore-list")
+        yield
+
+
 @pytest.fixture
 def open_path() -> Iterator[Path]:
     """A folder that any user may enter: not below pytest's own, which every other run that begins closes to them."""
