@@ -1,5 +1,6 @@
 """Which zones a host has, and which entries of the cache each of them needs: from the daemon's database `krata.db`, as
-two directories above the cache, and from the daemon itself where `kratactl` is there to ask it.
+two directories above the cache, from the daemon itself where `kratactl` is there to ask it, and which of them run from
+xenstore.
 
 A zone is what `crates/daemon/src/db/zone.rs` of krata stores: its uuid, and a `Zone` of
 `krata/proto/krata/v1/common.proto`. What it needs is what `reconcile/zone/create.rs` recalls, by digest and format.
@@ -10,14 +11,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from enum import StrEnum
 from functools import lru_cache
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,15 +22,17 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, read_to_end, usable_digest
+from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
 
 from .daemon import DATABASE_NAME, daemon_socket, is_served
 from .loop_devices import LoopUse, users_of
+from .programs import answer_of
 from .redb import DatabaseState, Table, read_table
+from .xenstore import Domain, read_domains
 
 HOST_NAME = "host.uuid"
 _TABLE, _KEY_WIDTH = "zone", 16
-_ASK_SECONDS, _MOST_ANSWER = 10.0, 64 << 20
+_ASK_SECONDS = 10.0
 Loops = Mapping[str, Sequence[LoopUse]]
 """Loop devices by the names of the files they hold, as `users_of` gives them."""
 _STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed", "failed")
@@ -79,7 +78,8 @@ class Need(msgspec.Struct, frozen=True):
 
 class Zone(msgspec.Struct, frozen=True):
     """A guest that the daemon has in its database. ``error`` is why its last launch failed; ``problem`` is why its row
-    does not read, so that the daemon knows nothing of it."""
+    does not read, so that the daemon knows nothing of it. ``domid`` is the domain of Xen's that it runs in, None where
+    it does not, or nobody can tell."""
 
     uuid: str
     name: str = ""
@@ -87,6 +87,7 @@ class Zone(msgspec.Struct, frozen=True):
     needs: tuple[Need, ...] = ()
     error: str = ""
     problem: str = ""
+    domid: int | None = None
 
     @property
     def label(self) -> str:
@@ -98,7 +99,8 @@ class Zones(msgspec.Struct, frozen=True):
     """What is known of a host's zones. ``doubt`` says why others may need entries too, empty where these are all.
     ``daemon`` is what the daemon said: equal, differs, alone (the database does not tell), silent or unasked. ``leaks``
     are loop devices on files of the cache that no zone accounts for; ``unreadable`` is a database that this user may
-    not read."""
+    not read. ``domains`` are the guests that run, None where nobody can tell; ``rowless`` are those of them that the
+    daemon destroys, as the database has no row that it reads of them."""
 
     database: DatabaseState
     zones: tuple[Zone, ...] = ()
@@ -108,6 +110,8 @@ class Zones(msgspec.Struct, frozen=True):
     leaks: tuple[str, ...] = ()
     makes_anew: bool = False
     unreadable: bool = False
+    domains: tuple[Domain, ...] | None = None
+    rowless: tuple[Domain, ...] = ()
 
     @property
     def sure(self) -> bool:
@@ -144,8 +148,7 @@ class Users(msgspec.Struct, frozen=True):
 
 
 def find_users(directory: Path, zones: Zones | None = None, loops: Loops | None = None) -> Users:
-    """Who needs what in a cache now; ``zones`` and ``loops`` are looked for where they are not given, which never asks
-    the daemon."""
+    """Who needs what in a cache now; zones and loops are read where they are not given, which never asks the daemon."""
     loops = users_of(directory) if loops is None else loops
     zones = read_zones(directory, ask=False, loops=loops) if zones is None else zones
     found: dict[str, dict[str, str]] = {}
@@ -168,16 +171,17 @@ def database_identity(directory: Path) -> FileIdentity | None:
 
 
 def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None) -> Zones:
-    """The zones of the host, and what they need; ``loops`` are looked for where they are not given. Reads the database,
-    and asks the daemon where it can be asked, which only ever reads; a host that never had krata has none. Never
-    raises."""
+    """The zones of the host, and what they need. Reads the database, xenstore, and loops not given, and asks the
+    daemon where it can be asked, which only ever reads; a host that never had krata has none. Never raises."""
     loops = users_of(directory) if loops is None else loops
-    table, found = _read(directory, loops)
+    # Before the rows: of a domain that is made meanwhile the row is there first.
+    domains = read_domains()
+    table, found = _read(directory)
     program = shutil.which("kratactl") if ask and daemon_socket(directory).is_socket() else None
-    told = _asked(directory, program, loops) if program else None
+    told = _asked(directory, program) if program else None
     if program and told is not None and table.is_sure and _alike(found) != _alike(told):
         # One of both is newer than the other.
-        (table, found), told = _read(directory, loops), _asked(directory, program, loops)
+        (table, found), told = _read(directory), _asked(directory, program)
     daemon = "equal" if told is not None else "silent" if program else "unasked"
     if told is not None and (not table.is_sure or _alike(found) != _alike(told)):
         daemon, found = "differs" if table.is_sure else "alone", _joined(found, told)
@@ -188,13 +192,21 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     alone = daemon == "alone" and is_served(directory)
     doubt = _doubt(table, found, differs=daemon == "differs", alone=alone) if is_host else _apart(directory)
     note = table.note if is_host else "it is not there, and no daemon had its store here"
-    leaks, makes_anew = _leaks(found, loops, doubt), table.makes_anew and is_host
-    return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew, table.unreadable)
+    found = [*placed(found, loops, domains)]
+    makes_anew, knows_rows = table.makes_anew and is_host, is_host and (table.is_sure or table.makes_anew or alone)
+    leaks, known = _leaks(found, loops, domains, doubt), {zone.uuid for zone in found if not zone.problem}
+    rowless = tuple(one for one in domains or () if knows_rows and one.uuid not in known)
+    if domains is not None and (leaks or rowless):
+        # Guests come and go meanwhile.
+        again = read_domains()
+        leaks = tuple(one for one in leaks if one in _leaks(found, loops, again, doubt))
+        rowless = tuple(one for one in rowless if one in (again or ()))
+    return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew, table.unreadable, domains, rowless)
 
 
-def _read(directory: Path, loops: Loops) -> tuple[Table, list[Zone]]:
+def _read(directory: Path) -> tuple[Table, list[Zone]]:
     table = read_table(database_of(directory), _TABLE, _KEY_WIDTH)
-    return table, [pinned(_decoded(key, value), loops) for key, value in table.rows]
+    return table, [_decoded(key, value) for key, value in table.rows]
 
 
 def _decoded(key: bytes, value: bytes) -> Zone:
@@ -237,12 +249,16 @@ def _joined(one: list[Zone], other: list[Zone]) -> list[Zone]:
     return [*one, *(zone for zone in other if not _alike([zone]) <= known)]
 
 
-def _leaks(zones: list[Zone], loops: Loops, doubt: str) -> tuple[str, ...]:
-    """The devices of files that no zone accounts for; none while any comes or goes, or it is not sure."""
+def _leaks(zones: list[Zone], loops: Loops, domains: Sequence[Domain] | None, doubt: str) -> tuple[str, ...]:
+    """The devices that no domain has, or where that is not known, of whose files no zone needs any, and that are in no
+    other use; none while any zone comes or goes, or it is not sure."""
     if doubt or any(zone.state in ("creating", "exited", "destroying") for zone in zones):
         return ()
-    needed = {need.file for zone in zones for need in zone.needs}
-    return tuple(f"{use.device} holds {name}" for name, held in loops.items() if name not in needed for use in held)
+    needed = {need.file for zone in zones for need in zone.needs} if domains is None else set[str]()
+    taken = {device for domain in domains or () for device in domain.loops}
+    uses = ((name, use) for name, held in loops.items() if name not in needed for use in held)
+    free = ((name, use) for name, use in uses if not (use.mounts or use.holders or str(use.device) in taken))
+    return tuple(f"{use.device} holds {name}" for name, use in free)
 
 
 # What the daemon stores
@@ -288,13 +304,19 @@ def make_zone(uuid: str, name: str, state: str, needs: Mapping[NeedRole, tuple[s
     return Zone(uuid, name, state, tuple(need(role, *what) for role, what in needs.items()), error)
 
 
-def pinned(zone: Zone, loops: Loops) -> Zone:
-    """The zone as it is where these loop devices are. One of whose image any holds may run, whatever the state says:
-    the daemon takes one for created that does."""
-    if zone.state == "creating" or not any(one.role is NeedRole.IMAGE and one.file in loops for one in zone.needs):
-        return zone
-    whens = {NeedRole.IMAGE: When.PINNED}
-    return replace(zone, needs=tuple(replace(one, when=whens.get(one.role, When.NEXT_START)) for one in zone.needs))
+def placed(zones: Iterable[Zone], loops: Loops, domains: Iterable[Domain] | None = None) -> Iterator[Zone]:
+    """The zones as they are where these loop devices and domains are. One that has a domain runs, whatever the state
+    says: the daemon takes it for created. Where the domains are not known, one may run whose image any device holds."""
+    running = {domain.uuid: domain for domain in domains or ()}
+    for zone in zones:
+        domain = running.get(zone.uuid)
+        held = {*domain.loops.values(), *loops} if domain else loops
+        pinned = any(one.role is NeedRole.IMAGE and (file := one.file) and file in held for one in zone.needs)
+        whens = {NeedRole.IMAGE: When.PINNED} if pinned else {}
+        if zone.state != "creating" and (pinned if domains is None else domain is not None):
+            needs = tuple(replace(one, when=whens.get(one.role, When.NEXT_START)) for one in zone.needs)
+            zone = replace(zone, needs=needs)
+        yield zone if domain is None else replace(zone, domid=domain.domid)
 
 
 _Fields = dict[int, list[tuple[int, bytes]]]
@@ -374,41 +396,16 @@ def _number(fields: _Fields, number: int) -> int:
 # What the daemon says
 
 
-def _asked(directory: Path, program: str, loops: Loops) -> list[Zone] | None:
+def _asked(directory: Path, program: str) -> list[Zone] | None:
     """The zones as the daemon lists them; None where it does not answer as it should."""
     command = [program, "-c", f"unix://{daemon_socket(directory)}", "zone", "list", "-f", "jsonl"]
-    errors = OSError, ValueError, subprocess.SubprocessError, KeyError, TypeError, AttributeError, RecursionError
-    with suppress(*errors), ExitStack() as stack:
-        nowhere, pipe = subprocess.DEVNULL, subprocess.PIPE
-        process = subprocess.Popen(command, stdin=nowhere, stdout=pipe, stderr=nowhere, start_new_session=True)
-        with process as running:
-            stack.enter_context(_ended_after(running, _ASK_SECONDS))
-            assert isinstance(running.stdout, BufferedReader)
-            answer = read_to_end(running.stdout, _MOST_ANSWER).decode()
-            if running.wait() == 0:
-                return [*_listed(answer, loops)]
+    answer = answer_of(command, _ASK_SECONDS)
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None if answer is None else [*_listed(answer.decode())]
     return None
 
 
-@contextmanager
-def _ended_after(running: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
-    """With all that it started, which may have its output open."""
-
-    def end() -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if running.poll() is None:
-            end()
-
-
-def _listed(text: str, loops: Loops) -> Iterator[Zone]:
+def _listed(text: str) -> Iterator[Zone]:
     """The zones of a list as JSON Lines, in protocol buffers' mapping to JSON: what has its usual value is left out."""
     for line in filter(None, text.split("\n")):
         zone = json.loads(line)
@@ -422,7 +419,7 @@ def _listed(text: str, loops: Loops) -> Iterator[Zone]:
         }
         error = str(status.get("errorStatus", {}).get("message", ""))
         known = state if state in _STATES else "unknown"
-        yield pinned(make_zone(str(UUID(zone["id"])), str(spec.get("name", "")), known, needs, error), loops)
+        yield make_zone(str(UUID(zone["id"])), str(spec.get("name", "")), known, needs, error)
 
 
 _FORMAT_NUMBERS: Mapping[Any, int] = {

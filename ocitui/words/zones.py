@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ocitui.text import counted, short_digest
+from ocitui.text import counted, first_of, short_digest
 
 from .lines import Line
 
@@ -46,6 +46,8 @@ def zone_lines(zone: Zone, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
         yield Line(zone.error, "failed", "bad")
     if zone.problem:
         yield Line(f"{zone.problem}: kratad leaves the zone out", "row", "bad")
+    if zone.domid is not None:
+        yield Line(f"domain {zone.domid}", "runs as")
     yield Line(zone.uuid, "uuid", "muted")
 
 
@@ -55,7 +57,13 @@ def zones_lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
     yield from failed[:_MOST]
     if len(failed) > _MOST:
         yield Line(f"and {len(failed) - _MOST} others", "failed", "bad")
-    yield from (Line(f"{text}, and no zone needs it", "leaked", "warn") for text in zones.leaks)
+    if zones.rowless:
+        named = first_of([domain.label for domain in zones.rowless])
+        yield Line(f"domain {named}, which kratad destroys, as krata.db has no row of it", "no zone", "bad")
+    stopped = [zone.label for zone in zones.zones if zone.state == "created" and zone.domid is None]
+    if zones.domains is not None and stopped:
+        yield Line(f"{first_of(stopped)}: created, without a domain, so that kratad makes it anew", "stopped", "warn")
+    yield from (Line(f"{text}, and no guest has it", "leaked", "warn") for text in zones.leaks)
     if zones.note and zones.note not in zones.doubt:
         yield Line(zones.note, "krata.db", "bad" if zones.trouble or zones.makes_anew else "muted")
     if zones.doubt:

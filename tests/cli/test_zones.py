@@ -14,6 +14,7 @@ from tests.cache.support import make_image
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.host.test_redb import database, expected
+from tests.host.xenstore import StandIn, guest
 
 
 @pytest.fixture
@@ -70,12 +71,32 @@ def test_zones_lists_each_need_with_what_the_daemon_finds(host: Path, ocitui: Oc
 def test_zones_for_programs(host: Path, ocitui: Ocitui) -> None:
     found = ocitui("zones", "-C", host, "--json").json
     assert {"sure", "doubt", "source", "zones", "leaks"} <= set(found)
-    assert (found["sure"], found["source"]) == (True, {"database": "exact", "daemon": "unasked", "note": ""})
+    source = {"database": "exact", "daemon": "unasked", "xenstore": "unknown", "note": ""}
+    assert (found["sure"], found["source"]) == (True, source)
     assert {zone["uuid"] for zone in found["zones"]} == {row["uuid"] for row in expected("03-three")["zones"]}
     (host.parent.parent / "krata.db").write_bytes(database("04b-protobuf"))
     found = ocitui("zones", "-C", host, "--json").json
     assert found["sure"] is False
     assert {zone["uuid"] for zone in found["zones"]} == {row["uuid"] for row in expected("04b-protobuf")["zones"]}
+
+
+def test_which_guests_run_and_which_of_them_go(
+    host: Path, ocitui: Ocitui, open_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = {row["name"]: row for row in expected("03-three")["zones"]}["web"]
+    lost, xenstore = "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10", StandIn(open_path, monkeypatch)
+    xenstore.prints({**guest(7, web["uuid"], "web"), **guest(9, lost, "shop")})
+    found = ocitui("zones", "-C", host, "--json").json
+    assert found["source"]["xenstore"] == "read"
+    assert {zone["name"]: zone["domid"] for zone in found["zones"] if zone["name"]} == {"web": 7, "db": None}
+    assert found["rowless"] == [{"domid": 9, "uuid": lost, "name": "shop"}]
+    said = " ".join(ocitui("zones", "-C", host).out.split())
+    assert "domain 9 (shop), which kratad destroys, as krata.db has no row of it" in said
+    assert "stopped" not in said
+    xenstore.prints({})
+    said = " ".join(ocitui("zones", "-C", host).out.split())
+    assert "web: created, and without a domain, so that kratad makes it anew" in said
+    assert "destroys" not in said
 
 
 def test_what_a_zone_needs_is_not_deleted_by_yes_alone(host: Path, ocitui: Ocitui) -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ocitui.cache import PackedFormat
 from ocitui.host.loop_devices import LoopUse
 from ocitui.host.redb import DatabaseState
-from ocitui.host.zones import NeedRole, When, decode_zone, find_users, make_zone, pinned, read_zones
+from ocitui.host.xenstore import Domain
+from ocitui.host.zones import NeedRole, When, decode_zone, find_users, make_zone, placed, read_zones
 from tests.host.loops import uses_of
 from tests.host.test_redb import database, expected
+from tests.host.xenstore import StandIn, guest, loops_of
 
 DIGEST, KERNEL = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 NEEDS = {NeedRole.IMAGE: (DIGEST, 1), NeedRole.KERNEL: (KERNEL, 3)}
@@ -77,7 +80,7 @@ def as_json_lines(rows: list[dict[str, Any]]) -> str:
     ],
 )
 def test_what_a_zone_needs_when(state: str, used: dict[str, list[str]], whens: list[When]) -> None:
-    zone = pinned(make_zone("u", "web", state, NEEDS), uses_of(used))
+    (zone,) = placed([make_zone("u", "web", state, NEEDS)], uses_of(used))
     assert [need.when for need in zone.needs] == whens
     assert [(need.digest, need.format, need.error) for need in zone.needs] == [
         (DIGEST, PackedFormat.SQUASHFS, ""),
@@ -229,6 +232,127 @@ def test_a_file_that_no_zone_accounts_for_is_a_leak(store: Path, monkeypatch: py
     leaks = read_zones(store / "cache" / "image").leaks
     assert f"/dev/loop4 holds {DIGEST}.erofs" in leaks
     assert not any("loop5" in leak for leak in leaks)
+
+
+ROWS = {row["name"]: row for row in expected("03-three")["zones"]}
+STRANGER = "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10"
+
+
+def image_of(row: dict[str, Any]) -> str:
+    return f"{row['image']['digest']}.{row['image']['format']}"
+
+
+@pytest.fixture
+def xenstore(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    return StandIn(open_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("state", "runs", "held", "whens"),
+    [
+        ("created", True, True, [When.PINNED, When.NEXT_START]),
+        ("failed", True, True, [When.PINNED, When.NEXT_START]),
+        ("created", True, False, [When.NEXT_START, When.NEXT_START]),
+        ("created", False, True, [When.NEXT_START, When.NEXT_START]),
+        ("failed", False, True, [When.NONE, When.NONE]),
+        ("creating", True, True, [When.NOW, When.NOW]),
+        ("creating", False, True, [When.NOW, When.NOW]),
+    ],
+)
+def test_what_runs_is_known_by_its_domain(state: str, runs: bool, held: bool, whens: list[When]) -> None:
+    """A device may hold the image of a guest that is no more, and then pins it for nobody."""
+    zone = make_zone("u", "web", state, NEEDS)
+    domain = Domain(7, "u" if runs else "v", loops={"/dev/loop3": f"{DIGEST}.squashfs"} if held else {})
+    loops = uses_of({f"{DIGEST}.squashfs": ["/dev/loop3"]} if held else {})
+    (found,) = placed([zone], loops, [domain])
+    assert ([need.when for need in found.needs], found.domid) == (whens, 7 if runs else None)
+    (found,) = placed([zone], {}, [domain])
+    assert [need.when for need in found.needs] == (whens if runs or state != "failed" else [When.NONE, When.NONE])
+
+
+def test_a_zone_without_a_domain_is_made_anew_and_one_with_another_number_runs(store: Path, xenstore: StandIn) -> None:
+    web = ROWS["web"]
+    xenstore.prints(guest(99, web["uuid"], "web", loops_of(store, web["uuid"], image_of(web))))
+    zones = read_zones(store / "cache" / "image")
+    assert [(zone.label, zone.domid) for zone in zones.zones if zone.domid] == [("web", 99)]
+    assert {need.role: need.when for zone, need in zones.needs() if zone.name == "web"} == {
+        NeedRole.IMAGE: When.PINNED,
+        NeedRole.KERNEL: When.NEXT_START,
+        NeedRole.INITRD: When.NEXT_START,
+    }
+    assert (zones.sure, zones.rowless) == (True, ())
+    xenstore.prints({})
+    zones = read_zones(store / "cache" / "image")
+    assert {zone.domid for zone in zones.zones} == {None}
+    assert When.PINNED not in {need.when for _, need in zones.needs()}
+    xenstore.runs("list", "#!/bin/sh\nexit 1\n")
+    zones = read_zones(store / "cache" / "image")
+    assert (zones.domains, zones.sure) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "rowless"),
+    [("03-three", [9]), ("35-zero-length", [3, 9]), ("45-recovery-all-pages", []), ("47-version-9", [])],
+)
+def test_a_domain_of_which_there_is_no_row_goes(name: str, rowless: list[int], store: Path, xenstore: StandIn) -> None:
+    """Where the rows are known, as they are where the daemon would start with none."""
+    (store / "krata.db").write_bytes(database(name))
+    nodes = {**guest(3, ROWS["web"]["uuid"]), **guest(9, STRANGER, "lost")}
+    xenstore.prints(nodes)
+    assert [domain.domid for domain in read_zones(store / "cache" / "image").rowless] == rowless
+    xenstore.prints(nodes, then={})
+    assert read_zones(store / "cache" / "image").rowless == (), "they went meanwhile"
+
+
+def test_the_daemon_s_zones_do_where_the_rows_do_not_read(
+    store: Path, daemon: Path, xenstore: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / "krata.db").write_bytes(database("44-recovery-flip-in-leaf"))
+    daemon.write_text(as_json_lines(expected("03-three")["zones"]))
+    xenstore.prints({**guest(3, ROWS["web"]["uuid"]), **guest(9, STRANGER)})
+    assert read_zones(store / "cache" / "image").rowless == (), "another store's may have answered"
+    monkeypatch.setattr("ocitui.host.zones.is_served", lambda _: True)
+    assert [domain.domid for domain in read_zones(store / "cache" / "image").rowless] == [9]
+
+
+def test_a_row_that_does_not_read_is_none_for_the_daemon(store: Path, xenstore: StandIn) -> None:
+    (store / "krata.db").write_bytes(database("04b-protobuf"))
+    uuid = next(row["uuid"] for row in expected("04b-protobuf")["zones"] if row.get("invalid"))
+    xenstore.prints(guest(9, uuid))
+    assert [domain.uuid for domain in read_zones(store / "cache" / "image").rowless] == [uuid]
+
+
+def test_a_copy_of_a_cache_has_no_say_in_the_guests_of_the_host(store: Path, xenstore: StandIn) -> None:
+    xenstore.prints(guest(9, STRANGER))
+    for mark in ("krata.db", "host.uuid"):
+        (store / mark).unlink()
+    assert read_zones(store / "cache" / "image").rowless == ()
+
+
+def test_a_device_that_no_domain_has_is_a_leak_where_domains_are_known(
+    store: Path, xenstore: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / "krata.db").write_bytes(database("02-one"))
+    (row,) = expected("02-one")["zones"]
+    image, uuid = image_of(row), row["uuid"]
+    held = uses_of({image: ["/dev/loop3", "/dev/loop8", "/dev/loop9"], f"{DIGEST}.erofs": ["/dev/loop5"]})
+    held[image][-1] = replace(held[image][-1], mounts=("/mnt",))
+    monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: held)
+    running = guest(9, uuid, loops=loops_of(store, uuid, image))
+
+    def leaks() -> list[str]:
+        return [leak.split()[0] for leak in read_zones(store / "cache" / "image").leaks]
+
+    xenstore.prints(running)
+    assert leaks() == ["/dev/loop8", "/dev/loop5"]
+    xenstore.prints({})
+    assert leaks() == ["/dev/loop3", "/dev/loop8", "/dev/loop5"]
+    xenstore.prints(running, then={})
+    assert leaks() == ["/dev/loop8", "/dev/loop5"], "it goes, and its device with it"
+    xenstore.prints({}, then=running)
+    assert leaks() == ["/dev/loop8", "/dev/loop5"], "it came meanwhile"
+    xenstore.runs("list", "#!/bin/sh\nexit 1\n")
+    assert leaks() == ["/dev/loop5"], "what a zone needs may be held for it"
 
 
 def test_zones_and_devices_use_a_file(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

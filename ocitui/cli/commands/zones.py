@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def zones_command(call: Call) -> ExitCode:
     """List the zones of this host, and the entries that each of them needs: its image, its kernel, its initrd.
 
-    They are read from krata.db, two directories above the cache, and from the daemon where kratactl can ask it. What a
-    created zone has on a loop device is pinned until it stops; at its next start it is looked for again, as its kernel
-    and initrd are at each.
+    They are read from krata.db, two directories above the cache, and from the daemon where kratactl can ask it; which
+    of them run, from xenstore. What a created zone has on a loop device is pinned until it stops; at its next start it
+    is looked for again, as its kernel and initrd are at each.
 
     Exits with 1 where a zone needs what is not there, or is damaged, or the index does not read.
     """
@@ -86,16 +86,23 @@ def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
     return {
         "sure": zones.sure,
         "doubt": zones.doubt,
-        "source": {"database": zones.database, "daemon": zones.daemon, "note": zones.note},
+        "source": {
+            "database": zones.database,
+            "daemon": zones.daemon,
+            "xenstore": "unknown" if zones.domains is None else "read",
+            "note": zones.note,
+        },
         "zones": [
             {
                 "uuid": zone.uuid,
                 "name": zone.name,
                 "state": zone.state,
+                "domid": zone.domid,
                 "needs": of_zone[id(zone)],
                 "error": zone.problem or zone.error,
             }
             for zone in zones.zones
         ],
+        "rowless": [{"domid": one.domid, "uuid": one.uuid, "name": one.name} for one in zones.rowless],
         "leaks": list(zones.leaks),
     }
