@@ -122,6 +122,8 @@ _LOSES_ALL = "its next store truncates index.json and cannot write it again: eve
 _BRING_IN = "none by itself: bring that very image in again, by its digest, from wherever it is"
 _ADOPT_NEEDED = "give its files an entry again, as for files that no entry names"
 _DESTROYS = "it makes an empty database at its start, and destroys every guest that runs as one it does not know"
+_DESTROYS_ONE = "it destroys the guest within seconds of its start, as one it does not know"
+_ROW_BACK = "none: put back a krata.db that has it, while kratad does not run, or let it go"
 _DATABASE_BACK = "none: put a good krata.db back, while kratad does not run"
 _MAKE_ROOM = "none by itself: make room first; empty the trash, or remove what else fills the disk"
 
@@ -132,6 +134,7 @@ _HOST = (
     Fault("zone-needs-missing", _CRITICAL, _MISS, "the zone fails at its start, and is not tried again", _BRING_IN),
     Fault("database-lost", _CRITICAL, _IGNORED, _DESTROYS, "none: put krata.db back before kratad is started"),
     Fault("database-damaged", _HIGH, _IGNORED, "it does not start on it, or acts on what is wrong", _DATABASE_BACK),
+    Fault("domain-without-row", _CRITICAL, _IGNORED, _DESTROYS_ONE, _ROW_BACK),
 )
 
 CATALOGUE: dict[str, Fault] = {

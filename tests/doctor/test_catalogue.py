@@ -19,6 +19,7 @@ NOT_BY_A_CASE = {
     "zone-needs-missing",
     "database-lost",
     "database-damaged",
+    "domain-without-row",
 }
 """Of these, tests of their own make what is met: a journal, a backup, a disk, a ledger, a daemon, zones."""
 

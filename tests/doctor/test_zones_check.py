@@ -12,6 +12,7 @@ from ocitui.doctor.needs import NeedVerdict, judged_needs
 from ocitui.host.zones import read_zones
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.host.test_redb import database, expected
+from tests.host.xenstore import StandIn, guest
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def of_host(directory: Path) -> dict[str, list[Finding]]:
     judge.read()
     found: dict[str, list[Finding]] = {}
     for one in judge.look_at_cache():
-        if one.code.startswith(("zone-", "database-")):
+        if one.code.startswith(("zone-", "database-", "domain-")):
             found.setdefault(one.code, []).append(one)
     return found
 
@@ -71,6 +72,23 @@ def test_on_which_database_the_daemon_starts(name: str | None, code: str, cache:
     path = cache.parent.parent / "krata.db"
     path.unlink() if name is None else path.write_bytes(database(name))
     assert set(of_host(cache)) - {"zone-needs-missing"} == ({code} if code else set())
+
+
+def test_guests_that_the_daemon_would_destroy_are_told(
+    cache: Path, open_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xenstore = StandIn(open_path, monkeypatch)
+    web, lost = expected("03-three")["zones"][0]["uuid"], "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10"
+    xenstore.prints({**guest(7, web), **guest(9, lost, "shop")})
+    (one,) = of_host(cache)["domain-without-row"]
+    assert one.seen == "krata.db has no row of what runs as domain 9 (shop)"
+    (cache.parent.parent / "krata.db").write_bytes(b"")
+    found = of_host(cache)
+    assert "database-lost" in found
+    assert f"domain 7 ({web}), 9 (shop)" in found["domain-without-row"][0].seen
+    xenstore.prints(guest(7, web))
+    (cache.parent.parent / "krata.db").write_bytes(database("03-three"))
+    assert "domain-without-row" not in of_host(cache)
 
 
 def test_a_copy_of_a_cache_has_no_zones(cache: Path) -> None:

@@ -178,11 +178,14 @@ def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
 
 
 def check_zones(zones: Zones, index: ImageIndex | None, listing: Listing) -> Iterator[Finding]:
-    """What zones need and no entry of the index is; and whether the daemon would start on its database."""
+    """What zones need and no entry of the index is; whether the daemon would start on its database, and keep guests."""
     if zones.makes_anew:
         yield CATALOGUE["database-lost"].finding(f"krata.db: {zones.note}")
     elif zones.trouble:
         yield CATALOGUE["database-damaged"].finding(f"krata.db: {zones.trouble}")
+    if zones.rowless:
+        seen = f"krata.db has no row of what runs as domain {first_of([domain.label for domain in zones.rowless])}"
+        yield CATALOGUE["domain-without-row"].finding(seen)
     if index is None:
         return
     needing: dict[tuple[str, PackedFormat], list[str]] = {}
