@@ -10,6 +10,8 @@ with front(__name__):
     from .daemon import daemon_socket as daemon_socket
     from .daemon import find_daemon as find_daemon
     from .daemon import is_daemon as is_daemon
+    from .leftovers import Leftover as Leftover
+    from .leftovers import daemon_leftovers as daemon_leftovers
     from .loop_devices import LoopUse as LoopUse
     from .loop_devices import read_back as read_back
     from .loop_devices import users_of as users_of

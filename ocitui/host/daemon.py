@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
@@ -16,6 +17,8 @@ DAEMON_NAME = "kratad"
 SOCKET_NAME, DATABASE_NAME, CONFIG_NAME = "daemon.socket", "krata.db", "config.toml"
 _MOST_CONFIG = 1 << 20
 _DELETED = " (deleted)"
+_TMPDIR = re.compile(r"(?:^|\0)TMPDIR=(/[^\0]*)")
+_HOST_PROCESSES = "pid:[4026531836]"  # the namespace of all, linux/proc_ns.h
 _START_TIME_FIELD = 19  # starttime, counted from what follows the command's closing parenthesis
 
 
@@ -73,6 +76,31 @@ def is_served(directory: Path, proc: Path = Path("/proc")) -> bool:
     """Whether a daemon is seen to have the database of the cache in ``directory`` open."""
     database = daemon_socket(directory).with_name(DATABASE_NAME)
     return any(is_daemon(process, proc) and _serves(process, database, proc) for process in _processes(proc))
+
+
+def temporary_folder(process: int | None, proc: Path) -> Path:
+    """Where a daemon makes its temporary files; `/tmp` where none runs, or it is not to be had."""
+    found = _TMPDIR.search(read_kernel_file(proc / f"{process}" / "environ", "surrogateescape"))
+    return Path(found[1] if found else "/tmp")
+
+
+def held_in(folder: Path, daemon: int | None, proc: Path) -> set[str] | None:
+    """What of a folder, by the names in it, any process has open; None where not all of the host's can be asked, or
+    another daemon than that process runs."""
+    held, processes, prefix = set[str](), [*_processes(proc)], f"{os.path.realpath(folder)}/"
+    try:
+        if 1 not in processes or os.readlink(proc / "self" / "ns" / "pid") != _HOST_PROCESSES:
+            return None
+        for process in processes:
+            if process != daemon and is_daemon(process, proc):
+                return None
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for fd in os.listdir(place := proc / f"{process}" / "fd"):
+                    with suppress(FileNotFoundError):
+                        held.add(os.readlink(place / fd).removeprefix(prefix).partition("/")[0])
+    except OSError:
+        return None
+    return held
 
 
 def _names(folder: Path) -> list[Path]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ocitui.text import counted, first_of, short_digest
+from ocitui.text import age_of, counted, first_of, human_size, short_digest
 
-from .lines import Line
+from .lines import CommandLine, Line
 
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedNeed
-    from ocitui.host import Zone, Zones
+    from ocitui.host import Leftover, Zone, Zones
 
 _MOST = 10
 _WHEN = {
@@ -51,7 +51,7 @@ def zone_lines(zone: Zone, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
     yield Line(zone.uuid, "uuid", "muted")
 
 
-def zones_lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
+def zones_lines(zones: Zones, needs: Sequence[JudgedNeed], left: Sequence[Leftover] = ()) -> Iterator[Line]:
     """What there is to know beside the single zones."""
     failed = [Line(f"{zone.label}: {zone.error}", "failed", "bad") for zone in zones.zones if zone.error]
     yield from failed[:_MOST]
@@ -64,6 +64,10 @@ def zones_lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
     if zones.domains is not None and stopped:
         yield Line(f"{first_of(stopped)}: created, without a domain, so that kratad makes it anew", "stopped", "warn")
     yield from (Line(f"{text}, and no guest has it", "leaked", "warn") for text in zones.leaks)
+    for one in left:
+        if one.removal:
+            text = f"of a {one.kind} that is no more, {human_size(one.bytes)}, {age_of(one.since)} old"
+            yield from (Line(text, "leftover", "warn"), CommandLine(one.removal))
     if zones.note and zones.note not in zones.doubt:
         yield Line(zones.note, "krata.db", "bad" if zones.trouble or zones.makes_anew else "muted")
     if zones.doubt:

@@ -58,3 +58,15 @@ def test_no_more_is_read_than_there_may_be(tmp_path: Path) -> None:
         file.write_bytes(b"1" * (3 << 20))
         with pytest.raises(OSError, match="more than 5 bytes"):
             read_to_end(opened, 5)
+
+
+def test_so_many_files_are_counted_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/b/1", "a/b/2", "a/3"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(100))
+    with Folder.open(tmp_path) as folder:
+        assert folder.size("a") == 300
+        monkeypatch.setattr("ocitui.cache.disk._MOST_FILES", 2)
+        assert folder.size("a") <= 200
+        monkeypatch.setattr("ocitui.cache.disk._MOST_FILES", 0)
+        assert folder.size("a") == 0

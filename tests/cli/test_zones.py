@@ -10,6 +10,7 @@ import pytest
 
 from ocitui.cache import PackedFormat, PackerCache
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX
+from ocitui.text import human_size
 from tests.cache.support import make_image
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
@@ -95,8 +96,33 @@ def test_which_guests_run_and_which_of_them_go(
     assert "stopped" not in said
     xenstore.prints({})
     said = " ".join(ocitui("zones", "-C", host).out.split())
-    assert "web: created, and without a domain, so that kratad makes it anew" in said
+    assert "web: created, without a domain, so that kratad makes it anew" in said
     assert "destroys" not in said
+
+
+def test_what_a_daemon_left_is_told_with_what_removes_it(
+    host: Path, ocitui: Ocitui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, uuid, web = set[str](), "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10", expected("03-three")["zones"][0]["uuid"]
+    monkeypatch.setattr("ocitui.host.leftovers.temporary_folder", lambda *_: tmp_path)
+    monkeypatch.setattr("ocitui.host.leftovers.held_in", lambda *_: held)
+    pull, used = tmp_path / f"oci-assemble-{uuid}", tmp_path / f"krata-cfg-{web}"
+    pull.mkdir()
+    used.mkdir()
+    (pull / "image.pack").write_bytes(bytes(2048))
+    said = ocitui("zones", "-C", host).out
+    assert f" rm -r {pull}\n" in said
+    assert f"of a pull that is no more, {human_size(2048)}, " in " ".join(said.split())
+    assert (str(used) in said, said.count("leftover")) == (False, 1)
+    found = {one["path"]: one for one in ocitui("zones", "-C", host, "--json").json["leftovers"]}
+    since = pull.stat().st_ctime
+    assert found[str(pull)] == {
+        "path": str(pull), "kind": "pull", "bytes": 2048, "since": since, "live": False, "removal": f"rm -r {pull}",
+    }  # fmt: skip
+    assert (found[str(used)]["live"], found[str(used)]["removal"]) == (True, None)
+    held.add(pull.name)
+    assert str(pull) not in ocitui("zones", "-C", host).out
+    assert pull.exists(), "nothing outside of the cache is removed"
 
 
 def test_what_a_zone_needs_is_not_deleted_by_yes_alone(host: Path, ocitui: Ocitui) -> None:

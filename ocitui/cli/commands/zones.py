@@ -15,7 +15,7 @@ from ..output import Call, Column, ExitCode, laid_out, table
 
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedNeed
-    from ocitui.host import Zones
+    from ocitui.host import Leftover, Zones
 
 
 @click.command("zones")
@@ -30,12 +30,13 @@ def zones_command(call: Call) -> ExitCode:
     Exits with 1 where a zone needs what is not there, or is damaged, or the index does not read.
     """
     from ocitui.doctor import judged_needs
-    from ocitui.host import read_zones
+    from ocitui.host import daemon_leftovers, read_zones
     from ocitui.words import zones_lines
 
-    zones = read_zones(call.directory)
+    zones, left = read_zones(call.directory), daemon_leftovers(call.directory)
     needs = judged_needs(call.directory, zones)
-    call.answer(lambda: zones_json(zones, needs), chain(_lines(zones, needs), laid_out(zones_lines(zones, needs))))
+    lines = chain(_lines(zones, needs), laid_out(zones_lines(zones, needs, left)))
+    call.answer(lambda: zones_json(zones, needs, left), lines)
     return ExitCode.PROBLEMS if any(one.fails or one.is_open for one in needs) else ExitCode.CLEAN
 
 
@@ -65,8 +66,11 @@ def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
     yield from table(_COLUMNS, rows)
 
 
-def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
+def zones_json(zones: Zones, needs: Sequence[JudgedNeed], left: Sequence[Leftover]) -> dict[str, Any]:
     """The zones as programs read them, those that do not read among them."""
+    from msgspec.structs import asdict
+
+    xenstore = "unknown" if zones.domains is None else "read"
     # By the objects, as database and daemon may tell of one zone otherwise.
     of_zone: dict[int, list[dict[str, Any]]] = {id(zone): [] for zone in zones.zones}
     for one in needs:
@@ -86,12 +90,7 @@ def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
     return {
         "sure": zones.sure,
         "doubt": zones.doubt,
-        "source": {
-            "database": zones.database,
-            "daemon": zones.daemon,
-            "xenstore": "unknown" if zones.domains is None else "read",
-            "note": zones.note,
-        },
+        "source": {"database": zones.database, "daemon": zones.daemon, "xenstore": xenstore, "note": zones.note},
         "zones": [
             {
                 "uuid": zone.uuid,
@@ -105,4 +104,5 @@ def zones_json(zones: Zones, needs: Sequence[JudgedNeed]) -> dict[str, Any]:
         ],
         "rowless": [{"domid": one.domid, "uuid": one.uuid, "name": one.name} for one in zones.rowless],
         "leaks": list(zones.leaks),
+        "leftovers": [{**asdict(one), "path": str(one.path), "removal": one.removal or None} for one in left],
     }
