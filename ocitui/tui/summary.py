@@ -32,12 +32,12 @@ from ocitui.cache import (
 from ocitui.doctor import Depth, EntryState, FileRecords, Finding, JudgedEntry, Origins, in_order
 from ocitui.host import read_zones, users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
+from ocitui.words import first_lines
 
 from .widgets.entry_columns import GOOD, SEVERITIES, UNKNOWN
 from .widgets.lines import Kind, Line, heading
 
 T = TypeVar("T")
-_MOST_USERS = 10
 LARGEST_PARSED = 4 << 20
 """Bytes of a document up to which the screen has it judged: a parser holds every other thread up."""
 
@@ -158,10 +158,8 @@ def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
     file, loops = names.get(FileKind.PACKED, ""), users_of(directory)
     zones = read_zones(directory, ask=False, loops=loops)
     having = [(zone, need) for zone, need in zones.needs() if need.file == file]
-    for zone, need in having[:_MOST_USERS]:
-        yield Line(f"zone {zone.label}, {zone.state}: its {need.role}, {need.when}", "used by")
-    if len(having) > _MOST_USERS:
-        yield Line(f"and {len(having) - _MOST_USERS} more zones", "used by")
+    using = (Line(f"zone {zone.label}, {zone.state}: its {need.role}, {need.when}", "used by") for zone, need in having)
+    yield from first_lines(using, len(having), label="used by")
     if zones.doubt:
         yield Line(f"not sure: {zones.doubt}", "used by", "warn")
     for use in loops.get(file, []):

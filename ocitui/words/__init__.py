@@ -58,6 +58,7 @@ with front(__name__):
     from .lines import Line as Line
     from .lines import Ways as Ways
     from .lines import capital as capital
+    from .lines import first_lines as first_lines
     from .lines import heading as heading
     from .lines import markdown as markdown
     from .lines import memory_warning as memory_warning

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ocitui.doctor import Finding, Severity, clean_text, entry_text, seen_text, tally
 from ocitui.text import counted, human_size, human_span
 
-from .lines import Kind, Line, heading
+from .lines import Kind, Line, first_lines, heading
 
 if TYPE_CHECKING:
     from ocitui.doctor import Coverage, Progress, RepairProgress, Report
@@ -77,10 +77,9 @@ def finding_lines(finding: Finding) -> list[Line]:
 
 def kind_lines(findings: Sequence[Finding]) -> list[Line]:
     """What is common to findings of one kind, and a line for each of the first."""
+    single = (Line(text_of(one), kind=finding_tone(one)) for one in findings)
     lines = [heading(findings_title(findings)), *shared_lines(findings[0]), Line()]
-    lines += [Line(text_of(one), kind=finding_tone(one)) for one in findings[:_MOST_OF_A_KIND]]
-    more = len(findings) - _MOST_OF_A_KIND
-    return lines + ([Line(f"and {more} more", kind="muted")] if more > 0 else [])
+    return [*lines, *first_lines(single, len(findings), _MOST_OF_A_KIND)]
 
 
 def no_finding_lines(coverage: Coverage, trouble: str, unread: int, *, looking: bool) -> list[Line]:
@@ -101,10 +100,8 @@ def remaining_lines(report: Report, most: int) -> list[Line]:
     remaining = report.shown()
     if not remaining:
         return [*lines, Line(clean_text(report.depth), "found", "good")]
-    lines.append(Line(tally(remaining), "remains", "bad"))
-    for one in remaining[:most]:
-        lines.append(Line(f"{one.code}: {text_of(one)}", one.fingerprint[:SHORT_ID], finding_tone(one)))
-    return lines + ([Line(f"and {len(remaining) - most} more")] if len(remaining) > most else [])
+    told = (Line(f"{one.code}: {text_of(one)}", one.fingerprint[:SHORT_ID], finding_tone(one)) for one in remaining)
+    return [*lines, Line(tally(remaining), "remains", "bad"), *first_lines(told, len(remaining), most)]
 
 
 def check_progress(now: Progress | None) -> str:

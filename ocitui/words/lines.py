@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -34,6 +35,13 @@ def heading(text: str) -> Line:
 def short_lines(lines: Iterable[Line]) -> list[Line]:
     """Lines with every digest cut."""
     return [msgspec.structs.replace(line, text=short_digests(line.text)) for line in lines]
+
+
+def first_lines(lines: Iterable[Line], count: int, most: int = 10, label: str = "") -> Iterator[Line]:
+    """The first of so many lines, and how many there are besides."""
+    yield from islice(lines, most)
+    if count > most:
+        yield Line(f"and {count - most} more", label, "muted")
 
 
 def markdown(lines: Iterable[Line]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from ocitui.doctor import Case, IndexSource, Way, entry_text
 from ocitui.text import counted, first_of, human_size, short_digest
 
 from .findings import SHORT_ID, text_of
-from .lines import CommandLine, Line, Ways, capital, heading, said
+from .lines import CommandLine, Line, Ways, capital, first_lines, heading, said
 
 if TYPE_CHECKING:
     from ocitui.doctor import Assessment, Finding, JoinedEntries, JoinedEntry, Left, RepairPlan, RepairStep
@@ -63,10 +63,8 @@ def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
     """All there is to know of one step, beneath its title."""
     for code, group in groupby(step.findings, key=lambda finding: finding.code):
         yield Line(f"{code}  {_named(list(group))}", "mends")
-    for file in step.files[:most_files]:
-        yield Line(f"{file.name}, {human_size(file.size)}, {file.fate}", "file")
-    if len(step.files) > most_files:
-        yield Line(f"and {counted(len(step.files) - most_files, 'more file')}")
+    files = (Line(f"{file.name}, {human_size(file.size)}, {file.fate}", "file") for file in step.files)
+    yield from first_lines(files, len(step.files), most_files, "file")
     if step.futile:
         yield Line(step.futile, "futile", "bad")
     if step.source:
@@ -75,10 +73,8 @@ def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
     yield Line(said(step.loses, ways) or "nothing", "may lose", "bad" if step.loses else "plain")
     if step.used_by:
         yield Line(f"{first_of(step.used_by)}: dropping it is asked twice", "in use", "bad")
-    for left in step.leaves[:most_files]:
-        yield Line(f"{left.finding.code}: {entry_text(left.finding)}: {left.why}", "leaves", "bad")
-    if len(step.leaves) > most_files:
-        yield Line(f"and {counted(len(step.leaves) - most_files, 'more finding')}")
+    stay = (Line(f"{one.finding.code}: {entry_text(one.finding)}: {one.why}", "leaves", "bad") for one in step.leaves)
+    yield from first_lines(stay, len(step.leaves), most_files, "leaves")
 
 
 def _named(same: Sequence[Finding]) -> str:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from ocitui.text import age_of, counted, first_of, human_size, short_digest
 
-from .lines import CommandLine, Line
+from .lines import CommandLine, Line, first_lines
 
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedNeed
     from ocitui.host import Leftover, Zone, Zones
 
-_MOST = 10
 _WHEN = {
     "now": "as it is being created",
     "next-start": "when it is created anew",
@@ -54,9 +53,7 @@ def zone_lines(zone: Zone, needs: Sequence[JudgedNeed]) -> Iterator[Line]:
 def zones_lines(zones: Zones, needs: Sequence[JudgedNeed], left: Sequence[Leftover] = ()) -> Iterator[Line]:
     """What there is to know beside the single zones."""
     failed = [Line(f"{zone.label}: {zone.error}", "failed", "bad") for zone in zones.zones if zone.error]
-    yield from failed[:_MOST]
-    if len(failed) > _MOST:
-        yield Line(f"and {len(failed) - _MOST} others", "failed", "bad")
+    yield from first_lines(failed, len(failed), label="failed")
     if zones.rowless:
         named = first_of([domain.label for domain in zones.rowless])
         yield Line(f"domain {named}, which kratad destroys, as krata.db has no row of it", "no zone", "bad")
