@@ -74,6 +74,25 @@ class Way(StrEnum):
     CHOOSE_FUTILE = "<choose-futile>"
 
 
+class StepKind(StrEnum):
+    """REPLACE_INDEX: index.json whole; ADD_ENTRIES: entries that it lost come back; EDIT_DESCRIPTOR: its annotations;
+    DROP_ENTRY: a descriptor goes, with the files that only it needs; RESTORE_FILE: a good copy comes in; MOVE_ASIDE: a
+    bad file goes to the trash; ADOPT: a descriptor for files without one; REDO: an edit of ours is made once more;
+    CLEAN_UP: what an interrupted writer left."""
+
+    REPLACE_INDEX = "replace-index"
+    ADD_ENTRIES = "add-entries"
+    EDIT_DESCRIPTOR = "edit-descriptor"
+    DROP_ENTRY = "drop-entry"
+    RESTORE_FILE = "restore-file"
+    MOVE_ASIDE = "move-aside"
+    ADOPT = "adopt"
+    TRASH_ORPHAN = "trash-orphan"
+    CHANGE_MODE = "change-mode"
+    REDO = "redo"
+    CLEAN_UP = "clean-up"
+
+
 class Where(TypedDict, total=False):
     """What a finding says of its entry and file, as `Finding` has it."""
 
@@ -87,19 +106,16 @@ class Where(TypedDict, total=False):
 
 class Fault(msgspec.Struct, frozen=True, cache_hash=True):
     """A kind of fault, a row of the catalogue or as it was met. ``code`` is stable; ``daemon`` is what the daemon does
-    about it, ``mend`` what mends it, ``loses`` what that could lose (each empty: nothing)."""
+    about it, ``step`` what a repair does (None: it cannot mend it), ``mend`` what mends it, a repair or the operator,
+    ``loses`` what that could lose (each empty: nothing)."""
 
     code: str
     severity: Severity
     answer: Answer
     daemon: str
+    step: StepKind | None = None
     mend: str = ""
     loses: str = ""
-
-    @property
-    def mends(self) -> bool:
-        """Whether a repair can mend it."""
-        return bool(self.mend) and not self.mend.startswith("none")
 
     def finding(self, seen: str, **where: Unpack[Where]) -> Finding:
         """The fault as it was met."""

@@ -58,7 +58,7 @@ def shared_lines(finding: Finding) -> Iterator[Line]:
     fault = finding.fault
     yield Line(fault.daemon, "daemon")
     if fault.mend:
-        yield Line(fault.mend, "mend")
+        yield Line(fault.mend, "mend" if fault.step else "by hand")
     if fault.loses:
         yield Line(fault.loses, "may lose", "bad")
 

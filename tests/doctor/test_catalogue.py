@@ -34,8 +34,8 @@ def test_a_fault_is_as_its_row_says(row: Row) -> None:
     fault = CATALOGUE[row.code]
     assert fault.severity == row.severity
     assert fault.answer in row.answers
-    nothing_mends_it = fault.mend == "" or fault.mend.startswith("none")
-    assert nothing_mends_it == (row.mended == "told") == row.repair.startswith("none")
+    assert (fault.step is None) == (row.mended == "told") == row.repair.startswith("none")
+    assert fault.mend or fault.step is None
     assert bool(fault.loses) == (row.loses != "no")
     # Options and keys are the front ends' words.
     assert "--" not in fault.mend + fault.loses

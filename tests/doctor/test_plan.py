@@ -21,9 +21,9 @@ from ocitui.cache import (
 )
 from ocitui.cache.descriptors import Columns
 from ocitui.doctor.check.index_checks import NO_HISTORY
-from ocitui.doctor.findings import Depth
+from ocitui.doctor.findings import Depth, StepKind
 from ocitui.doctor.repair.plan import RepairPlan, plan_repair
-from ocitui.doctor.repair.steps import Fate, RepairOptions, StepKind, take_snapshot
+from ocitui.doctor.repair.steps import Fate, RepairOptions, take_snapshot
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, codes, found
 from tests.doctor.fault_makers import CASES, drop
 from tests.doctor.repair_support import (

@@ -31,10 +31,10 @@ from ocitui.doctor.check.entry_checks import PackedFile
 from ocitui.doctor.check.examine import DeepChecks, Reading
 from ocitui.doctor.check.history import known_history
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.findings import Depth, Severity
+from ocitui.doctor.findings import Depth, Severity, StepKind
 from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import RepairPlan, plan_repair
-from ocitui.doctor.repair.steps import RepairOptions, RepairProgress, StepKind, take_snapshot
+from ocitui.doctor.repair.steps import RepairOptions, RepairProgress, take_snapshot
 from ocitui.doctor.salvage.sources import IndexSource
 from tests.cache.support import entry
 from tests.doctor.examine_support import OTHER_NAME, Sample, all_codes, codes, copied, digest_of, flipped, found

@@ -29,9 +29,9 @@ from ocitui.cache import (
 from ocitui.cache.ledger import Ledger, RecordedSource, hash_file, record_stored
 from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.check.entry_checks import read_document
-from ocitui.doctor.findings import Depth, Way
+from ocitui.doctor.findings import Depth, StepKind, Way
 from ocitui.doctor.repair.plan import RepairPlan, plan_repair
-from ocitui.doctor.repair.steps import RepairProgress, StepKind
+from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, ImportRequest, import_image

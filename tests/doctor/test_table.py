@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ocitui.cache import ImageIndex, IndexOutcome, PackerCache, keep_backup
-from ocitui.doctor.findings import Answer, Depth, Way
+from ocitui.doctor.catalogue import CATALOGUE
+from ocitui.doctor.findings import Answer, Depth, StepKind, Way
 from ocitui.doctor.repair.apply import apply_plan
-from ocitui.doctor.repair.steps import StepKind
 from tests.doctor.examine_support import Sample, codes
 from tests.doctor.fault_makers import CASES, TABLE, FaultCase, as_parameters
 from tests.doctor.repair_support import (
@@ -32,6 +32,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody_else_writes(monkeypatch)
 
 
+INSTEAD: dict[StepKind | None, set[StepKind]] = {
+    StepKind.RESTORE_FILE: {StepKind.MOVE_ASIDE, StepKind.DROP_ENTRY},
+    StepKind.ADOPT: {StepKind.TRASH_ORPHAN},
+}
+"""What is done where no copy is found, or where the operator says so."""
 ALLOWING = {"drop": True, "trash_orphans": True, "change_modes": True}
 
 
@@ -63,6 +68,9 @@ async def test_repaired_and_undone(case: FaultCase, options: dict[str, Any], sam
     assert case.code in {finding.code for finding in report.findings}
     mended = TABLE[case.code].mended
     assert (mended == "asked" and options) or bool(plan.made) == (mended == "by itself")
+    step = CATALOGUE[case.code].step
+    made = {one.kind for one in plan.steps if case.code in {finding.code for finding in one.findings}}
+    assert made <= {step, *INSTEAD.get(step, set())}
     assert standing(sample.directory) == before
     done = await apply_plan(PackerCache(sample.directory), plan)
     assert not bytes_before - contents(sample.directory)

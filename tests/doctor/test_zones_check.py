@@ -47,10 +47,10 @@ def test_what_zones_need_and_no_entry_is_stands_there_once_each(cache: Path) -> 
     described = [entry(0), {**entry(1, format="tar"), "digest": web["kernel"]["digest"]}]
     (cache / "index.json").write_bytes(index_bytes(described))
     assert kernel.digest not in {one.digest for one in of_host(cache)["zone-needs-missing"]}
-    assert not kernel.fault.mends
+    assert not kernel.fault.step
     (cache / f"{web['image']['digest']}.squashfs").write_bytes(b"hsqs")
     (image,) = [one for one in of_host(cache)["zone-needs-missing"] if one.digest == web["image"]["digest"]]
-    assert image.fault.mends
+    assert image.fault.step
     assert image.seen.startswith("its files have no entry, and it is needed by zone web as its image")
 
 

@@ -40,10 +40,11 @@ from ocitui.threads import Stop, in_thread, on_loop
 
 from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
+from ..findings import StepKind
 from ..report import Report
 from .copies import Copy, OtherFormats, Restorer, WantedFile, good_packed
 from .plan import RepairPlan
-from .steps import Fetch, FetchKind, ProgressCall, RepairProgress, StepKind
+from .steps import Fetch, FetchKind, ProgressCall, RepairProgress
 
 _KINDS = {StepKind.ADOPT: TransactionKind.ADOPT, StepKind.REDO: TransactionKind.REDO}
 FetchProgress = Callable[[str, int, int], None]

@@ -35,15 +35,15 @@ from ocitui.cache import (
 from ocitui.importing import describe_image
 from ocitui.text import short_digest
 
-from ..catalogue import MISSES, NOTHING
+from ..catalogue import MISSES, NOTHING, mended_by
 from ..check.entry_checks import has_digest, missing_file, read_document
 from ..check.examine import program_of
 from ..check.index_checks import emptied
-from ..findings import Answer, Finding, Severity, Way, Where
+from ..findings import Answer, Finding, Severity, StepKind, Way, Where
 from ..origins import Origins
 from ..salvage.rebuild import name_annotations
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
-from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, entry_of
+from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, entry_of
 
 T = TypeVar("T")
 _REVERSIBLE = "undo brings it back"
@@ -330,8 +330,8 @@ def _key(finding: Finding) -> tuple[str, str]:
     return finding.digest, finding.format
 
 
-LISTING_CODES = frozenset({"orphan-entry", "orphan-file", "leftover-temporary", "transaction-pending", "wrong-mode"})
 _ORPHANS = ("orphan-entry", "orphan-file")
+LISTING_CODES = mended_by(StepKind.CLEAN_UP, StepKind.CHANGE_MODE).union(_ORPHANS)
 
 
 def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adoption, *, trash: bool) -> Outcome:

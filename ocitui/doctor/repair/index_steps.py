@@ -27,19 +27,17 @@ from ocitui.cache import (
 )
 from ocitui.text import counted, short_digest
 
+from ..catalogue import mended_by
 from ..check.cache_checks import inferred_formats, orphans
 from ..check.entry_checks import DigestCheck
 from ..check.index_checks import DescriptorChecks
-from ..findings import Answer, Finding, Severity, Way
+from ..findings import Answer, Finding, Severity, StepKind, Way
 from ..salvage.rebuild import name_annotations
 from ..salvage.sources import IndexSource, JoinedEntries
-from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, StepKind, WholeIndex, entry_of
+from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, WholeIndex, entry_of
 
-REPLACED = frozenset(
-    {"index-missing", "index-unparsable", "index-not-utf8", "index-schema", "descriptor-invalid", "index-not-a-file"}
-)
-REFILLED = frozenset({"index-emptied", "index-shrunk"})
-INDEX_CODES = REPLACED | REFILLED
+REFILLED = mended_by(StepKind.ADD_ENTRIES)
+INDEX_CODES = mended_by(StepKind.REPLACE_INDEX) | REFILLED
 _LATER = "it is found only once index.json reads again"
 
 
@@ -154,9 +152,7 @@ def _origins(sources: Sequence[IndexSource]) -> str:
     return ", ".join(f"{counts[source]} of the {source}" for source in IndexSource if counts[source]) or "empty"
 
 
-DESCRIPTOR_CODES = frozenset(
-    {"digest-invalid", "format-unknown", "name-missing", "name-not-canonical", "entry-duplicate"}
-)
+DESCRIPTOR_CODES = mended_by(StepKind.EDIT_DESCRIPTOR, StepKind.DROP_ENTRY)
 _KEPT = "its bytes stay in the journal, and undo puts it back"
 
 

@@ -41,10 +41,10 @@ from ocitui.importing import SourceOptions
 from ocitui.threads import on_loop
 
 from ..assessment import Assessment
-from ..catalogue import FILE_FAULTS
+from ..catalogue import FILE_FAULTS, mended_by
 from ..check.history import index_in, known_history
 from ..check.index_checks import overwritten_finding
-from ..findings import Depth, Finding, Severity, Way
+from ..findings import Depth, Finding, Severity, StepKind, Way
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps
@@ -59,7 +59,6 @@ from .steps import (
     RepairStep,
     Snapshot,
     StepChange,
-    StepKind,
     WholeIndex,
     entry_of,
     take_snapshot,
@@ -183,7 +182,7 @@ async def _planned(
     rest = _of(findings, file_steps.LISTING_CODES)
     outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
-    outcome += await asyncio.to_thread(plan_redo, later, _of(findings, {"index-overwritten"}), holders)
+    outcome += await asyncio.to_thread(plan_redo, later, _of(findings, mended_by(StepKind.REDO)), holders)
     if later is not snapshot:
         edits = ((step, step.change) for step in outcome.steps)
         outcome.steps = [replace(step, after=edit.edits_index and edit.whole is None) for step, edit in edits]

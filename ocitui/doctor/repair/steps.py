@@ -29,7 +29,7 @@ from ocitui.importing import SourceOptions
 from ocitui.text import short_digest
 
 from ..check.judge import Judge
-from ..findings import Finding
+from ..findings import Finding, StepKind
 from ..report import Report
 
 
@@ -42,25 +42,6 @@ class RepairProgress(msgspec.Struct, frozen=True):
 
 
 ProgressCall = Callable[[RepairProgress], None]
-
-
-class StepKind(StrEnum):
-    """REPLACE_INDEX: index.json whole; ADD_ENTRIES: entries that it lost come back; EDIT_DESCRIPTOR: its annotations;
-    DROP_ENTRY: a descriptor goes, with the files that only it needs; RESTORE_FILE: a good copy comes in; MOVE_ASIDE: a
-    bad file goes to the trash; ADOPT: a descriptor for files without one; REDO: an edit of ours is made once more;
-    CLEAN_UP: what an interrupted writer left."""
-
-    REPLACE_INDEX = "replace-index"
-    ADD_ENTRIES = "add-entries"
-    EDIT_DESCRIPTOR = "edit-descriptor"
-    DROP_ENTRY = "drop-entry"
-    RESTORE_FILE = "restore-file"
-    MOVE_ASIDE = "move-aside"
-    ADOPT = "adopt"
-    TRASH_ORPHAN = "trash-orphan"
-    CHANGE_MODE = "change-mode"
-    REDO = "redo"
-    CLEAN_UP = "clean-up"
 
 
 class Fate(StrEnum):

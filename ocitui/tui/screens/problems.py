@@ -291,7 +291,7 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         live = self.session.live
         if live.assessment is not None and live.assessment.headline:
             yield [("   ✖ ", "bad"), (capital(live.assessment.headline), "strong")]
-        mends = [one for one in self._findings or () if one.is_problem and one.fault.mends]
+        mends = [one for one in self._findings or () if one.is_problem and one.fault.step]
         if mends:
             yield [" ", ("M", "key"), f" plans what mends {tally(mends)}; nothing is changed before y"]
         if self._unread and live.loaded and not live.deep.running:
