@@ -19,12 +19,15 @@ from .workspace import TRASH_NAME, Workspace
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "directory", stat.S_IFIFO: "fifo"}
 
+_REPAIRS = (TransactionKind.REPAIR, TransactionKind.MEND)
+
 
 class TrashedFile(msgspec.Struct, frozen=True):
     """A file in the trash: ``trash`` is its name there, ``name`` the one it had in the cache, empty where no record
     tells; ``transaction`` is the id it came by, empty where its name tells none, and ``undoable`` whether that can be
     undone. ``kind`` is "file", "link", "directory", "fifo" or "other", ``size`` is in bytes, of a directory with all in
-    it; ``when`` is in seconds since the epoch. ``recorded`` is whether a readable record names it."""
+    it; ``when`` is in seconds since the epoch. ``recorded`` is whether a readable record names it, ``mended`` whether a
+    repair took it out."""
 
     trash: str
     name: str
@@ -34,6 +37,7 @@ class TrashedFile(msgspec.Struct, frozen=True):
     when: float
     undoable: bool
     recorded: bool
+    mended: bool
 
 
 class EmptiedTrash(msgspec.Struct, frozen=True):
@@ -74,6 +78,7 @@ def trashed_files(trash: Folder, transactions: Iterable[Transaction]) -> list[Tr
                 when=transaction.started if transaction else there.st_ctime,
                 undoable=transaction is not None and can_be_undone(transaction),
                 recorded=bool(name),
+                mended=transaction is not None and transaction.kind in _REPAIRS,
             )
         )
     return sorted(found, key=lambda one: (order_of(one.transaction), one.trash), reverse=True)

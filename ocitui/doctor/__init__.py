@@ -35,6 +35,7 @@ with front(__name__):
     from .findings import EntryState as EntryState
     from .findings import Finding as Finding
     from .findings import Severity as Severity
+    from .findings import StepKind as StepKind
     from .findings import Way as Way
     from .findings import by_fault as by_fault
     from .findings import clean_text as clean_text

@@ -123,7 +123,7 @@ _LISTING = (
 )
 _LOSES_ALL = "its next store truncates index.json and cannot write it again: every entry is lost"
 _ZONE_FAILS = "the zone fails at its start, and is not tried again"
-_BRING_IN = "bring that very image in again, by its digest, from wherever it is"
+_BRING_IN = "bring that very image in again, by its digest"
 _ADOPT_NEEDED = "give its files an entry again, as for files that no entry names"
 _DESTROYS = "it makes an empty database at its start, and destroys every guest that runs as one it does not know"
 _DESTROYS_ONE = "it destroys the guest within seconds of its start, as one it does not know"

@@ -33,6 +33,7 @@ with front(__name__):
     from .findings import remaining_lines as remaining_lines
     from .findings import repair_progress as repair_progress
     from .findings import shared_lines as shared_lines
+    from .findings import single_lines as single_lines
     from .imports import bytes_text as bytes_text
     from .imports import end_text as end_text
     from .imports import files_text as files_text
@@ -67,6 +68,7 @@ with front(__name__):
     from .plans import assessment_lines as assessment_lines
     from .plans import entry_remarks as entry_remarks
     from .plans import entry_word as entry_word
+    from .plans import first_acts as first_acts
     from .plans import first_steps as first_steps
     from .plans import grouped_left as grouped_left
     from .plans import joined_lines as joined_lines

@@ -82,6 +82,12 @@ def kind_lines(findings: Sequence[Finding]) -> list[Line]:
     return [*lines, *first_lines(single, len(findings), _MOST_OF_A_KIND)]
 
 
+def single_lines(findings: Sequence[Finding], most: int = _MOST_OF_A_KIND) -> Iterator[Line]:
+    """A line for each of the first, which may be of several kinds."""
+    single = (Line(f"{one.code}: {text_of(one)}", one.fingerprint[:SHORT_ID], finding_tone(one)) for one in findings)
+    return first_lines(single, len(findings), most)
+
+
 def no_finding_lines(coverage: Coverage, trouble: str, unread: int, *, looking: bool) -> list[Line]:
     """Where there is no finding to speak of: what was looked at, and what was not; ``trouble`` is what the screen says
     of the index or the directory all the same, ``unread`` how many packed files no deep check has read."""
@@ -100,8 +106,7 @@ def remaining_lines(report: Report, most: int) -> list[Line]:
     remaining = report.shown()
     if not remaining:
         return [*lines, Line(clean_text(report.depth), "found", "good")]
-    told = (Line(f"{one.code}: {text_of(one)}", one.fingerprint[:SHORT_ID], finding_tone(one)) for one in remaining)
-    return [*lines, Line(tally(remaining), "remains", "bad"), *first_lines(told, len(remaining), most)]
+    return [*lines, Line(tally(remaining), "remains", "bad"), *single_lines(remaining, most)]
 
 
 def check_progress(now: Progress | None) -> str:

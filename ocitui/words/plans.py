@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from ocitui.cache import INDEX_NAME
-from ocitui.doctor import Case, IndexSource, Way, entry_text
+from ocitui.cache import INDEX_NAME, FileKind
+from ocitui.doctor import Case, IndexSource, StepKind, Way, entry_text
 from ocitui.text import counted, first_of, human_size, short_digest
 
 from .findings import SHORT_ID, text_of
@@ -25,6 +25,46 @@ _GOOD_COPY = {
     Case.HUNG: "the daemon answers no more",
     Case.STOPPED: "only the one on disk, as the daemon does not run",
 }
+
+
+_ACTS = {
+    StepKind.REPLACE_INDEX: ("Rewrite index.json", ""),
+    StepKind.ADD_ENTRIES: ("Put entries back", ""),
+    StepKind.REDO: ("Make {} again that kratad undid", "edit"),
+    StepKind.EDIT_DESCRIPTOR: ("Put name or format of {} right", "entry"),
+    StepKind.DROP_ENTRY: ("Take {} out of the index", "entry"),
+    StepKind.ADOPT: ("Adopt images that no entry names", ""),
+    StepKind.TRASH_ORPHAN: ("Trash {} that no entry names", "file"),
+    StepKind.CHANGE_MODE: ("Let their owner read {}", "file"),
+    StepKind.CLEAN_UP: ("Clean up what writers left half done", ""),
+}
+
+
+def first_acts(findings: Iterable[Finding], source: Callable[[Finding], str]) -> list[tuple[str, tuple[Finding, ...]]]:
+    """What to do about findings that are in order, in a line for those of a severity for which it is the same: what,
+    from where, and what that may lose. ``source`` says where a copy of a file lies; empty where none is known."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in findings:
+        if one.fault.step or one.fault.mend:
+            groups.setdefault((one.severity, *_act(one, source)), []).append(one)
+    return [(_act_text(act, what, same), tuple(same)) for (_, act, what), same in groups.items()]
+
+
+def _act(finding: Finding, source: Callable[[Finding], str]) -> tuple[str, str]:
+    """What is done, and of what that says how many."""
+    step = finding.fault.step
+    if step is not StepKind.RESTORE_FILE:
+        return _ACTS[step] if step else (capital(finding.fault.mend), "")
+    # What somebody may have written on purpose stands alone.
+    what = "changed file" if finding.code == "packed-changed" else str(finding.kind or "file")
+    what = "packed file" if what == FileKind.PACKED else what
+    return (f"Restore {{}} from {where}" if (where := source(finding)) else "Look for copies of {}"), what
+
+
+def _act_text(act: str, what: str, findings: Sequence[Finding]) -> str:
+    loses = next((one.fault.loses for one in findings if one.fault.loses), "")
+    end = f"; may lose {loses}" if loses else "; nothing is lost" if findings[0].fault.step else ""
+    return act.format(counted(len(findings), what)) + end
 
 
 def plan_balance(plan: RepairPlan) -> str:

@@ -20,7 +20,7 @@ from ocitui.host.daemon import DaemonState
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
 from ocitui.tui.screens.main import MainScreen
-from ocitui.tui.screens.problems import ProblemsScreen
+from ocitui.tui.screens.problems import FirstRow, ProblemsScreen
 from ocitui.tui.session import ScreenOptions, Session
 from ocitui.tui.settings import ScreenSettings
 from ocitui.tui.terminal import Terminal
@@ -222,7 +222,20 @@ def codes(one: Desk) -> list[str]:
     """What was found, row by row; a rule parts them."""
     screen = one.app.screen
     assert isinstance(screen, ProblemsScreen)
-    return [row.text if row.rule else row.findings[0].code for row in screen.rows.values()]
+    found = [row for row in screen.rows.values() if not (isinstance(row, FirstRow) or row.key == "first")]
+    return [row.text if row.rule else row.findings[0].code for row in found]
+
+
+def first_acts(one: Desk) -> list[str]:
+    """What is to be done first, line by line: how many findings that is about, and the key's label behind it."""
+    screen = one.app.screen
+    assert isinstance(screen, ProblemsScreen)
+    rows = [row for row in screen.rows.values() if isinstance(row, FirstRow)]
+    return [f"{row.right}: {row.text}: {row.action.key_label} {row.action.label}" for row in rows]
+
+
+async def planned(one: Desk) -> None:
+    await one.until(lambda: one.top == "RepairScreen" and "nothing is changed before y" in one.status, "the plan")
 
 
 def make_app(directory: Path, **options: Any) -> TestedApp:

@@ -9,6 +9,7 @@ from textual.widget import Widget
 from ocitui.tui.widgets.bars import HealthBar, KeyBar, RuleBar, StatusBar
 from ocitui.tui.widgets.entry_pane import Tab
 from ocitui.tui.widgets.inputs import Question
+from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, make_cache, packed_path
 from tests.tui.screen_support import Desk, desk
 
@@ -96,11 +97,11 @@ async def test_keys_of_a_question_and_of_more_lines_are_pressed(tmp_path: Path) 
         await _click(one, KeyBar, "Cancel")
         await one.until(lambda: one.top == "MainScreen")
         await one.open("p", "ProblemsScreen")
-        await one.until(lambda: "M plans what mends" in one.bar_at("#coverage"))
+        await one.until(lambda: "DO FIRST" in one.text)
         await _click(one, KeyBar, "1-3")
         await one.rest()
         assert "no key" not in one.status
-        assert await one.pilot.click("#coverage", offset=(5, 1))
+        assert await one.pilot.click(PickList, offset=(5, 1))
         await one.until(lambda: one.top == "RepairScreen")
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from ocitui.doctor.acknowledged import load_acknowledged
+from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
+from ocitui.tui.actions import BY_NAME
+from ocitui.tui.screens.problems import _BY_HAND, FirstRow, ProblemsScreen
 from ocitui.tui.widgets.lines import PickList
 from tests.host.loops import uses_of
 from tests.tui.cache_support import ALPINE, BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
-from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk, first_acts, planned
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +45,15 @@ def rows(one: Desk) -> list[str]:
     return [row.text for row in one.app.screen.query_one(PickList).rows]
 
 
+async def to_finding(one: Desk, code: str) -> None:
+    """Put the cursor on the first row about it below what is to be done first."""
+    screen = one.app.screen
+    assert isinstance(screen, ProblemsScreen)
+    found = (row for row in screen.rows.values() if not (row.rule or isinstance(row, FirstRow)))
+    screen.query_one(PickList).move_to(next(row.key for row in found if row.findings[0].code == code))
+    await one.pilot.pause()
+
+
 def coverage(one: Desk) -> str:
     return one.bar_at("#coverage").partition("\n")[0]
 
@@ -57,6 +69,7 @@ async def test_the_worst_first_with_what_mends_it(tmp_path: Path, size: tuple[in
         await opened(one)
         assert codes(one) == ["HIGH", "config-unparsable", "file-missing", "LOW", "orphan-file"]
         assert coverage(one).startswith(" 7 entries: 7 quick, 6 header; 2 high, 1 low")
+        await to_finding(one, "config-unparsable")
         await one.until(lambda: "an error at every lookup" in one.lines)
         for word in ("seen", "daemon", "mend", BUSYBOX.digest):
             assert word in one.lines
@@ -129,12 +142,15 @@ async def test_acknowledged_findings_are_hidden_until_asked_for(tmp_path: Path) 
     cache = faulty(tmp_path / "image")
     async with desk(cache) as one:
         await opened(one)
+        await to_finding(one, "config-unparsable")
         await one.press("a")
         await one.until(lambda: "config-unparsable" not in codes(one))
         assert len(load_acknowledged(cache)) == 1
         await one.press("A")
         await one.until(lambda: "config-unparsable" in codes(one))
-        await one.press("home", "a")
+        assert not any("config" in line for line in first_acts(one))
+        await to_finding(one, "config-unparsable")
+        await one.press("a")
         await one.until(lambda: not load_acknowledged(cache))
         await one.press("escape")
         await one.until(lambda: "✗ config" in one.text)
@@ -159,7 +175,8 @@ async def test_enter_goes_to_the_entry(tmp_path: Path) -> None:
     async with desk(faulty(tmp_path / "image")) as one:
         await one.press("slash", *"busybox", "enter")
         await opened(one)
-        await one.press("j", "enter")
+        await to_finding(one, "file-missing")
+        await one.press("enter")
         await one.until(lambda: one.top == "MainScreen")
         entry = one.table.cursor_entry
         assert entry is not None
@@ -225,11 +242,81 @@ async def test_what_to_do_first_stands_behind_its_key(tmp_path: Path) -> None:
     cache = faulty(tmp_path / "image")
     async with desk(cache) as one:
         await opened(one)
-        await one.until(lambda: any(line.startswith("M plans what mends") for line in first(one)))
-        assert "nothing is changed before y" in first(one)[0]
-        assert first(one)[1] == "3 reads all bytes: those of 6 packed files were not read as they are now"
-        await one.until(lambda: [line.strip() for line in one.text.split("\n")[3:5]] == first(one), "all of it is seen")
+        await one.until(lambda: "file-missing" in codes(one))
+        unread = "3 reads all bytes: those of 6 packed files were not read as they are now"
+        await one.until(lambda: first(one) == [unread])
+        assert first_acts(one) == [
+            "1 high: Look for copies of 1 config; nothing is lost: m Mend",
+            "1 high: Look for copies of 1 packed file; nothing is lost: m Mend",
+            "1 low: Trash 1 file that no entry names; nothing is lost: m Mend",
+        ]
+        lines = one.text.split("\n")
+        assert [lines[3].strip()] == first(one)
+        assert lines[4].startswith("── DO FIRST M plans all; nothing is changed before y ──")
+        assert lines[5].startswith("▸ ✗ Look for copies of 1 config; nothing is lost  ")
+        assert lines[5].rstrip().endswith("m Mend       1 high")
         await one.open("M", "RepairScreen")
+        await planned(one)
+        assert "1 step," in one.lines
+        assert "orphan-file" in one.text
+
+
+@pytest.mark.parametrize("key", ["m", "enter"])
+async def test_a_line_of_it_plans_what_it_says(tmp_path: Path, key: str) -> None:
+    """Also what a plan of all only offers."""
+    cache = faulty(tmp_path / "image")
+    (cache / f"{TEA.digest}.config.json").write_text("{")
+    async with desk(cache) as one:
+        await opened(one)
+        await one.until(
+            lambda: first_acts(one)[:1] == ["2 high: Look for copies of 2 configs; nothing is lost: m Mend"]
+        )
+        await one.press(key)
+        await planned(one)
+        plan = one.app.screen._plan  # type: ignore[attr-defined]
+        assert [[finding.code for finding in step.findings] for step in plan.made] == [["config-unparsable"]] * 2
+        await one.press("escape", "j", "j")
+        await one.open(key, "RepairScreen")
+        await planned(one)
+        assert "[●] 1 Move the files of aaaaaaaaaaaa" in one.text
+        assert "1 step," in one.lines
+        await one.press("y")
+        await one.until(lambda: "mended in" in one.status)
+        assert (cache / f"{BUSYBOX.digest}.config.json").exists()
+        assert not (cache / f"sha256:{'a' * 64}.squashfs").exists()
+
+
+def test_what_is_to_be_done_by_hand_has_a_key_of_the_table() -> None:
+    by_hand = {code for code, fault in CATALOGUE.items() if fault.mend and fault.step is None}
+    assert set(_BY_HAND) == by_hand
+    assert set(_BY_HAND.values()) < set(BY_NAME)
+
+
+async def test_of_many_lines_the_first_stand_there_and_how_many_there_are(tmp_path: Path) -> None:
+    cache = faulty(tmp_path / "image")
+    packed_path(cache, TEA).chmod(0)
+    (cache / f"{ALPINE.digest}.manifest.json").write_text("{")
+    (cache / ".ocitui-left").write_text("")
+    async with desk(cache) as one:
+        await opened(one)
+        await one.until(lambda: "DO FIRST 4 of 6: M plans all; nothing is changed before y" in one.text)
+        assert len(first_acts(one)) == 4
+
+
+async def test_no_copy_is_promised_of_what_a_repair_took_out(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image", (TEA, NGINX))
+    packed_path(cache, TEA).write_bytes(b"")
+    async with desk(cache) as one:
+        await opened(one)
+        await one.until(lambda: "packed-empty" in codes(one))
+        await one.press("m")
+        await planned(one)
+        await one.press("y")
+        await one.until(lambda: "mended in" in one.status)
+        await one.press("escape")
+        await one.until(lambda: "file-missing" in codes(one))
+        assert first_acts(one) == ["1 high: Look for copies of 1 packed file; nothing is lost: m Mend"]
+        assert "FROM" not in one.text
 
 
 async def test_what_was_read_is_not_offered_again(tmp_path: Path) -> None:
@@ -277,7 +364,12 @@ async def test_where_a_copy_lies_and_who_uses_what_is_bad_have_columns(
         packed_path(cache, BUSYBOX).write_bytes(b"hsqs" + bytes(4096))
         await opened(one)
         await one.until(lambda: "2 high" in coverage(one))
-        head, *found = [line for line in one.text.split("\n")[5:9] if "HIGH" in line or "sq" in line]
+        assert first_acts(one) == [
+            "1 high: Look for copies of 1 packed file; nothing is lost: m Mend",
+            "1 high: Restore 1 packed file from the trash; nothing is lost: m Mend",
+        ]
+        lines = one.text.split("\n")
+        head, *found = [line for line in lines[: lines.index(" " * 80)] if "HIGH" in line or " sq " in line]
         assert "FROM" in head
         assert "USED BY" not in one.text
         at = head.index("FROM")
@@ -297,6 +389,6 @@ async def test_the_cursor_passes_over_rules(tmp_path: Path) -> None:
         for key in ("home", "k", "j", "j", "j", "k", "home", "end"):
             await one.press(key)
             seen.append(listed.key)
-        first, second, last = (row.key for row in listed.rows if not row.rule)
-        assert seen == [first, first, second, last, last, second, first, last]
+        first, second, third, fourth, *_, last = (row.key for row in listed.rows if not row.rule)
+        assert seen == [first, first, second, third, fourth, third, first, last]
         assert "HIGH" in one.text

@@ -32,17 +32,13 @@ from tests.tui.cache_support import (
     tree,
     write_index,
 )
-from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk, planned
 
 pytestmark = pytest.mark.slow
 
 
 def rows(one: Desk) -> list[str]:
     return [row.text for row in one.app.screen.query_one(PickList).rows]
-
-
-async def planned(one: Desk) -> None:
-    await one.until(lambda: one.top == "RepairScreen" and "nothing is changed before y" in one.status, "the plan")
 
 
 async def mend_all(one: Desk) -> None:
@@ -226,7 +222,7 @@ async def test_only_the_chosen_finding_is_mended(tmp_path: Path) -> None:
     (cache / f"{NGINX.digest}.manifest.json").write_text("{")
     async with desk(cache) as one:
         await one.open("p", "ProblemsScreen")
-        await one.until(lambda: not one.live.looking and len(rows(one)) == 3)
+        await one.until(lambda: not one.live.looking and len(codes(one)) == 3)
         await one.press("m")
         await planned(one)
         assert "On host7: 1 step," in one.lines

@@ -197,7 +197,7 @@ async def _problems(one: Desk, cache: Path) -> None:
     await _problem(one, cache)
     await one.open("p", "ProblemsScreen")
     await one.until(lambda: "reads all bytes" in one.text and "1 low" in one.text)
-    await one.press("j")
+    await one.press("j", "j", "j", "j")
 
 
 async def _repair(one: Desk, cache: Path) -> None:

@@ -95,7 +95,7 @@ async def test_a_list_is_drawn_beside_its_scroll_bar(tmp_path: Path) -> None:
         packed_path(cache, image).unlink()
     async with desk(cache) as one:
         await one.open("p", "ProblemsScreen")
-        await one.until(lambda: len(rows(one)) == 32)
+        await one.until(lambda: len(rows(one)) == 34)
         lines = beside_the_bar(one, one.app.screen.query_one(PickList))
         assert all(line.rstrip().endswith(" sq  the packed file is not there") for line in lines if "image0" in line), (
             lines

@@ -177,6 +177,17 @@ class RepairOptions(msgspec.Struct, frozen=True):
     even_if_gone: bool = False
     access: SourceOptions = msgspec.field(default_factory=SourceOptions)
 
+    @classmethod
+    def about(cls, findings: Iterable[Finding], *, asked: bool) -> RepairOptions:
+        """For what mends these; ``asked``: what is else only offered too. Of two faults the files are orphans too."""
+        only, steps = set[str](), {one.fault.step for one in findings if asked}
+        for one in findings:
+            others = {"index-late-update": "orphan-entry", "zone-needs-missing": one.digest}
+            only.add(others.get(one.code, one.fingerprint))
+        adopt, trash = StepKind.ADOPT in steps, StepKind.TRASH_ORPHAN in steps
+        modes = StepKind.CHANGE_MODE in steps
+        return cls(only=frozenset(only), adopt_known=adopt, trash_orphans=trash, change_modes=modes)
+
 
 class Outcome(msgspec.Struct):
     """Steps have no number yet; ``left`` has each finding once, as it was left first."""

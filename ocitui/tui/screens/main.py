@@ -191,9 +191,11 @@ class MainScreen(EntriesScreen):
         self._plan_repair(frozenset(bad))
 
     def _plan_repair(self, only: frozenset[str]) -> None:
+        from ocitui.doctor import RepairOptions
+
         from .repair import RepairScreen
 
-        self.app.push_screen(RepairScreen(only), self._said)
+        self.app.push_screen(RepairScreen(RepairOptions(only=only)), self._said)
 
     def _go_to(self, finding: Finding | None) -> None:
         """Put the cursor on the entry of a finding, and show what is wrong with it."""

@@ -18,7 +18,7 @@ from textual.binding import BindingType
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition, expect_entries, list_trash, trash_identity
-from ocitui.doctor import FILE_FAULTS, Depth, Finding, acknowledge, by_fault, entry_text, tally, withdraw
+from ocitui.doctor import FILE_FAULTS, Depth, Finding, RepairOptions, acknowledge, by_fault, entry_text, tally, withdraw
 from ocitui.text import clean, counted
 from ocitui.words import (
     SHORT_ID,
@@ -26,12 +26,15 @@ from ocitui.words import (
     check_progress,
     finding_lines,
     finding_tone,
-    findings_title,
+    first_acts,
+    heading,
     kind_lines,
     no_finding_lines,
     short_lines,
+    single_lines,
 )
 
+from ..actions import BY_NAME, Action
 from ..background import DRAW_SECONDS, Throttle
 from ..live import LiveCache, LiveChange
 from ..session import P_SHOWS_IT
@@ -43,9 +46,20 @@ from .base import ListScreen
 from .popups import Copyable, texts_to_copy
 
 _INDENT, _NONE = "  ", "–"
+_ORIGINS = {"": "", _NONE: "", "trash": "the trash"}
+"""Where a copy lies, as the column says it; else on a device."""
 _MOST = 1000
 """Rows of a kind; the heading stands for the others too."""
 _NAME_MOST, _SEEN_LEAST, _NARROW = 52, 30, 8
+_MOST_FIRST = 4
+_BY_HAND = {
+    "disk-full": "trash",
+    "journal-damaged": "trash",
+    "zone-needs-missing": "import_image",
+    "database-lost": "zones",
+    "database-damaged": "zones",
+}
+"""What no repair mends, and the action that helps."""
 
 
 class _Columns(msgspec.Struct):
@@ -79,6 +93,7 @@ class ProblemRow(PickRow):
 
     @property
     def lines(self) -> list[Line]:
+        """The first is a title, its severity before all."""
         if self.heading:
             return short_lines(kind_lines([_named(one, self.names) for one in self.findings]))
         named = _named(self.findings[0], self.names)
@@ -89,7 +104,8 @@ class ProblemRow(PickRow):
         name, format_, seen, source, used = self.columns.widths(width)
         sign, role = SEVERITIES[self.findings[0].severity]
         if self.rule:
-            rule: list[Cell] = [(f"{RULE * 2} ", "faint"), (f"{sign} {self.text}", role), (f" {self.right} ", "muted")]
+            head: Cell = (self.text, "strong") if self.kind == "heading" else (f"{sign} {self.text}", role)
+            rule: list[Cell] = [(f"{RULE * 2} ", "faint"), head, (f" {self.right} ", "muted")]
             # Over the first rows, the names of the columns that do not speak for themselves.
             end = name + format_ + seen + 4
             for label, room in ((" FROM ", source), (" USED BY ", used)) if self.start else ():
@@ -105,6 +121,30 @@ class ProblemRow(PickRow):
         cells += [(f" {format_text(self.findings[0].format, format_)} ", text), (fit(clean(self.right), seen), text)]
         cells += [(f" {fit(self.source, source)}", "muted" if self.source == _NONE else "good")] if source else []
         return [*cells, *([(f" {fit(devices_text(self.used), used)}", "zone")] if used else ())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRow(ProblemRow):
+    """What to do first about its findings, with the key that does it; ``right`` is how many they are."""
+
+    heading: bool = True
+
+    @property
+    def action(self) -> Action:
+        first = self.findings[0]
+        return BY_NAME["mend" if first.fault.step else _BY_HAND[first.code]]
+
+    @property
+    def lines(self) -> list[Line]:
+        title = heading(f"{self.findings[0].severity.upper()}  {self.text}")
+        return short_lines([title, *single_lines(self.findings)])
+
+    def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
+        sign, role = SEVERITIES[self.findings[0].severity]
+        key, does = self.action.key_label, f" {self.action.label:<6} {self.right:>10}"
+        text = fit(clean(self.text), max(width - len(key + does) - 5, 0))
+        start: list[Cell] = [(f"{CURSOR if pointed else ' '} ", "plain"), (f"{sign} ", role)]
+        return [*start, (f"{text} ", "plain"), (key, "key"), (does, "muted")]
 
 
 def _width(cells: Iterable[Cell]) -> int:
@@ -148,8 +188,8 @@ class Around(msgspec.Struct, frozen=True):
 
 
 def problem_rows(findings: Sequence[Finding], around: Around) -> list[ProblemRow]:
-    """The rows for findings that are in order: a rule for each severity, and below it what was found; where several are
-    of a kind, under a heading for all of these."""
+    """The rows for findings that are in order: what to do first, then a rule for each severity, and below it what was
+    found; where several are of a kind, under a heading for all of these."""
     seen, rows, columns = Counter[str](), list[ProblemRow](), _Columns()
     make = partial(ProblemRow, columns=columns, names=around.names)
     for severity, group in groupby(map(tuple, by_fault(findings)), lambda same: same[0].severity):
@@ -161,13 +201,26 @@ def problem_rows(findings: Sequence[Finding], around: Around) -> list[ProblemRow
         if not (row.rule or row.heading):
             columns.name, columns.seen = max(columns.name, cell_len(row.text)), max(columns.seen, cell_len(row.right))
         columns.source, columns.used = columns.source or row.source not in ("", _NONE), columns.used or bool(row.used)
-    return rows
+    return [*_first_rows(findings, around, columns), *rows]
+
+
+def _first_rows(findings: Iterable[Finding], around: Around, columns: _Columns) -> Iterator[ProblemRow]:
+    """What to do first, under a rule that says how many of it stand there."""
+    problems = (one for one in findings if one.is_problem)
+    acts = first_acts(problems, lambda one: _ORIGINS.get(around.source(one), "a device"))
+    rule, first = (partial(kind, columns=columns, names=around.names) for kind in (ProblemRow, FirstRow))
+    if acts:
+        more = f"{_MOST_FIRST} of {len(acts)}: " if len(acts) > _MOST_FIRST else ""
+        right = f"{more}M plans all; nothing is changed before y"
+        yield rule("first", "DO FIRST", right, "heading", rule=True, findings=acts[0][1])
+    for text, same in acts[:_MOST_FIRST]:
+        yield first(f"{tally(same)} {text}", text, tally(same), findings=same)
 
 
 def _rows(
     same: tuple[Finding, ...], seen: Counter[str], around: Around, make: Callable[..., ProblemRow]
 ) -> Iterator[ProblemRow]:
-    first, kind, many = same[0], "\0".join(msgspec.structs.astuple(same[0].fault)), len(same) > 1
+    first, kind, many = same[0], repr(same[0].fault), len(same) > 1
     if many:
         yield make(kind, first.code, counted(len(same), "finding"), findings=same, heading=True)
     for one in same[:_MOST]:
@@ -188,10 +241,13 @@ def _rows(
 class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
 
-    DEFAULT_CSS = "ProblemsScreen LinesView { border-top: none; }"
+    DEFAULT_CSS = (
+        "ProblemsScreen { LinesView { border-top: none; } #list > PickList { height: 3fr; } #detail { height: 2fr; } }"
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         *bound({"1": "check('quick')", "2": "check('header')", "3": "check('deep')", "x": "cancel"}),
         *bound({"m": "mend", "M": "mend_all", "a": "acknowledge", "A": "show_everything"}),
+        *bound({BY_NAME[name].keys[0]: f"app.on_main('{name}')" for name in _BY_HAND.values()}),
     ]
     subject = "problems"
     shown_as = "the finding"
@@ -267,7 +323,9 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             if findings != self._findings:
                 names = names_of_before(live)
             if (trash := trash_identity(self.session.directory)) != self._trash:
-                trashed, self._trash = frozenset(one.name for one in list_trash(self.session.directory)), trash
+                # What a repair took out is hardly a good copy.
+                files = (one for one in list_trash(self.session.directory) if not one.mended)
+                trashed, self._trash = frozenset(one.name for one in files), trash
         return Around(names, trashed, live.host.users)
 
     def _draw(self) -> None:
@@ -287,13 +345,10 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         self._draw_keys()
 
     def _first(self) -> Iterator[list[Part]]:
-        """What to do first: a line for each, behind its key."""
+        """What to do before all else, and what is to be looked at yet."""
         live = self.session.live
         if live.assessment is not None and live.assessment.headline:
             yield [("   ✖ ", "bad"), (capital(live.assessment.headline), "strong")]
-        mends = [one for one in self._findings or () if one.is_problem and one.fault.step]
-        if mends:
-            yield [" ", ("M", "key"), f" plans what mends {tally(mends)}; nothing is changed before y"]
         if self._unread and live.loaded and not live.deep.running:
             files = counted(self._unread, "packed file")
             yield [" ", ("3", "key"), f" reads all bytes: those of {files} were not read as they are now"]
@@ -320,9 +375,9 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         parts, end = list[Part](), ""
         if row is not None:
             sign, role = SEVERITIES[row.findings[0].severity]
-            severity, _, about = findings_title(row.findings).partition(" ")
+            severity, _, about = lines[0].text.partition(" ")
             parts = [(f" {sign} {severity}", role), (f" {about} ", "strong")]
-            end = f" {row.findings[0].fingerprint[:SHORT_ID]} " if len(row.findings) == 1 else ""
+            end = f" {row.findings[0].fingerprint[:SHORT_ID]} " if not row.heading else ""
         for bar in self.query(RuleBar):
             bar.part(*parts, end=end)
         self.show_lines(lines if row is None else lines[1:])
@@ -343,8 +398,13 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
         keys = [("x", "Cancel")] if self.session.live.deep.running else [("1-3", "Depth")]
         row = self.row
         if row is not None:
+            act = row.action if isinstance(row, FirstRow) else BY_NAME["mend"]
             accepted = all(one.acknowledged for one in row.findings)
-            keys += [("m", "Mend"), ("M", "Mend all"), ("a", "Unacknowledge" if accepted else "Acknowledge")]
+            keys += [
+                (act.key_label, act.label),
+                ("M", "Mend all"),
+                ("a", "Unacknowledge" if accepted else "Acknowledge"),
+            ]
         keys.append(("A", "Fewer" if self._everything else "All"))
         if row is not None and not row.heading and row.findings[0].digest:
             keys.append(("enter", "Go to"))
@@ -379,24 +439,28 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
 
     @on(PickList.Picked)
     def _picked(self) -> None:
-        if (row := self.row) is not None and not row.heading and row.findings[0].digest:
+        row = self.row
+        if isinstance(row, FirstRow):
+            # From the application: what a screen sends does not come by it.
+            self.app.call_later(self.app.simulate_key, row.action.keys[0])
+        elif row is not None and not row.heading and row.findings[0].digest:
             self.dismiss(row.findings[0])
 
     def action_mend(self) -> None:
         if (row := self.row) is not None:
-            self._open_repair(frozenset(one.fingerprint for one in row.findings))
+            self._open_repair(RepairOptions.about(row.findings, asked=isinstance(row, FirstRow)))
 
     def action_mend_all(self) -> None:
         if self.rows:
-            self._open_repair(frozenset())
+            self._open_repair(RepairOptions())
 
-    def _open_repair(self, only: frozenset[str]) -> None:
+    def _open_repair(self, options: RepairOptions) -> None:
         if self.session.live.deep.running:
             self.say("a deep check is under way; wait for it, or x cancels it")
             return
         from .repair import RepairScreen
 
-        self.app.push_screen(RepairScreen(only), self._repaired)
+        self.app.push_screen(RepairScreen(options), self._repaired)
 
     def _repaired(self, message: str | None) -> None:
         self.say(message or "")

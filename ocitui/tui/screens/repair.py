@@ -259,8 +259,8 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
 
 
 class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
-    """Plans the mending of what is known to be wrong; ``only`` are the fingerprints, codes or digests it is about, all
-    findings where it is empty. Dismissed with a message once something was done."""
+    """Plans the mending of what is known to be wrong, as it is asked for. Dismissed with a message once something was
+    done."""
 
     BINDINGS = bound({"space": "mark_step", "n": "name", "o": "options", "m": "go_on"})
     CSS = """
@@ -272,11 +272,11 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     action = "mend"
     more_keys = (("space", "Mark a step"), ("n", "Name"), ("o", "What is allowed"))
 
-    def __init__(self, only: frozenset[str] = frozenset()) -> None:
+    def __init__(self, options: RepairOptions | None = None) -> None:
         super().__init__()
         self._report: Report | None = None
         self._outdated = False
-        self._options = RepairOptions(only=only)
+        self._options = options or RepairOptions()
         self._plan: RepairPlan | None = None
         self._assessment: Assessment | None = None
         self._naming: Naming | None = None
