@@ -14,7 +14,7 @@ from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.threads import Stop
-from ocitui.tui.actions import BY_NAME
+from ocitui.tui.actions import BY_NAME, MAKES_ROOM
 from ocitui.tui.screens.problems import _BY_HAND, FirstRow, ProblemsScreen
 from ocitui.tui.widgets.lines import PickList
 from tests.host.loops import uses_of
@@ -284,6 +284,25 @@ async def test_a_line_of_it_plans_what_it_says(tmp_path: Path, key: str) -> None
         await one.until(lambda: "mended in" in one.status)
         assert (cache / f"{BUSYBOX.digest}.config.json").exists()
         assert not (cache / f"sha256:{'a' * 64}.squashfs").exists()
+
+
+async def test_a_full_disk_comes_first_with_the_key_that_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = faulty(tmp_path / "image")
+    full = os.statvfs_result((4096, 4096, 1000, 0, 0, 100, 50, 50, 0, 255))
+    async with desk(cache) as one:
+        monkeypatch.setattr(os, "statvfs", lambda _: full)
+        one.live.read_again()
+        await opened(one)
+        await one.until(lambda: "disk-full" in codes(one))
+        assert codes(one)[:3] == ["HIGH", "disk-full", "config-unparsable"]
+        makes_room = BY_NAME[MAKES_ROOM]
+        key = f"{makes_room.key_label} {makes_room.label}"
+        assert first_acts(one)[0] == f"1 high: Make room: empty the trash, or what else fills the disk: {key}"
+        assert key in one.text
+        await one.press("home", "enter")
+        await one.until(lambda: one.top == "TrashScreen")
 
 
 def test_what_is_to_be_done_by_hand_has_a_key_of_the_table() -> None:

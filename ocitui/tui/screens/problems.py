@@ -34,7 +34,7 @@ from ocitui.words import (
     single_lines,
 )
 
-from ..actions import BY_NAME, Action
+from ..actions import BY_NAME, MAKES_ROOM, Action
 from ..background import DRAW_SECONDS, Throttle
 from ..live import LiveCache, LiveChange
 from ..session import P_SHOWS_IT
@@ -53,7 +53,7 @@ _MOST = 1000
 _NAME_MOST, _SEEN_LEAST, _NARROW = 52, 30, 8
 _MOST_FIRST = 4
 _BY_HAND = {
-    "disk-full": "trash",
+    "disk-full": MAKES_ROOM,
     "journal-damaged": "trash",
     "zone-needs-missing": "import_image",
     "database-lost": "zones",
