@@ -13,7 +13,7 @@ import pytest
 from ocitui.doctor.acknowledged import acknowledge, load_acknowledged, withdraw
 from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.check.cache_checks import check_host, locked
-from ocitui.doctor.findings import Severity
+from ocitui.doctor.findings import Severity, in_order
 from tests.doctor.examine_support import Sample, codes, found
 
 
@@ -83,6 +83,12 @@ def test_a_full_disk_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     fields[4] = 1  # f_bavail
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
     assert "disk-full" in {one.code for one in check_host(tmp_path, 0, tmp_path)}
+
+
+def test_a_full_disk_comes_first_of_its_severity() -> None:
+    found = [CATALOGUE[code].finding("seen", position=0) for code in ("file-missing", "index-schema", "orphan-file")]
+    found += [CATALOGUE["disk-full"].finding("seen")]
+    assert [one.code for one in in_order(found)] == ["index-schema", "disk-full", "file-missing", "orphan-file"]
 
 
 async def test_what_a_writer_at_work_has_there_is_not_left_over(sample: Sample) -> None:
