@@ -40,6 +40,7 @@ _REORDER = "join the backup, the files and today's index, in the backup's order,
 _MEND_FIELD = "mend the field; where the manifests are gone, " + _REJOIN
 _MANIFESTS_LOST = "names, where the manifests are gone and no backup holds them"
 _EMPTIED_AT_START = "it writes an empty index at its start: every lookup is a miss"
+_ASIDE = "move it aside, then "
 _ONE_WIPES = "one such descriptor is enough: " + WIPES
 _NOT_IN_MEMORY = "lookups of these entries are misses, but where it still has them in memory"
 _MEMORY_WON = "the index that it keeps in memory won over the edit"
@@ -160,9 +161,7 @@ FILE_FAULTS = DOCUMENT_FAULTS | {fault.code for fault in (*_FILES, *_PACKED) if 
 # Faults as they are met where more is known of them.
 _like = msgspec.structs.replace
 NEW_CACHE = _like(CATALOGUE["index-missing"], severity=_INFO)
-INDEX_UNREADABLE = Fault(
-    "read-error", _CRITICAL, _NO_START, REFUSES, _REPLACE, f"move it aside, then {_REJOIN}", _BACKUP_LACKS
-)
+INDEX_UNREADABLE = Fault("read-error", _CRITICAL, _NO_START, REFUSES, _REPLACE, _ASIDE + _REJOIN, _BACKUP_LACKS)
 INDEX_LINK = _like(CATALOGUE["index-not-a-file"], answer=_HIT, daemon="it follows the link")
 INDEX_DEAD_LINK = _like(INDEX_LINK, daemon="it follows the link, and writes an empty index where it leads")
 INDEX_PIPE = _like(INDEX_LINK, answer=Answer.HANGS, daemon="it waits for the other end for ever, and never comes up")

@@ -40,14 +40,17 @@ _ACTS = {
 }
 
 
-def first_acts(findings: Iterable[Finding], source: Callable[[Finding], str]) -> list[tuple[str, tuple[Finding, ...]]]:
+def first_acts(findings: Iterable[Finding], source: Callable[[Finding], str]) -> Iterator[tuple[str, list[Finding]]]:
     """What to do about findings that are in order, in a line for those of a severity for which it is the same: what,
     from where, and what that may lose. ``source`` says where a copy of a file lies; empty where none is known."""
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for one in findings:
         if one.fault.step or one.fault.mend:
             groups.setdefault((one.severity, *_act(one, source)), []).append(one)
-    return [(_act_text(act, what, same), tuple(same)) for (_, act, what), same in groups.items()]
+    for (_, act, what), same in groups.items():
+        loses = next((one.fault.loses for one in same if one.fault.loses), "")
+        end = f"; may lose {loses}" if loses else "; nothing is lost" if same[0].fault.step else ""
+        yield act.format(counted(len(same), what)) + end, same
 
 
 def _act(finding: Finding, source: Callable[[Finding], str]) -> tuple[str, str]:
@@ -59,12 +62,6 @@ def _act(finding: Finding, source: Callable[[Finding], str]) -> tuple[str, str]:
     what = "changed file" if finding.code == "packed-changed" else str(finding.kind or "file")
     what = "packed file" if what == FileKind.PACKED else what
     return (f"Restore {{}} from {where}" if (where := source(finding)) else "Look for copies of {}"), what
-
-
-def _act_text(act: str, what: str, findings: Sequence[Finding]) -> str:
-    loses = next((one.fault.loses for one in findings if one.fault.loses), "")
-    end = f"; may lose {loses}" if loses else "; nothing is lost" if findings[0].fault.step else ""
-    return act.format(counted(len(findings), what)) + end
 
 
 def plan_balance(plan: RepairPlan) -> str:

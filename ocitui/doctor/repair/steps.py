@@ -179,14 +179,12 @@ class RepairOptions(msgspec.Struct, frozen=True):
 
     @classmethod
     def about(cls, findings: Iterable[Finding], *, asked: bool) -> RepairOptions:
-        """For what mends these; ``asked``: what is else only offered too. Of two faults the files are orphans too."""
-        only, steps = set[str](), {one.fault.step for one in findings if asked}
-        for one in findings:
-            others = {"index-late-update": "orphan-entry", "zone-needs-missing": one.digest}
-            only.add(others.get(one.code, one.fingerprint))
-        adopt, trash = StepKind.ADOPT in steps, StepKind.TRASH_ORPHAN in steps
-        modes = StepKind.CHANGE_MODE in steps
-        return cls(only=frozenset(only), adopt_known=adopt, trash_orphans=trash, change_modes=modes)
+        """For what mends these; ``asked``: what is else only offered too. Files of two faults are found as orphans."""
+        steps = {one.fault.step for one in findings if asked}
+        adopt, trash, modes = (one in steps for one in (StepKind.ADOPT, StepKind.TRASH_ORPHAN, StepKind.CHANGE_MODE))
+        found = [(one, {"index-late-update": "orphan-entry", "zone-needs-missing": one.digest}) for one in findings]
+        only = frozenset(known.get(one.code, one.fingerprint) for one, known in found)
+        return cls(only=only, adopt_known=adopt, trash_orphans=trash, change_modes=modes)
 
 
 class Outcome(msgspec.Struct):

@@ -93,7 +93,6 @@ class ProblemRow(PickRow):
 
     @property
     def lines(self) -> list[Line]:
-        """The first is a title, its severity before all."""
         if self.heading:
             return short_lines(kind_lines([_named(one, self.names) for one in self.findings]))
         named = _named(self.findings[0], self.names)
@@ -207,14 +206,14 @@ def problem_rows(findings: Sequence[Finding], around: Around) -> list[ProblemRow
 def _first_rows(findings: Iterable[Finding], around: Around, columns: _Columns) -> Iterator[ProblemRow]:
     """What to do first, under a rule that says how many of it stand there."""
     problems = (one for one in findings if one.is_problem)
-    acts = first_acts(problems, lambda one: _ORIGINS.get(around.source(one), "a device"))
+    acts = [*first_acts(problems, lambda one: _ORIGINS.get(around.source(one), "a device"))]
     rule, first = (partial(kind, columns=columns, names=around.names) for kind in (ProblemRow, FirstRow))
     if acts:
-        more = f"{_MOST_FIRST} of {len(acts)}: " if len(acts) > _MOST_FIRST else ""
-        right = f"{more}M plans all; nothing is changed before y"
-        yield rule("first", "DO FIRST", right, "heading", rule=True, findings=acts[0][1])
-    for text, same in acts[:_MOST_FIRST]:
-        yield first(f"{tally(same)} {text}", text, tally(same), findings=same)
+        right = f"{_MOST_FIRST} of {len(acts)}: " if len(acts) > _MOST_FIRST else ""
+        right, same = f"{right}M plans all; nothing is changed before y", tuple(acts[0][1])
+        yield rule("first", "DO FIRST", right, "heading", rule=True, findings=same)
+    for text, some in acts[:_MOST_FIRST]:
+        yield first(f"{tally(some)} {text}", text, tally(some), findings=tuple(some))
 
 
 def _rows(
@@ -241,9 +240,7 @@ def _rows(
 class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
     """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
 
-    DEFAULT_CSS = (
-        "ProblemsScreen { LinesView { border-top: none; } #list > PickList { height: 3fr; } #detail { height: 2fr; } }"
-    )
+    DEFAULT_CSS = "ProblemsScreen { LinesView { border-top: none; } PickList { height: 1.5fr; } }"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bound({"1": "check('quick')", "2": "check('header')", "3": "check('deep')", "x": "cancel"}),
         *bound({"m": "mend", "M": "mend_all", "a": "acknowledge", "A": "show_everything"}),
