@@ -249,10 +249,12 @@ class BlobStore:
         """The bytes of all blobs. Raises StorageError."""
         return sum(blob.size for blob in self.stored())
 
-    def kept_of(self, sizes: Mapping[str, int]) -> int:
-        """How many bytes of these blobs need not be fetched, of the sizes that they have whole. Raises StorageError."""
+    def kept_of(self, sizes: Mapping[str, int]) -> tuple[int, int]:
+        """How many bytes of these blobs need not be fetched, of the sizes that they have whole, and how many blobs that
+        are there to their last byte. Raises StorageError."""
         there = {blob.digest: blob.size for blob in self.stored()}
-        return sum(min(there.get(digest, 0), size) for digest, size in sizes.items())
+        kept = [(min(there.get(digest, 0), size), size) for digest, size in sizes.items()]
+        return sum(here for here, _ in kept), sum(here == size for here, size in kept)
 
     def clear(self, digests: Iterable[str] | None = None) -> int:
         """Remove these blobs, or all, none `wanted`, held or being written; gives the bytes. Raises StorageError."""

@@ -447,7 +447,7 @@ def _check_room_first(source: Source, image: SourceImage, blobs: BlobStore) -> N
     """Room for what is to be downloaded, and for a packed file as large as the layers: how large it will be is known
     only later, and `while_there_is_room` sees to that. Raises NoRoomError, StorageError."""
     layers = sum(image.layer_sizes.values())
-    to_come = layers - blobs.kept_of(image.layer_sizes) if source.kind is SourceKind.REGISTRY else 0
+    to_come = layers - blobs.kept_of(image.layer_sizes)[0] if source.kind is SourceKind.REGISTRY else 0
     check_room(blobs.cache, to_come + layers)
 
 

@@ -68,14 +68,15 @@ class Inspection(msgspec.Struct, frozen=True):
 
 class Standing(msgspec.Struct, frozen=True):
     """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
-    name. ``wins`` says whether that name stands for it already; ``displaced`` is the digest that the asked name gives
-    now, where that is another image, which the daemon finds. ``kept`` is how many bytes of its layers an earlier import
-    has left, which are not fetched again."""
+    name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
+    import has left, and ``layers`` how many whole ones: they are not fetched again. ``displaced`` is the digest that the
+    asked name gives now, where that is another image, which the daemon finds."""
 
     there: bool = False
     called: str = ""
     wins: bool = False
     kept: int = 0
+    layers: int = 0
     displaced: str = ""
 
     def is_other(self, name: str) -> bool:
@@ -105,23 +106,23 @@ async def standing_of(cache: PackerCache, inspection: Inspection, request: Impor
     format_ = inspection.format(request.format)
     if inspection.digest is None or format_ is None:
         return Standing()
-    kept = await asyncio.to_thread(_kept, cache, inspection)
+    kept, layers = await asyncio.to_thread(_kept, cache, inspection)
     index = await cache.index()
     there, displaced = index.by_key(inspection.digest, format_), ""
     if request.name and (now := index.by_name(spelled(request.name))) and now.digest != inspection.digest:
         displaced = now.digest if await formats_found(cache, ImageName.parse(request.name)) else ""
     if there is None:
-        return Standing(kept=kept, displaced=displaced)
+        return Standing(kept=kept, layers=layers, displaced=displaced)
     winner = index.by_name(there.image_name) if there.image_name else None
-    return Standing(True, there.image_name or "", winner is not None and winner.key == there.key, kept, displaced)
+    wins = winner is not None and winner.key == there.key
+    return Standing(True, there.image_name or "", wins, kept, layers, displaced)
 
 
-def _kept(cache: PackerCache, inspection: Inspection) -> int:
-    if inspection.image is None or inspection.kind is not SourceKind.REGISTRY:
-        return 0
-    with suppress(StorageError):  # an import will tell what cannot be read
-        return BlobStore(cache.directory).kept_of(inspection.image.layer_sizes)
-    return 0
+def _kept(cache: PackerCache, inspection: Inspection) -> tuple[int, int]:
+    if inspection.image is not None and inspection.kind is SourceKind.REGISTRY:
+        with suppress(StorageError):  # an import will tell what cannot be read
+            return BlobStore(cache.directory).kept_of(inspection.image.layer_sizes)
+    return 0, 0
 
 
 def pinned_request(request: ImportRequest, inspection: Inspection) -> ImportRequest:

@@ -45,6 +45,7 @@ with front(__name__):
     from .imports import list_summary as list_summary
     from .imports import outcome_text as outcome_text
     from .imports import short_text as short_text
+    from .imports import size_lines as size_lines
     from .json_values import assessment_json as assessment_json
     from .json_values import entry_json as entry_json
     from .json_values import finding_json as finding_json

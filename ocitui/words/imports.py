@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ocitui.cache import PackedFormat
 from ocitui.importing import ImportOutcome, ImportPhase, JobState, NamedOtherwiseError
 from ocitui.text import counted, human_size, human_span, short_digests, timestamp
 
@@ -12,7 +13,7 @@ from .lines import Line, Ways, said
 
 if TYPE_CHECKING:
     from ocitui.cache import CacheError, PackedImage
-    from ocitui.importing import ImportJob, ImportProgress, ImportRequest, UnfinishedImport
+    from ocitui.importing import ImportJob, ImportProgress, ImportRequest, SourceImage, Standing, UnfinishedImport
 
 _PHASES = {
     ImportPhase.WAIT: "waits for another import of the same image",
@@ -35,6 +36,18 @@ def short_text(active: Sequence[ImportJob]) -> str:
     first = next((job for job in active if job.state is JobState.RUNNING), active[0])
     count = f" {len(active)}" if len(active) > 1 else ""
     return f"importing{count}: {first.progress.phase} {import_percent(first.progress)}".rstrip()
+
+
+def size_lines(image: SourceImage, standing: Standing | None, request: ImportRequest) -> Iterator[Line]:
+    """What an image takes on the disk, which is an estimate by its layers, and what of these is not fetched again."""
+    compressed = any(layer.digest != layer.diff_id for layer in image.layers)
+    compresses = request.format == PackedFormat.SQUASHFS or request.compression is not None
+    about = "about" if compressed is compresses else "less than" if compresses else "more than"
+    size = human_size(sum(image.layer_sizes.values()))
+    yield Line(f"{about} {size} as {request.format}, which is an estimate by its layers", "on disk")
+    if standing is not None and standing.kept:
+        whole = f"{standing.layers} of {counted(len(image.layer_sizes), 'layer')}, " if standing.layers else ""
+        yield Line(f"{whole}{human_size(standing.kept)}, from earlier imports: not fetched again", "kept")
 
 
 def import_label(request: ImportRequest) -> str:

@@ -10,16 +10,18 @@ from typing import NoReturn
 
 import pytest
 
-from ocitui.cache import PackerCache, StorageError
+from ocitui.cache import PackedFormat, PackerCache, StorageError
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.inspect import Inspection, Standing, inspect_source, standing_of
+from ocitui.text import human_size
+from ocitui.words.imports import size_lines
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, put_image, running
 from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index
 from tests.importing.pulling import write_auths
-from tests.importing.registry_server import FaultyRegistry, Reply
+from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 
 COMMON = {"schema", "host", "cache"}
 AMD64, ARM64 = make_image(b"for amd64"), make_image(b"for arm64", platform="linux/arm64/v8")
@@ -48,9 +50,11 @@ def test_a_layout_with_two_images(tmp_path: Path, cache: Path, ocitui: Ocitui) -
         "taken": True,
         "name": "example.com/a/b:1",
         "cached": [],
+        "kept": 0,
+        "layers_kept": 0,
         "problem": None,
     }
-    assert (second["taken"], second["name"]) == (False, None)
+    assert (second["taken"], second["name"], second["kept"], second["layers_kept"]) == (False, None, None, None)
     assert os.listdir(cache) == []
     undecided = ocitui("inspect", layout, "-C", cache)
     assert undecided.status == 1
@@ -109,6 +113,44 @@ def test_whose_login_a_registry_wanted(tmp_path: Path, cache: Path, ocitui: Ocit
         words += ["--authfile", write_auths(tmp_path / "a", registry.host, auth=auth)]
         assert "\nlogged in as anna\n" in ocitui(*words).out
         assert ocitui(*words, "--json").json["login"] == "anna"
+
+
+def test_what_it_takes_and_which_layers_are_not_fetched_again(cache: Path, ocitui: Ocitui) -> None:
+    with running(FaultyRegistry()) as registry:
+        image = put_image(registry, b"one", b"two", os.urandom(8_192))
+        blobs = BlobStore(cache)
+        blobs.make_directory()
+        for layer, end in zip(image.layers, (None, None, 4_096), strict=True):
+            (blobs.directory / f"{digest_of(layer)}{'.partial' if end else ''}").write_bytes(layer[:end])
+        words = ["inspect", f"{registry.host}/team/app:1.0", "-C", cache]
+        said, (found,) = ocitui(*words).out, ocitui(*words, "--json").json["images"]
+    kept = sum(map(len, image.layers[:2])) + 4_096
+    assert (found["kept"], found["layers_kept"]) == (kept, 2)
+    assert f"kept: 2 of 3 layers, {human_size(kept)}, from earlier imports: not fetched again\n" in said
+    size = human_size(sum(map(len, image.layers)))
+    assert f"on disk: about {size} as squashfs, which is an estimate by its layers\n" in said
+
+
+@pytest.mark.parametrize(
+    ("tool", "format", "compression", "about"),
+    [
+        ("docker", "squashfs", None, "less than"),
+        ("docker", "tar", None, "about"),
+        ("buildkit-gzip", "squashfs", None, "about"),
+        ("buildkit-gzip", "erofs", None, "more than"),
+        ("buildkit-gzip", "erofs", "lz4", "about"),
+    ],
+)
+async def test_the_estimate_goes_by_what_is_compressed(
+    tool: str, format: str, compression: str | None, about: str, tmp_path: Path
+) -> None:
+    request = ImportRequest(
+        source=str(SAVED[tool].archive.write(tmp_path / "a.tar")), format=PackedFormat(format), compression=compression
+    )
+    found = await inspect_source(request)
+    assert found.image is not None
+    (line,) = size_lines(found.image, None, request)
+    assert line.text.startswith(f"{about} ")
 
 
 def test_what_an_earlier_import_left_is_a_hint_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,9 @@ async def test_what_an_earlier_import_left_is_not_fetched_again(tmp_path: Path) 
         (blobs.directory / f"{digest_of(image.layers[0])}.partial").write_bytes(image.layers[0][:204_800])
         await look(one, f"{registry.host}/team/app:v1")
         await _previewed(one)
-        assert re.search(r"takes +\d+K to fetch, 200K are here from an earlier import   ✓", one.lines)
+        assert re.search(r"takes +\d+K to fetch   ✓", one.lines)
+        assert re.search(r"on disk +about \d+K as squashfs, which is an estimate by its layers", one.lines)
+        assert re.search(r"kept +200K, from earlier imports: not fetched again", one.lines)
 
 
 async def test_what_the_cache_has_is_not_fetched(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ..output import Call, Column, ExitCode, table
 
 if TYPE_CHECKING:
     from ocitui.cache import Descriptor
-    from ocitui.importing import Inspection, ListedImage, PackedSource
+    from ocitui.importing import Inspection, ListedImage, PackedSource, Standing
 
 
 @click.command("inspect")
@@ -32,7 +32,8 @@ def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
-    from ocitui.importing import inspect_source
+    from ocitui.importing import inspect_source, standing_of
+    from ocitui.words import size_lines
 
     from ..import_run import read_request
 
@@ -41,12 +42,16 @@ def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
     async def see() -> tuple[Inspection, Cached]:
         found = await inspect_source(request, format=known_format(typed["format"]))
         try:
-            return found, Cached(await call.cache().list())
+            cache = call.cache()
+            return found, Cached(await cache.list(), standing=await standing_of(cache, found, request))
         except CacheError as error:
             return found, Cached(problem=error.message)
 
     inspection, cached = run_async(see())
     lines = _describe_packed(inspection.packed, cached) if inspection.packed else _describe(inspection, cached)
+    if inspection.image is not None:
+        sizes = size_lines(inspection.image, cached.standing, request)
+        lines = chain(lines, (f"{line.label}: {line.text}" for line in sizes))
     told = partial(_packed_json, inspection.packed, cached) if inspection.packed else partial(_json, inspection, cached)
     call.answer(told, chain(lines, cached.note))
     return ExitCode.CLEAN if inspection.can_be_taken else ExitCode.PROBLEMS
@@ -64,10 +69,12 @@ _COLUMNS = (
 
 
 class Cached(NamedTuple):
-    """The entries of the cache, for looking images up; ``problem`` is why there are none to look at."""
+    """The entries of the cache, for looking images up, and what it has of what would be taken; ``problem`` is why there
+    are none to look at."""
 
     descriptors: Sequence[Descriptor] = ()
     problem: str = ""
+    standing: Standing | None = None
 
     @property
     def note(self) -> list[str]:
@@ -106,6 +113,8 @@ def _image_json(image: ListedImage, inspection: Inspection, cached: Cached) -> d
         "taken": taken,
         "name": str(inspection.name) if taken and inspection.name else None,
         "cached": cached.json_of(image.digest),
+        "kept": cached.standing.kept if taken and cached.standing else None,
+        "layers_kept": cached.standing.layers if taken and cached.standing else None,
         "problem": image.problem or None,
     }
 

@@ -33,7 +33,7 @@ from ocitui.importing import (
     standing_of,
 )
 from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
-from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said
+from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said, size_lines
 
 from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.bars import RULE, Part, RuleBar
@@ -412,10 +412,9 @@ def preview_lines(
         if taken is not None and free is not None and (not standing.there or request.again):
             # At the least: an image is unpacked, and packed again.
             enough, verb = free > taken.size - standing.kept, _VERBS.get(inspection.kind, "read")
-            kept = f", {human_size(standing.kept)} are here from an earlier import" if standing.kept else ""
-            text = f"{human_size(taken.size - standing.kept)} to {verb}{kept}"
-            text += f"   {GOOD if enough else BAD} {human_size(free)} free"
-            lines.append(Line(text, "takes", "plain" if enough else "bad"))
+            text = f"{human_size(taken.size - standing.kept)} to {verb}   {GOOD if enough else BAD} "
+            lines.append(Line(f"{text}{human_size(free)} free", "takes", "plain" if enough else "bad"))
+            lines += size_lines(inspection.image, standing, request) if inspection.image is not None else []
         lines += _cache_lines(inspection, standing, request)
         if inspection.listing is not None and (login := inspection.listing.login) is not None:
             lines.append(Line(f"as {clean(login)}" if login else "none needed", "login"))
