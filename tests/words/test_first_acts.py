@@ -8,6 +8,7 @@ from ocitui.cache import FileKind
 from ocitui.doctor.catalogue import CATALOGUE, INDEX_UNREADABLE, NEEDED_ORPHAN
 from ocitui.doctor.findings import Finding, StepKind, in_order
 from ocitui.doctor.repair.steps import RepairOptions
+from ocitui.words.lines import Line, first_lines
 from ocitui.words.plans import first_acts
 
 
@@ -46,6 +47,18 @@ def test_the_worst_comes_first_and_says_what_may_be_lost() -> None:
         ("Rewrite index.json; may lose names that no backup holds", 1),
         ("Look for copies of 1 manifest; nothing is lost", 1),
     ]
+
+
+def test_what_is_done_of_two_severities_is_two_lines() -> None:
+    needed = NEEDED_ORPHAN.finding("seen", digest="a")
+    acts = first_acts(in_order([found("orphan-entry", "a", FileKind.PACKED), needed]), lambda _: "")
+    assert [[one.severity for one in same] for _, same in acts] == [["critical"], ["low"]]
+
+
+@pytest.mark.parametrize(("count", "more"), [(3, []), (4, [Line("and 1 more", "failed", "muted")])])
+def test_of_many_lines_the_first_are_told_and_how_many_there_are(count: int, more: list[Line]) -> None:
+    lines = [Line(str(number)) for number in range(count)]
+    assert [*first_lines(iter(lines), count, 3, "failed")] == [*lines[:3], *more]
 
 
 def test_what_no_repair_mends_stands_there_as_it_is_to_be_done_by_hand() -> None:
