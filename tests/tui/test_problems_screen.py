@@ -250,6 +250,7 @@ async def test_what_to_do_first_stands_behind_its_key(tmp_path: Path) -> None:
             "1 high: Look for copies of 1 packed file; nothing is lost: m Mend",
             "1 low: Trash 1 file that no entry names; nothing is lost: m Mend",
         ]
+        await one.until(lambda: "m Mend       1 high" in one.text, "all of it is seen")
         lines = one.text.split("\n")
         assert [lines[3].strip()] == first(one)
         assert lines[4].startswith("── DO FIRST M plans all; nothing is changed before y ──")
@@ -258,7 +259,7 @@ async def test_what_to_do_first_stands_behind_its_key(tmp_path: Path) -> None:
         await one.open("M", "RepairScreen")
         await planned(one)
         assert "1 step," in one.lines
-        assert "orphan-file" in one.text
+        await one.until(lambda: "orphan-file: aaaaaaaaaaaa" in one.text, "what stays")
 
 
 @pytest.mark.parametrize("key", ["m", "enter"])
@@ -278,7 +279,7 @@ async def test_a_line_of_it_plans_what_it_says(tmp_path: Path, key: str) -> None
         await one.press("escape", "j", "j")
         await one.open(key, "RepairScreen")
         await planned(one)
-        assert "[●] 1 Move the files of aaaaaaaaaaaa" in one.text
+        await one.until(lambda: "[●] 1 Move the files of aaaaaaaaaaaa" in one.text, "the step")
         assert "1 step," in one.lines
         await one.press("y")
         await one.until(lambda: "mended in" in one.status)
@@ -300,7 +301,7 @@ async def test_a_full_disk_comes_first_with_the_key_that_makes_room(
         makes_room = BY_NAME[MAKES_ROOM]
         key = f"{makes_room.key_label} {makes_room.label}"
         assert first_acts(one)[0] == f"1 high: Make room: empty the trash, or what else fills the disk: {key}"
-        assert key in one.text
+        await one.until(lambda: key in one.text, "its line is drawn")
         await one.press("home", "enter")
         await one.until(lambda: one.top == "TrashScreen")
 
@@ -383,6 +384,7 @@ async def test_where_a_copy_lies_and_who_uses_what_is_bad_have_columns(
         packed_path(cache, BUSYBOX).write_bytes(b"hsqs" + bytes(4096))
         await opened(one)
         await one.until(lambda: "2 high" in coverage(one))
+        await one.until(lambda: "trash " in one.text.partition("DO FIRST")[2], "the rows are drawn")
         assert first_acts(one) == [
             "1 high: Look for copies of 1 packed file; nothing is lost: m Mend",
             "1 high: Restore 1 packed file from the trash; nothing is lost: m Mend",
