@@ -130,7 +130,7 @@ _DESTROYS = "it makes an empty database at its start, and destroys every guest t
 _DESTROYS_ONE = "it destroys the guest within seconds of its start, as one it does not know"
 _ROW_BACK = "put back a krata.db that has it, while kratad does not run, or let it go"
 _BACK_IN = "put a good krata.db back, while kratad does not run"
-_MAKE_ROOM = "make room: empty the trash, or what else fills the disk"
+_MAKE_ROOM = "make room: empty the trash, prune entries, or remove what else fills the disk"
 
 _HOST = (
     Fault("cache-read-only", _INFO, _IGNORED, "it cannot store, and answers from what is there"),

@@ -69,8 +69,8 @@ class Inspection(msgspec.Struct, frozen=True):
 class Standing(msgspec.Struct, frozen=True):
     """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
     name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
-    import has left, and ``layers`` how many whole ones: they are not fetched again. ``displaced`` is the digest that the
-    asked name gives now, where that is another image, which the daemon finds."""
+    import has left, and ``layers`` how many whole ones: they are not fetched again. ``displaced`` is the digest that
+    the asked name gives now, where that is another image, which the daemon finds."""
 
     there: bool = False
     called: str = ""

@@ -188,7 +188,7 @@ GROUPS = {
 ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
 BY_NAME = {action.name: action for action in ACTIONS}
-MAKES_ROOM = "trash"
+MAKES_ROOM = "room"
 """The action that makes room on a full disk."""
 _USUAL = (
     *("resolve", "import_image", "delete", "filter", "mark", "open"),

@@ -129,11 +129,11 @@ async def test_a_name_that_another_image_took_is_won_back(
 ) -> None:
     await importing(served, format=TAR)
     other = put(registry, image_of(LAYERS[0]), "v2")
-    await importing(served.replace(":v1", ":v2"), format=TAR)
+    await importing(served.replace(":v1", ":v2"), format=TAR, repoint=True)
     await importing.assert_whole(other, NAME, TAR)
     asked, steps = len(registry.asked("/blobs/")), await transactions(importing)
     inode = (importing.directory / f"{IMAGE.digest}.tar").stat().st_ino
-    assert (await importing(served, format=TAR)).outcome is ImportOutcome.RENAMED
+    assert (await importing(served, format=TAR, repoint=True)).outcome is ImportOutcome.RENAMED
     await importing.assert_whole(IMAGE, NAME, TAR)
     assert (importing.directory / f"{IMAGE.digest}.tar").stat().st_ino == inode
     assert len(registry.asked("/blobs/")) == asked + 1

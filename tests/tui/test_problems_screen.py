@@ -17,6 +17,8 @@ from ocitui.threads import Stop
 from ocitui.tui.actions import BY_NAME, MAKES_ROOM
 from ocitui.tui.screens.problems import _BY_HAND, FirstRow, ProblemsScreen
 from ocitui.tui.widgets.lines import PickList
+from ocitui.words import capital
+from tests.doctor.repair_support import let_come_back
 from tests.host.loops import uses_of
 from tests.tui.cache_support import ALPINE, BUSYBOX, NGINX, TEA, flip, make_cache, packed_path, replace_index, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk, first_acts, planned
@@ -300,10 +302,10 @@ async def test_a_full_disk_comes_first_with_the_key_that_makes_room(
         assert codes(one)[:3] == ["HIGH", "disk-full", "config-unparsable"]
         makes_room = BY_NAME[MAKES_ROOM]
         key = f"{makes_room.key_label} {makes_room.label}"
-        assert first_acts(one)[0] == f"1 high: Make room: empty the trash, or what else fills the disk: {key}"
+        assert first_acts(one)[0] == f"1 high: {capital(CATALOGUE['disk-full'].mend)}: {key}"
         await one.until(lambda: key in one.text, "its line is drawn")
         await one.press("home", "enter")
-        await one.until(lambda: one.top == "TrashScreen")
+        await one.until(lambda: one.top == "RoomScreen")
 
 
 def test_what_is_to_be_done_by_hand_has_a_key_of_the_table() -> None:
@@ -326,6 +328,7 @@ async def test_of_many_lines_the_first_stand_there_and_how_many_there_are(tmp_pa
 async def test_no_copy_is_promised_of_what_a_repair_took_out(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (TEA, NGINX))
     packed_path(cache, TEA).write_bytes(b"")
+    let_come_back(cache)
     async with desk(cache) as one:
         await opened(one)
         await one.until(lambda: "packed-empty" in codes(one))

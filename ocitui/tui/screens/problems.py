@@ -58,6 +58,7 @@ _BY_HAND = {
     "zone-needs-missing": "import_image",
     "database-lost": "zones",
     "database-damaged": "zones",
+    "domain-without-row": "zones",
 }
 """What no repair mends, and the action that helps."""
 
