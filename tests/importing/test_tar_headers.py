@@ -118,17 +118,20 @@ def test_old_tars_may_add_bytes_as_signed_numbers() -> None:
     assert one(bytes(block) + END).name == b"\xe9"
 
 
-@pytest.mark.parametrize("kind", [b"S", b"7", b"D", b"M", b"V", b"N", b"A", b"9"])
+def test_a_contiguous_file_is_a_regular_one() -> None:
+    assert one(raw(b"7", b"", b"f") + END).kind is Kind.FILE
+
+
+@pytest.mark.parametrize("kind", [b"D", b"M", b"V", b"N", b"A", b"9"])
 def test_other_types_are_refused_by_name(kind: bytes) -> None:
     with pytest.raises(LayerError, match=f"type '{kind.decode()}'|type {kind.decode()!r}") as caught:
         read(raw(kind, b"", b"f") + END)
     assert caught.value.entry == b"f"
 
 
-@pytest.mark.parametrize("key", [b"GNU.sparse.major", b"GNU.sparse.map", b"GNU.sparse.realsize"])
-def test_sparse_files_of_pax_are_refused(key: bytes) -> None:
-    with pytest.raises(LayerError, match="sparse"):
-        read(raw(b"x", record(key, b"10737418240")) + raw(b"0", b"") + END)
+def test_sparse_files_of_star_are_refused() -> None:
+    with pytest.raises(LayerError, match="as star writes them"):
+        read(raw(b"x", record(b"SCHILY.realsize", b"10737418240")) + raw(b"0", b"") + END)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import msgspec
 from ..errors import LayerError
 from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
-from .tar_headers import BLOCK, ChunkReader, Kind, Xattrs
+from .tar_headers import BLOCK, ChunkReader, Kind, Segments, Xattrs
 from .tree import ROOT, Counter, Tree, merge_layers, naming
 
 END = bytes(2 * BLOCK)
@@ -265,11 +265,29 @@ class Flattening(msgspec.Struct, frozen=True):
             for inode, block in files:
                 put(block)
                 if size := tree.sizes[inode]:
-                    for part in read(tree.offsets[inode], size):
+                    segments = tree.segments.get(inode)
+                    parts = read(tree.offsets[inode], size)
+                    for part in parts if segments is None else _filled(tree.offsets[inode], size, segments, read):
                         put(part)
                     put(bytes(padding(size)))
                 counter.files += 1
         layer.check_unchanged()
+
+
+_HOLE = bytes(1 << 16)
+
+
+def _filled(
+    offset: int, size: int, segments: Segments, read: Callable[[int, int], Iterator[bytes | memoryview]]
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a sparse file, its holes as zeros."""
+    end = 0
+    for at, length in (*segments, (size, 0)):
+        while end < at:
+            yield _HOLE[: at - end]
+            end += min(at - end, len(_HOLE))
+        yield from read(offset, length)
+        offset, end = offset + length, at + length
 
 
 @contextmanager

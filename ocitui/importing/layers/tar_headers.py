@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
@@ -22,10 +22,12 @@ from ..errors import LayerError, LayerLimitError, raised_with
 from .layers import LayerLimits
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
+Segments = tuple[tuple[int, int], ...]
 
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
-_SPARSE = (b"GNU.sparse.", b"SCHILY.realsize")
+_SPARSE, _STAR_SPARSE = b"GNU.sparse.", b"SCHILY.realsize"
+_MOST_SEGMENTS = 100_000
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _TIME = re.compile(rb"(-?[0-9]{1,20})(?:\.[0-9]*)?")
 
@@ -38,6 +40,7 @@ class ExtendedHeader(msgspec.Struct):
     schily: dict[bytes, bytes] = {}
     libarchive: dict[bytes, bytes] = {}
     gnu: dict[bytes, bytes] = {}
+    sparse: list[tuple[bytes, bytes]] = []
 
     @property
     def xattrs(self) -> Xattrs:
@@ -73,7 +76,9 @@ def _apply(header: ExtendedHeader, key: bytes, value: bytes) -> None:
         name, decoded = _decode_libarchive(key.removeprefix(_LIBARCHIVE), value)
         header.libarchive[name] = decoded
     elif key.startswith(_SPARSE):
-        raise LayerError("sparse files are not supported (PAX GNU.sparse)")
+        header.sparse.append((key.removeprefix(_SPARSE), value))
+    elif key == _STAR_SPARSE:
+        raise LayerError("sparse files as star writes them are not supported (PAX SCHILY.realsize)")
     elif not value:
         pass  # it takes a record back, so that the plain header's word counts
     elif key in (b"path", b"linkpath"):
@@ -215,10 +220,9 @@ class Kind(IntEnum):
     FIFO = 0x36
 
 
-_KINDS = {bytes((kind,)): kind for kind in Kind} | {b"\0": Kind.FILE}
+# A contiguous file is a regular one to who knows no such files (POSIX, pax); a sparse one says where its bytes go.
+_KINDS = {bytes((kind,)): kind for kind in Kind} | dict.fromkeys((b"\0", b"7", b"S"), Kind.FILE)
 _REFUSED = {
-    b"S": "sparse files are not supported (type 'S')",
-    b"7": "contiguous files are not supported (type '7')",
     b"D": "incremental dumps are not supported (type 'D')",
     b"M": "archives of several volumes are not supported (type 'M')",
     b"V": "volume labels are not supported (type 'V')",
@@ -226,7 +230,8 @@ _REFUSED = {
 
 
 class TarEntry(NamedTuple):
-    """One entry, the bytes of its names as they are. ``offset`` is where a file's bytes begin in the layer's tar."""
+    """One entry, the bytes of its names as they are. ``offset`` is where a file's bytes begin in the layer's tar; of a
+    sparse one these are its ``segments`` alone, each with where it stands in the file, and its size."""
 
     name: bytes
     kind: Kind
@@ -239,6 +244,12 @@ class TarEntry(NamedTuple):
     link: bytes
     device: tuple[int, int] | None
     xattrs: Xattrs
+    segments: Segments | None = None
+
+    @property
+    def stored(self) -> int:
+        """How many bytes it has in the tar."""
+        return self.size if self.segments is None else sum(size for _, size in self.segments)
 
 
 class TarReader:
@@ -248,6 +259,7 @@ class TarReader:
     def __init__(self, reader: ByteReader, limits: LayerLimits) -> None:
         self._reader = reader
         self._limits = limits
+        self._holes = 0
 
     def __iter__(self) -> Iterator[TarEntry]:
         """Raises LayerError where the tar is cut or malformed, or holds what is not supported."""
@@ -270,10 +282,10 @@ class TarReader:
             entry = self._entry(block, kind, extended)
             extended = None
             yield entry
-            if entry.size:
-                left = entry.offset + entry.size - reader.position
+            if stored := entry.stored:
+                left = entry.offset + stored - reader.position
                 # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
-                if reader.skip(left + -entry.size % BLOCK) < left:
+                if reader.skip(left + -stored % BLOCK) < left:
                     raise LayerError("its tar is cut in this entry", entry=entry.name)
         if extended is not None:
             raise LayerError("its tar is cut after an extended header")
@@ -297,12 +309,82 @@ class TarReader:
             uid, gid, mtime = said.get(b"uid", uid), said.get(b"gid", gid), said.get(b"mtime", mtime)
             size = said.get(b"size", size) if kind is Kind.FILE else 0
         self._check(size, uid, gid)
+        if block[156:157] == b"S" or (pax is not None and pax.sparse):
+            return self._sparse(block, name, uid, gid, mtime, size, pax or ExtendedHeader())
         if kind is Kind.FILE and name.endswith(b"/") and block[156] == 0:
             # V7's way to say that it is a directory.
             kind = Kind.DIRECTORY
         device = _device(block) if kind in (Kind.CHARACTER, Kind.BLOCK) else None
         mode = _number(block[100:108]) & 0o7777
         return TarEntry(name, kind, mode, uid, gid, mtime, size, self._reader.position, link, device, xattrs)
+
+    def _sparse(
+        self, block: bytes, name: bytes, uid: int, gid: int, mtime: int, stored: int, pax: ExtendedHeader
+    ) -> TarEntry:
+        """A sparse file, as GNU tar writes them: with a map in the header and blocks after it, in PAX records (0.0 and
+        0.1), or before its bytes (1.0)."""
+        said = dict(pax.sparse)
+        if block[156:157] == b"S":
+            real, segments = _number(block[483:495]), self._gnu_segments(block)
+        else:
+            name = said.get(b"name", name)
+            real = _decimal(said.get(b"realsize", said.get(b"size", b"")), "GNU.sparse.size")
+            before = self._reader.position
+            segments = self._pax_segments(said, pax.sparse)
+            stored -= self._reader.position - before
+        self._check(real, uid, gid)
+        end = 0
+        for at, size in segments:
+            if at < end or size < 0:
+                raise LayerError("the map of a sparse file is out of order")
+            end = at + size
+        if end > real or sum(size for _, size in segments) != stored:
+            raise LayerError("the map of a sparse file is of another size than its bytes")
+        self._holes += real - stored
+        self._check(self._holes, uid, gid)
+        mode, offset, xattrs = _number(block[100:108]) & 0o7777, self._reader.position, pax.xattrs
+        return TarEntry(name, Kind.FILE, mode, uid, gid, mtime, real, offset, b"", None, xattrs, segments)
+
+    def _gnu_segments(self, block: bytes) -> Segments:
+        """The map of a header of type S, and of the blocks that go on with it."""
+        numbers, more = [block[at : at + 12] for at in range(386, 482, 12)], block[482]
+        while more:
+            block = self._reader.read(BLOCK)
+            if len(block) < BLOCK or len(numbers) > 2 * _MOST_SEGMENTS:
+                raise LayerError("the map of a sparse file is cut, or too long")
+            numbers += [block[at : at + 12] for at in range(0, 504, 12)]
+            more = block[504]
+        return _pairs([_number(one) for one in numbers if one.strip(b"\0 ")])
+
+    def _pax_segments(self, said: Mapping[bytes, bytes], records: Sequence[tuple[bytes, bytes]]) -> Segments:
+        if said.get(b"major") == b"1":
+            return _pairs([*self._map_before_bytes()])
+        if b"map" in said:
+            return _pairs([_decimal(one, "GNU.sparse.map") for one in said[b"map"].split(b",") if one])
+        told = [(key, value) for key, value in records if key in (b"offset", b"numbytes")]
+        if any(key != (b"numbytes" if at % 2 else b"offset") for at, (key, _) in enumerate(told)):
+            raise LayerError("the map of a sparse file is out of order")
+        return _pairs([_decimal(value, "GNU.sparse.offset") for _, value in told])
+
+    def _map_before_bytes(self) -> Iterator[int]:
+        """Numbers in lines, the first of how many pairs there are, in whole blocks."""
+        text, wanted, count = b"", 1, 0
+        while count < wanted:
+            if b"\n" not in text:
+                block = self._reader.read(BLOCK)
+                if len(block) < BLOCK or len(text) > 40:
+                    raise LayerError("the map of a sparse file is cut")
+                text += block
+                continue
+            line, _, text = text.partition(b"\n")
+            number = _decimal(line, "map of a sparse file")
+            if count:
+                yield number
+            elif number > _MOST_SEGMENTS:
+                raise LayerError("the map of a sparse file is too long")
+            else:
+                wanted += 2 * number
+            count += 1
 
     def _check(self, size: int, uid: int, gid: int) -> None:
         if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
@@ -346,6 +428,13 @@ class TarReader:
         if len(body) < size or self._reader.skip(-size % BLOCK) < -size % BLOCK:
             raise LayerError("its tar is cut in an extended header")
         return body
+
+
+def _pairs(numbers: Sequence[int]) -> Segments:
+    """Raises LayerError where one is without its other."""
+    if len(numbers) % 2 or len(numbers) > 2 * _MOST_SEGMENTS:
+        raise LayerError("the map of a sparse file is cut, or too long")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _check_sum(block: bytes) -> None:

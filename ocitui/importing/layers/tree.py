@@ -16,7 +16,7 @@ import msgspec
 from ..errors import LayerError, LayerLimitError, printable, raised_with
 from ..progress import ImportPhase, ImportProgress, ProgressCall
 from .layers import LayerLimits, OpenLayer, read_ahead
-from .tar_headers import ChunkReader, Kind, TarEntry, TarReader, Xattrs
+from .tar_headers import ChunkReader, Kind, Segments, TarEntry, TarReader, Xattrs
 
 ROOT = 0
 _MAX_TIME = (1 << 32) - 1
@@ -43,6 +43,8 @@ class Tree:
         self.links: dict[int, bytes] = {}
         self.devices: dict[int, tuple[int, int]] = {}
         self.xattrs: dict[int, Xattrs] = {}
+        self.segments: dict[int, Segments] = {}
+        """Of sparse files, what of them the layer has, and where it stands in them."""
         self._add(Kind.DIRECTORY, ROOT)
         self.modes[ROOT] = 0o755
 
@@ -70,6 +72,8 @@ class Tree:
             self.links[inode] = entry.link
         if entry.device is not None:
             self.devices[inode] = entry.device
+        if entry.segments is not None:
+            self.segments[inode] = entry.segments
         self.describe(inode, entry)
         return inode
 

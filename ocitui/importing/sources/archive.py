@@ -66,6 +66,10 @@ def read_members(reader: ByteReader) -> Iterator[Member]:
 
 def _member(entry: TarEntry) -> Member | None:
     name = clean(entry.name.decode("utf-8", "surrogateescape"))
+    if entry.segments is not None:
+        raise UnreadableSourceError(
+            f"the archive has a sparse file, {name or ''}", hint="make it anew, without tar's --sparse"
+        )
     if name is not None and entry.kind is Kind.FILE:
         return Member(name, entry.offset, entry.size)
     if name is None or entry.kind not in (Kind.HARD_LINK, Kind.SYMLINK):
