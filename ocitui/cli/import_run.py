@@ -67,7 +67,7 @@ from .progress import progress_shown
 REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
-_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries")
+_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "complete_config")
 
 _KINDS = {
     SourceKind.OCI_LAYOUT: "an OCI layout",

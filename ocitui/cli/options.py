@@ -311,6 +311,7 @@ source_options = with_options(
         help="The image's platform, as linux/arm64 [default: this machine's].",
     ),
     registry_options,
+    click.option("--complete-config", is_flag=True, help="Add an empty history to a config that has none."),
     click.option("--manifest", metavar="FILE", type=_FILE, help="For packed: its manifest [default: beside the file]."),
     click.option("--config", metavar="FILE", type=_FILE, help="For packed: its config [default: beside the file]."),
 )

@@ -76,8 +76,9 @@ class LaterRequestError(ValueError):
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
     it take over an entry of the same digest and format, and ``repoint`` stand for another image than now; ``again``
-    fetches and packs an image that the cache has already. ``manifest`` and ``config`` are for packed files only, paths
-    that do not stand beside them. No secret is in here: ``authfile`` is where credentials are."""
+    fetches and packs an image that the cache has already. ``complete_config`` adds a history to a config that has none.
+    ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them. No secret is in here:
+    ``authfile`` is where credentials are."""
 
     source: str
     name: str | None = None
@@ -93,6 +94,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     mirror: str | None = None
     manifest: str | None = None
     config: str | None = None
+    complete_config: bool = False
     rename: bool = False
     repoint: bool = False
     again: bool = False
@@ -118,7 +120,8 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
         tls_ca, authfile = optional_path(self.tls_ca), optional_path(self.authfile)
         registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify)
-        return SourceOptions(parse_platform(self.platform) if self.platform else None, registry)
+        platform = parse_platform(self.platform) if self.platform else None
+        return SourceOptions(platform, registry, self.complete_config)
 
     def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
         """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""

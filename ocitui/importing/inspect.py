@@ -47,10 +47,11 @@ class Inspection(msgspec.Struct, frozen=True):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of it, each once, but for what the refusal says itself."""
-        verdicts = (f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in self.images if one.problem)
+        said = self.refusal.message if self.refusal else ""
+        bad = [one for one in self.images if one.problem and one.problem != said]
+        verdicts = (f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in bad)
         listed = self.listing.notes if self.listing else ()
         notes = (*(self.image.notes if self.image else ()), *listed, *verdicts)
-        said = self.refusal.message if self.refusal else ""
         return tuple(note for note in dict.fromkeys(notes) if note not in said)
 
     def is_taken(self, image: ListedImage) -> bool:

@@ -109,3 +109,41 @@ async def test_a_layer_in_xz(tmp_path: Path, cache: PackerCache) -> None:
     write_files(tmp_path / "layout", layout_files(json.dumps(index).encode(), manifest, config, layer))
     await imported(cache, f"oci:{tmp_path}/layout", name="a/b:1")
     assert b"content" in tree(cache).values()
+
+
+@pytest.mark.parametrize("history", [{}, {"history": None}])
+async def test_a_config_without_history_is_completed_when_that_is_asked_for(
+    history: dict[str, None], tmp_path: Path, cache: PackerCache
+) -> None:
+    image = make_layers(b"content")
+    fields = {key: value for key, value in json.loads(image.config).items() if key != "history"} | history
+    config = json.dumps(fields).encode()
+    manifest = json.dumps(
+        json.loads(image.manifest) | {"config": describe(config, "application/vnd.oci.image.config.v1+json")}
+    ).encode()
+    index = {"schemaVersion": 2, "manifests": [describe(manifest, OCI_MANIFEST)]}
+    write_files(tmp_path / "layout", layout_files(json.dumps(index).encode(), manifest, config, *image.layers))
+    source = f"oci:{tmp_path}/layout"
+    with pytest.raises(SourceError, match="history|expected a sequence") as refused:
+        await imported(cache, source, name="a/b:1")
+    assert "--complete-config" in refused.value.hint
+    found = await inspect_source(ImportRequest(source=source, complete_config=True))
+    assert any("no registry knows the image by this digest" in note for note in found.notes)
+    await imported(cache, source, name="a/b:1", complete_config=True)
+    (stored,) = await cache.list()
+    assert stored.digest == found.digest
+    recalled = await cache.recall(ImageName.parse("a/b:1"), stored.digest, TAR)
+    assert recalled is not None
+    assert json.loads(recalled.config.raw) == fields | {"history": []}
+
+
+async def test_the_case_without_history(cache: PackerCache) -> None:
+    source = str(CASES / "03-no-history.oci.tar")
+    await imported(cache, source, name="a/b:1", complete_config=True)
+    assert await cache.recall(ImageName.parse("a/b:1"), (await cache.list())[0].digest, TAR) is not None
+
+
+async def test_the_sparse_case(cache: PackerCache) -> None:
+    await imported(cache, str(CASES / "05-sparse-pax10.oci.tar"), name="a/b:1")
+    (data,) = tree(cache).values()
+    assert data == b"HELLO" + bytes(9995)

@@ -348,9 +348,11 @@ class RegistrySource:
 
     kind = SourceKind.REGISTRY
 
-    def __init__(self, asked: str, platform: Platform | None, options: RegistryOptions) -> None:
+    def __init__(
+        self, asked: str, platform: Platform | None, options: RegistryOptions, *, complete: bool = False
+    ) -> None:
         self._asked = asked
-        self._platform = platform
+        self._platform, self._complete = platform, complete
         self.reference = Reference.parse(asked)
         host = self.reference.registry
         if self.reference.domain == HUB and options.mirror is not None:
@@ -383,7 +385,7 @@ class RegistrySource:
         leaf, name = choose(await self._found(), self._platform), None
         with suppress(InvalidNameError):
             name = ImageName.parse(self._asked)
-        return await read_image(leaf, self._platform, name, self._read)
+        return await read_image(leaf, self._platform, name, self._read, complete=self._complete)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""

@@ -68,7 +68,7 @@ def _member(entry: TarEntry) -> Member | None:
     name = clean(entry.name.decode("utf-8", "surrogateescape"))
     if entry.segments is not None:
         raise UnreadableSourceError(
-            f"the archive has a sparse file, {name or ''}", hint="make it anew, without tar's --sparse"
+            f"the archive has a sparse file, {name or ''}", hint="make it anew as a tar without such files"
         )
     if name is not None and entry.kind is Kind.FILE:
         return Member(name, entry.offset, entry.size)

@@ -268,11 +268,31 @@ def read_manifest(what: str, raw: bytes) -> Document[ImageManifest]:
 
 def read_config(what: str, raw: bytes) -> Document[ImageConfiguration]:
     """Read a config by the daemon's rules, and see that its diff_ids are digests. Raises SourceError."""
-    document = _accepted(what, raw, Document.config)
+    try:
+        document = _accepted(what, raw, Document.config)
+    except UnsupportedImageError as error:
+        if (completed := with_history(raw)) is not None:
+            with suppress(DocumentError):
+                Document.config(completed)
+                raise UnsupportedImageError(error.message, hint=_COMPLETE) from error
+        raise
     for number, diff_id in enumerate(document.value.rootfs.diff_ids, 1):
         if not usual_digest(diff_id):
             raise UnsoundSourceError(f"layer {number} has the diff_id {diff_id[:80]!r}, which is no sha256 digest")
     return document
+
+
+_COMPLETE = "give --complete-config to add an empty one: OCI allows that; the digest is local then"
+COMPLETED = "its config had no history, and was completed: no registry knows the image by this digest"
+
+
+def with_history(raw: bytes) -> bytes | None:
+    """A config with an empty history, which OCI lets it leave out and the daemon does not; None for one that has one,
+    or is no JSON object."""
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        fields = _decode_object(raw)
+        return None if fields.get("history") is not None else msgspec.json.encode(fields | {"history": []})
+    return None
 
 
 def _accepted(what: str, raw: bytes, parse: Callable[[bytes], Document[T]]) -> Document[T]:
@@ -510,17 +530,33 @@ def choose(leaves: Sequence[Leaf], wanted: Platform | None) -> Leaf:
     return chosen[0]
 
 
-async def read_image(leaf: Leaf, wanted: Platform | None, image_name: ImageName | None, read: ReadBlob) -> SourceImage:
-    """The leaf's manifest and config, read and checked. Raises SourceError; NoSuchImageError for another platform."""
+async def read_image(
+    leaf: Leaf, wanted: Platform | None, image_name: ImageName | None, read: ReadBlob, *, complete: bool = False
+) -> SourceImage:
+    """The leaf's manifest and config, read and checked; with ``complete`` a history is added to a config that lacks it,
+    which makes both others. Raises SourceError; NoSuchImageError for another platform."""
     what = f"the manifest {leaf.digest}"
     raw = await read_checked(what, leaf.descriptor, LARGEST_DOCUMENT, read)
     media_type_of(what, raw, leaf.descriptor.media_type)
     manifest = read_manifest(what, raw)
     what = f"the config {manifest.value.config.digest}"
-    config = read_config(what, await read_checked(what, manifest.value.config, LARGEST_CONFIG, read))
+    config_raw, digest = await read_checked(what, manifest.value.config, LARGEST_CONFIG, read), leaf.digest
+    completed = with_history(config_raw) if complete else None
+    if completed is not None:
+        manifest, config_raw = _naming(manifest, completed), completed
+        digest = digest_of(manifest.raw)
+    config = read_config(what, config_raw)
     layers = layers_of(manifest.value, config.value)
     notes = (*check_platform(config.value.platform, wanted), *names_left_out(leaf.names, image_name))
-    return SourceImage(leaf.names, image_name, leaf.digest, manifest, config, layers, notes=notes)
+    notes += (COMPLETED,) if completed is not None else ()
+    return SourceImage(leaf.names, image_name, digest, manifest, config, layers, notes=notes)
+
+
+def _naming(manifest: Document[ImageManifest], config: bytes) -> Document[ImageManifest]:
+    """A manifest that names another config, and is otherwise as it was."""
+    fields = _decode_object(manifest.raw)
+    fields["config"] |= {"digest": digest_of(config), "size": len(config)}
+    return Document.manifest(msgspec.json.encode(fields))
 
 
 def names_left_out(names: Sequence[str], taken: ImageName | None) -> tuple[str, ...]:

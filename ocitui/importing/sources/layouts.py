@@ -108,9 +108,17 @@ class OciSource:
 
     private = False
 
-    def __init__(self, kind: SourceKind, files: LayoutFiles, wanted: Recognised, platform: Platform | None) -> None:
+    def __init__(
+        self,
+        kind: SourceKind,
+        files: LayoutFiles,
+        wanted: Recognised,
+        platform: Platform | None,
+        *,
+        complete: bool = False,
+    ) -> None:
         self.kind = kind
-        self._files, self._wanted, self._platform = files, wanted, platform
+        self._files, self._wanted, self._platform, self._complete = files, wanted, platform, complete
 
     async def listing(self) -> SourceListing:
         """All images of the layout. Raises SourceError."""
@@ -156,7 +164,8 @@ class OciSource:
     async def _read(self, leaf: Leaf, wanted: Platform | None) -> SourceImage:
         if leaf.error is not None:
             raise leaf.error
-        return await read_image(leaf, wanted, first_name(leaf.names, self._wanted.name), self._blob)
+        name = first_name(leaf.names, self._wanted.name)
+        return await read_image(leaf, wanted, name, self._blob, complete=self._complete)
 
     async def _blob(self, descriptor: BlobDescriptor, largest: int) -> bytes:
         raw = await asyncio.to_thread(self._files.read, blob_name(descriptor.digest), largest)
@@ -274,8 +283,10 @@ def _decode_saved(raw: bytes) -> list[Saved]:
 class DockerSource(OciSource):
     """A Docker archive that was looked through, whether or not it is an OCI layout as well."""
 
-    def __init__(self, archive: Archive, wanted: Recognised, platform: Platform | None) -> None:
-        super().__init__(SourceKind.DOCKER_ARCHIVE, archive, wanted, platform)
+    def __init__(
+        self, archive: Archive, wanted: Recognised, platform: Platform | None, *, complete: bool = False
+    ) -> None:
+        super().__init__(SourceKind.DOCKER_ARCHIVE, archive, wanted, platform, complete=complete)
         self._archive = archive
         self._kept: dict[str, bytes] | None = None
         self._members: dict[str, dict[str, Member]] = {}
@@ -343,7 +354,8 @@ class DockerSource(OciSource):
             return documents[descriptor.digest]
 
         leaf = Leaf(BlobDescriptor(DOCKER_MANIFEST, digest_of(raw), len(raw)), saved.tags)
-        image = await read_image(leaf, wanted, first_name(saved.tags, self._wanted.name), read)
+        name = first_name(saved.tags, self._wanted.name)
+        image = await read_image(leaf, wanted, name, read, complete=self._complete)
         if kept is None:
             return replace(image, notes=(*image.notes, LOCAL_DIGEST))
         if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):

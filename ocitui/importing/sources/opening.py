@@ -90,10 +90,12 @@ _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
 
 
 class SourceOptions(msgspec.Struct, frozen=True):
-    """``platform`` is None for this machine's. ``registry`` is how to speak to one."""
+    """``platform`` is None for this machine's. ``registry`` is how to speak to one. ``complete`` adds a history to a
+    config that has none."""
 
     platform: Platform | None = None
     registry: RegistryOptions = RegistryOptions()
+    complete: bool = False
 
 
 def recognise_source(text: str) -> Recognised:
@@ -137,13 +139,13 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         # Its library takes a tenth of a second to load, which no other source needs.
         from ..registry.client import RegistrySource
 
-        return RegistrySource(found.rest, options.platform, options.registry)
+        return RegistrySource(found.rest, options.platform, options.registry, complete=options.complete)
     if found.kind is SourceKind.OCI_LAYOUT:
-        return OciSource(found.kind, DirectoryFiles(found.path), found, options.platform)
+        return OciSource(found.kind, DirectoryFiles(found.path), found, options.platform, complete=options.complete)
     archive = await in_thread(lambda stop: Archive(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
-        return DockerSource(archive, found, options.platform)
-    return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options.platform)
+        return DockerSource(archive, found, options.platform, complete=options.complete)
+    return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options.platform, complete=options.complete)
 
 
 def _files(kind: SourceKind, rest: str) -> Recognised:

@@ -69,8 +69,11 @@ ADVANCED = (
     Field("manifest", "manifest", "of packed files; empty: FILE.manifest.json beside them", path=True, row=6),
     Field("config", "config", "of packed files; empty: FILE.config.json beside them", path=True, row=7),
 )
-SWITCHES = (("plain_http", "plain http"), ("again", "again"))
-SOURCE_FIELDS = ("source", "platform", "tls_ca", "authfile", "mirror", "manifest", "config", "plain_http")
+SWITCHES = (("plain_http", "plain http"), ("again", "again"), ("complete_config", "add history"))
+SOURCE_FIELDS = (
+    *("source", "platform", "tls_ca", "authfile", "mirror", "manifest", "config", "plain_http"),
+    "complete_config",
+)
 """What a look at the source depends on."""
 
 
