@@ -35,7 +35,7 @@ from ocitui.cache import (
     storage_errors,
     whoami,
 )
-from ocitui.host import Users, find_users
+from ocitui.host import Leftover, Users, daemon_leftovers, find_users
 from ocitui.text import first_of, parse_span, timestamp
 
 from .check.index_checks import read_index
@@ -76,7 +76,8 @@ class Candidate(msgspec.Struct, frozen=True):
 class Room(msgspec.Struct, frozen=True):
     """What takes the room of a cache's file system, in bytes. ``total`` and ``free`` are as a user other than root has
     them; ``inodes`` are how many are free, of how many (None: it does not count them). ``elsewhere`` is not the
-    cache's. ``doubt`` says why others may be needed too, ``watched`` since when use was looked at (None: not yet)."""
+    cache's; ``leftovers`` of it are what the daemon has, or left, among its temporary files on this file system.
+    ``doubt`` says why others may be needed too, ``watched`` since when use was looked at (None: not yet)."""
 
     entries: tuple[Candidate, ...]
     carriers: Mapping[str, Sequence[Key]]
@@ -86,6 +87,7 @@ class Room(msgspec.Struct, frozen=True):
     trash: int
     downloads: int
     elsewhere: int
+    leftovers: tuple[Leftover, ...]
     doubt: str
     watched: float | None
 
@@ -149,9 +151,17 @@ def survey_room(
         size_in_own_folder(directory, TRASH_NAME),
         downloads,
         max(0, total - free - sum(listing.sizes) - own),
+        tuple(one for one in daemon_leftovers(directory) if _is_on(one.path, directory)),
         users.doubt,
         watched.when if watched else None,
     )
+
+
+def _is_on(path: Path | str, directory: Path) -> bool:
+    """Whether both are on one file system."""
+    with suppress(OSError):
+        return os.stat(path).st_dev == os.stat(directory).st_dev
+    return False
 
 
 def _candidates(

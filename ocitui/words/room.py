@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ocitui.text import age_of, counted, human_size, short_digests, timestamp
 
 from .changes import Section
-from .lines import Kind, Line
+from .lines import CommandLine, Kind, Line
 
 if TYPE_CHECKING:
     from ocitui.doctor import Candidate, ComesBack, PruneChoice, Room
@@ -26,6 +26,11 @@ def room_lines(room: Room) -> Iterator[Line]:
         yield Line(f"{human_size(room.trash)}, free once it is emptied", "trash")
     if room.downloads:
         yield Line(f"{human_size(room.downloads)} of imports that were interrupted", "downloads")
+    for one in room.leftovers:
+        what = f"of a {one.kind} that is under way" if one.live else f"of a {one.kind} that is no more"
+        yield Line(f"{human_size(one.bytes)} {what}, {one.path}", "kratad")
+        if one.removal:
+            yield CommandLine(one.removal)
     if room.doubt:
         yield Line(f"nobody can tell who else needs an image: {room.doubt}", "use", "bad")
     elif room.watched is None:

@@ -173,7 +173,7 @@ def test_nothing_needed_pinned_or_lost_for_ever_goes_unless_it_is_named(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, in_memory(Path("/tmp")) as folder:
         directory, zones = folder / "store" / "cache" / "image", zones_of(guests, images, doubt)
-        patch.setattr("ocitui.host.zones.read_zones", lambda directory, ask=True: zones)
+        patch.setattr("ocitui.host.zones.read_zones", lambda *_, **__: zones)
         ledger = make(directory, images)
         room = survey_room(directory, ledger, find_users(directory))
         keys = {(digest(number), images[number].format) for number in named if number < len(images)}
@@ -303,7 +303,7 @@ def test_use_is_noted_and_seen_later(tmp_path: Path, monkeypatch: pytest.MonkeyP
     image, directory = Image(("app:1",), "squashfs", 90, "registry", False, None), tmp_path / "image"
     make(directory, [image])
     zones = [zones_of([Guest("created", 0, NeedRole.IMAGE)], [image], "")]
-    monkeypatch.setattr("ocitui.host.zones.read_zones", lambda directory, ask=True: zones[0])
+    monkeypatch.setattr("ocitui.host.zones.read_zones", lambda *_, **__: zones[0])
     note_use(directory, find_users(directory))
     assert survey_room(directory).entries[0].users
     zones[0] = zones_of([], [image], "")

@@ -124,7 +124,7 @@ async def test_a_config_without_history_is_completed_when_that_is_asked_for(
     index = {"schemaVersion": 2, "manifests": [describe(manifest, OCI_MANIFEST)]}
     write_files(tmp_path / "layout", layout_files(json.dumps(index).encode(), manifest, config, *image.layers))
     source = f"oci:{tmp_path}/layout"
-    with pytest.raises(SourceError, match="history|expected a sequence") as refused:
+    with pytest.raises(SourceError, match=r"history|expected a sequence") as refused:
         await imported(cache, source, name="a/b:1")
     assert "--complete-config" in refused.value.hint
     found = await inspect_source(ImportRequest(source=source, complete_config=True))
