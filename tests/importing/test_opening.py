@@ -33,7 +33,6 @@ KINDS = [
     ("alpine", SourceKind.REGISTRY),
     ("alpine:3.19", SourceKind.REGISTRY),
     ("localhost:5000/foo", SourceKind.REGISTRY),
-    ("folder", SourceKind.REGISTRY),
     ("folder/nothing", SourceKind.REGISTRY),
     ("oci:layout", SourceKind.OCI_LAYOUT),
     ("oci:layout:v1", SourceKind.OCI_LAYOUT),
@@ -66,7 +65,42 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("image.tgz").write_bytes(gzip.compress(tar))
     Path("image.squashfs").write_bytes(b"hsqs" + bytes(600))
     Path("packed.manifest.json").write_bytes(b"{}")
+    Path("empty").touch()
+    Path("image.sif").write_bytes(b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC")
+    Path("image.qcow2").write_bytes(b"QFI\xfb" + bytes(600))
+    write_files(tmp_path / "skopeo-dir", {"version": b"Directory Transport Version: 1.1\n", "manifest.json": b"{}"})
+    write_files(tmp_path / "folded" / "image", LAYOUT)
+    folded = {f"image/{name}": data for name, data in LAYOUT.items()}
+    Path("folded.tar").write_bytes(make_tar(folded))
+    Path("exported.tar").write_bytes(make_tar({"bin/sh": b"#!", "etc/passwd": b"root"}))
     return tmp_path
+
+
+@pytest.mark.parametrize("text", ["folded", "./folded", "oci:folded", "folded.tar", "oci-archive:folded.tar"])
+async def test_an_image_one_folder_down(text: str) -> None:
+    assert (await (await open_source(text)).listing()).images
+
+
+async def test_a_root_filesystem_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableSourceError, match="as docker export writes it") as refused:
+        await (await open_source("exported.tar")).listing()
+    assert "docker save" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("docker-daemon:app:1", "docker save -o image.tar app:1"),
+        ("containers-storage:app", "podman save --format oci-archive -o image.tar app"),
+        ("dir:a b", "skopeo copy dir:'a b' oci-archive:image.tar"),
+        ("skopeo-dir", "skopeo copy dir:skopeo-dir oci-archive:image.tar"),
+        ("image.sif", "skopeo copy sif:image.sif oci-archive:image.tar"),
+    ],
+)
+def test_what_is_not_read_is_told_the_command_that_makes_an_archive(text: str, command: str) -> None:
+    with pytest.raises(SourceError) as refused:
+        recognise_source(text)
+    assert f"`{command}`" in refused.value.hint
 
 
 @pytest.mark.parametrize(("text", "kind"), KINDS)
@@ -96,6 +130,11 @@ def test_parts() -> None:
         ("docker-daemon:alpine", UnsupportedSourceError),
         ("containers-storage:alpine", UnsupportedSourceError),
         ("dir:folder", UnsupportedSourceError),
+        ("folder", UnreadableSourceError),
+        ("empty", UnreadableSourceError),
+        ("image.sif", UnreadableSourceError),
+        ("image.qcow2", UnreadableSourceError),
+        ("skopeo-dir", UnsupportedSourceError),
         ("packed:x", UnsupportedSourceError),
         ("Not A Name", InvalidReferenceError),
         ("docker://", InvalidReferenceError),

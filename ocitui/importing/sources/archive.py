@@ -38,6 +38,8 @@ _CHUNK = 1 << 20
 _MOST_LINKS = 16
 # What is kept of a compressed archive: every document of a sound one fits.
 _MOST_KEPT = 64 << 20
+_TOP = ("oci-layout", "manifest.json", "index.json")
+_OF_SYSTEMS = ("bin/sh", "etc/passwd", "etc/os-release", "usr/bin/env", "usr/lib/os-release")
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -105,6 +107,19 @@ class Archive:
                     kept += self._keep(member, reader)
         if not self._members:
             raise UnreadableSourceError(f"{path} holds no file")
+        self._folder = self._find_folder()
+
+    def _find_folder(self) -> str:
+        """The folder that all of an image stands in, where it is not at the top; empty where it is."""
+        if any(name in self._members for name in _TOP):
+            return ""
+        tops = {name.partition("/")[0] for name in self._members if name.count("/") == 1 and name.endswith(_TOP)}
+        return f"{tops.pop()}/" if len(tops) == 1 else ""
+
+    @property
+    def is_root_filesystem(self) -> bool:
+        """Whether it is what `docker export` writes: the files of a system, and no image."""
+        return any(self._members.get(name) is not None for name in _OF_SYSTEMS)
 
     def _keep(self, member: Member, reader: ByteReader) -> int:
         """Keep a file's first bytes, and all of one that may be a document: it begins with a brace or bracket."""
@@ -118,7 +133,7 @@ class Archive:
 
     def find(self, name: str) -> Member | None:
         """The file of that name, links followed; None where there is none."""
-        found = self._members.get(clean(name) or "")
+        found = self._members.get(self._folder + (clean(name) or ""))
         for _ in range(_MOST_LINKS):
             if found is None or found.link is None:
                 return found

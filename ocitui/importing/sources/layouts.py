@@ -319,6 +319,11 @@ class DockerSource(OciSource):
                     f"{self._archive.path} has no manifest.json, only repositories: it is of Docker before 1.10",
                     hint="load it with docker load, and save it again with a newer Docker",
                 )
+            if self._archive.is_root_filesystem:
+                raise UnreadableSourceError(
+                    f"{self._archive.path} is a root filesystem, as docker export writes it, and no image",
+                    hint="`docker import FILE NAME` makes an image of it, `docker save -o image.tar NAME` an archive",
+                )
             raise UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
         saved = decoded(f"manifest.json in {self._archive.path}", raw, _decode_saved)
         if not saved:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,7 +85,23 @@ def _named(packed: Path) -> tuple[str, PackedFormat | None]:
 
 
 _REGISTRY = "docker://"
-_UNSUPPORTED = ("docker-daemon:", "containers-storage:", "dir:", "ostree:", "sif:", "tarball:")
+# skopeo's other transports, with the command that makes an archive of what they name.
+_UNSUPPORTED = {
+    "docker-daemon:": "docker save -o image.tar {}",
+    "containers-storage:": "podman save --format oci-archive -o image.tar {}",
+    "dir:": "skopeo copy dir:{} oci-archive:image.tar",
+    "ostree:": "skopeo copy ostree:{} oci-archive:image.tar",
+    "sif:": "skopeo copy sif:{} oci-archive:image.tar",
+    "tarball:": "skopeo copy tarball:{} oci-archive:image.tar",
+}
+_FOREIGN = (
+    (0, b"#!/usr/bin/env run-singularity", "a SIF image", "skopeo copy sif:{} oci-archive:image.tar"),
+    (0, b"QFI\xfb", "a disk of QEMU", ""),
+    (0, b"MZ", "a program of Windows", ""),
+    (0, b"\x7fELF", "a program", ""),
+    (0, b"{", "JSON, and no image", ""),
+)
+"""By their first bytes, what is given to an import by mistake, and the command that makes an image of it."""
 _DIGEST_AT_END = re.compile(r"(.*)@(sha256:.*)", re.DOTALL)
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
@@ -111,10 +129,10 @@ def recognise_source(text: str) -> Recognised:
         return Recognised(SourceKind.PACKED, rest, Path(rest))
     if kind and kind != SourceKind.REGISTRY:
         return _files(SourceKind(kind), rest)
-    if text.startswith(_UNSUPPORTED):
-        raise UnsupportedSourceError(
-            f"{text}: this kind of source is not read", hint="copy the image into an OCI layout with skopeo first"
-        )
+    for other, command in _UNSUPPORTED.items():
+        if text.startswith(other):
+            made = command.format(shlex.quote(text.removeprefix(other)))
+            raise UnsupportedSourceError(f"{text}: this kind of source is not read", hint=f"`{made}` makes an archive")
     return _by_looking(text)
 
 
@@ -141,7 +159,8 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
 
         return RegistrySource(found.rest, options.platform, options.registry, complete=options.complete)
     if found.kind is SourceKind.OCI_LAYOUT:
-        return OciSource(found.kind, DirectoryFiles(found.path), found, options.platform, complete=options.complete)
+        layout = DirectoryFiles(layout_in(found.path))
+        return OciSource(found.kind, layout, found, options.platform, complete=options.complete)
     archive = await in_thread(lambda stop: Archive(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
         return DockerSource(archive, found, options.platform, complete=options.complete)
@@ -184,9 +203,13 @@ def _by_looking(text: str) -> Recognised:
             return Recognised(kind, text, path)
         if kind is not None and kind is not SourceKind.PACKED:
             return _files(kind, text)
-    if os.path.isdir(path) and is_path:
-        raise UnreadableSourceError(f"{text} is no OCI layout: it has no file oci-layout")
-    if is_path:
+    if os.path.isdir(path):
+        if os.path.isfile(path / "version") and os.path.isfile(path / "manifest.json"):
+            command = f"skopeo copy dir:{shlex.quote(text)} oci-archive:image.tar"
+            raise UnsupportedSourceError(f"{text} is of skopeo's kind dir", hint=f"`{command}` makes an archive")
+        hint = "" if is_path else f"docker://{text} would be an image of that name"
+        raise UnreadableSourceError(f"{text} is no OCI layout: it has no file oci-layout", hint=hint)
+    if is_path or os.path.lexists(path):
         refuse_irregular(path)
         raise UnreadableSourceError(f"{text} does not exist")
     if text.lower().endswith(_FILE_ENDINGS):
@@ -198,21 +221,47 @@ def _by_looking(text: str) -> Recognised:
 def _kind_of(path: Path) -> SourceKind | None:
     """What lies at a path; None for no source. An archive counts as Docker's until it is known what it holds."""
     if os.path.isdir(path):
-        return SourceKind.OCI_LAYOUT if os.path.isfile(path / "oci-layout") else None
+        return SourceKind.OCI_LAYOUT if os.path.isfile(layout_in(path) / "oci-layout") else None
     if not os.path.isfile(path):
         return None
     if os.path.isfile(path.with_name(f"{path.name.removesuffix('.tar')}.manifest.json")):
         return SourceKind.PACKED
     try:
         with open_bounded(path) as file:
-            start = file.read(512)
+            start = file.read(_EROFS_MAGIC_AT + 4)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UnreadableSourceError(f"cannot read {path}: {error}") from error
     if compression_of(start) is not Compression.NONE or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
         return SourceKind.DOCKER_ARCHIVE
+    if not (start.startswith(_SQUASHFS_MAGIC) or start[_EROFS_MAGIC_AT:] == _EROFS_MAGIC):
+        _refuse_foreign(path, start)
     return SourceKind.PACKED
+
+
+_SQUASHFS_MAGIC, _EROFS_MAGIC, _EROFS_MAGIC_AT = b"hsqs", 0xE0F5E1E2.to_bytes(4, "little"), 1024
+
+
+def _refuse_foreign(path: Path, start: bytes) -> None:
+    """Raises UnreadableSourceError for a file that nobody takes for an image, with what makes one of it."""
+    if not start:
+        raise UnreadableSourceError(f"{path} is empty")
+    for at, magic, what, command in _FOREIGN:
+        if start.startswith(magic, at):
+            made = command.format(shlex.quote(str(path)))
+            raise UnreadableSourceError(f"{path} is {what}", hint=f"`{made}` makes an archive" if made else "")
+
+
+def layout_in(path: Path) -> Path:
+    """The OCI layout in a directory: that itself, or the one folder down that is one."""
+    if os.path.isfile(path / "oci-layout"):
+        return path
+    with suppress(OSError):
+        inner = [one for one in os.scandir(path) if one.is_dir() and os.path.isfile(os.path.join(one, "oci-layout"))]
+        if len(inner) == 1:
+            return Path(inner[0])
+    return path
 
 
 def home_path(text: str | Path) -> Path:
