@@ -19,7 +19,7 @@ def default_directory() -> Path:
 
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.
-FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:")
+FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:", "packed:", "cache:")
 PREFIXES = (*FILE_PREFIXES, "docker://")
 
 

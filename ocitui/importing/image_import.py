@@ -378,6 +378,8 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
     tracker.enter(ImportPhase.INSPECT)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
+        # An entry of another cache has a name there.
+        name = name or (ImageName.parse(found.name) if found.name else None)
         return await _import_packed_files(desk, request, name, tracker)
     async with aclosing(await open_source(request.source, request.source_options(tracker.note))) as source:
         return await _import_from(desk, source, request, tracker)

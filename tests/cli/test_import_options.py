@@ -23,6 +23,7 @@ from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.packing.packing import _LEVELS
 from ocitui.importing.sources.images import SourceKind
+from ocitui.importing.sources.opening import CACHE_PREFIX
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout
 from tests.importing.debian_registry import make_certificate
@@ -34,7 +35,8 @@ IMAGE = "docker://localhost:1/a:1"
 
 def test_the_light_copies_of_the_library_s_constants_agree(ocitui: Ocitui) -> None:
     assert list(options.COMPRESSIONS) == list(dict.fromkeys(name for levels in _LEVELS.values() for name in levels))
-    assert {f"{kind}:" for kind in SourceKind} == {prefix.removesuffix("//") for prefix in PREFIXES}
+    known = {*(f"{kind}:" for kind in SourceKind), CACHE_PREFIX}
+    assert known == {prefix.removesuffix("//") for prefix in PREFIXES}
     said = " ".join(ocitui("import", "--help").out.split())
     limits = LayerLimits()
     assert f"unpack to [default: {limits.unpacked_bytes >> 30}G]" in said

@@ -147,3 +147,25 @@ async def test_the_sparse_case(cache: PackerCache) -> None:
     await imported(cache, str(CASES / "05-sparse-pax10.oci.tar"), name="a/b:1")
     (data,) = tree(cache).values()
     assert data == b"HELLO" + bytes(9995)
+
+
+async def test_an_entry_of_another_cache(tmp_path: Path, cache: PackerCache) -> None:
+    await imported(cache, str(CASES / "01-lowercase-keys.tar"))
+    (entry,) = await cache.list()
+    write_cache(tmp_path / "other", [])
+    other = PackerCache(tmp_path / "other")
+    assert await imported(other, f"cache:{cache.directory}:foo/bar:1") == "foo/bar:1"
+    assert (
+        await imported(other, f"cache:{cache.directory}:{entry.digest[:20]}.tar", name="a/b:2", rename=True) == "a/b:2"
+    )
+    assert (other.directory / f"{entry.digest}.tar").read_bytes() == next(cache.directory.glob("*.tar")).read_bytes()
+    for text, why in (
+        (f"{cache.directory}:nothing", "it has foo/bar:1"),
+        (f"{tmp_path}:a", "no cache that can be read"),
+    ):
+        with pytest.raises(SourceError, match=why):
+            await imported(other, f"cache:{text}")
+    (cache.directory / "index.json").write_bytes(b"{")
+    with pytest.raises(SourceError, match="corrupt") as refused:
+        await imported(other, f"cache:{cache.directory}:foo/bar:1")
+    assert "ocitui repair" in refused.value.hint

@@ -15,7 +15,9 @@ from typing import TypeVar
 import msgspec
 
 from ocitui.cache import (
+    INDEX_NAME,
     MOST_DOCUMENT_BYTES,
+    MOST_INDEX_BYTES,
     Document,
     DocumentError,
     ImageConfiguration,
@@ -26,13 +28,16 @@ from ocitui.cache import (
     Platform,
     StorageError,
     check_packed,
+    examine_index,
+    find_entry,
     open_bounded,
+    packed_name,
     read_bounded,
     usual_digest,
 )
 from ocitui.threads import in_thread
 
-from ..errors import SourceError, UnreadableSourceError, UnsupportedSourceError
+from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
 from ..layers.layers import Compression, compression_of
 from .archive import Archive
 from .images import Source, SourceKind, digest_of, packed_image, refuse_irregular
@@ -84,7 +89,7 @@ def _named(packed: Path) -> tuple[str, PackedFormat | None]:
     return packed.stem, None
 
 
-_REGISTRY = "docker://"
+_REGISTRY, CACHE_PREFIX = "docker://", "cache:"
 # skopeo's other transports, with the command that makes an archive of what they name.
 _UNSUPPORTED = {
     "docker-daemon:": "docker save -o image.tar {}",
@@ -122,6 +127,8 @@ def recognise_source(text: str) -> Recognised:
     text = expanded_source(text)
     if text.startswith(_REGISTRY):
         return Recognised(SourceKind.REGISTRY, text.removeprefix(_REGISTRY), Path())
+    if text.startswith(CACHE_PREFIX):
+        return _in_cache(os.path.expanduser(text.removeprefix(CACHE_PREFIX)))
     prefix = prefix_of(text)
     kind, rest = prefix.removesuffix(":"), text.removeprefix(prefix)
     if kind == SourceKind.PACKED:
@@ -134,6 +141,29 @@ def recognise_source(text: str) -> Recognised:
             made = command.format(shlex.quote(text.removeprefix(other)))
             raise UnsupportedSourceError(f"{text}: this kind of source is not read", hint=f"`{made}` makes an archive")
     return _by_looking(text)
+
+
+def _in_cache(rest: str) -> Recognised:
+    """An entry of another cache, written as DIR:ENTRY: its packed file, and the name that it has there."""
+    directory, word = _path_before(":", rest)
+    try:
+        index = examine_index(read_bounded(Path(directory, INDEX_NAME), MOST_INDEX_BYTES))[1]
+    except OSError as error:
+        reason = error.strerror or error
+        raise UnreadableSourceError(f"{directory} is no cache that can be read: {reason}") from error
+    if index is None:
+        hint = f"ocitui repair -C {shlex.quote(directory)} shows what mends it"
+        raise UnreadableSourceError(f"the index of {directory} is corrupt", hint=hint)
+    named = find_entry(word, index.digests, index.names) if word else None
+    if named is None:
+        held = ", ".join(sorted({name for name in index.names if name})[:5]) or "nothing with a name"
+        raise NoSuchImageError(f"{directory} has no entry {word or '(none was named)'}; it has {held}")
+    formats = [named.format] if named.format else list(PackedFormat)
+    for format_ in formats:
+        if (at := index.position(named.digest, format_)) is not None:
+            packed = os.path.join(directory, packed_name(named.digest, format_))
+            return Recognised(SourceKind.PACKED, packed, Path(packed), index.names[at])
+    raise NoSuchImageError(f"{directory} has no {word} in a format that is known")
 
 
 def expanded_source(text: str) -> str:
