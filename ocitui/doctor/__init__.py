@@ -80,7 +80,6 @@ with front(__name__):
     from .report import Reach as Reach
     from .report import Report as Report
     from .report import prometheus as prometheus
-    from .salvage.salvage import salvage_entries as salvage_entries
     from .salvage.sources import IndexSource as IndexSource
     from .salvage.sources import JoinedEntries as JoinedEntries
     from .salvage.sources import JoinedEntry as JoinedEntry

@@ -82,7 +82,6 @@ with front(__name__):
     from .plans import sources_title as sources_title
     from .plans import step_lines as step_lines
     from .plans import takes_name as takes_name
-    from .room import candidate_json as candidate_json
     from .room import choice_json as choice_json
     from .room import choice_sections as choice_sections
     from .room import choice_title as choice_title

@@ -57,6 +57,7 @@ async def test_a_sound_name_is_ok_from_end_to_end(sample: Sample) -> None:
     for one in chain.formats:
         assert [found.title for found in one.links] == [
             "entry", "packed file", "manifest", "config", "manifest's content", "config's content", "header", "content",
+            "comes back",
         ]  # fmt: skip
         assert bad(one.links) == []
         assert one.links[-1].standing is LinkState.UNKNOWN

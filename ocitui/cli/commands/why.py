@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from msgspec.structs import replace
 
 from ocitui.cache import PackedFormat, check_directory, known_format
 
@@ -48,6 +47,8 @@ def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **t
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
     chain = run_async(chain_of(call.directory, text, known_format(format_), fallback=fallback))
     if ask:
+        from msgspec.structs import replace
+
         link = run_async(ask_upstream_of(call.directory, chain, access, keep=not call.read_only))
         chain = replace(chain, links=(*chain.links, *([link] if link is not None else [])))
     call.answer(lambda: chain_json(chain), (*call.place(), *chain_lines(chain)))
