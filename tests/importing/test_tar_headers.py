@@ -122,7 +122,7 @@ def test_a_contiguous_file_is_a_regular_one() -> None:
     assert one(raw(b"7", b"", b"f") + END).kind is Kind.FILE
 
 
-@pytest.mark.parametrize("kind", [b"D", b"M", b"V", b"N", b"A", b"9"])
+@pytest.mark.parametrize("kind", [b"S", b"D", b"M", b"V", b"N", b"A", b"9"])
 def test_other_types_are_refused_by_name(kind: bytes) -> None:
     with pytest.raises(LayerError, match=f"type '{kind.decode()}'|type {kind.decode()!r}") as caught:
         read(raw(kind, b"", b"f") + END)

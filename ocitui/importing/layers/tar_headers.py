@@ -220,9 +220,10 @@ class Kind(IntEnum):
     FIFO = 0x36
 
 
-# A contiguous file is a regular one to who knows no such files (POSIX, pax); a sparse one says where its bytes go.
-_KINDS = {bytes((kind,)): kind for kind in Kind} | dict.fromkeys((b"\0", b"7", b"S"), Kind.FILE)
+# A contiguous file is a regular one to who knows no such files (POSIX, pax).
+_KINDS = {bytes((kind,)): kind for kind in Kind} | dict.fromkeys((b"\0", b"7"), Kind.FILE)
 _REFUSED = {
+    b"S": "sparse files of GNU's old format are not supported (type 'S'), those of the PAX format are",
     b"D": "incremental dumps are not supported (type 'D')",
     b"M": "archives of several volumes are not supported (type 'M')",
     b"V": "volume labels are not supported (type 'V')",
@@ -309,8 +310,8 @@ class TarReader:
             uid, gid, mtime = said.get(b"uid", uid), said.get(b"gid", gid), said.get(b"mtime", mtime)
             size = said.get(b"size", size) if kind is Kind.FILE else 0
         self._check(size, uid, gid)
-        if block[156:157] == b"S" or (pax is not None and pax.sparse):
-            return self._sparse(block, name, uid, gid, mtime, size, pax or ExtendedHeader())
+        if pax is not None and pax.sparse:
+            return self._sparse(block, name, uid, gid, mtime, size, pax)
         if kind is Kind.FILE and name.endswith(b"/") and block[156] == 0:
             # V7's way to say that it is a directory.
             kind = Kind.DIRECTORY
@@ -321,17 +322,14 @@ class TarReader:
     def _sparse(
         self, block: bytes, name: bytes, uid: int, gid: int, mtime: int, stored: int, pax: ExtendedHeader
     ) -> TarEntry:
-        """A sparse file, as GNU tar writes them: with a map in the header and blocks after it, in PAX records (0.0 and
-        0.1), or before its bytes (1.0)."""
+        """A sparse file, as GNU tar writes them in the PAX format: with a map in its records (0.0 and 0.1), or before
+        its bytes (1.0)."""
         said = dict(pax.sparse)
-        if block[156:157] == b"S":
-            real, segments = _number(block[483:495]), self._gnu_segments(block)
-        else:
-            name = said.get(b"name", name)
-            real = _decimal(said.get(b"realsize", said.get(b"size", b"")), "GNU.sparse.size")
-            before = self._reader.position
-            segments = self._pax_segments(said, pax.sparse)
-            stored -= self._reader.position - before
+        name = said.get(b"name", name)
+        real = _decimal(said.get(b"realsize", said.get(b"size", b"")), "GNU.sparse.size")
+        before = self._reader.position
+        segments = self._pax_segments(said, pax.sparse)
+        stored -= self._reader.position - before
         self._check(real, uid, gid)
         end = 0
         for at, size in segments:
@@ -344,17 +342,6 @@ class TarReader:
         self._check(self._holes, uid, gid)
         mode, offset, xattrs = _number(block[100:108]) & 0o7777, self._reader.position, pax.xattrs
         return TarEntry(name, Kind.FILE, mode, uid, gid, mtime, real, offset, b"", None, xattrs, segments)
-
-    def _gnu_segments(self, block: bytes) -> Segments:
-        """The map of a header of type S, and of the blocks that go on with it."""
-        numbers, more = [block[at : at + 12] for at in range(386, 482, 12)], block[482]
-        while more:
-            block = self._reader.read(BLOCK)
-            if len(block) < BLOCK or len(numbers) > 2 * _MOST_SEGMENTS:
-                raise LayerError("the map of a sparse file is cut, or too long")
-            numbers += [block[at : at + 12] for at in range(0, 504, 12)]
-            more = block[504]
-        return _pairs([_number(one) for one in numbers if one.strip(b"\0 ")])
 
     def _pax_segments(self, said: Mapping[bytes, bytes], records: Sequence[tuple[bytes, bytes]]) -> Segments:
         if said.get(b"major") == b"1":
