@@ -100,8 +100,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a 10 GB claim": (claim(b"big", 10 << 30), "layer 1, 'big': its tar is cut in this entry"),
     "more than any limit": (claim(b"huge", 1 << 46), "claims 70368744177664 bytes, more than the limit"),
     "a sparse file": (
-        layer(Item("holes", tarfile.GNUTYPE_SPARSE, b"x" * 600)),
-        "the map of a sparse file is of another",
+        layer(Item("holes", tarfile.GNUTYPE_SPARSE)),
+        "of GNU's old format are not supported",
     ),
     "cut": (LAYERS[0][:700], "its tar is cut"),
     "no tar": (b"#!/bin/sh\n" * 100, "not a tar, or damaged"),
