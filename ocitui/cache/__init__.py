@@ -21,6 +21,7 @@ with front(__name__):
     from .backups import list_backups as list_backups
     from .backups import next_number as next_number
     from .backups import read_backup as read_backup
+    from .backups import read_backups as read_backups
     from .backups import transactions_since as transactions_since
     from .cache import PackerCache as PackerCache
     from .cache import Preparation as Preparation
@@ -100,6 +101,8 @@ with front(__name__):
     from .files import usable_digest as usable_digest
     from .files import usual_digest as usual_digest
     from .files import valid_digest as valid_digest
+    from .history import IndexChange as IndexChange
+    from .history import IndexHistory as IndexHistory
     from .index import EntryKey as EntryKey
     from .index import ImageIndex as ImageIndex
     from .index import IndexFile as IndexFile

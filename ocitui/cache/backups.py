@@ -1,9 +1,11 @@
-"""Backups of the index: each distinct sound one that was seen, and each corrupt one, as long as they have room.
+"""Backups of the index: each sound one that was seen, and each corrupt one, as long as they have room.
 
 A backup is the very file that a new index was exchanged for, or a copy of one that was seen. Its number is that of the
-first transaction that is *not* in it, so that what came since can be told whatever the clock said. They are compressed
-when there is time. They are there for what happens to the index elsewhere, such as a daemon that starts on a corrupt
-one and overwrites it with an empty one.
+first transaction that is *not* in it, so that what came since can be told whatever the clock said. They are there for
+what happens to the index elsewhere, such as a daemon that starts on a corrupt one and overwrites it with an empty one.
+
+The newest stays whole, as do the last ones before a shrink. When there is time the others are folded into chains (see
+`differences`): a chain with them in it is durable before they go, so that a power cut leaves both, which count once.
 """
 
 from __future__ import annotations
@@ -13,31 +15,35 @@ import os
 import re
 import stat
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from zlib import error as ZlibError
 
 import msgspec
 from msgspec.structs import replace
 
+from .differences import ChainedIndex, IndexChain, compressed, linked, unpacked
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
-from .files import INDEX_NAME, MOST_INDEX_BYTES, regular_file
+from .files import INDEX_NAME, regular_file
 from .index import ImageIndex, Key, examine_index
 from .journal import RefusedFile
-from .own_folder import open_journal, open_own_folder
-from .records import Order, Transaction
+from .own_folder import enter, open_journal, open_own_folder, taking_turns
+from .records import LARGEST_SEQUENCE, Order, Transaction
 
 BACKUPS_NAME, CORRUPT_NAME = "backups", "corrupt"
 MOST_BACKUPS, MOST_BACKUP_BYTES = 50, 256 << 20
+"""How many files there are of one each, should they not be folded; and what all take, those of chains included."""
 MOST_CORRUPT, MOST_CORRUPT_BYTES = 20, 64 << 20
-MOST_UNCOMPRESSED, MOST_UNCOMPRESSED_BYTES = 8, 128 << 20
-"""With more of them a write compresses them once it has let go of the lock."""
-BACKUP_VERSION = 2
-"""2 since they have a number, and may be as they were, uncompressed; names without a version are of 1."""
+MOST_LOOSE, MOST_LOOSE_BYTES, MOST_PINNED = 8, 128 << 20, 8
+"""With more loose ones a write folds them once it has let go of the lock; of pinned ones so many are never loose."""
+MOST_CHAINED, MOST_CHAIN_BYTES = 256, 16 << 20
+"""A chain of fewer, and smaller, takes more: it is written anew for that."""
+BACKUP_VERSION, CHAIN_VERSION = 2, 3
+"""2 since they have a number, and may be as they were, uncompressed; names without a version are of 1. 3 are chains."""
 LEFT_FREE = 1 << 20
 """Bytes that are left free for the daemon, whose next store else truncates its own index and cannot write it."""
 _STALE_SECONDS = 3600.0
@@ -46,7 +52,7 @@ _PART = ".part"
 _MOMENT = "%Y%m%dT%H%M%S%f"
 _NAME = re.compile(
     r"(?:(?P<number>\d{6,8})-(?P<ordinal>\d{1,6})-)?(?P<moment>\d{8}T\d{12})-(?P<entries>\d{1,9})-(?P<content>[0-9a-f]{32})(?P<shrunk>\.shrunk)?(?P<stalled>\.stalled)?"
-    r"(?P<version>\.v2)?\.json(?P<packed>\.gz)?"
+    r"(?P<version>\.v[23])?\.json(?P<packed>\.gz)?"
 )
 _LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")
 
@@ -57,7 +63,9 @@ class Backup(msgspec.Struct, frozen=True):
     ``content`` is the beginning of its sha256, 32 hex digits; its file's ``name`` says all but the size.
 
     ``number`` is that of the first transaction that is not in it (0 in the first version), ``ordinal`` its place among
-    equals. ``stalled`` is one that a program still had open to write when it was displaced.
+    equals. ``stalled`` is one that a program still had open to write when it was displaced. ``chain`` is the file that
+    has it as a difference, ``at`` its place in there; empty where it is a file of its own. What is ``chained`` is such
+    a file: the number is one among chains, the ordinal how many it has, and all else that of the one it began with.
     """
 
     kept: float
@@ -69,11 +77,15 @@ class Backup(msgspec.Struct, frozen=True):
     ordinal: int = 0
     stalled: bool = False
     compressed: bool = False
+    chained: bool = False
+    chain: str = ""
+    at: int = 0
 
     @property
     def name(self) -> str:
         flags = ".shrunk" * self.before_shrink + ".stalled" * self.stalled
-        place, version = (f"{self.number:06d}-{self.ordinal}-", f".v{BACKUP_VERSION}") if self.number else ("", "")
+        version = f".v{CHAIN_VERSION if self.chained else BACKUP_VERSION}" * bool(self.number)
+        place = f"{self.number:06d}-{self.ordinal}-" * bool(self.number)
         return f"{place}{self._moment}-{self.entries}-{self.content}{flags}{version}.json{'.gz' * self.compressed}"
 
     @property
@@ -86,7 +98,7 @@ class Backup(msgspec.Struct, frozen=True):
         return datetime.fromtimestamp(self.kept, UTC).strftime(_MOMENT)
 
 
-@lru_cache(1 << 8)
+@lru_cache(1 << 14)
 def _parsed(name: str, size: int) -> Backup | None:
     match = _NAME.fullmatch(name)
     if match is None:
@@ -97,12 +109,13 @@ def _parsed(name: str, size: int) -> Backup | None:
         return None
     entries, number, ordinal = (int(match[part] or 0) for part in ("entries", "number", "ordinal"))
     shrunk, stalled, packed = (match[part] is not None for part in ("shrunk", "stalled", "packed"))
-    found = Backup(kept, entries, size, shrunk, match["content"], number, ordinal, stalled, packed)
+    chained = match["version"] == f".v{CHAIN_VERSION}"
+    found = Backup(kept, entries, size, shrunk, match["content"], number, ordinal, stalled, packed, chained)
     return found if 0 <= kept < _LATEST and found.name == name else None
 
 
 class Backups:
-    """An open folder of copies: the backups, or what is corrupt, of which there is room for less."""
+    """An open folder of copies: the backups, or what is corrupt, of which there is room for less, and no chain."""
 
     def __init__(self, folder: Folder, disk: Disk | None = None) -> None:
         self.folder = folder
@@ -112,15 +125,46 @@ class Backups:
             (MOST_CORRUPT, MOST_CORRUPT_BYTES) if corrupt else (MOST_BACKUPS, MOST_BACKUP_BYTES)
         )
         self._known: list[Backup] | None = None
+        self._chain: IndexChain | None = None
+        self.lost = 0
+        """How many backups chains had that cannot be told any more, as `everything` found it."""
 
     def all(self) -> list[Backup]:
-        """Every copy, newest first, as the folder was listed since this last changed it."""
+        """Every copy that is a file of its own, newest first, as the folder was listed since this last changed it."""
+        return [one for one in self._listed() if not one.chained]
+
+    def chains(self) -> list[Backup]:
+        """The chains, newest first."""
+        return [one for one in self._listed() if one.chained]
+
+    def _listed(self) -> list[Backup]:
         if self._known is None:
             self._known = self.look()
         return self._known
 
+    def everything(self, least: int = 1 << 62) -> list[Backup]:
+        """Every copy and all that chains have, newest first; of these at ``least`` the newest, where there are more."""
+        found, self.lost = [*self.all()], 0
+        for file in self.chains():
+            links = list[ChainedIndex]()
+            if len(found) >= least:
+                break
+            try:
+                links = IndexChain(self.folder, file.name).links
+            except FileNotFoundError:
+                # Another program made a longer one of it.
+                self._known = None
+                return self.everything(least)
+            except OSError:
+                pass
+            told = [(at, _parsed(link.name, link.length)) for at, link in enumerate(links)]
+            found += [replace(one, chain=file.name, at=at) for at, one in told if one]
+            self.lost += max(0, file.ordinal - len(links))
+        once = {(one.kept, one.number, one.ordinal, one.content): one for one in reversed(found)}
+        return _newest_first([*once.values()])
+
     def look(self) -> list[Backup]:
-        """The same as the folder is now."""
+        """The copies and the chains as the folder is now."""
         found = []
         for name in self.folder.names():
             there = self.folder.lstat(name) if name.endswith((".json", ".json.gz")) else None
@@ -128,11 +172,17 @@ class Backups:
                 found.append(one)
         return _newest_first(found)
 
+    def _apart(self) -> tuple[list[Backup], list[Backup]]:
+        """The copies that are pinned, and the others but the newest that is sound, newest first."""
+        pinned = [one for one in self.all() if one.before_shrink][:MOST_PINNED]
+        newest = next((one for one in self.all() if not one.stalled), None)
+        return pinned, [one for one in self.all() if one not in (newest, *pinned)]
+
     @property
     def crowded(self) -> bool:
-        """Whether so many lie as they were that it is time to compress them."""
-        loose = [one.size for one in self.all() if not one.compressed and not one.stalled]
-        return len(loose) > MOST_UNCOMPRESSED or sum(loose) > MOST_UNCOMPRESSED_BYTES
+        """Whether there are so many that it is time to fold them."""
+        loose = [one.size for one in self._apart()[1] if not one.stalled]
+        return len(loose) > MOST_LOOSE or sum(loose) > MOST_LOOSE_BYTES
 
     def refused(self) -> Iterator[RefusedFile]:
         """What lies here and is no copy of ours, or is another user's, or of a later ocitui."""
@@ -144,48 +194,62 @@ class Backups:
             if name in known or name.endswith(_PART) or found is None:
                 continue
             later = _LATER.fullmatch(name)
-            newer = later is not None and int(later[1]) > BACKUP_VERSION
+            newer = later is not None and int(later[1]) > CHAIN_VERSION
             why = f"it is of version {later[1]}" if newer and later else "it is no backup of ours"
             yield RefusedFile(f"{self.folder.path.name}/{name}", why, newer or not is_trusted(found))
 
     def read(self, backup: Backup) -> bytes:
         """The bytes that were copied. Raises StorageError where they cannot be read, or are not those any more."""
         try:
-            data = self.folder.read(backup.name)
-            data = _unpacked(data) if backup.compressed else data
-        except (OSError, zlib.error, ValueError) as error:
+            data = self._bytes(backup)
+        except FileNotFoundError:
+            # It was compressed, renamed or folded meanwhile, if it is not gone.
+            self._known = None
+            for there in self.everything():
+                if there.content == backup.content:
+                    return self.read(there)
+            raise StorageError(f"the backup {backup.name} is gone", hint="take another one") from None
+        except (OSError, ZlibError, ValueError) as error:
             raise StorageError(f"the backup {backup.name} cannot be read: {error}", hint="take an older one") from error
         if _content_of(data) != backup.content:
             raise StorageError(f"the backup {backup.name} is damaged", hint="take another one")
         return data
 
-    def placed(self, copy: Backup, number: int) -> Backup:
-        """A copy as it is kept now: behind its equals."""
-        ordinal = max((one.ordinal for one in self.all() if one.number == number), default=0) + 1
-        return replace(copy, number=number, ordinal=ordinal, kept=round(time.time(), 6))
+    def _bytes(self, backup: Backup) -> bytes:
+        if not backup.chain:
+            data = self.folder.read(backup.name)
+            return unpacked(data) if backup.compressed else data
+        if self._chain is None or self._chain.name != backup.chain:
+            self._chain = IndexChain(self.folder, backup.chain)
+        return self._chain.data(backup.at)
 
     def new(self, number: int, entries: int, content: str, *, stalled: bool = False) -> Backup:
-        """The place of a copy that is made now; it has no file yet."""
-        return self.placed(Backup(0.0, entries, 0, False, content, stalled=stalled), number)
+        """The place of a copy that is made now, behind its equals; it has no file yet."""
+        ordinal = max((one.ordinal for one in self.all() if one.number == number), default=0) + 1
+        return Backup(round(time.time(), 6), entries, 0, False, content, number, ordinal, stalled)
 
     def put(self, backup: Backup, data: bytes, like: os.stat_result | None) -> Backup | None:
         """Make a compressed copy durable, with the mode of ``like``; None where there is no room. Raises OSError."""
-        packed = _compressed(data)
-        if self.folder.free() < len(packed) + len(data) + LEFT_FREE:
-            return None
+        packed = compressed(data)
         backup = replace(backup, compressed=True, size=len(packed))
+        mode = 0o644 if like is None else like.st_mode
+        return backup if self._written(backup.name, packed, mode, len(data)) else None
+
+    def _written(self, name: str, packed: bytes, mode: int, index_size: int) -> bool:
+        """Make a file durable; False where the daemon would then have no room to store its index. Raises OSError."""
+        if self.folder.free() < len(packed) + index_size + LEFT_FREE:
+            return False
         part = f"{os.urandom(8).hex()}{_PART}"
         try:
-            mode = 0o644 if like is None else stat.S_IMODE(like.st_mode) & 0o666 | stat.S_IRUSR
-            self._disk.write_new(self.folder, part, packed, mode=mode)
+            self._disk.write_new(self.folder, part, packed, mode=stat.S_IMODE(mode) & 0o666 | stat.S_IRUSR)
             self._known = None
-            self._disk.replace(self.folder, part, self.folder, backup.name)
+            self._disk.replace(self.folder, part, self.folder, name)
             self._disk.sync_folder(self.folder)
         except OSError:
             with suppress(OSError):
                 self._disk.unlink(self.folder, part)
             raise
-        return backup
+        return True
 
     def keep(self, backup: Backup, data: bytes, directory: Path) -> Backup | None:
         """The same, with the mode of the index in a directory; the oldest copies give way."""
@@ -196,20 +260,17 @@ class Backups:
 
     def take(self, backup: Backup, source: Folder, name: str) -> None:
         """Make a file that lies elsewhere the copy. Raises OSError."""
-        known, self._known = self.all(), None
+        known, self._known = self._listed(), None
         self._disk.rename(source, name, self.folder, backup.name)
         self._disk.sync_folder(self.folder)
         if found := self.folder.lstat(backup.name):
             self._known = _newest_first([*known, replace(backup, size=found.st_size)])
 
-    def rename(self, backup: Backup, new: Backup) -> Backup | None:
-        """Give a copy another place or pin; None where another program has removed or renamed it. Raises OSError."""
+    def rename(self, backup: Backup, new: Backup) -> None:
+        """Pin a copy, or note that it is stalled, unless another program has removed or renamed it. Raises OSError."""
         self._known = None
-        try:
+        with suppress(FileNotFoundError):
             self._disk.replace(self.folder, backup.name, self.folder, new.name)
-        except FileNotFoundError:
-            return None
-        return new
 
     def remove(self, backup: Backup) -> None:
         """Raises OSError."""
@@ -218,14 +279,12 @@ class Backups:
 
     def prune(self) -> None:
         """Remove the oldest beyond the bounds: never the newest, and never the newest that is pinned."""
-        copies = self.all()
-        total, count = sum(copy.size for copy in copies), len(copies)
-        for copy in self.expendable(copies):
-            if count <= self._most and total <= self._most_bytes:
-                break
-            with suppress(OSError):
-                self.remove(copy)
-            total, count = total - copy.size, count - 1
+        total, count = sum(one.size for one in self._listed()), len(self.all())
+        for one in self.expendable():
+            if total > self._most_bytes or (count > self._most and not one.chained):
+                with suppress(OSError):
+                    self.remove(one)
+                total, count = total - one.size, count - (not one.chained)
         # What a program that died was writing.
         for name in self.folder.names():
             found = self.folder.lstat(name) if name.endswith(_PART) else None
@@ -233,29 +292,62 @@ class Backups:
                 with suppress(OSError):
                     self._disk.unlink(self.folder, name)
 
-    def expendable(self, copies: list[Backup]) -> list[Backup]:
-        """What may go, in this order: pinned copies too where they fill half of the folder."""
-        pinned = [copy for copy in copies if copy.before_shrink]
-        spare = pinned[: max(1, self._most // 2)]
-        loose = [copy for copy in copies[1:] if copy not in spare]
-        return [*reversed(loose), *(copy for copy in reversed(pinned[1:]) if copy in spare and copy != copies[0])]
+    def expendable(self) -> list[Backup]:
+        """What may go, in this order: the chains, copies that are not pinned, then all of them but the newest."""
+        pinned, loose = self._apart()
+        return [*reversed(self.chains()), *reversed(loose), *reversed(pinned[1:])]
 
-    def compress(self) -> None:
-        """Compress what lies as it was, as far as there is room. Raises OSError."""
-        for backup in self.all():
-            if backup.compressed or backup.stalled:
-                continue
-            try:
-                data = self.read(backup)
-            except StorageError:
-                # Where it is an index all the same, somebody wrote to it after it was displaced: see `late_updates`.
+    def fold(self) -> None:
+        """Put the copies that need not be files of their own into a chain, as far as there is room, and compress those
+        that stay. Who does it has the turn. Raises OSError."""
+        going, parts, before = list[Backup](), list[bytes](), b""
+        for backup in self._apart()[1]:
+            if (data := self._sound(backup)) is not None:
+                going.append(backup)
+                parts.append(linked(replace(backup, compressed=False).name, data, before))
+                before = data
+        if going:
+            last = next(iter(self.chains()), Backup(0.0, 0, 0, False, ""))
+            number = min(last.number + 1, LARGEST_SEQUENCE)
+            new = replace(going[-1], number=number, ordinal=len(going), chained=True)
+            if rest := self._rest(last, before):
+                new = replace(last, ordinal=last.ordinal + len(going))
+                going.append(last)
+                parts += rest
+            mode = 0o666
+            for one in going:
+                mode &= found.st_mode if (found := self.folder.lstat(one.name)) else 0
+            if not self._written(new.name, b"".join(parts), mode, len(before)):
+                return
+            for one in going:
                 with suppress(OSError):
-                    if examine_index(self.folder.read(backup.name))[1] is not None:
-                        self.rename(backup, replace(backup, stalled=True))
-                continue
-            if self.put(backup, data, self.folder.lstat(backup.name)) is None:
-                break
-            self.remove(backup)
+                    self.remove(one)
+        for backup in self.all()[1:]:
+            if not backup.compressed and (data := self._sound(backup)) is not None:
+                if self.put(backup, data, self.folder.lstat(backup.name)) is None:
+                    break
+                self.remove(backup)
+        self.prune()
+
+    def _rest(self, last: Backup, before: bytes) -> list[bytes]:
+        """What is in a chain, as it stands behind another index; none where it is full, or that cannot be told."""
+        with suppress(OSError, StorageError, ValueError):
+            if 0 < last.ordinal < MOST_CHAINED and last.size < MOST_CHAIN_BYTES:
+                first, *others = IndexChain(self.folder, last.name).links
+                if len(others) == last.ordinal - 1 and (newest := _parsed(first.name, 0)):
+                    whole = linked(first.name, self.read(replace(newest, chain=last.name)), before)
+                    return [whole, self.folder.read(last.name)[first.start + first.length :]]
+        return []
+
+    def _sound(self, backup: Backup) -> bytes | None:
+        """The bytes of a copy; None where they are others by now."""
+        with suppress(StorageError):
+            return None if backup.stalled else self.read(backup)
+        # Where it is an index all the same, somebody wrote to it after it was displaced: see `late_updates`.
+        with suppress(OSError):
+            if not backup.compressed and examine_index(self.folder.read(backup.name))[1] is not None:
+                self.rename(backup, replace(backup, stalled=True))
+        return None
 
 
 def _newest_first(copies: list[Backup]) -> list[Backup]:
@@ -267,28 +359,12 @@ def _content_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def _compressed(data: bytes) -> bytes:
-    """Quickly, as a gzip file: 40 MB of an index in a tenth of a second, to a ninth of its size."""
-    # Loaded only where something is written.
-    from isal import isal_zlib
-
-    packed: bytes = isal_zlib.compress(data, 1, 31)
-    return packed
-
-
-def _unpacked(data: bytes) -> bytes:
-    unpacking = zlib.decompressobj(wbits=31)
-    found = unpacking.decompress(data, MOST_INDEX_BYTES)
-    if not unpacking.eof:
-        raise ValueError("it is cut short, or larger than any index")
-    return found
-
-
 def keep_backup(
     directory: Path, index: ImageIndex | bytes, number: int | None = None, disk: Disk | None = None
 ) -> Backup | None:
     """Keep a sound index that was seen; gives the backup that has it, None where there is no room, the directory may
-    not be written, or the daemon loads no such bytes. ``number`` is what `next_number` gave before they were read."""
+    not be written, or the daemon loads no such bytes. ``number`` is what `next_number` gave before they were read. Who
+    has the lock gives a ``disk``, and folds later."""
     found = examine_index(index)[1] if isinstance(index, bytes) else index
     if found is None:
         return None
@@ -297,8 +373,11 @@ def keep_backup(
         if not number:
             return None
         content = found.sha256[:32]
-        there = keep_again(directory, copies, found, content, number, by_entries=True)
-        return there or copies.keep(copies.new(number, len(found), content), found.data, directory)
+        there = newest_with(directory, copies, found, content, by_entries=True)
+        kept = there or copies.keep(copies.new(number, len(found), content), found.data, directory)
+        if disk is None and copies.crowded:
+            fold_backups(directory)
+        return kept
     return None
 
 
@@ -325,21 +404,32 @@ def next_number(directory: Path) -> int:
 
 
 def list_backups(directory: Path) -> list[Backup]:
-    """Every backup, newest first. Raises StorageError."""
-    return [one for one in _listed(directory) if not one.stalled]
+    """The last backups, newest first, and those before that are files of their own: what was long before says nothing
+    of how things stand. Raises StorageError."""
+    last = enumerate(one for one in _listed(directory) if not one.stalled)
+    return [one for at, one in last if at < MOST_BACKUPS or not one.chain]
 
 
 def read_backup(directory: Path, backup: Backup) -> bytes:
     """The very bytes of one of them. Raises StorageError where they cannot be read, or are not what was kept."""
     try:
-        with _opened(directory) as copies:
-            # It may have been compressed, or renamed, meanwhile.
-            there = next((copy for copy in copies.all() if copy.content == backup.content), None)
-            if there is not None:
-                return copies.read(there)
+        with open_backups(directory) as copies:
+            return copies.read(backup)
+    except FileNotFoundError:
+        raise StorageError(f"the backup {backup.name} is gone", hint="take another one") from None
     except OSError as error:
         raise StorageError(f"cannot read the backup {backup.name}: {error.strerror}") from error
-    raise StorageError(f"the backup {backup.name} is gone", hint="take another one")
+
+
+def read_backups(directory: Path, backups: Iterable[Backup]) -> Iterator[ImageIndex | None]:
+    """The indexes of these in turn, each read quicker where it is much like the last; None where one cannot be read."""
+    last: ImageIndex | None = None
+    with suppress(OSError), open_backups(directory) as copies:
+        for backup in backups:
+            found: ImageIndex | None = None
+            with suppress(StorageError):
+                last = found = examine_index(copies.read(backup), last)[1]
+            yield found
 
 
 def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
@@ -348,33 +438,36 @@ def late_updates(directory: Path) -> list[tuple[Backup, ImageIndex | None]]:
     found = list[tuple[Backup, ImageIndex | None]]()
     for backup in _listed(directory):
         if backup.stalled:
-            with suppress(OSError), _opened(directory) as copies:
-                data = copies.folder.read(backup.name)
-                if _content_of(data) != backup.content:
+            with suppress(OSError), open_backups(directory) as copies:
+                if _content_of(data := copies.folder.read(backup.name)) != backup.content:
                     found.append((backup, examine_index(data)[1]))
     return found
 
 
-def compress_backups(directory: Path, disk: Disk | None = None) -> None:
-    """Compress the backups that lie as they were, where there is time and the directory may be written."""
-    with suppress(OSError, CacheError), _opened(directory, disk) as copies:
-        copies.compress()
+def fold_backups(directory: Path, disk: Disk | None = None) -> None:
+    """Fold the backups that need not be files of their own, where there is time and the directory may be written."""
+    disk, turn = disk or Disk(), f"{BACKUPS_NAME}.lock"
+    with (
+        suppress(OSError, CacheError),
+        open_own_folder(directory) as own,
+        taking_turns(own, disk, turn),
+        enter(own, BACKUPS_NAME) as folder,
+    ):
+        Backups(folder, disk).fold()
 
 
-def keep_again(
-    directory: Path, copies: Backups, index: ImageIndex, content: str, number: int, *, by_entries: bool = False
+def newest_with(
+    directory: Path, copies: Backups, index: ImageIndex, content: str, *, by_entries: bool = False
 ) -> Backup | None:
-    """The backup that has an index already, which is the newest now; None where none has. The one that was is pinned
-    where entries of it are gone and no transaction since took them out; ``by_entries`` reads it to see that where their
-    number does not tell: too dear for each write. Raises OSError."""
-    known = [copy for copy in copies.all() if not copy.stalled]
-    if known and known[0].content == content:
-        return known[0]
-    pinned = not known or known[0].before_shrink
-    if not pinned and _is_before_shrink(directory, copies, known[0], index, by_entries=by_entries):
-        copies.rename(known[0], replace(known[0], before_shrink=True))
-    there = next((copy for copy in known if copy.content == content), None)
-    return copies.rename(there, copies.placed(there, number)) if there is not None else None
+    """The newest backup where that has an index already, else None, as it is to be kept. The one that was newest is
+    pinned where entries of it are gone and no transaction since took them out; ``by_entries`` reads it to see that
+    where their number does not tell: too dear for each write. Raises OSError."""
+    newest = next((copy for copy in copies.all() if not copy.stalled), None)
+    if newest is None or newest.content == content:
+        return newest
+    if not newest.before_shrink and _is_before_shrink(directory, copies, newest, index, by_entries=by_entries):
+        copies.rename(newest, replace(newest, before_shrink=True))
+    return None
 
 
 def _is_before_shrink(directory: Path, copies: Backups, newest: Backup, index: ImageIndex, *, by_entries: bool) -> bool:
@@ -403,10 +496,10 @@ def transactions_since(directory: Path, backup: Backup) -> list[Transaction]:
 
 
 def _listed(directory: Path) -> list[Backup]:
-    """Every copy, newest first. Raises StorageError."""
+    """The last copies, newest first. Raises StorageError."""
     try:
-        with _opened(directory) as copies:
-            return copies.all()
+        with open_backups(directory) as copies:
+            return copies.everything(MOST_BACKUPS)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -414,7 +507,7 @@ def _listed(directory: Path) -> list[Backup]:
 
 
 @contextmanager
-def _opened(directory: Path, disk: Disk | None = None) -> Iterator[Backups]:
-    """The folder of backups, that is there. Raises FileNotFoundError where none is, OSError."""
+def open_backups(directory: Path) -> Iterator[Backups]:
+    """The folder of backups to be read, that is there. Raises FileNotFoundError where none is, OSError."""
     with open_own_folder(directory, BACKUPS_NAME) as folder:
-        yield Backups(folder, disk)
+        yield Backups(folder)

@@ -90,7 +90,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         self._writing = threading.Lock()
         # One thread of its own: queued writers never keep a lookup waiting.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ocitui-writer")
-        self._compressing: Future[None] | None = None
+        self._folding: Future[None] | None = None
 
     @classmethod
     async def open(
@@ -136,11 +136,11 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
                 raise
 
     async def close(self) -> None:
-        """Wait until no transaction is under way, nor backups are compressed after it; it may be used again."""
+        """Wait until no transaction is under way, nor backups are folded after it; it may be used again."""
         await asyncio.get_running_loop().run_in_executor(self._writer, lambda: None)
-        compressing, self._compressing = self._compressing, None
-        if compressing is not None:
-            await asyncio.wrap_future(compressing)
+        folding, self._folding = self._folding, None
+        if folding is not None:
+            await asyncio.wrap_future(folding)
 
     def between_transactions(self) -> AbstractContextManager[object]:
         """Within it no transaction of this object is under way, nor begins."""
@@ -337,7 +337,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
             await asyncio.sleep(_LOCK_POLL_SECONDS)
 
     def _write_now(self, doing: str, action: Callable[[Workspace], R], needs_index: bool) -> R:
-        from .backups import compress_backups
+        from .backups import fold_backups
         from .transactions import clear_after_failure, recover
         from .workspace import open_workspace, what_frees
 
@@ -366,7 +366,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
                 space.reserve.refill(found.size if found else 0)
                 crowded = space.backups.crowded
         if crowded:
-            self._compressing = self._writer.submit(compress_backups, self.directory, self.disk)
+            self._folding = self._writer.submit(fold_backups, self.directory, self.disk)
         return result
 
     def _current(self) -> IndexFile:

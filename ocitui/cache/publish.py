@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .backups import keep_again, keep_backup
+from .backups import keep_backup, newest_with
 from .changes import Edit
 from .disk import Folder
 from .errors import ConflictError
@@ -266,8 +266,7 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
         return True
     # Who still has it open may have written anything.
     content = (space.staging.sha256(draft) if stalled else index.sha256)[:32]
-    again = None if stalled else keep_again(space.directory, copies, index, content, number)
-    if again is not None:
+    if not stalled and newest_with(space.directory, copies, index, content):
         space.disk.unlink(space.staging, draft)
         return True
     backup = copies.new(number, len(index), content, stalled=stalled)

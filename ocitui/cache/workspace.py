@@ -53,8 +53,8 @@ class Reserve:
             if self._folder is not None and self._folder.lstat(name) is not None:
                 self._disk.unlink(self._folder, name)
                 return True
-        for backup in self._backups.expendable(self._backups.all()):
-            self._backups.remove(backup)
+        for oldest in self._backups.expendable():
+            self._backups.remove(oldest)
             return True
         return False
 

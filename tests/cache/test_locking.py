@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ImageName, LockedError, PackerCache, TransactionState
-from ocitui.cache.backups import compress_backups, list_backups
+from ocitui.cache.backups import fold_backups, list_backups
 from ocitui.cache.disk import Disk
 from tests.cache.scenes import key
 from tests.cache.support import SQUASHFS, digests_and_formats, make_image, stored, until, write_cache
@@ -111,23 +111,22 @@ async def test_many_lookups_and_stores_at_once(memory_path: Path) -> None:
         assert len(await cache.list()) == 25
 
 
-async def test_closing_waits_for_the_backups_that_are_compressed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_closing_waits_for_the_backups_that_are_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began, go_on, ended = threading.Event(), threading.Event(), list[int]()
 
-    def compress(directory: Path, disk: Disk) -> None:
+    def fold(directory: Path, disk: Disk) -> None:
         began.set()
         assert go_on.wait(300)
-        compress_backups(directory, disk)
+        fold_backups(directory, disk)
         ended.append(len(list_backups(directory)))
 
-    monkeypatch.setattr("ocitui.cache.backups.MOST_UNCOMPRESSED", 0)
-    monkeypatch.setattr("ocitui.cache.backups.compress_backups", compress)
-    write_cache(tmp_path, range(2))
+    write_cache(tmp_path, range(3))
     cache = PackerCache(tmp_path)
     await cache.delete([key(0)])
-    await until(began.is_set, "the compressing")
+    monkeypatch.setattr("ocitui.cache.backups.MOST_LOOSE", 0)
+    monkeypatch.setattr("ocitui.cache.backups.fold_backups", fold)
+    await cache.delete([key(1)])
+    await until(began.is_set, "the folding")
     closing = asyncio.create_task(cache.close())
     for _ in range(5):
         await asyncio.to_thread(lambda: None)
@@ -136,17 +135,17 @@ async def test_closing_waits_for_the_backups_that_are_compressed(
     await closing
     assert not too_soon
     assert ended == [len(list_backups(tmp_path))]
-    assert all(one.compressed for one in list_backups(tmp_path))
-    await cache.delete([key(1)])
+    assert [bool(one.chain) for one in list_backups(tmp_path)] == [False, True]
+    await cache.delete([key(2)])
     await cache.close()
 
 
 async def test_closing_tells_what_went_wrong_with_the_backups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compress(directory: Path, disk: Disk) -> None:
+    def fold(directory: Path, disk: Disk) -> None:
         raise ArithmeticError("a mistake of ours")
 
-    monkeypatch.setattr("ocitui.cache.backups.MOST_UNCOMPRESSED", 0)
-    monkeypatch.setattr("ocitui.cache.backups.compress_backups", compress)
+    monkeypatch.setattr("ocitui.cache.backups.MOST_LOOSE", -1)
+    monkeypatch.setattr("ocitui.cache.backups.fold_backups", fold)
     write_cache(tmp_path, range(2))
     cache = PackerCache(tmp_path)
     await cache.delete([key(0)])

@@ -28,7 +28,7 @@ from ocitui.cache import (
     keep_backup,
     list_backups,
 )
-from ocitui.cache.backups import compress_backups, keep_corrupt, late_updates
+from ocitui.cache.backups import fold_backups, keep_corrupt, late_updates
 from ocitui.cache.disk import Disk, Folder
 from ocitui.cache.journal import Journal, RefusedFile
 from ocitui.cache.own_folder import enter, hold_lock
@@ -215,7 +215,7 @@ async def test_a_backup_that_is_damaged_is_no_late_update(memory_path: Path) -> 
     (backup,) = list_backups(directory)
     path = directory / OWN / "backups" / backup.name
     path.write_bytes(path.read_bytes()[:-20])
-    compress_backups(directory)
+    fold_backups(directory)
     assert late_updates(directory) == []
     assert [one.name for one in list_backups(directory)] == [backup.name]
 
@@ -377,7 +377,7 @@ async def test_a_snapshot_of_hard_links_stays_as_it_is(name: str, memory_path: P
     done = (await cache.transactions())[0]
     await step(cache.undo(done.id))
     await step(cache.undo((await cache.transactions())[0].id))
-    await step(asyncio.to_thread(compress_backups, cache.directory))
+    await step(asyncio.to_thread(fold_backups, cache.directory))
     await step(cache.empty_trash())
 
 
@@ -411,7 +411,7 @@ async def test_a_copy_may_be_read_by_nobody_else(mode: int, memory_path: Path) -
         await PackerCache(directory).delete([key(number)])
     os.link(index, memory_path / "index of a snapshot")
     await PackerCache(directory).undo()
-    compress_backups(directory)
+    fold_backups(directory)
     index.write_bytes(b"{")
     keep_corrupt(directory, b"{")
     async with await PackerCache.open(directory, on_corrupt="reset"):
