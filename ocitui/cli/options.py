@@ -4,8 +4,10 @@ What can be asked of the screen and of an image's source stands here too; nothin
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -38,6 +40,17 @@ def span(text: str) -> float:
     if seconds is None:
         raise click.BadParameter(f"{text!r} is not a span of time like 30d or 12h")
     return seconds
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch, written as RFC 3339, or as an age like 2d; the end of the second, or of the microsecond,
+    that is written, as times are shown cut. Raises BadParameter."""
+    if (age := parse_span(text)) is not None:
+        return time.time() - age
+    with suppress(ValueError):
+        if (found := datetime.fromisoformat(text)).tzinfo is not None:
+            return found.timestamp() + (1e-6 if found.microsecond else 1)
+    raise click.BadParameter(f"{text!r} is neither a time like 2026-01-31T12:00:00Z nor an age like 2d")
 
 
 def byte_size(text: str) -> int:

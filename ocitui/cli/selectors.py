@@ -17,7 +17,7 @@ import click
 
 from ocitui.cache import LEAST_DIGITS, CacheError, CorruptIndexError, NoSuchEntryError, find_entry, spelled, stem_of
 from ocitui.directory import default_directory
-from ocitui.text import counted, short_digest
+from ocitui.text import counted, short_digest, timestamp
 
 from .options import FORMATS, ended_by_signals, run_async
 from .output import Call, UsageProblemError, say
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ocitui.doctor import Entries, Judge
 
 _WHOLE = re.compile(rf"((?:sha256:)?[0-9a-f]{{64}}|(?:sha512:)?[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
+_OF_FILES = re.compile(r"(?<!\S)!*(?:state:|used:|(?:size|age)[<>])\S*", re.IGNORECASE)
 _MOST_ALIKE = 5
 _HINT = f"ocitui list shows them; of a digest give {LEAST_DIGITS} digits or more"
 
@@ -102,18 +103,23 @@ def need_entries(words: Sequence[str], filter_text: str | None) -> None:
         raise UsageProblemError("the filter is empty, and every entry passes it", hint="give --filter some text")
 
 
-def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int], Judge]:
-    """The entries of the cache, the positions that pass a filter, and who judges them. Raises
-    UsageProblemError, with what was meant, where that cannot be understood, CorruptIndexError, CacheDirectoryError."""
+def judged_entries(call: Call, filter_text: str, at: float | None = None) -> tuple[Entries, Iterator[int], Judge]:
+    """The entries of the cache, the positions that pass a filter, and who judges them. Those of a time, in seconds
+    since the epoch, are not looked into. Raises UsageProblemError, with what was meant, where the filter cannot be
+    understood, NoSuchEntryError where no index of then is kept, CorruptIndexError, CacheDirectoryError, StorageError.
+    """
     from ocitui.cache import CacheFiles
     from ocitui.doctor import Entries, Judge, read_index
 
     judge = Judge(call.directory)
-    with CacheFiles(call.directory) as files:
-        reading = read_index(files)
-    reading.require_sound(call.directory)
-    judge.begin(reading)
-    entries = Entries(reading.contents, judge)
+    if at is not None:
+        entries = Entries(_index_at(call, filter_text, at), judge)
+    else:
+        with CacheFiles(call.directory) as files:
+            reading = read_index(files)
+        reading.require_sound(call.directory)
+        judge.begin(reading)
+        entries = Entries(reading.contents, judge)
     if "used:" in filter_text.lower():  # nobody pays for a look at zones and loop devices who does not ask for it
         from ocitui.host import find_users
 
@@ -122,6 +128,18 @@ def judged_entries(call: Call, filter_text: str) -> tuple[Entries, Iterator[int]
     if misunderstood := entries.misunderstood(filter_text):
         raise UsageProblemError(misunderstood[0], hint=misunderstood[1])
     return entries, passing(judge, entries, filter_text), judge
+
+
+def _index_at(call: Call, filter_text: str, moment: float) -> ImageIndex:
+    """The index that was seen last at a time."""
+    from ocitui.cache import IndexHistory, check_directory
+
+    if found := _OF_FILES.search(filter_text):
+        raise UsageProblemError(f"{found[0]} asks for what is not known of then", hint="filter by what the index tells")
+    check_directory(call.directory)
+    change = IndexHistory(call.directory).at(moment)
+    say(f"note: index.json as it was from {timestamp(change.when)}, as far as it was seen", err=True)
+    return change.index
 
 
 def passing(judge: Judge, entries: Entries, filter_text: str) -> Iterator[int]:

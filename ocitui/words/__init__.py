@@ -47,10 +47,12 @@ with front(__name__):
     from .imports import short_text as short_text
     from .imports import size_lines as size_lines
     from .json_values import assessment_json as assessment_json
+    from .json_values import change_json as change_json
     from .json_values import entry_json as entry_json
     from .json_values import finding_json as finding_json
     from .json_values import plan_json as plan_json
     from .json_values import summary_json as summary_json
+    from .json_values import tenure_json as tenure_json
     from .json_values import transaction_json as transaction_json
     from .json_values import verdict_json as verdict_json
     from .lines import KEYS as KEYS

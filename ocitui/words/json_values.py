@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocitui.cache import Transaction, Verdict
+    from ocitui.cache import Descriptor, IndexChange, Transaction, Verdict
     from ocitui.doctor import Assessment, FileRecords, Finding, JoinedEntry, JudgedEntry, RepairPlan, RepairStep, Report
 
 
@@ -180,7 +180,7 @@ def transaction_json(transaction: Transaction) -> dict[str, Any]:
         "id": transaction.id,
         "kind": str(transaction.kind),
         "state": transaction.state.value,
-        "started": datetime.fromtimestamp(transaction.started, UTC).isoformat(),
+        "started": _time(transaction.started),
         "by": transaction.by,
         "of": transaction.of,
         "names": transaction.image_names,
@@ -194,3 +194,39 @@ def transaction_json(transaction: Transaction) -> dict[str, Any]:
         "modes": [{"name": mode.name, "old": f"{mode.old:o}", "new": f"{mode.new:o}"} for mode in transaction.modes],
         "note": transaction.note or None,
     }
+
+
+def change_json(change: IndexChange) -> dict[str, Any]:
+    """An index that was seen, and what it is to the one before it; of the oldest that is kept nobody knows."""
+    won = change.won.items()
+    return {
+        "when": _time(change.when),
+        **_made_json(change),
+        "entries": len(change.index),
+        "added": [_key_json(one, one.image_name) for one in change.came],
+        "removed": [_key_json(one, one.image_name) for one in change.went],
+        "winners": [{**_key_json(now, name), "before": _key_json(before, name)} for name, (now, before) in won],
+    }
+
+
+def tenure_json(entry: Descriptor, since: IndexChange, until: IndexChange | None) -> dict[str, Any]:
+    """An entry that a name stood for; ``since`` is null where it did in the oldest index that is kept."""
+    return {
+        **_key_json(entry, entry.image_name),
+        "since": None if since.oldest else _time(since.when),
+        "until": until and _time(until.when),
+        **_made_json(since),
+    }
+
+
+def _made_json(change: IndexChange) -> dict[str, Any]:
+    made = [{"id": one.id, "kind": str(one.kind), "by": one.by} for one in change.transactions]
+    return {"transactions": made, "another_program": None if change.oldest else change.by_another}
+
+
+def _key_json(one: Descriptor | None, name: str | None) -> dict[str, Any]:
+    return {"name": name, "digest": one and one.digest, "format": one and one.format}
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -63,7 +63,16 @@ def demo(demo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return demo
 
 
-ENTRY_WORDS = (["show"], ["delete"], ["why"], ["resolve"], ["recall"], ["check", "--entry"], ["delete", "alpine:3.19"])
+ENTRY_WORDS = (
+    ["show"],
+    ["delete"],
+    ["why"],
+    ["resolve"],
+    ["recall"],
+    ["history"],
+    ["check", "--entry"],
+    ["delete", "alpine:3.19"],
+)
 
 
 @pytest.mark.usefixtures("demo")

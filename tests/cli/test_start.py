@@ -59,6 +59,7 @@ HEADLESS = {
     "unpin": [ALPINE.digest],
     "undo": [],
     "log": [],
+    "history": [],
     "trash": [],
     "import": ["oci:nowhere"],
     "imports": [],

@@ -12,7 +12,7 @@ from ocitui.cache import INDEX_NAME
 from ocitui.text import human_age, human_size, short_digest
 from ocitui.words import entry_json
 
-from ..options import ended_by_signals, reading
+from ..options import ended_by_signals, moment, reading
 from ..output import Call, Column, ExitCode, lay_out, say, say_lines, terminal_width
 from ..selectors import filter_option, judged_entries
 
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @filter_option
+@click.option("--at", metavar="TIME", type=moment, help="As it was: 2d ago, or at 2026-01-31T12:00:00Z.")
 @reading
-def list_command(call: Call, filter_text: str | None) -> ExitCode:
+def list_command(call: Call, filter_text: str | None, at: float | None) -> ExitCode:
     """List the entries and the state of their files.
 
     TEXT is what the screen's filter takes: words joined by AND, !word excludes, name: tag: digest: format: platform:
     state:bad look in one field, size>100M and size<1G compare the packed file; used: is what zones need.
+
+    TIME is RFC 3339, or an age: the index as it was last seen then, of whose files nothing is known.
     """
     with ended_by_signals():
-        entries, shown, judge = judged_entries(call, filter_text or "")
+        entries, shown, judge = judged_entries(call, filter_text or "", at)
         if call.as_json:
             known = judge.remembered
             call.emit_list("entries", (entry_json(entries[position], call.directory, known) for position in shown))
@@ -38,7 +41,7 @@ def list_command(call: Call, filter_text: str | None) -> ExitCode:
         width, now = terminal_width(), time.time()
         lines = lay_out(_COLUMNS, (_row(entries, position, now) for position in shown), width, _widest(entries))
         # For who looks at it: to a script an absent index is an empty cache, as it is to the daemon.
-        if say_lines(lines) < 2 and width and not os.path.lexists(call.directory / INDEX_NAME):
+        if say_lines(lines) < 2 and width and at is None and not os.path.lexists(call.directory / INDEX_NAME):
             say(f"there is no {INDEX_NAME} in {call.directory.absolute()}: is that a cache?", err=True)
         return ExitCode.CLEAN
 

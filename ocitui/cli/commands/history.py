@@ -1,0 +1,81 @@
+"""`ocitui history`: what came and went, by whom, and which image a name stood for when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ocitui.cache import NoSuchEntryError, author_of, check_directory, spelled
+from ocitui.text import counted, first_of, short_digest, timestamp
+from ocitui.words import change_json, tenure_json
+
+from ..options import ended_by_signals, reading, tell_notes
+from ..output import Call, Column, ExitCode, say_lines, table
+from ..selectors import complete_entry
+
+if TYPE_CHECKING:
+    from ocitui.cache import Descriptor, IndexChange
+
+
+@click.command("history")
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_entry)
+@reading
+def history_command(call: Call, name: str | None) -> ExitCode:
+    """Tell what came and went, when and by whom, and which names then stood for another image; newest first.
+
+    With NAME: which image the daemon found for it, from when to when. What another program did is told of the time
+    when it was seen: by the screen, a check, or a command that writes.
+    """
+    from ocitui.cache import IndexHistory
+
+    check_directory(call.directory)
+    with ended_by_signals():
+        history = IndexHistory(call.directory)
+        tenures = [*history.tenures(spelled(name))] if name else []
+        if name and not tenures:
+            hint = "ocitui history tells which names there were"
+            raise NoSuchEntryError(f"no index that is kept has the name {name}", hint=hint)
+        if call.as_json:
+            told = (tenure_json(*one) for one in tenures) if name else map(change_json, history.changes())
+            call.emit_list("changes", told)
+        elif name:
+            say_lines(table(_TENURES, (_tenure_row(*one) for one in tenures)))
+        else:
+            say_lines(table(_CHANGES, map(_change_row, history.changes())))
+        tell_notes([*history.notes()])
+    return ExitCode.CLEAN
+
+
+_MOST = 3
+_DOER = (Column("DONE BY"), Column("WHO", rank=1))
+_CHANGES = (Column("WHEN"), *_DOER, Column("CHANGE", shrink=True))
+_TENURES = (Column("SINCE"), Column("UNTIL"), Column("DIGEST"), Column("FORMAT", rank=2), *_DOER)
+
+
+def _change_row(change: IndexChange) -> list[str]:
+    won = change.won.items()
+    parts = (
+        [_file(f"+{one.image_name or 'no name'}", one) for one in change.came],
+        [_file(f"-{one.image_name or 'no name'}", one) for one in change.went],
+        [_file(f"{name}={short_digest(now.digest)}", now) if now else f"{name}=nothing" for name, (now, _) in won],
+    )
+    told = "; ".join(first_of(part, _MOST) for part in parts if part) or "the same entries, written anew"
+    if change.oldest:
+        told = f"the oldest that is kept, with {counted(len(change.index), 'entry')}"
+    return [timestamp(change.when), *_done_by(change), told]
+
+
+def _tenure_row(one: Descriptor, since: IndexChange, until: IndexChange | None) -> list[str]:
+    began, ended = "earlier" if since.oldest else timestamp(since.when), timestamp(until.when) if until else ""
+    return [began, ended, short_digest(one.digest), one.format or "", *_done_by(since)]
+
+
+def _done_by(change: IndexChange) -> tuple[str, str]:
+    made = [f"{one.kind} {one.id}" for one in change.transactions]
+    made += ["another program"] if change.by_another and not change.oldest else []
+    return first_of(made, _MOST), first_of([*{author_of(one.by): None for one in change.transactions}], _MOST)
+
+
+def _file(stem: str, one: Descriptor) -> str:
+    return f"{stem}.{one.format}" if one.format else stem
