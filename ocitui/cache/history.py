@@ -61,7 +61,7 @@ class IndexHistory:
     def notes(self) -> Iterator[str]:
         """What there is to say of those that are not told, as far as they were asked for."""
         if self._seen.index is None:
-            yield f"index.json is not told of: {self._seen.verdict.place or 'there is none'}"
+            yield f"index.json as it is now is left out: {self._seen.verdict.place or 'there is none'}"
         if self._unreadable:
             yield f"of what was kept {self._unreadable} cannot be read any more"
         # A transaction keeps the index that it is an edit of, and equals are counted.

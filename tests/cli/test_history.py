@@ -109,9 +109,9 @@ def test_what_nobody_looked_at_yet_is_told_too(demo: Path, ocitui: Ocitui) -> No
     done = ocitui("history", "-C", demo)
     assert done.status == 0
     assert len(done.out.splitlines()) == 2
-    assert "index.json is not told of: EOF while parsing" in done.err
+    assert "index.json as it is now is left out: EOF while parsing" in done.err
     (demo / "index.json").unlink()
-    assert "index.json is not told of: there is none" in ocitui("history", "-C", demo).err
+    assert "index.json as it is now is left out: there is none" in ocitui("history", "-C", demo).err
 
 
 def test_the_index_as_it_was(told: Path, ocitui: Ocitui) -> None:
