@@ -128,6 +128,7 @@ with front(__name__):
     from .ledger import Sources as Sources
     from .ledger import Topic as Topic
     from .ledger import hash_file as hash_file
+    from .ledger import note_resolved as note_resolved
     from .ledger import record_stored as record_stored
     from .listing import CONFIG_PLACE as CONFIG_PLACE
     from .listing import FILE_SUFFIXES as FILE_SUFFIXES

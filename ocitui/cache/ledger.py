@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from .actor import whoami
 from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError
-from .files import FileIdentity, file_identity, open_bounded
+from .files import OWN_NAME, FileIdentity, file_identity, open_bounded
 from .own_folder import open_own_folder, taking_turns
 
 LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
@@ -90,9 +90,10 @@ class RecordedSource(msgspec.Struct, frozen=True, gc=False):
 
 
 class Topic(StrEnum):
-    """What is noted of a packed file. PINNED: it is kept, for the reason that the text is. USED: when zones and loop
-    devices were last seen to, and which. ASKED: whether a registry gives its image to the daemon's own client, as
-    `importing.Upstream` says. WATCHED, of no file: since when ocitui has looked who uses what."""
+    """What is noted of a packed file. PINNED: it is kept, for the reason that the text is. USED: when it was last seen
+    in use, and by which zones and loop devices, or by a resolve of ocitui. ASKED: whether a registry gives its image to
+    the daemon's own client, as `importing.Upstream` says. WATCHED, of no file: since when ocitui has looked who uses
+    what."""
 
     PINNED = "pinned"
     USED = "used"
@@ -348,6 +349,16 @@ class Ledger:
         lines += [note_line(topic, name, one) for topic, some in noted.items() for name, one in some.items()]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), own.file_mode)
         self.sound, self.damaged, self.sources, self.notes, self._lines = kept, bad, known, noted, len(lines)
+
+
+def note_resolved(directory: Path, file: str) -> None:
+    """Note that a packed file was found for who asked for its name, in the ledger of a cache that has one; it is not
+    read for that. Where that cannot be written it is not noted."""
+    with suppress(CacheError, OSError):
+        if (directory / OWN_NAME / LEDGER_NAME).is_file():
+            ledger = Ledger(directory)
+            ledger.note(Topic.USED, file, "ocitui resolve")
+            ledger.flush()
 
 
 def record_stored(

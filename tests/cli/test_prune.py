@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from tests.importing.registry_server import FaultyRegistry, serving
 from tests.tools import PATIENT_SECONDS
 
 MONTHS = 90 * 86_400
+QUEUE_NAME = "quay.io/example/queue:7.2.tar"
 
 
 @pytest.fixture
@@ -251,3 +253,21 @@ def test_age_is_that_of_the_file_or_of_its_use(demo: Path, ocitui: Ocitui) -> No
     ledger.note(Topic.USED, packed.name, "web")
     ledger.flush()
     assert ocitui("prune", "--older-than", "60d", "--json", "-C", demo).json["plan"]["entries"] == []
+
+
+def test_what_resolve_finds_was_of_use_then(demo: Path, ocitui: Ocitui) -> None:
+    packed, past = demo / f"{QUEUE.digest}.tar", time.time() - MONTHS
+    os.utime(packed, (past, past))
+    old = ("prune", "--older-than", "60d", "--json", "-C", demo)
+    assert ocitui("resolve", QUEUE_NAME, "--read-only", "-C", demo).status == 0
+    assert QUEUE.digest in [one["digest"] for one in ocitui(*old).json["plan"]["entries"]]
+    assert ocitui("resolve", QUEUE_NAME, "-C", demo).status == 0
+    assert Ledger.open(demo).noted(Topic.USED)[packed.name].text == "ocitui resolve"
+    assert QUEUE.digest not in [one["digest"] for one in ocitui(*old).json["plan"]["entries"]]
+
+
+def test_a_resolve_leaves_a_cache_alone_that_ocitui_keeps_nothing_of(demo: Path, ocitui: Ocitui) -> None:
+    shutil.rmtree(demo / ".ocitui")
+    before = sorted(demo.iterdir())
+    assert ocitui("resolve", QUEUE_NAME, "-C", demo).status == 0
+    assert sorted(demo.iterdir()) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
-from ocitui.cache import Condition
+from ocitui.cache import Condition, Ledger, Topic
 from ocitui.host.daemon import DaemonState
 from tests.tui.cache_support import BUSYBOX, SEVEN, TEA, Image, make_cache, packed_path, tree, write_index
 from tests.tui.screen_support import SMALL, Desk, desk
@@ -121,3 +121,15 @@ async def test_names_of_many_kinds(tmp_path: Path) -> None:
             await one.until(lambda: "nothing is changed" in one.status)
             assert all(len(line) <= 80 for line in one.text.split("\n"))
             await one.press("escape", "j")
+
+
+async def test_what_is_found_was_of_use_then(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    known = Ledger.open(cache)
+    known.note(Topic.WATCHED, "-", "-")
+    known.flush()
+    async with desk(cache) as one:
+        await one.press("j", "j")
+        await one.open("r", "ResolveScreen")
+        await one.until(lambda: one.lines.startswith("HIT"))
+    assert list(Ledger.open(cache).noted(Topic.USED)) == [packed_path(cache, TEA).name]

@@ -36,6 +36,10 @@ def resolve_command(call: Call, word: str, format_: str | None) -> ExitCode:
     text = word if named is None else _name_of(index, named)
     found = explain_resolve(call.directory, index, ImageName.parse(text), _asked(named, format_))
     one = found.descriptor
+    if found.image and not call.read_only:
+        from ocitui.cache import note_resolved
+
+        note_resolved(call.directory, found.image.path.name)
     return _answer(call, found, digest=one.digest if one else None, descriptor=one.as_dict() if one else None)
 
 

@@ -24,6 +24,7 @@ from ocitui.cache import (
     StorageError,
     Verdict,
     known_format,
+    note_resolved,
     read_regular,
 )
 from ocitui.doctor import Answer, Assessment, Chain, Link, LinkState, chain_of
@@ -156,7 +157,11 @@ class ResolveScreen(AnswerScreen):
         self.ask()
 
     async def answer(self, asked: str) -> list[Line]:
-        return explanation_lines(await self.session.cache.explain_resolve(ImageName.parse(asked), self._format))
+        cache = self.session.cache
+        found = await cache.explain_resolve(ImageName.parse(asked), self._format)
+        if found.image and not cache.read_only:
+            await asyncio.to_thread(note_resolved, cache.directory, found.image.path.name)
+        return explanation_lines(found)
 
 
 def explanation_lines(explanation: Explanation) -> list[Line]:
