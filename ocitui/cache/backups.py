@@ -58,7 +58,7 @@ _LATER = re.compile(r".*\.v(\d{1,4})\.json(?:\.gz)?")
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """A copy of an index: when it was made in seconds since the epoch, how many entries it has (0 for a corrupt one),
+    """A copy of an index: when that was seen in seconds since the epoch, how many entries it has (0 for a corrupt one),
     its size as it is stored, in bytes, and whether it is the last one before a shrink that no transaction explains.
     ``content`` is the beginning of its sha256, 32 hex digits; its file's ``name`` says all but the size.
 
@@ -360,11 +360,17 @@ def _content_of(data: bytes) -> str:
 
 
 def keep_backup(
-    directory: Path, index: ImageIndex | bytes, number: int | None = None, disk: Disk | None = None
+    directory: Path,
+    index: ImageIndex | bytes,
+    number: int | None = None,
+    disk: Disk | None = None,
+    *,
+    since: float = 0.0,
 ) -> Backup | None:
     """Keep a sound index that was seen; gives the backup that has it, None where there is no room, the directory may
-    not be written, or the daemon loads no such bytes. ``number`` is what `next_number` gave before they were read. Who
-    has the lock gives a ``disk``, and folds later."""
+    not be written, or the daemon loads no such bytes. ``number`` is what `next_number` gave before they were read. What
+    was seen before ``since``, in seconds since the epoch, is kept once more. Who has the lock gives a ``disk``, and
+    folds later."""
     found = examine_index(index)[1] if isinstance(index, bytes) else index
     if found is None:
         return None
@@ -374,6 +380,7 @@ def keep_backup(
             return None
         content = found.sha256[:32]
         there = newest_with(directory, copies, found, content, by_entries=True)
+        there = there if there is not None and there.kept > since else None
         kept = there or copies.keep(copies.new(number, len(found), content), found.data, directory)
         if disk is None and copies.crowded:
             fold_backups(directory)

@@ -54,6 +54,8 @@ class IndexHistory:
         self.instants = [one for one in self.instants if not one.stalled]
         self._made = [one for one in reversed(found) if one.changes_index]
         self._orders = [one.order for one in self._made]
+        pairs = zip(self.instants, [*self.instants[1:], None], strict=True)
+        self.instants = [one for one, older in pairs if older is None or not self._seen_again(older, one)]
         now, signature = self._seen.index, self._seen.signature
         if now is not None and signature and not any(now.sha256.startswith(one.content) for one in self.instants[:1]):
             self.instants.insert(0, Backup(signature.modified_ns / 1e9, len(now), 0, False, "", number))
@@ -108,6 +110,11 @@ class IndexHistory:
                 if (now := change.index.by_name(name)) is not None:
                     yield now, change, until
                 until = change
+
+    def _seen_again(self, older: Backup, newer: Backup) -> bool:
+        """Whether nothing was made of an index in between, nor seen to be."""
+        first, end = bisect_left(self._orders, older.order), bisect_left(self._orders, newer.order)
+        return older.content == newer.content and first == end
 
     def _between(self, older: Backup, newer: Backup) -> Sequence[Transaction]:
         """The transactions that may have had a part in what is between two of them, oldest first."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -28,9 +28,11 @@ from ocitui.cache import (
     CacheFiles,
     ImageIndex,
     IndexOutcome,
+    Key,
     Listing,
     PackedFormat,
     Transaction,
+    TransactionKind,
     Verdict,
     all_changes,
     list_backups,
@@ -39,10 +41,10 @@ from ocitui.cache import (
     taken_back,
 )
 from ocitui.directory import DEFAULT_DIRECTORY
-from ocitui.host import DaemonState, find_daemon, find_users
+from ocitui.host import START_SECONDS, DaemonState, find_daemon, find_users
 from ocitui.text import counted, human_size, timestamp
 
-from .check.cache_checks import room_for_index
+from .check.cache_checks import orphans, room_for_index
 from .check.history import index_in, known_history
 from .check.index_checks import History
 
@@ -51,6 +53,23 @@ if TYPE_CHECKING:
     from .report import Report
 
 _PROC = Path("/proc")
+_MENDS = (TransactionKind.REPAIR, TransactionKind.ADOPT, TransactionKind.RESTORE, TransactionKind.MEND)
+
+
+class MemorySeen(msgspec.Struct, frozen=True):
+    """What was seen of the memory of a daemon that runs. What an index of since its start holds, and no transaction of
+    ours put there since, is in its memory; and where there is any such, nothing else that was to be there is, as it
+    writes all that it has. ``look`` is a backup of since its start that has any such, ``today`` is whether the index
+    has. ``lost``: something is gone from the index; ``has``: the look has it all; ``lacks``: neither has all of it.
+    ``strays`` is of how many more entries there are files: whether it knows their names cannot be told.
+    """
+
+    look: Backup | None = None
+    today: bool = False
+    lost: bool = False
+    has: bool = False
+    lacks: bool = False
+    strays: int = 0
 
 
 class TimelineFacts(msgspec.Struct, frozen=True):
@@ -58,12 +77,13 @@ class TimelineFacts(msgspec.Struct, frozen=True):
     ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
     is in bytes, None where it cannot be had. Times are in seconds since the epoch.
 
-    ``fuller`` is the backup of which entries are gone without a transaction of ours, ``before`` one made before the
-    daemon's start of which they were gone already in one made after it (None: there is none, or the index loads).
-    ``full``: the daemon's next store has no room for its index. ``pull`` is a name that it may be made to store by, as
-    no loop device holds its packed file; empty where there is none. ``trouble`` is what `process_trouble` says.
-    ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None where nobody did.
-    ``in_place`` is whether index.json, if it is there, is a file of its own.
+    ``fuller`` is the backup of which entries are gone without a transaction of ours; ``memory`` is what was seen of the
+    daemon's, None where none runs, or nobody knows since when; ``as_made``: the index is as the daemon makes an empty
+    one, to the byte; ``overwritten``: it lacks what a transaction of ours put in. ``full``: the daemon's next store has
+    no room for its index. ``pull`` is a name that it may be made to store by, as no loop device holds its packed file;
+    empty where there is none. ``trouble`` is what `process_trouble` says. ``answers`` is whether ``kratactl`` gets
+    answers, which only the operator can tell: None where nobody did. ``in_place`` is whether index.json, if it is
+    there, is a file of its own.
     """
 
     directory: Path
@@ -75,7 +95,9 @@ class TimelineFacts(msgspec.Struct, frozen=True):
     complete: int = 0
     free: int | None = None
     fuller: Backup | None = None
-    before: Backup | None = None
+    memory: MemorySeen | None = None
+    as_made: bool = False
+    overwritten: bool = False
     full: bool = False
     pull: str = ""
     trouble: str = ""
@@ -113,8 +135,9 @@ def gather(
     room: tuple[bool, int] | None = None
     with suppress(OSError):
         room = room_for_index(os.statvfs(directory), seen.signature.size if seen.signature else 0)
-    # It reads two backups, and only where nothing can be loaded does the case turn on it.
-    lost = not seen.verdict.sound or seen.verdict.outcome is IndexOutcome.CREATED
+    memory: MemorySeen | None = None
+    if daemon.since is not None:
+        memory = _Looks(directory, daemon.since, backups, transactions).compare(seen.index, history, listing)
     return TimelineFacts(
         directory,
         daemon,
@@ -125,7 +148,9 @@ def gather(
         listing.complete,
         None if room is None else room[1],
         history.copy if history.gone_from(seen.index or ImageIndex.empty()) else None,
-        _gone_at_start(directory, backups, transactions, daemon.since) if lost else None,
+        memory,
+        seen.index is not None and seen.index.sha256 == ImageIndex.empty().sha256,
+        any(one.missing for one in history.overwritten),
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
         process_trouble(daemon.process, proc),
@@ -157,29 +182,70 @@ def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) ->
     return min(free)[1] if free else ""
 
 
-def _gone_at_start(
-    directory: Path, backups: Sequence[Backup], transactions: Sequence[Transaction], since: float | None
-) -> Backup | None:
-    """The fullest backup of before a start where the newest lacks entries of it that no transaction took out in
-    between, in the order of their numbers, whatever the clock said."""
-    earlier = [backup for backup in backups if since is not None and backup.kept <= since]
-    until = next((backup for backup in backups if backup not in earlier), None)
-    fullest = held = max(earlier, key=lambda backup: backup.entries, default=None)
-    if fullest is None or until is None:
-        return None
-    known = [one for one in transactions if one.order < until.order]
-    explains_nothing = {one.id for chain in taken_back(known) for one in chain}
-    between = [one for one in known if one.order >= fullest.order and one.id not in explains_nothing]
-    for at, one in enumerate(between):
-        if one.swap is not None:
-            # From here on the index was what this put in its place.
-            put = one.swap.new_sha256
-            between, held = between[:at], next((copy for copy in backups if put and put.startswith(copy.content)), None)
-            break
-    before, after = index_in(directory, held), index_in(directory, until)
-    if before is None or after is None or not History(before.descriptors, between).gone_from(after):
-        return None
-    return fullest
+class _Looks:
+    """What was seen of the index before the daemon's start and since, and what transactions of ours made of it."""
+
+    def __init__(self, directory: Path, since: float, backups: Sequence[Backup], transactions: Sequence[Transaction]):
+        before, after = since - START_SECONDS, since + START_SECONDS
+        self._directory, self._backups = directory, backups
+        undone = {one.id for chain in taken_back(transactions) for one in chain}
+        self._lasting = [one for one in transactions if one.id not in undone]
+        # What was done about its start may be of before or after it; what a repair put in beside it, it had lost.
+        self._earlier = {one.id for one in transactions if one.started < before}
+        self._since = [one for one in transactions if one.started >= before]
+        self._beside = _added(one for one in self._since if one.started > after and one.kind not in _MENDS)
+        self._looks = [one for one in backups if one.kept > after and one.entries]
+        self._base = max((one for one in backups if one.kept <= after), key=lambda one: one.entries, default=None)
+
+    def compare(self, index: ImageIndex | None, history: History, listing: Listing) -> MemorySeen:
+        """What the memory has of the entries that are gone from the index as it is now."""
+        here, today = _keys(index), bool(self._own(index))
+        gone = {one.key for one in history.gone_from(index or ImageIndex.empty())}
+        # It overwrites what is put in beside it; what was there at its start it lost then.
+        earlier = (one for one in history.overwritten if one.transaction.id in self._earlier)
+        gone |= {missing.key for one in earlier for missing in one.missing}
+        look, seen, own = self._look(index) if gone or not today else (None, set[Key](), set[Key]())
+        base = set() if today else self._own(index_in(self._directory, self._base, index), self._base)
+        wanted = gone - self._beside | own - self._taken(look) | base - self._taken(self._base)
+        lost = wanted - here
+        # Its store leaves an entry of its own, where it overwrites what was put in beside it.
+        told = here | wanted | seen - self._taken(look) | (self._beside if today else set())
+        strays = sum(one.code == "orphan-entry" for one in orphans(listing, told))
+        return MemorySeen(look, today, bool(lost), bool(lost) and lost <= own, bool(lost - seen), strays)
+
+    def _look(self, index: ImageIndex | None) -> tuple[Backup | None, set[Key], set[Key]]:
+        """The newest backup of since the start that tells; what it has, and what of that is the daemon's own."""
+        for look in self._looks[:3]:
+            seen = index_in(self._directory, look, index)
+            if own := self._own(seen, look):
+                return look, _keys(seen), own
+        return None, set(), set()
+
+    def _own(self, index: ImageIndex | None, until: Backup | None = None) -> set[Key]:
+        """What an index has that no transaction since the start put in, up to a backup; nothing where that is not known
+        of one that put another index in place."""
+        left = _keys(index)
+        for one in self._since:
+            if until is None or one.order < until.order:
+                left -= _added([one])
+                if (swap := one.swap) is not None:
+                    copy = next((copy for copy in self._backups if swap.new_sha256.startswith(copy.content)), None)
+                    put = index_in(self._directory, copy)
+                    left = left - _keys(put) if put is not None else set()
+        return left
+
+    def _taken(self, backup: Backup | None) -> set[Key]:
+        """What was taken out since a backup."""
+        since = (one for one in self._lasting if backup is not None and one.order >= backup.order)
+        return {(digest, format_) for one in since for digest, format_, _ in one.taken_out}
+
+
+def _keys(index: ImageIndex | None) -> set[Key]:
+    return {*zip(index.digests, index.formats, strict=True)} if index is not None else set()
+
+
+def _added(transactions: Iterable[Transaction]) -> set[Key]:
+    return {added.descriptor.key for one in transactions for added in one.added}
 
 
 def _newest(directory: Path, backups: Sequence[Backup]) -> ImageIndex | None:
@@ -199,11 +265,6 @@ def process_trouble(process: int | None, proc: Path = _PROC) -> str:
     waits_in = read_kernel_file(proc / f"{process}" / "wchan").strip() if letter == "D" else ""
     inside = f" in {waits_in}" if waits_in not in ("", "0") else ""
     return f"its process {_TROUBLES[letter]}{inside}" if letter in _TROUBLES else ""
-
-
-# The daemon writes an emptied index as the first thing it does; times in /proc are good to a hundredth of a second, and
-# the boot time they count from to a second.
-_START_SECONDS = 5.0
 
 
 class Case(StrEnum):
@@ -293,10 +354,10 @@ def _case(facts: TimelineFacts) -> Told:
         return Case.HUNG, Confidence.UNSURE, [trouble, "see whether `kratactl zone list` answers"]
     if not facts.verdict.sound or facts.missing:
         return _damaged(facts)
-    if facts.fuller is not None or _is_emptied(facts):
+    if facts.fuller is not None or _is_emptied(facts) or (facts.memory is not None and facts.memory.lost):
         return _shrunk(facts)
-    entries = counted(facts.verdict.entries, "entry")
-    return Case.IN_STEP, Confidence.LIKELY, [f"the index has {entries}, and nothing had more"]
+    reasons = [f"the index has {counted(facts.verdict.entries, 'entry')}, and nothing had more"]
+    return _strayed(Case.IN_STEP, Confidence.LIKELY, reasons, facts.memory)
 
 
 def _stopped(facts: TimelineFacts) -> Told:
@@ -322,40 +383,49 @@ def _damaged(facts: TimelineFacts) -> Told:
         IndexOutcome.RESET: "a daemon that starts on it overwrites it with an empty one",
     }.get(facts.verdict.outcome, "no daemon starts on it")
     reasons = [seen, f"{would}: the damage came after its start{_at(facts.daemon.since)}"]
-    since = facts.daemon.since
-    if since is None:
+    memory = facts.memory
+    if memory is None:
         return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "when it started cannot be told"]
-    after = next((backup for backup in facts.backups if backup.kept > since), None)
-    if after is None:
-        return Case.MEMORY_GOOD, Confidence.LIKELY, reasons
-    reasons.append(f"a backup made after its start{_at(after.kept)} has {after.entries} entries")
-    if (before := facts.before) is None:
-        return Case.MEMORY_GOOD, Confidence.CERTAIN, reasons
-    reasons.append(f"one made before its start{_at(before.kept)} has {before.entries}: it started on an emptied one")
-    return Case.MEMORY_EMPTIED, Confidence.LIKELY, reasons
+    return _by_look(memory, reasons, Confidence.CERTAIN)
+
+
+def _by_look(memory: MemorySeen, reasons: list[str], confidence: Confidence) -> Told:
+    """What a backup of since the daemon's start tells."""
+    if (look := memory.look) is None:
+        return Case.MEMORY_GOOD, Confidence.UNSURE, [*reasons, "nobody saw since its start what it has in its memory"]
+    seen = f"a backup made after its start{_at(look.kept)} has {counted(look.entries, 'entry')}"
+    if memory.has:
+        return _strayed(Case.MEMORY_GOOD, confidence, [*reasons, seen], memory)
+    case = Case.MEMORY_EMPTIED if memory.lacks else Case.MEMORY_GOOD
+    return case, Confidence.UNSURE, [*reasons, f"{seen}, but not all; it may have stored the others since"]
+
+
+def _strayed(case: Case, confidence: Confidence, reasons: list[str], memory: MemorySeen | None) -> Told:
+    """The same, or unsure where there are files that nothing tells of."""
+    if memory is None or not memory.strays:
+        return case, confidence, reasons
+    strays = f"the files of {counted(memory.strays, 'more entry')} are there, whose names it may know"
+    return case, Confidence.UNSURE, [*reasons, strays]
 
 
 def _shrunk(facts: TimelineFacts) -> Told:
     """The daemon runs, and entries are gone from a sound index."""
-    entries, since, modified, fuller = facts.verdict.entries, facts.daemon.since, facts.modified, facts.fuller
-    more, at = _has_more(facts), _at(since)
-    if since is None or modified is None:
+    since, modified, memory, at = facts.daemon.since, facts.modified, facts.memory, _at(facts.daemon.since)
+    more = _has_more(facts)
+    if since is None or modified is None or memory is None:
         return Case.MEMORY_GOOD, Confidence.UNSURE, [more, "when it started cannot be told"]
-    case, confidence = Case.MEMORY_EMPTIED, Confidence.LIKELY
-    if abs(modified - since) <= _START_SECONDS:
-        reason = f"the index was written at the daemon's start{at}: it could not load what stood there"
-        confidence = Confidence.LIKELY if entries else Confidence.CERTAIN
-    elif modified < since:
-        reason = f"the index is of before the daemon's start{at}, so it loaded what stands there"
-    elif entries == 0:
-        case = Case.MEMORY_GOOD
-        reason = f"the daemon has run since{at}, and a store of it leaves an entry: somebody else emptied it"
-    elif fuller is not None and fuller.kept > since:
-        case = Case.MEMORY_GOOD
+    if memory.has:
         reason = f"the daemon has run since{at} and takes no entry away: somebody else did"
+        return _by_look(memory, [more, reason], Confidence.LIKELY)
+    if memory.today and memory.lacks:
+        reason = f"the index has what the daemon, of{at}, read or wrote, which is all that it has in its memory"
+    elif modified < since - START_SECONDS:
+        reason = f"the index is of before the daemon's start{at}, so it loaded what stands there"
+    elif facts.as_made and modified <= since + START_SECONDS:
+        reason = f"the daemon made the index at its start{at}: it could not load what stood there"
     else:
-        reason = f"all that was seen since the daemon's start{at} is less: it started on an emptied index"
-    return case, confidence, [more, reason]
+        return _by_look(memory, [more], Confidence.LIKELY)
+    return Case.MEMORY_EMPTIED, Confidence.LIKELY, [more, reason]
 
 
 def _is_emptied(facts: TimelineFacts) -> bool:
@@ -418,7 +488,7 @@ def _hung(facts: TimelineFacts) -> Procedure:
 
 def _start(facts: TimelineFacts) -> Procedure:
     loads = facts.verdict.outcome is IndexOutcome.LOADED
-    if loads and facts.in_place and facts.fuller is None and not _is_emptied(facts):
+    if loads and facts.in_place and not (facts.fuller or facts.overwritten or _is_emptied(facts)):
         return [_START_ON_SOUND], []
     stop = Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile")
     reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")

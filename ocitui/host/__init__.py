@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .daemon import START_SECONDS as START_SECONDS
     from .daemon import DaemonState as DaemonState
     from .daemon import daemon_seed as daemon_seed
     from .daemon import daemon_socket as daemon_socket

@@ -15,6 +15,9 @@ from ocitui.cache import read_bounded, read_kernel_file
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME, DATABASE_NAME, CONFIG_NAME = "daemon.socket", "krata.db", "config.toml"
+START_SECONDS = 5.0
+"""How near to the daemon's start a time may be of before or after it: it has read the index a moment later, and times
+in /proc are good to a hundredth of a second, the boot that they count from to a second."""
 _MOST_CONFIG = 1 << 20
 _DELETED = " (deleted)"
 _TMPDIR = re.compile(r"(?:^|\0)TMPDIR=(/[^\0]*)")
@@ -36,6 +39,11 @@ class DaemonState(msgspec.Struct, frozen=True):
     @property
     def running(self) -> bool:
         return self.process is not None
+
+    @property
+    def read_index_by(self) -> float:
+        """What is seen of the index after this time tells what it has in its memory; 0 where that cannot be told."""
+        return 0.0 if self.since is None else self.since + START_SECONDS
 
 
 def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:

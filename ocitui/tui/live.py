@@ -524,8 +524,8 @@ class LiveCache:
         if condition is Condition.SOUND:
             from ocitui.cache import keep_backup
 
-            index = await self._open_cache().index()
-            await asyncio.to_thread(keep_backup, self._directory, index)
+            index, since = await self._open_cache().index(), self.host.daemon.read_index_by
+            await asyncio.to_thread(keep_backup, self._directory, index, since=since)
             return
         if await asyncio.to_thread(self._keep_last_good):
             self._cache_stale, self._cache_due = True, 0.0

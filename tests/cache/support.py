@@ -15,6 +15,7 @@ from typing import Any
 from ocitui.cache import Descriptor, Document, ImageName, PackedFormat, PackedImage, PackerCache
 from ocitui.cache.backups import CORRUPT_NAME, Backups
 from ocitui.cache.own_folder import open_own_folder
+from tests.kratad import index_bytes as index_bytes
 
 OWN = ".ocitui"
 SQUASHFS, EROFS, TAR = PackedFormat.SQUASHFS, PackedFormat.EROFS, PackedFormat.TAR
@@ -76,16 +77,6 @@ async def stored(cache: PackerCache, source: Path, label: str = "one", **how: An
     """Store an image by way of a file in the directory ``source``."""
     source.mkdir(exist_ok=True)
     return await cache.store(make_image(source / f"{label}.packed", label, **how))
-
-
-def index_bytes(descriptors: Iterable[dict[str, Any]]) -> bytes:
-    """An index as the daemon writes it."""
-    fields = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": list(descriptors),
-    }
-    return json.dumps(fields, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def entry(number: int, *, name: str | None = None, format: str = "squashfs") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ocitui.cache import (
     Backup,
     Change,
     ImageIndex,
+    IndexHistory,
     IndexReplacement,
     PackerCache,
     StorageError,
@@ -61,6 +62,17 @@ def test_each_sound_index_that_was_seen(tmp_path: Path) -> None:
     assert contents(tmp_path) == [first, second, first]
     assert kept.size < len(first)
     assert all(path.name.endswith(".json.gz") for path in (tmp_path / OWN / "backups").iterdir())
+
+
+def test_what_was_seen_before_a_time_is_kept_once_more(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_bytes(first := index_of([1]))
+    kept = keep_backup(tmp_path, first)
+    assert kept is not None
+    again = keep_backup(tmp_path, first, since=kept.kept)
+    assert again is not None
+    assert list_backups(tmp_path) == [again, kept]
+    assert keep_backup(tmp_path, first, since=kept.kept) == again
+    assert [one.kept for one in IndexHistory(tmp_path).instants] == [kept.kept], "nothing changed"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xfe", b'{"schemaVersion":2,"manifests":[{}]}'])

@@ -25,6 +25,7 @@ from ocitui.cache import (
 )
 from ocitui.cache.descriptors import Columns
 from tests.cache.support import OWN, entry, trash
+from tests.kratad import as_read_by_the_daemon
 from tests.tools import CONFORMANCE, recorded
 
 Record = dict[str, Any]
@@ -42,16 +43,6 @@ def lay_out(record: Record, directory: Path) -> Path:
     if data is not None:
         index.write_bytes(data)
     return index
-
-
-def as_read_by_the_daemon(descriptor: Record) -> Record:
-    """Without what it drops: unknown fields, and nulls."""
-    known = ("mediaType", "digest", "size", "urls", "annotations", "platform", "artifactType", "data")
-    kept = {key: descriptor[key] for key in known if descriptor.get(key) is not None}
-    if "platform" in kept:
-        fields = ("architecture", "os", "os_version", "os_features", "variant", "features")
-        kept["platform"] = {key: kept["platform"][key] for key in fields if kept["platform"].get(key) is not None}
-    return kept
 
 
 def facts(directory: Path) -> list[tuple[str, int, int]]:

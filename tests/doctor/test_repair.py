@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -47,6 +46,7 @@ from tests.doctor.repair_support import (
     undone,
     worse_than_info,
 )
+from tests.kratad import Memory
 from tests.tools import ROOT
 
 BY_NAME = {str(case): case for case in CASES}
@@ -59,19 +59,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Daemon:
-    """Keeps its index in memory, and writes all of it at each store, with no lock."""
+    """Stores entries that have no files."""
 
     def __init__(self, index: Path) -> None:
-        self.index = index
-        self.memory: dict[str, Any] = json.loads(index.read_bytes())
+        self.memory = Memory(index.parent)
+        assert self.memory.load() == "loaded"
         self.stored: list[str] = []
 
     def store(self) -> None:
         one = entry(next(_numbers), name=f"theirs{len(self.stored)}:1")
-        self.memory["manifests"].append(one)
+        self.memory.take(one)
         self.stored.append(one["digest"])
-        with open(self.index, "wb") as file:
-            file.write(json.dumps(self.memory, indent=2).encode())
 
 
 class InvadedDisk(Disk):

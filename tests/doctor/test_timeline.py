@@ -37,6 +37,7 @@ from ocitui.doctor.assessment import (
     Assessment,
     Case,
     Confidence,
+    MemorySeen,
     TimelineFacts,
     assess,
     gather,
@@ -60,7 +61,8 @@ def backup(kept: float, entries: int) -> Backup:
 
 
 def facts(verdict: Verdict, daemon: DaemonState = RUNS, **more: Any) -> TimelineFacts:
-    known = {"modified": START + 100, "complete": 5, "free": 1 << 40, "pull": "tea:1", **more}
+    memory = MemorySeen() if daemon.since is not None else None
+    known = {"modified": START + 100, "complete": 5, "free": 1 << 40, "pull": "tea:1", "memory": memory, **more}
     return TimelineFacts(DEFAULT_DIRECTORY, daemon, verdict, **known)
 
 
@@ -78,6 +80,8 @@ def texts(assessment: Assessment) -> list[str]:
     return [command.text for command in assessment.commands]
 
 
+HAS = MemorySeen(look=backup(START + 50, 5), lost=True, has=True)
+LACKS = MemorySeen(look=backup(START + 50, 1), lost=True, lacks=True)
 STOP, START_IT = "systemctl stop kratad", "systemctl start kratad"
 MEND = ["ocitui repair", "ocitui repair --apply"]
 PULL, CHECK = "kratactl image pull -o tea:1", "ocitui check"
@@ -85,8 +89,8 @@ PULL, CHECK = "kratactl image pull -o tea:1", "ocitui check"
 
 @pytest.mark.parametrize("verdict", [RESET, REFUSED, GONE])
 def test_damage_under_a_running_daemon_came_after_its_start(verdict: Verdict) -> None:
-    found = assess(facts(verdict))
-    assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+    found = assess(facts(verdict, memory=HAS))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.CERTAIN)
     # Mended at once, as insurance against a crash; then the daemon is made to store, and restarted by nobody.
     assert texts(found) == [*MEND, PULL, CHECK]
     assert "insurance" in found.commands[1].purpose
@@ -101,44 +105,55 @@ def test_where_every_image_is_in_use_no_name_is_offered_to_pull() -> None:
     assert "no zone runs" in found.commands[2].purpose
 
 
-def test_a_backup_of_since_its_start_makes_it_certain() -> None:
-    found = assess(facts(RESET, backups=(backup(START + 50, 5), backup(START - 50, 4))))
-    assert told(found) == (Case.MEMORY_GOOD, Confidence.CERTAIN)
+@pytest.mark.parametrize("verdict", [RESET, GONE, EMPTY])
+def test_where_nobody_saw_what_it_has_nothing_is_sure(verdict: Verdict) -> None:
+    found = assess(facts(verdict))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.UNSURE)
+    assert "nobody saw since" in found.reasons[-1]
+    found = assess(facts(verdict, memory=replace(HAS, strays=1)))
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.UNSURE)
+    assert found.reasons[-1].startswith("the files of 1 more entry are there")
 
 
 def test_a_daemon_that_had_started_on_an_emptied_index_has_nothing_to_give() -> None:
-    before = backup(START - 50, 5)
-    found = assess(facts(RESET, backups=(backup(START + 50, 1), before), before=before))
-    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
+    found = assess(facts(RESET, memory=LACKS))
+    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.UNSURE)
     assert texts(found) == [STOP, *MEND, START_IT, CHECK]
     assert "stop it first" in found.futile
 
 
+LATER = time.time() + 1e6
+"""By the clock of a test: all files were there before."""
+
+
 @pytest.mark.parametrize(
-    ("who", "case"),
+    ("who", "case", "confidence"),
     [
-        ("the daemon", Case.MEMORY_GOOD),
-        ("another program", Case.MEMORY_EMPTIED),
-        ("another program, and stores since", Case.MEMORY_EMPTIED),
-        ("a deletion", Case.MEMORY_GOOD),
-        ("an undo of a repair", Case.MEMORY_EMPTIED),
-        ("a reset", Case.MEMORY_GOOD),
-        ("another program, after a deletion and a store", Case.MEMORY_EMPTIED),
-        ("another program, and a repair since", Case.MEMORY_EMPTIED),
+        ("the daemon", Case.MEMORY_GOOD, Confidence.CERTAIN),
+        ("another program", Case.MEMORY_EMPTIED, Confidence.UNSURE),
+        ("another program, and stores since", Case.MEMORY_EMPTIED, Confidence.UNSURE),
+        ("a deletion", Case.MEMORY_GOOD, Confidence.CERTAIN),
+        ("an undo of a repair", Case.MEMORY_EMPTIED, Confidence.UNSURE),
+        ("a reset", Case.MEMORY_GOOD, Confidence.UNSURE),
+        ("another program, after a deletion and a store", Case.MEMORY_EMPTIED, Confidence.UNSURE),
+        ("another program, and a repair since", Case.MEMORY_EMPTIED, Confidence.UNSURE),
+        ("nobody, in its first seconds", Case.MEMORY_GOOD, Confidence.UNSURE),
     ],
 )
 async def test_entries_that_were_gone_at_its_start(
-    tmp_path: Path, who: str, case: Case, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, who: str, case: Case, confidence: Confidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ocitui.cache.index.PATIENCE_SECONDS", 0.0)
-    index, cache = tmp_path / "index.json", PackerCache(tmp_path)
+    index, cache, now = tmp_path / "index.json", PackerCache(tmp_path), LATER
+    monkeypatch.setattr(time, "time", lambda: now)
     write_cache(tmp_path, range(3))
     whole = index.read_bytes()
     if who == "another program, after a deletion and a store":
         await cache.delete([(entry(0)["digest"], SQUASHFS)])
-        index.write_bytes(index_bytes(map(entry, (1, 2, 0))))
+        write_cache(tmp_path, (1, 2, 0))
     keep_backup(tmp_path, index.read_bytes())
-    daemon = DaemonState(77, time.time(), True)
+    daemon = DaemonState(77, LATER + 1000, True)
+    now = LATER + (1003 if who == "nobody, in its first seconds" else 2000)
     numbers = {"the daemon": range(4), "another program, and stores since": range(1, 9)}
     if who in numbers or who.startswith("another program"):
         index.write_bytes(index_bytes(map(entry, numbers.get(who, range(1, 3)))))
@@ -148,19 +163,17 @@ async def test_entries_that_were_gone_at_its_start(
         index.write_bytes(b"{")
         new = IndexReplacement(see_index(tmp_path), new_index([]).data)
         await cache.change(Change(index=new), TransactionKind.REPAIR)
-    else:
+    elif who == "an undo of a repair":
         inserts = tuple(Insert(one.raw) for one in ImageIndex.parse(whole).descriptors[:0:-1])
         index.write_bytes(index_bytes([entry(0)]))
         await cache.change(Change(index=IndexEdit(insert=inserts)), TransactionKind.REPAIR)
         await cache.undo()
     keep_backup(tmp_path, left := index.read_bytes())
-    # Of an index that loads, it is not asked.
-    assert gather(tmp_path, proc=tmp_path / "nowhere", daemon=daemon).before is None
     index.write_bytes(b"{")
     if who == "another program, and a repair since":
         await cache.change(Change(index=IndexReplacement(see_index(tmp_path), left)), TransactionKind.REPAIR)
         index.write_bytes(b"{")
-    assert assess(gather(tmp_path, proc=tmp_path / "nowhere", daemon=daemon)).case is case
+    assert told(assess(gather(tmp_path, proc=tmp_path / "nowhere", daemon=daemon))) == (case, confidence)
 
 
 def test_on_a_full_disk_room_is_made_first() -> None:
@@ -170,14 +183,20 @@ def test_on_a_full_disk_room_is_made_first() -> None:
 
 
 def test_an_empty_index_written_at_its_start_was_wiped_by_it() -> None:
-    found = assess(facts(EMPTY, modified=START + 1, fuller=backup(START - 50, 5)))
-    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.CERTAIN)
+    wiped = facts(EMPTY, modified=START + 1, fuller=backup(START - 50, 5), as_made=True)
+    found = assess(wiped)
+    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
     assert any("do not pull" in warning for warning in found.never)
+    # Whoever wrote other bytes at that time did it before or after the daemon read them.
+    assert told(assess(replace(wiped, as_made=False))) == (Case.MEMORY_GOOD, Confidence.UNSURE)
 
 
 def test_a_wipe_and_then_a_few_pulls() -> None:
-    few = Verdict(IndexOutcome.LOADED, 2)
-    found = assess(facts(few, modified=START + 500, fuller=backup(START - 50, 5)))
+    few, stored = Verdict(IndexOutcome.LOADED, 2), MemorySeen(today=True, lost=True, lacks=True)
+    found = assess(facts(few, modified=START + 500, fuller=backup(START - 50, 5), memory=stored))
+    assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
+    # Whatever more there may be that nobody saw is not in the memory either.
+    found = assess(facts(few, modified=START + 500, memory=replace(stored, strays=1)))
     assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
 
 
@@ -186,15 +205,21 @@ def test_a_daemon_that_started_on_the_shrunk_index() -> None:
     assert told(found) == (Case.MEMORY_EMPTIED, Confidence.LIKELY)
 
 
-def test_an_index_emptied_long_after_its_start_was_emptied_by_somebody_else() -> None:
-    assert told(assess(facts(EMPTY, fuller=backup(START - 50, 5)))) == (Case.MEMORY_GOOD, Confidence.LIKELY)
-    assert told(assess(facts(EMPTY))) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+@pytest.mark.parametrize("fuller", [None, backup(START - 50, 5)])
+def test_an_index_emptied_long_after_its_start_was_emptied_by_somebody_else(fuller: Backup | None) -> None:
+    assert told(assess(facts(EMPTY, fuller=fuller, memory=HAS))) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+    assert told(assess(facts(EMPTY, fuller=fuller, memory=LACKS))) == (Case.MEMORY_EMPTIED, Confidence.UNSURE)
 
 
 def test_entries_that_were_there_since_its_start_are_in_its_memory() -> None:
     few = Verdict(IndexOutcome.LOADED, 2)
-    found = assess(facts(few, modified=START + 500, fuller=backup(START + 400, 5)))
+    found = assess(facts(few, modified=START + 500, fuller=backup(START + 400, 5), memory=replace(HAS, today=True)))
     assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+
+
+def test_files_that_nothing_tells_of_may_be_of_what_it_stored() -> None:
+    found = assess(facts(FIVE, memory=MemorySeen(today=True, strays=1)))
+    assert told(found) == (Case.IN_STEP, Confidence.UNSURE)
 
 
 def test_where_its_start_is_not_known_nothing_is_stopped() -> None:
@@ -204,7 +229,8 @@ def test_where_its_start_is_not_known_nothing_is_stopped() -> None:
 
 
 def test_an_index_that_our_last_transaction_emptied_is_no_loss() -> None:
-    assert assess(facts(EMPTY, transactions=(deleted(START + 60, 5),))).case is Case.IN_STEP
+    emptied = facts(EMPTY, transactions=(deleted(START + 60, 5),))
+    assert assess(emptied).case is Case.IN_STEP
 
 
 def test_an_index_that_an_undo_of_a_repair_emptied_again_is_as_lost_as_before() -> None:
@@ -279,6 +305,12 @@ def test_stopped() -> None:
     sound = assess(facts(FIVE, DaemonState()))
     assert (texts(sound), sound.headline) == ([START_IT], "")
     assert texts(assess(facts(EMPTY, DaemonState(), fuller=backup(START, 5)))) == [STOP, *MEND, START_IT, CHECK]
+
+
+def test_stopped_before_an_index_that_lacks_an_import() -> None:
+    found = assess(facts(FIVE, DaemonState(), overwritten=True))
+    assert texts(found) == [STOP, *MEND, START_IT, CHECK]
+    assert "only 5 entries" in found.never[0]
 
 
 @pytest.mark.parametrize(
@@ -380,4 +412,4 @@ def swapped(at: float, content: str) -> Transaction:
 
 def test_an_index_emptied_after_a_repair() -> None:
     found = assess(facts(EMPTY, modified=START + 400, transactions=(swapped(START + 100, "b" * 32),)))
-    assert told(found) == (Case.MEMORY_GOOD, Confidence.LIKELY)
+    assert told(found) == (Case.MEMORY_GOOD, Confidence.UNSURE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import stat
@@ -21,6 +20,7 @@ from ocitui.host.zones import NeedRole, When, decode_zone, find_users, make_zone
 from tests.host.loops import uses_of
 from tests.host.test_redb import database, expected
 from tests.host.xenstore import StandIn, guest, loops_of
+from tests.kratad import zone_lines
 
 DIGEST, KERNEL = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 NEEDS = {NeedRole.IMAGE: (DIGEST, 1), NeedRole.KERNEL: (KERNEL, 3)}
@@ -47,26 +47,6 @@ def daemon(store: Path, open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(store / "daemon.socket"))
         yield answer
-
-
-def as_json_lines(rows: list[dict[str, Any]]) -> str:
-    """As protocol buffers are mapped to JSON: without what has its usual value."""
-
-    def spec(row: dict[str, Any]) -> dict[str, Any]:
-        given = {role: row[role] for role in ("image", "kernel", "initrd") if row[role]}
-        return {
-            **({"name": row["name"]} if row["name"] else {}),
-            **{
-                role: {"oci": {"digest": need["digest"], "format": f"OCI_IMAGE_FORMAT_{need['format'].upper()}"}}
-                for role, need in given.items()
-            },
-        }
-
-    return "".join(
-        json.dumps({"id": row["uuid"], "spec": spec(row), "status": {"state": f"ZONE_STATE_{row['state'].upper()}"}})
-        + "\n"
-        for row in rows
-    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +123,7 @@ def test_the_database_is_enough_where_nobody_can_be_asked(store: Path) -> None:
 
 
 def test_the_daemon_is_asked_and_says_the_same(store: Path, daemon: Path) -> None:
-    daemon.write_text(as_json_lines(expected("03-three")["zones"]))
+    daemon.write_text(zone_lines(expected("03-three")["zones"]))
     zones = read_zones(store / "cache" / "image")
     assert (zones.sure, zones.daemon, len(zones.zones)) == (True, "equal", 3)
     assert read_zones(store / "cache" / "image", ask=False).daemon == "unasked"
@@ -151,7 +131,7 @@ def test_the_daemon_is_asked_and_says_the_same(store: Path, daemon: Path) -> Non
 
 def test_where_both_differ_all_that_either_tells_is_needed_and_nothing_is_sure(store: Path, daemon: Path) -> None:
     rows = expected("03-three")["zones"]
-    daemon.write_text(as_json_lines([{**rows[0], "uuid": rows[0]["uuid"].replace("c3c", "c3d"), "name": "new"}]))
+    daemon.write_text(zone_lines([{**rows[0], "uuid": rows[0]["uuid"].replace("c3c", "c3d"), "name": "new"}]))
     zones = read_zones(store / "cache" / "image")
     assert (zones.sure, zones.daemon) == (False, "differs")
     assert {zone.name for zone in zones.zones} >= {"web", "db", "new"}
@@ -180,7 +160,7 @@ def test_the_daemon_s_answer_does_where_the_database_does_not_read(
     store: Path, daemon: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (store / "krata.db").write_bytes(database("44-recovery-flip-in-leaf"))
-    daemon.write_text(as_json_lines(expected("03-three")["zones"]))
+    daemon.write_text(zone_lines(expected("03-three")["zones"]))
     zones = read_zones(store / "cache" / "image")
     assert (zones.sure, zones.daemon, len(zones.zones)) == (False, "alone", 3), "another store's may have answered"
     monkeypatch.setattr("ocitui.host.zones.is_served", lambda _: True)
@@ -308,7 +288,7 @@ def test_the_daemon_s_zones_do_where_the_rows_do_not_read(
     store: Path, daemon: Path, xenstore: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (store / "krata.db").write_bytes(database("44-recovery-flip-in-leaf"))
-    daemon.write_text(as_json_lines(expected("03-three")["zones"]))
+    daemon.write_text(zone_lines(expected("03-three")["zones"]))
     xenstore.prints({**guest(3, ROWS["web"]["uuid"]), **guest(9, STRANGER)})
     assert read_zones(store / "cache" / "image").rowless == (), "another store's may have answered"
     monkeypatch.setattr("ocitui.host.zones.is_served", lambda _: True)

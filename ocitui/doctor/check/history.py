@@ -32,6 +32,7 @@ from ocitui.cache import (
     taken_back,
     transactions_since,
 )
+from ocitui.host import find_daemon
 
 from .index_checks import NO_HISTORY, History, read_index
 
@@ -103,21 +104,22 @@ def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
     return differs and repair.sequence < backup.number <= undo.sequence
 
 
-def keep_index(directory: Path) -> str:
+def keep_index(directory: Path, proc: Path = Path("/proc")) -> str:
     """Keep a backup of a sound index, or copy a corrupt one aside; where that cannot be done nothing is kept. Gives
     what there is to say of a corrupt one, empty for a sound one or none."""
+    since = find_daemon(directory, proc).read_index_by
     try:
         # Asked before the index is read: a transaction under way may be in it or not.
         number = next_number(directory)
         with CacheFiles(directory) as files:
-            if _is_kept(files):
+            if _is_kept(files, since):
                 return ""
             reading = read_index(files)
     except CacheError:
         return ""
     if reading.index is not None:
         if reading.fact is not None:
-            keep_backup(directory, reading.index, number)
+            keep_backup(directory, reading.index, number, since=since)
         return ""
     if reading.data is None:
         return ""
@@ -126,9 +128,12 @@ def keep_index(directory: Path) -> str:
     return f"the bytes of index.json {kept}"
 
 
-def _is_kept(files: CacheFiles) -> bool:
-    """Whether the newest backup is of the very bytes that index.json has; told without reading it as an index."""
+def _is_kept(files: CacheFiles, since: float) -> bool:
+    """Whether the newest backup is of the very bytes that index.json has, and was seen since the daemon's start, which
+    tells what that has in its memory; told without reading it as an index."""
     with suppress(OSError), files.open(INDEX_NAME) as file:
         newest = next(iter(list_backups(files.directory)), None)
-        return newest is not None and hash_file(file, lambda _: None).startswith(newest.content)
+        if newest is None or newest.kept <= since:
+            return False
+        return hash_file(file, lambda _: None).startswith(newest.content)
     return False
