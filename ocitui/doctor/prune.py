@@ -15,7 +15,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -344,7 +344,7 @@ class PolicyError(CacheError):
 def parse_rules(text: str) -> PruneRules:
     """Rules in a line, as ``age>30d unused>30d keep=2``; ``unused`` alone is what nobody needs now. Raises
     PolicyError."""
-    found: dict[str, float | int] = {}
+    found: dict[str, Any] = {}
     for word in text.split():
         match = _WORD.fullmatch(word)
         field, sign, value = match.groups() if match else ("", "", "")
@@ -355,7 +355,7 @@ def parse_rules(text: str) -> PruneRules:
             found[_FIELDS[field, sign]] = number
         else:
             raise PolicyError(f"{word!r} is no rule", hint="rules are age>30d, unused, unused>30d and keep=2")
-    return msgspec.convert(found, PruneRules)
+    return PruneRules(**found)
 
 
 _WORD = re.compile(r"([a-z]+)([>=])([0-9]\w*)", re.ASCII)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ocitui.cache import Ledger, Topic
+from ocitui.doctor import survey_room
+from ocitui.tui.live import LiveChange
 from tests.tui.cache_support import BUSYBOX, NGINX, make_cache, packed_path
 from tests.tui.screen_support import WIDE, Desk, desk
 
@@ -93,7 +97,6 @@ async def test_to_the_trash_and_for_good(cache: Path) -> None:
         await one.until(lambda: one.top == "RoomScreen" and "in the trash, u undoes it" in one.status)
         trashed = len(os.listdir(cache / ".ocitui" / "trash"))
         assert trashed
-        await one.until(lambda: "the trash" in one.text)
         await one.press("home", "space")
         await one.open("D", "PruneScreen")
         await one.until(lambda: "nothing is changed before y" in one.status)
@@ -103,6 +106,29 @@ async def test_to_the_trash_and_for_good(cache: Path) -> None:
         await one.press("y", "1", "enter")
         await one.until(lambda: one.top == "RoomScreen" and "are free again" in one.status)
         assert len(os.listdir(cache / ".ocitui" / "trash")) <= trashed
+
+
+async def test_what_was_done_is_said_though_the_cache_changes_meanwhile(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, may_end = list[Any](), threading.Event()
+
+    def survey(*given: Any) -> Any:
+        looks.append(given)
+        assert len(looks) == 1 or may_end.wait(30)
+        return survey_room(*given)
+
+    monkeypatch.setattr("ocitui.tui.screens.room.survey_room", survey)
+    monkeypatch.setattr("ocitui.tui.screens.room._LOOK_SECONDS", 0.05)
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        await one.open("p", "ReasonScreen")
+        await one.press(*"mine", "enter")
+        await one.until(lambda: len(looks) == 2)
+        one.live.tell(LiveChange(another=True))
+        await one.until(lambda: len(looks) == 3)
+        may_end.set()
+        await one.until(lambda: "no rule takes it" in one.status)
 
 
 async def test_it_follows_what_other_programs_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
         self._room: Room | None = None
         self._marked: frozenset[str] = frozenset()
         self._rule, self._wanted, self._asking = _USUAL_RULE, 0, ""
+        self._done = ""  # what was, that is said once it is seen: another look may come before
         self._throttle = Throttle(self, _LOOK_SECONDS, self._draw_anew)
 
     def compose_body(self) -> Iterable[Widget]:
@@ -142,7 +143,7 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
         self._look()
 
     @work(group="look", exclusive=True)
-    async def _look(self, said: str = "") -> None:
+    async def _look(self) -> None:
         directory, writable = self.session.directory, not self.session.live.read_only
 
         def look() -> Room:
@@ -156,8 +157,9 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
             self._marked &= {_TRASH, *(one.file for one in room.entries)}
             self._show()
             self.stand("" if room.entries else "no entry has a packed file")
-            if said:
-                self.say(said)
+            if self._done:
+                self.say(self._done)
+                self._done = ""
 
     def _show(self) -> None:
         """Draw what is known, with the marks as they are."""
@@ -299,7 +301,8 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
     async def _pin(self, keys: Sequence[Key], reason: str) -> None:
         with self.saying_errors():
             await asyncio.to_thread(lambda: pin(Ledger.open(self.session.directory), keys, reason))
-            self._look("pinned: no rule takes it" if reason else "no longer pinned")
+            self._done = "pinned: no rule takes it" if reason else "no longer pinned"
+            self._look()
 
     def action_prune(self, for_good: bool) -> None:
         if not self.may("delete"):
@@ -308,14 +311,14 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
         chosen = marked or ([row.candidate] if row is not None and row.candidate is not None else [])
         trash = for_good and (_TRASH in self._marked or (not chosen and row is not None and row.key == _TRASH))
         if chosen or trash:
-            self.app.push_screen(PruneScreen(chosen, for_good=for_good, trash=trash), self._done)
+            self.app.push_screen(PruneScreen(chosen, for_good=for_good, trash=trash), self._pruned)
         else:
             self.say("nothing is marked; D empties the trash, where that is marked")
 
-    def _done(self, message: str | None) -> None:
+    def _pruned(self, message: str | None) -> None:
         if message:
-            self._marked = frozenset()
-            self._look(message)
+            self._marked, self._done = frozenset(), message
+            self._look()
 
     @on(PickList.Picked)
     def _picked(self) -> None:
