@@ -61,8 +61,8 @@ _COMES_BACK = {
 def choice_title(choice: PruneChoice, *, for_good: bool) -> str:
     """How many go, where to, and what that gives."""
     size = sum(one.size for one in choice.going)
-    where = "for good" if for_good else "to the trash"
-    title = f"{counted(len(choice.going), 'entry')} of {human_size(size)} {"goes" if len(choice.going) == 1 else "go"} {where}"
+    go, where = "goes" if len(choice.going) == 1 else "go", "for good" if for_good else "to the trash"
+    title = f"{counted(len(choice.going), 'entry')} of {human_size(size)} {go} {where}"
     held = sum(one.size for one in choice.going if one.users)
     title += f"; {human_size(held)} of it are free only once nothing holds them" if held else ""
     if not choice.wanted:

@@ -101,8 +101,8 @@ class Desk:
         return plain(self.app.screen.query_one(place, Bar))
 
     def bar(self, kind: type[Bar]) -> str:
-        """The whole text of a bar of the screen on top."""
-        return plain(self.app.screen.query_one(kind))
+        """The whole text of a bar of the screen on top; none before that is composed."""
+        return "".join(plain(bar) for bar in self.app.screen.query(kind).results(kind))
 
     @property
     def header(self) -> str:
