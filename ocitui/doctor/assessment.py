@@ -209,7 +209,7 @@ class _Looks:
         wanted = gone - self._beside | own - self._taken(look) | base - self._taken(self._base)
         lost = wanted - here
         # Its store leaves an entry of its own, where it overwrites what was put in beside it.
-        told = here | wanted | seen - self._taken(look) | (self._beside if today else set())
+        told = here | wanted | seen - self._taken(look) | (self._beside if today or own else set())
         strays = sum(one.code == "orphan-entry" for one in orphans(listing, told))
         return MemorySeen(look, today, bool(lost), bool(lost) and lost <= own, bool(lost - seen), strays)
 
@@ -415,10 +415,10 @@ def _shrunk(facts: TimelineFacts) -> Told:
     if since is None or modified is None or memory is None:
         return Case.MEMORY_GOOD, Confidence.UNSURE, [more, "when it started cannot be told"]
     if memory.has:
-        reason = f"the daemon has run since{at} and takes no entry away: somebody else did"
+        reason = f"since its start{at} the daemon took no entry away, as it never does: somebody else did"
         return _by_look(memory, [more, reason], Confidence.LIKELY)
     if memory.today and memory.lacks:
-        reason = f"the index has what the daemon, of{at}, read or wrote, which is all that it has in its memory"
+        reason = f"since its start{at} the daemon read or wrote what the index has, and has nothing else in its memory"
     elif modified < since - START_SECONDS:
         reason = f"the index is of before the daemon's start{at}, so it loaded what stands there"
     elif facts.as_made and modified <= since + START_SECONDS:

@@ -13,11 +13,20 @@ from ocitui.doctor.assessment import Assessment, Case, Confidence
 from tests.doctor.histories import WAYS, Host
 from tests.doctor.repair_support import in_memory, nobody_else_writes
 from tests.kratad import make_kratactl
-from tests.tools import seeds
 
 pytestmark = pytest.mark.slow
 
 CASES = [Case.MEMORY_GOOD, Case.MEMORY_EMPTIED, Case.HUNG, Case.STOPPED]
+# Those of every run were found to come upon something that others do not.
+TELLING = {
+    Case.MEMORY_GOOD: (1, 23, 35, 54, 63, 72, 85, 178),
+    Case.MEMORY_EMPTIED: (2, 4, 26, 37, 58, 76, 84, 100),
+}
+SEEDS = [
+    pytest.param(case, seed, marks=[] if seed in TELLING.get(case, range(8)) else pytest.mark.long)
+    for case in CASES
+    for seed in range(200)
+]
 # Of the steps before the last ones, how often each is made.
 USUAL = {"store": 5, "take_in": 4, "delete": 3, "undo": 2, "move_name": 1, "repair": 2, "look": 4, "damage": 3}
 USUAL |= {"start": 3, "start_second": 1, "end": 2}
@@ -61,8 +70,7 @@ async def go_through(host: Host, case: Case) -> None:
         await host.step(name)
 
 
-@pytest.mark.parametrize("seed", seeds(8, 200))
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "seed"), SEEDS)
 async def test_what_is_said_is_right_or_unsure(
     case: Case, seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +88,7 @@ SURE = [
     (Case.MEMORY_GOOD, "take_in start store store DAMAGE"),
     # It is as it was seen before the start: that it was seen again tells.
     (Case.MEMORY_GOOD, "take_in take_in start DAMAGE"),
+    (Case.MEMORY_GOOD, "start store take_in DAMAGE"),
     (Case.MEMORY_EMPTIED, "take_in store end DAMAGE start store"),
     (Case.MEMORY_EMPTIED, "start store store end start store end DAMAGE start store"),
     (Case.HUNG, "start store DAMAGE hang"),
@@ -104,3 +113,21 @@ async def test_who_looks_at_it_all_along_is_sure(
         told = f"{host}\n{found.case} {found.confidence}: {'. '.join(found.reasons)}"
         assert found.case is case, told
         assert found.confidence is not Confidence.UNSURE, told
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # A repair put whole indexes beside a daemon that had none of them.
+        "take_in store end DAMAGE start DAMAGE repair look DAMAGE",
+        "take_in store end DAMAGE start DAMAGE repair DAMAGE store",
+    ],
+)
+async def test_what_a_repair_put_beside_the_daemon_is_not_in_its_memory(
+    steps: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for way in ("cut", "removed", "emptied"):
+        with Host(folder / way, Random(way), monkeypatch, watched=True) as host:
+            for name in steps.split():
+                await (host.step("damage", way) if name == "DAMAGE" else host.step(name))
+            judged(host)
