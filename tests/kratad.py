@@ -117,7 +117,6 @@ def key_of(descriptor: Record) -> Key:
 
 def main(store: Path, until: str) -> int:
     """Start in the order of the real one, and do what is told on standard input until that ends."""
-    Path("/proc/self/comm").write_text(NAME)
     memory = Memory(store / "cache" / "image")
     memory.directory.mkdir(parents=True, exist_ok=True)
     if not (store / "host.uuid").exists():
@@ -182,9 +181,10 @@ def _answer(store: Path, listening: socket.socket) -> None:
 
 
 class Kratad(AbstractContextManager["Kratad"]):
-    """A daemon that a test has started, on a store of its own: it has come to the step ``until``, or has ended."""
+    """A daemon that a test has started, on a store of its own: it has come to the step ``until``, or has ended. It has
+    its name only in ``proc``, a /proc of the test's own, so that no other test takes it for its cache's daemon."""
 
-    def __init__(self, store: Path, until: str = STEPS[-1]) -> None:
+    def __init__(self, store: Path, proc: Path, until: str = STEPS[-1]) -> None:
         command = [sys.executable, "-m", "tests.kratad", str(store), until]
         here = Path(__file__).resolve().parent.parent
         self.process = subprocess.Popen(
@@ -195,8 +195,14 @@ class Kratad(AbstractContextManager["Kratad"]):
         """What it has in its memory, by its own word."""
         while until not in self.steps and self._hear():
             pass
+        self.folder = proc / str(self.pid)
         if not self.runs:
             self.process.wait()
+            return
+        self.folder.mkdir(parents=True)
+        (self.folder / "comm").write_text(f"{NAME}\n")
+        for name in ("fd", "stat", "status", "wchan"):
+            (self.folder / name).symlink_to(f"/proc/{self.pid}/{name}")
 
     @property
     def runs(self) -> bool:
@@ -224,6 +230,7 @@ class Kratad(AbstractContextManager["Kratad"]):
         """It heeds no signal, so that its socket is left whichever ends it."""
         self.process.send_signal(number)
         self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __exit__(self, *_: object) -> None:
         self.end()

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -54,8 +55,8 @@ class IndexHistory:
         self.instants = [one for one in self.instants if not one.stalled]
         self._made = [one for one in reversed(found) if one.changes_index]
         self._orders = [one.order for one in self._made]
-        pairs = zip(self.instants, [*self.instants[1:], None], strict=True)
-        self.instants = [one for one, older in pairs if older is None or not self._seen_again(older, one)]
+        pairs = pairwise(self.instants)
+        self.instants = [one for one, older in pairs if not self._seen_again(older, one)] + self.instants[-1:]
         now, signature = self._seen.index, self._seen.signature
         if now is not None and signature and not any(now.sha256.startswith(one.content) for one in self.instants[:1]):
             self.instants.insert(0, Backup(signature.modified_ns / 1e9, len(now), 0, False, "", number))

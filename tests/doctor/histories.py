@@ -182,15 +182,13 @@ class Host(AbstractContextManager["Host"]):
             return await self.look()
         self._started = began = self.now
         self.now += self.random.choice([0.02, 0.02, 0.5, 2.5])
-        daemon = self._stack.enter_context(Kratad(self.home))
+        daemon = self._stack.enter_context(Kratad(self.home, self.proc))
         if not daemon.runs:
             return "start: it does not"
-        self.daemon, folder = daemon, self.proc / str(daemon.pid)
-        folder.mkdir()
-        for name in ("comm", "fd", "status", "wchan"):
-            (folder / name).symlink_to(f"/proc/{daemon.pid}/{name}")
+        self.daemon, stat = daemon, daemon.folder / "stat"
+        stat.unlink()
         fields = " ".join(["S", *["0"] * 18, str(int((began - self._boot) * TICKS)), "0"])
-        (folder / "stat").write_text(f"{daemon.pid} (kratad) {fields}\n")
+        stat.write_text(f"{daemon.pid} (kratad) {fields}\n")
         self.beside.clear()
         self.mended.clear()
         return f"start: {daemon.steps['index']} {len(daemon.keys)}"
@@ -199,7 +197,7 @@ class Host(AbstractContextManager["Host"]):
         """Another one, which reads the index before it meets the lock."""
         if self.daemon is None:
             return await self.start()
-        with Kratad(self.home) as second:
+        with Kratad(self.home, self.proc) as second:
             assert not second.runs
             return f"start a second: {second.steps['index']}"
 
@@ -225,11 +223,7 @@ class Host(AbstractContextManager["Host"]):
     async def end(self) -> str:
         if self.daemon is None:
             return await self.look()
-        folder = self.proc / str(self.daemon.pid)
         self.daemon.end(self.random.choice([signal.SIGKILL, signal.SIGTERM]))
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
         self.daemon, self.is_hung = None, False
         return ""
 

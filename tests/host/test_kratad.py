@@ -85,15 +85,23 @@ def cache(store: Path) -> Path:
 
 
 @pytest.fixture
-def kratad(store: Path) -> Iterator[Kratad]:
-    with Kratad(store) as running:
+def proc(tmp_path: Path) -> Path:
+    folder = tmp_path / "proc"
+    folder.mkdir()
+    (folder / "stat").symlink_to("/proc/stat")
+    return folder
+
+
+@pytest.fixture
+def kratad(store: Path, proc: Path) -> Iterator[Kratad]:
+    with Kratad(store, proc) as running:
         yield running
 
 
-def test_what_is_seen_at_each_step_of_its_start(store: Path, cache: Path) -> None:
+def test_what_is_seen_at_each_step_of_its_start(store: Path, cache: Path, proc: Path) -> None:
     for step, is_served, has_socket in (("index", False, False), ("database", True, False), ("socket", True, True)):
-        with Kratad(store, until=step) as running:
-            found = find_daemon(cache, known=running.pid)
+        with Kratad(store, proc, until=step) as running:
+            found = find_daemon(cache, proc)
             assert (found.process, found.ours) == (running.pid, is_served), step
             assert (store / "daemon.socket").exists() is has_socket, step
             assert found.since is not None
@@ -101,28 +109,29 @@ def test_what_is_seen_at_each_step_of_its_start(store: Path, cache: Path) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_however_it_ends_its_socket_is_left_and_nobody_listens(
-    number: signal.Signals, kratad: Kratad, store: Path, cache: Path
+    number: signal.Signals, kratad: Kratad, store: Path, cache: Path, proc: Path
 ) -> None:
     assert find_daemon(cache) == DaemonState(ours=True, listens=True), "as from a container of its own"
     kratad.end(number)
-    assert find_daemon(cache, known=kratad.pid) == DaemonState(ours=True, listens=False)
-    with Kratad(store) as again:
-        assert find_daemon(cache, known=again.pid).process == again.pid
+    assert find_daemon(cache, proc) == DaemonState(ours=True, listens=False)
+    with Kratad(store, proc) as again:
+        assert find_daemon(cache, proc).process == again.pid
 
 
-def test_a_second_one_wipes_a_corrupt_index_before_it_meets_the_lock(kratad: Kratad, store: Path, cache: Path) -> None:
+def test_a_second_one_wipes_a_corrupt_index_before_it_meets_the_lock(
+    kratad: Kratad, store: Path, cache: Path, proc: Path
+) -> None:
     (cache / "index.json").write_bytes(b"{")
-    with Kratad(store) as second:
+    with Kratad(store, proc) as second:
         assert not second.runs
         assert second.steps == {"index": "reset", "database": "already open"}
     assert (cache / "index.json").read_bytes() == EMPTY
-    assert find_daemon(cache, known=second.pid) == DaemonState(ours=True, listens=True)
-    assert find_daemon(cache, known=kratad.pid).process == kratad.pid
+    assert find_daemon(cache, proc).process == kratad.pid
 
 
-def test_it_does_not_start_on_what_is_no_utf_8(store: Path, cache: Path) -> None:
+def test_it_does_not_start_on_what_is_no_utf_8(store: Path, cache: Path, proc: Path) -> None:
     (cache / "index.json").write_bytes(b"\xff")
-    with Kratad(store) as refusing:
+    with Kratad(store, proc) as refusing:
         assert not refusing.runs
     assert (cache / "index.json").read_bytes() == b"\xff"
 
