@@ -11,7 +11,7 @@ import json
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -59,6 +59,7 @@ class FaultyRegistry:
         self.ranges = True
         self.host = ""
         self.served = 0
+        self.open: set[asyncio.Task[None]] = set()
 
     def add_manifest(self, media_type: str, raw: bytes, *tags: str) -> str:
         for name in (digest_of(raw), *tags):
@@ -102,6 +103,10 @@ class FaultyRegistry:
         return Reply(206, {"Content-Range": content_range}, data[start:])
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.open.add(task)
+        task.add_done_callback(self.open.discard)
         try:
             request = await _read_request(reader)
             if request is not None:
@@ -111,6 +116,8 @@ class FaultyRegistry:
             pass
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
@@ -149,3 +156,7 @@ async def serving(registry: FaultyRegistry, tls: ssl.SSLContext | None = None) -
     finally:
         server.close()
         await server.wait_closed()
+        # Python 3.11 does not wait for its connections: one that is left is told of in another test.
+        for task in registry.open:
+            task.cancel()
+        await asyncio.gather(*registry.open, return_exceptions=True)
