@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from msgspec.structs import replace
@@ -46,16 +47,18 @@ class DrippingRegistry(FaultyRegistry):
             await super().serve(reader, writer)
             return
         self.drips -= 1
-        await reader.readuntil(b"\r\n\r\n")
         try:
+            await reader.readuntil(b"\r\n\r\n")
             for at in range(0, len(self.body), 5):
                 writer.write(self.body[at : at + 5])
                 await writer.drain()
                 await asyncio.sleep(0.001)
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # it ends, or wants who had this port before
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 @pytest.fixture
