@@ -344,7 +344,7 @@ async def test_what_a_deep_check_found_is_mended_and_not_forgotten(tmp_path: Pat
         await one.open("p", "ProblemsScreen")
         await one.until(lambda: not one.live.looking)
         await one.press("3")
-        await one.until(lambda: len(rows(one)) == 4)
+        await one.until(lambda: "packed-damaged  2 findings" in one.text)
         await one.press("escape")
         await one.until(lambda: "damaged" in one.names[0])
         await one.press("home")
