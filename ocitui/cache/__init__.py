@@ -197,5 +197,5 @@ with front(__name__):
     from .workspace import STAGING_NAME as STAGING_NAME
     from .workspace import TRASH_NAME as TRASH_NAME
     from .workspace import refused_files as refused_files
-    from .workspace import size_in_own_folder as size_in_own_folder
+    from .workspace import sizes_in_own_folder as sizes_in_own_folder
     from .workspace import trash_identity as trash_identity

@@ -39,8 +39,8 @@ _LINE = re.compile(
     rb"([12]) (\d{1,20}) (\d{1,20}) (\d{1,20}) (-?\d{1,20}) ([0-9a-f]{64}|-) (\d{1,11}) ([a-z-]+) ([!-~]+)"
     rb"(?: ([!-~]+))?"
 )
-# Kind, when it was imported, name, the source, whether more was needed than the daemon has, by whom.
-_SOURCE_LINE = re.compile(rb"3 (\d{1,11}) ([!-~]+) ([!-~]+) ([-p]) ([!-~]+)")
+# Kind, when it was imported, name, the source, whether more was needed than the daemon has, by whom; once without them.
+_SOURCE_LINE = re.compile(rb"3 (\d{1,11}) ([!-~]+) ([!-~]+)(?: ([-p]) ([!-~]+))?")
 # Kind, when it was noted, the topic, name, the text; none takes back what was noted before.
 _NOTE_LINE = re.compile(rb"4 (\d{1,11}) ([a-z]+) ([!-~]+)(?: ([!-~]+))?")
 _LONGEST_LINE, _LONGEST_NOTE = 1 << 13, 400
@@ -155,8 +155,8 @@ def read_lines(data: bytes, sound: Sound, damaged: Damaged, sources: Sources, no
             elif kind == b"2" and seen is not None and code in LASTING_CODES:
                 _add_damage(damaged, name, Damage(identity, good, int(at), code, _text(seen)))
         elif told := _SOURCE_LINE.fullmatch(text):
-            source = RecordedSource(_text(told[3]), int(told[1]), told[4] == b"p", _text(told[5]).removeprefix("-"))
-            sources[_text(told[2])] = source
+            by = _text(told[5] or b"-").removeprefix("-")
+            sources[_text(told[2])] = RecordedSource(_text(told[3]), int(told[1]), told[4] != b"-", by)
         elif (noted := _NOTE_LINE.fullmatch(text)) and noted[2].decode() in tuple(Topic):
             _take_note(notes, Topic(noted[2].decode()), _text(noted[3]), Note(_text(noted[4] or b""), int(noted[1])))
         elif text.partition(b" ")[0].isdigit():

@@ -192,9 +192,9 @@ def _make_reserve(own: Folder, disk: Disk) -> bool:
 
 def what_frees(directory: Path) -> str:
     """What to remove first where the disk is full: the most of what is ocitui's that may go, and how."""
-    own, kept = directory / OWN_NAME, (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)
-    sizes = {name: size_in_own_folder(directory, name) for name in kept}
-    sizes[_IMPORTS] = sum(size_in_own_folder(directory, name) for name in ("import", "blobs"))
+    own, found = directory / OWN_NAME, sizes_in_own_folder(directory)
+    sizes = {name: found.get(name, 0) for name in (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)}
+    sizes[_IMPORTS] = sum(found.get(name, 0) for name in ("import", "blobs"))
     name, size = max(sizes.items(), key=lambda one: one[1])
     if size < _SLACK:
         return f"remove something else from this file system: what ocitui keeps there are {size} bytes at the most"
@@ -209,11 +209,11 @@ def trash_identity(directory: Path) -> object:
     return tuple(identity_of(directory / OWN_NAME / name) for name in (TRASH_NAME, JOURNAL_NAME))
 
 
-def size_in_own_folder(directory: Path, name: str = "") -> int:
-    """The bytes of all files below a folder in `.ocitui`, or below that itself; of what cannot be read, nothing."""
+def sizes_in_own_folder(directory: Path, *names: str) -> dict[str, int]:
+    """The bytes of what lies in `.ocitui`, or of these folders in it, by name; of what cannot be read, nothing."""
     with suppress(OSError, ConflictError), open_own_folder(directory) as own:
-        return own.size(name or ".")
-    return 0
+        return {name: own.size(name) for name in names or own.names()}
+    return {}
 
 
 def refused_files(directory: Path) -> list[RefusedFile]:

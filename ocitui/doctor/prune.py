@@ -30,7 +30,7 @@ from ocitui.cache import (
     Topic,
     author_of,
     read_bounded,
-    size_in_own_folder,
+    sizes_in_own_folder,
     stem_of,
     storage_errors,
     whoami,
@@ -95,8 +95,9 @@ class Room(msgspec.Struct, frozen=True):
 class PruneRules(msgspec.Struct, frozen=True):
     """Which entries may go: those written and used longer ago than ``older_than`` seconds; those that nobody needs, nor
     was seen to for ``unused`` seconds; all but the ``keep`` newest images of a name without its tag. What none of these
-    speaks against goes, the longest unused first, until ``until_free`` bytes are free, if that is given. ``pins`` are
-    patterns of names that stay. With ``high``, a share of the disk, nothing goes until that much is used."""
+    speaks against goes, the longest unused first, until ``until_free`` bytes are free, or no more than ``low``, a share
+    of the disk, is used, if that is given. ``pins`` are patterns of names that stay. With ``high``, a share too,
+    nothing goes until that much is used."""
 
     older_than: float | None = None
     unused: float | None = None
@@ -104,11 +105,12 @@ class PruneRules(msgspec.Struct, frozen=True):
     until_free: int | None = None
     pins: tuple[str, ...] = ()
     high: float | None = None
+    low: float | None = None
 
     @property
     def empty(self) -> bool:
         """Whether it says of no entry that it may go."""
-        return self.older_than is self.unused is self.keep is self.until_free is None
+        return self.older_than is self.unused is self.keep is self.until_free is self.low is None
 
 
 class PruneChoice(msgspec.Struct, frozen=True):
@@ -126,21 +128,18 @@ class PruneChoice(msgspec.Struct, frozen=True):
         return max(0, self.wanted - self.to_be_free)
 
 
-def survey_room(
-    directory: Path, ledger: Ledger | None = None, users: Users | None = None, listing: Listing | None = None
-) -> Room:
+def survey_room(directory: Path, ledger: Ledger | None = None, users: Users | None = None) -> Room:
     """Look what takes the room; what is not handed in is read. Raises CacheDirectoryError, CorruptIndexError,
     StorageError."""
     ledger, users = ledger or Ledger.open(directory), users or find_users(directory)
     with CacheFiles(directory) as files:
         reading = read_index(files)
         reading.require_sound(directory)
-        listing = listing or Listing.read(files, reading.contents.digests)
+        listing = Listing.read(files, reading.contents.digests)
     with storage_errors("look at the file system"):
         disk = os.statvfs(directory)
     total, free = (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize, disk.f_bavail * disk.f_frsize
-    own = size_in_own_folder(directory)
-    downloads = sum(size_in_own_folder(directory, name) for name in _DOWNLOADS)
+    own = sizes_in_own_folder(directory)
     watched = ledger.noted(Topic.WATCHED).get("-")
     return Room(
         tuple(_candidates(directory, reading.contents, listing, ledger, users)),
@@ -148,9 +147,9 @@ def survey_room(
         total,
         free,
         (disk.f_favail, disk.f_files) if disk.f_files else None,
-        size_in_own_folder(directory, TRASH_NAME),
-        downloads,
-        max(0, total - free - sum(listing.sizes) - own),
+        own.get(TRASH_NAME, 0),
+        sum(own.get(name, 0) for name in _DOWNLOADS),
+        max(0, total - free - sum(listing.sizes) - sum(own.values())),
         tuple(one for one in daemon_leftovers(directory) if _is_on(one.path, directory)),
         users.doubt,
         watched.when if watched else None,
@@ -228,36 +227,38 @@ def pin(ledger: Ledger, keys: Iterable[Key], reason: str) -> None:
     ledger.flush()
 
 
-def choose(room: Room, rules: PruneRules, named: Collection[Key] = ()) -> PruneChoice:
-    """What goes by the rules, and what is ``named``, whatever speaks against it."""
-    choosing = _Choosing(room, rules, frozenset(named))
-    return choosing.choice()
+def choose(room: Room, rules: PruneRules, named: Collection[Key] = (), *, with_trash: bool = True) -> PruneChoice:
+    """What goes by the rules, and what is ``named``, whatever speaks against it. ``with_trash`` says whether what lies
+    in the trash counts as free: it does where that is emptied next."""
+    return _Choosing(room, rules, frozenset(named), room.free + room.trash * with_trash).choice()
 
 
 class _Choosing:
     """One choice, as it is made."""
 
-    def __init__(self, room: Room, rules: PruneRules, named: frozenset[Key]) -> None:
+    def __init__(self, room: Room, rules: PruneRules, named: frozenset[Key], free: int) -> None:
         self._room, self._rules = room, rules
         self._going = {one.key: one for one in room.entries if one.key in named}
-        self._staying: dict[Key, tuple[Candidate, str]] = {}
-        self._newest = _newest(room.entries, rules.keep) if rules.keep is not None else {}
-        self._free = room.free + room.trash + sum(one.size for one in self._going.values() if not one.users)
-        self._wanted = rules.until_free or 0
+        self._staying: list[tuple[Candidate, str]] = []
+        self._newest = _newest(room.entries, rules.keep) if rules.keep is not None else set()
+        self._used = room.total - free
+        self._free = free + sum(one.size for one in self._going.values() if not one.users)
+        self._wanted = rules.until_free or (0 if rules.low is None else round(room.total * (1 - rules.low)))
 
     def choice(self) -> PruneChoice:
-        if self._begins():
-            able = [one for one in self._room.entries if one.key not in self._going and self._is_taken(one)]
-            for one in able:
+        able = list[Candidate]()
+        for one in self._room.entries if self._begins() else ():
+            if one.key not in self._going and self._is_taken(one):
                 if reason := self._protected(one):
-                    self._staying[one.key] = one, reason
-            self._take(sorted((one for one in able if one.key not in self._staying), key=_order))
-        return PruneChoice(tuple(self._going.values()), tuple(self._staying.values()), self._wanted, self._free)
+                    self._staying.append((one, reason))
+                else:
+                    able.append(one)
+        self._take(sorted(able, key=_order))
+        return PruneChoice(tuple(self._going.values()), tuple(self._staying), self._wanted, self._free)
 
     def _begins(self) -> bool:
         """Whether the rules are to be followed at all."""
-        used = self._room.total - self._room.free - self._room.trash
-        full = self._rules.high is None or used >= self._rules.high * self._room.total
+        full = self._rules.high is None or self._used >= self._rules.high * self._room.total
         return full and not self._rules.empty
 
     def _is_taken(self, one: Candidate) -> bool:
@@ -305,14 +306,14 @@ class _Choosing:
                     self._free += one.size
             waiting = later
         for one in waiting:
-            self._staying[one.key] = one, f"without it {first_of(one.names)} would stand for another image"
+            self._staying.append((one, f"without it {first_of(one.names)} would stand for another image"))
 
     def _uncovers(self, one: Candidate) -> bool:
         """Whether a name of it would then stand for another image, which stays."""
         for name in one.names:
-            there = self._room.carriers.get(name, ())
-            left = [key for key in there if key not in self._going and key != one.key]
-            if left and there[-1][0] == one.key[0] and left[-1][0] != one.key[0]:
+            now = [key for key in self._room.carriers.get(name, ()) if key not in self._going]
+            left = [key for key in now if key != one.key]
+            if left and now[-1][0] != left[-1][0]:
                 return True
         return False
 
@@ -322,7 +323,7 @@ def _order(one: Candidate) -> tuple[float, int, Key]:
     return one.last // 86_400, -one.size, one.key
 
 
-def _newest(entries: Iterable[Candidate], keep: int) -> dict[Key, None]:
+def _newest(entries: Iterable[Candidate], keep: int) -> set[Key]:
     """The entries of the newest images of each name without its tag; those without a name are of none."""
     of_name: dict[str, dict[str, float]] = {}
     for one in entries:
@@ -330,7 +331,7 @@ def _newest(entries: Iterable[Candidate], keep: int) -> dict[Key, None]:
             images = of_name.setdefault(stem, {})
             images[one.key[0]] = max(images.get(one.key[0], 0.0), one.written)
     kept = {digest for images in of_name.values() for digest in sorted(images, key=lambda it: -images[it])[:keep]}
-    return {one.key: None for one in entries if one.key[0] in kept}
+    return {one.key for one in entries if one.key[0] in kept}
 
 
 # A policy, in a file
@@ -358,7 +359,7 @@ def parse_rules(text: str) -> PruneRules:
     return PruneRules(**found)
 
 
-_WORD = re.compile(r"([a-z]+)([>=])([0-9]\w*)", re.ASCII)
+_WORD = re.compile(r"([a-z]+)([>=])([0-9]\w{0,11})", re.ASCII)
 _FIELDS = {("age", ">"): "older_than", ("unused", ">"): "unused", ("keep", "="): "keep"}
 
 
@@ -383,8 +384,8 @@ _convert = partial(msgspec.convert, type=_PolicyFile)
 _SHARE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", re.ASCII)
 
 
-def read_policy(path: Path, total: int) -> Policy:
-    """The policy of a TOML file, for a disk of ``total`` bytes. Raises PolicyError."""
+def read_policy(path: Path) -> Policy:
+    """The policy of a TOML file. Raises PolicyError."""
     try:
         told = _convert(tomllib.loads(read_bounded(path, _MOST_POLICY).decode()))
         unused = (0.0 if told.unused else None) if isinstance(told.unused, bool) else _span_of(told.unused)
@@ -393,11 +394,12 @@ def read_policy(path: Path, total: int) -> Policy:
             None if told.older_than is None else _span_of(told.older_than),
             unused,
             told.keep,
-            None if low is None else round(total * (1 - low)),
+            None,
             told.pins,
             high,
+            low,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise PolicyError(f"{path} is no policy: {reason}") from error
     if low is not None and (high is None or low > high):

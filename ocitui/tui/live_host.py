@@ -73,7 +73,7 @@ class LiveHost:
 
     def room_changed(self) -> bool:
         """Look how much room the disk has, and how much the trash takes; gives whether that shows."""
-        from ocitui.cache import TRASH_NAME, size_in_own_folder, trash_identity
+        from ocitui.cache import TRASH_NAME, sizes_in_own_folder, trash_identity
 
         before = self._shown
         try:
@@ -83,7 +83,8 @@ class LiveHost:
         else:
             self.disk = (now.f_blocks - now.f_bfree + now.f_bavail) * now.f_frsize, now.f_bavail * now.f_frsize
             if (trash := trash_identity(self._directory)) != self._trash_seen:
-                self._trash_seen, self.trash = trash, size_in_own_folder(self._directory, TRASH_NAME)
+                self._trash_seen = trash
+                self.trash = sum(sizes_in_own_folder(self._directory, TRASH_NAME).values())
         return self._shown != before
 
     @property

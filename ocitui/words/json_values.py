@@ -180,7 +180,7 @@ def transaction_json(transaction: Transaction) -> dict[str, Any]:
         "id": transaction.id,
         "kind": str(transaction.kind),
         "state": transaction.state.value,
-        "started": _time(transaction.started),
+        "started": time_json(transaction.started),
         "by": transaction.by,
         "of": transaction.of,
         "names": transaction.image_names,
@@ -200,7 +200,7 @@ def change_json(change: IndexChange) -> dict[str, Any]:
     """An index that was seen, and what it is to the one before it; of the oldest that is kept nobody knows."""
     won = change.won.items()
     return {
-        "when": _time(change.when),
+        "when": time_json(change.when),
         **_made_json(change),
         "entries": len(change.index),
         "added": [_key_json(one, one.image_name) for one in change.came],
@@ -213,8 +213,8 @@ def tenure_json(entry: Descriptor, since: IndexChange, until: IndexChange | None
     """An entry that a name stood for; ``since`` is null where it did in the oldest index that is kept."""
     return {
         **_key_json(entry, entry.image_name),
-        "since": None if since.oldest else _time(since.when),
-        "until": until and _time(until.when),
+        "since": None if since.oldest else time_json(since.when),
+        "until": until and time_json(until.when),
         **_made_json(since),
     }
 
@@ -228,5 +228,6 @@ def _key_json(one: Descriptor | None, name: str | None) -> dict[str, Any]:
     return {"name": name, "digest": one and one.digest, "format": one and one.format}
 
 
-def _time(seconds: float) -> str:
+def time_json(seconds: float) -> str:
+    """A time since the epoch as programs read it, RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()

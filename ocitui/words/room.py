@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ocitui.text import age_of, counted, human_size, short_digests, timestamp
+from ocitui.text import age_of, counted, human_size, short_digests
 
 from .changes import Section
+from .json_values import time_json
 from .lines import CommandLine, Kind, Line
 
 if TYPE_CHECKING:
@@ -46,16 +47,7 @@ def last_text(one: Candidate, watched: float | None) -> str:
 
 def comes_back_word(kind: ComesBack) -> str:
     """In a column."""
-    return _COMES_BACK[kind.value]
-
-
-_COMES_BACK = {
-    "local": "local",
-    "registry-daemon": "daemon",
-    "registry-ocitui": "ocitui",
-    "no": "no",
-    "not-known": "not known",
-}
+    return kind.value.removeprefix("registry-").replace("-", " ")
 
 
 def choice_title(choice: PruneChoice, *, for_good: bool) -> str:
@@ -98,18 +90,14 @@ def candidate_json(one: Candidate) -> dict[str, Any]:
         "digest": one.key[0],
         "format": one.key[1],
         "size": one.size,
-        "written": timestamp_json(one.written),
-        "used": None if one.used is None else timestamp_json(one.used),
+        "written": time_json(one.written),
+        "used": None if one.used is None else time_json(one.used),
         "used_by": list(one.users),
         "pinned": one.pin or None,
         "comes_back": one.origin.comes_back.value,
         "origin": one.origin.text,
         "source": one.origin.source or None,
     }
-
-
-def timestamp_json(seconds: float) -> str:
-    return timestamp(seconds).replace(" ", "T")
 
 
 def choice_json(choice: PruneChoice, room: Room) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ocitui.cache import (
     see,
     see_index,
 )
-from ocitui.cache.workspace import TRASH_NAME, size_in_own_folder
+from ocitui.cache.workspace import TRASH_NAME, sizes_in_own_folder
 from tests.cache.scenes import InterruptedDisk, Stop, StoppingDisk, interrupted, key
 from tests.cache.support import EROFS, OWN, SQUASHFS, trash, tree, write_cache
 
@@ -47,7 +47,7 @@ def test_its_size_however_deep_a_directory_in_it_is(tmp_path: Path) -> None:
         os.mkdir("d", dir_fd=here)
         here = entered(here, "d")
     try:
-        assert size_in_own_folder(tmp_path, TRASH_NAME) == 12
+        assert sizes_in_own_folder(tmp_path, TRASH_NAME) == {TRASH_NAME: 12}
     finally:
         # What removes the scratch of tests goes no deeper than the interpreter does.
         for _ in range(1100):

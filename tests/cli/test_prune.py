@@ -223,6 +223,37 @@ def test_pins_are_kept_listed_and_taken_back(demo: Path, ocitui: Ocitui) -> None
     assert ocitui("pin", "busybox:1.36", "--read-only", "-C", demo).status == 4
 
 
+@pytest.mark.parametrize("cut", [None, 12])
+def test_a_pin_outlives_its_entry_until_it_is_taken_back(cut: int | None, demo: Path, ocitui: Ocitui) -> None:
+    assert ocitui("pin", "busybox:1.36", "-C", demo).status == 0
+    assert ocitui("delete", "busybox:1.36", "--yes", "-C", demo).status == 0
+    (listed, *_) = ocitui("pin", "--json", "-C", demo).json["entries"]
+    word = listed["digest"].partition(":")[2][:cut] if cut else f"{listed['digest']}.{listed['format']}"
+    assert listed["name"] is None
+    assert ocitui("unpin", word, "-C", demo).status == 0
+    assert listed not in ocitui("pin", "--json", "-C", demo).json["entries"]
+    assert ocitui("unpin", word, "-C", demo).status == 1
+
+
+def test_what_has_no_format_is_not_pinned(demo: Path, ocitui: Ocitui) -> None:
+    index = json.loads((demo / "index.json").read_text())
+    for entry in index["manifests"]:
+        entry["annotations"].pop("dev.krata.oci.packer.format", None)
+    (demo / "index.json").write_text(json.dumps(index))
+    done = ocitui("pin", "busybox:1.36", "-C", demo)
+    assert done.status == 1
+    assert "no format" in done.err
+
+
+def test_for_good_has_no_room_by_the_trash(demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch) -> None:
+    ocitui("delete", "alpine:3.19", "--yes", "-C", demo)
+    disk = os.statvfs(demo)
+    monkeypatch.setattr("os.statvfs", lambda path: disk)
+    wanted = str(disk.f_bavail * disk.f_frsize + 1)
+    assert ocitui("prune", "--until-free", wanted, "--keep", "9", "-C", demo).status == 0
+    assert ocitui("prune", "--until-free", wanted, "--keep", "9", "--for-good", "-C", demo).status == 3
+
+
 def test_a_deletion_by_a_filter_spares_what_is_pinned(demo: Path, ocitui: Ocitui) -> None:
     ocitui("pin", ALPINE.digest, "-C", demo)
     done = ocitui("delete", "--filter", "alpine", "--yes", "-C", demo)

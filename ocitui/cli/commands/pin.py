@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import check_directory
-from ocitui.text import counted
+from ocitui.cache import NoSuchEntryError, check_directory
+from ocitui.text import age_of, counted, short_digest
 
 from ..options import keeping, run_async
 from ..output import Call, Column, ExitCode, UsageProblemError, table
 from ..selectors import chosen_keys, entries_argument, filter_option, need_entries
 
 if TYPE_CHECKING:
-    from ocitui.cache import Key, Ledger, Note
+    from ocitui.cache import Key, Note
 
 
 @click.command("pin")
@@ -41,29 +41,39 @@ def pin_command(call: Call, words: tuple[str, ...], filter_text: str | None, rea
 @filter_option
 @keeping
 def unpin_command(call: Call, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
-    """Let entries go by a rule again."""
+    """Let entries go by a rule again; one that is gone by its digest, as `ocitui pin` lists it."""
     return _note(call, words, filter_text, "", "no longer pinned")
 
 
 def _note(call: Call, words: tuple[str, ...], filter_text: str | None, reason: str, done: str) -> ExitCode:
-    from ocitui.cache import Ledger
+    from ocitui.cache import Ledger, Topic
     from ocitui.doctor import pin
 
     call.refuse_read_only("pin entries")
     need_entries(words, filter_text)
-    keys = [key for key in chosen_keys(call, call.cache(), words, filter_text) if key[1]]
     ledger = Ledger.open(call.directory)
+    keys: list[Key] = []
+    left: list[str] = []
+    for word in words:
+        # An entry may be gone before its pin is.
+        pinned = [] if reason else [file for file in ledger.noted(Topic.PINNED) if _means(word, file)]
+        keys += [(digest, format) for digest, _, format in (file.rpartition(".") for file in pinned)]
+        left += [] if pinned else [word]
+    if left or filter_text is not None:
+        keys += [key for key in chosen_keys(call, call.cache(), left, filter_text) if key[1]]
+    if not keys:
+        raise NoSuchEntryError("these entries have no format", hint="only what the daemon finds can be pinned")
     pin(ledger, keys, reason)
+    pins = ledger.noted(Topic.PINNED)
     said = [f"{counted(len(keys), 'entry')} {'is' if len(keys) == 1 else 'are'} {done}"]
-    call.answer(lambda: {"entries": [_json(key, ledger) for key in keys]}, said)
+    call.answer(lambda: {"entries": [_json(f"{key[0]}.{key[1]}", pins) for key in keys]}, said)
     return ExitCode.CLEAN
 
 
-def _json(key: Key, ledger: Ledger) -> dict[str, Any]:
-    from ocitui.cache import Topic
-
-    note = ledger.noted(Topic.PINNED).get(f"{key[0]}.{key[1]}")
-    return {"digest": key[0], "format": key[1], "pinned": note.text if note else None}
+def _means(word: str, file: str) -> bool:
+    """Whether it is the file, its digest, or as many digits of that as a list shows."""
+    digest = file.rpartition(".")[0]
+    return word in (file, digest, short_digest(digest), digest.partition(":")[2])
 
 
 def _list(call: Call) -> ExitCode:
@@ -72,17 +82,13 @@ def _list(call: Call) -> ExitCode:
     pins = Ledger.open(call.directory).noted(Topic.PINNED)
     index = run_async(call.cache().index())
     names = {f"{digest}.{format}": name for digest, format, name in index.identities()}
-
-    def told() -> dict[str, Any]:
-        return {"entries": [_pin_json(file, note, names.get(file)) for file, note in pins.items()]}
-
-    call.answer(told, _lines(pins, names))
+    call.answer(lambda: {"entries": [_json(file, pins, name=names.get(file)) for file in pins]}, _lines(pins, names))
     return ExitCode.CLEAN
 
 
-def _pin_json(file: str, note: Note, name: str | None) -> dict[str, Any]:
+def _json(file: str, pins: Mapping[str, Note], **more: str | None) -> dict[str, Any]:
     digest, _, format = file.rpartition(".")
-    return {"name": name, "digest": digest, "format": format, "pinned": note.text}
+    return {**more, "digest": digest, "format": format, "pinned": pins[file].text if file in pins else None}
 
 
 _COLUMNS = (
@@ -94,18 +100,15 @@ _COLUMNS = (
 )
 
 
-def _lines(pins: dict[str, Note], names: dict[str, str | None]) -> Iterator[str]:
-    from ocitui.text import age_of, short_digest
-
+def _lines(pins: Mapping[str, Note], names: Mapping[str, str | None]) -> Iterator[str]:
     if not pins:
         yield "nothing is pinned"
         return
-    rows = ((file.rpartition("."), note) for file, note in pins.items())
+    told = ((file, *file.rpartition("."), note) for file, note in pins.items())
     yield from table(
         _COLUMNS,
-        [
-            [names.get(f"{digest}.{format}") or "not in the index", format, short_digest(digest), age_of(note.when),
-             note.text]
-            for (digest, _, format), note in rows
-        ],
-    )  # fmt: skip
+        (
+            [names.get(file) or "not in the index", format, short_digest(digest), age_of(note.when), note.text]
+            for file, digest, _, format, note in told
+        ),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from ..progress import line_shown
 from ..selectors import chosen_keys, entries_argument
 
 if TYPE_CHECKING:
-    from ocitui.cache import Key, PackerCache
-    from ocitui.doctor import PruneChoice, PruneRules, Room
+    from ocitui.cache import PackerCache
+    from ocitui.doctor import PruneChoice, Room
     from ocitui.importing import RegistryOptions
 
 
@@ -52,11 +53,12 @@ def prune_command(
 
     Exits with 3 where less room is made than --until-free or the policy asks for.
     """
-    from ocitui.doctor import PruneRules, read_policy, survey_room
+    from ocitui.doctor import PruneRules, choose, read_policy
 
     from ..import_run import REGISTRY_ONLY, check_registry
 
-    access = check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY})
+    registries = check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY})
+    access = registries if ask else None
     rules = PruneRules(**typed)
     if policy is not None and not rules.empty:
         raise UsageProblemError("--policy stands beside other rules", hint="put them into the file")
@@ -64,15 +66,15 @@ def prune_command(
     cache = writing_cache(call, "prune the cache") if apply else call.cache()
     named = frozenset(chosen_keys(call, cache, words, None)) if words else frozenset()
     if policy is not None:
-        kept = read_policy(policy, survey_room(call.directory).total)
+        kept = read_policy(policy)
         rules, for_good = kept.rules, for_good or kept.for_good
     if rules.empty and not named:
         raise UsageProblemError("no rule says what may go", hint="give --unused, --older-than, --keep or --until-free")
 
     def carry_out() -> ExitCode:
-        room, choice = _chosen(call, rules, named, access if ask else None)
+        room, choice = _chosen(call, partial(choose, rules=rules, named=named, with_trash=not for_good), access)
         if not apply or not choice.going:
-            call.answer(lambda: _told(room, choice), _explain(room, choice, for_good))
+            call.answer(partial(_told, room, choice), _explain(room, choice, for_good))
         else:
             _apply(call, cache, room, choice, for_good)
         return ExitCode.REMAINING if choice.short else ExitCode.CLEAN
@@ -81,18 +83,18 @@ def prune_command(
 
 
 def _chosen(
-    call: Call, rules: PruneRules, named: frozenset[Key], access: RegistryOptions | None
+    call: Call, choose: Callable[[Room], PruneChoice], access: RegistryOptions | None
 ) -> tuple[Room, PruneChoice]:
     """What goes; registries are asked for what would, by ``access``, if that is given."""
     from ocitui.cache import Ledger
-    from ocitui.doctor import ask_origins, choose, note_use, survey_room
+    from ocitui.doctor import ask_origins, note_use, survey_room
     from ocitui.host import find_users
 
     ledger, users = Ledger.open(call.directory), find_users(call.directory)
     if not call.read_only:
         note_use(call.directory, users, ledger)
     room = survey_room(call.directory, ledger, users)
-    choice = choose(room, rules, named)
+    choice = choose(room)
     if access is not None:
         asked = [*choice.going, *(one for one, _ in choice.staying if not one.origin.is_sure)]
         names = {one.file: one.name for one in asked if one.names and not one.users and not one.pin}
@@ -105,7 +107,7 @@ def _chosen(
             with suppress(CacheError):
                 ledger.flush()
         room = survey_room(call.directory, ledger, users)
-        choice = choose(room, rules, named)
+        choice = choose(room)
     return room, choice
 
 
@@ -133,9 +135,7 @@ def _apply(call: Call, cache: PackerCache, room: Room, choice: PruneChoice, for_
     plan = run_async(cache.plan_delete([one.key for one in choice.going]))
     users = tuple(dict.fromkeys(user for one in choice.going for user in one.users))
 
-    def told() -> dict[str, Any]:
-        return _told(room, choice)
-
+    told = partial(_told, room, choice)
     expected = str(len(choice.going)) if for_good else ""
     call.agree(_explain(room, choice, for_good), "prune?", told, expected)
     call.agree_to_drop_used(users, "take them all the same?", told)

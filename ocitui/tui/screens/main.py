@@ -21,12 +21,9 @@ from ..terminal import HOST_COLOURS
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
 from .entries import EntriesScreen
-from .popups import Copyable, MenuScreen, offer_copies, texts_to_copy
+from .popups import Copyable, MenuScreen, offer_copies, pin_entries, texts_to_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ocitui.cache import Key
     from ocitui.doctor import Finding, JudgedEntry
 
     from ..live import LiveChange
@@ -110,30 +107,9 @@ class MainScreen(EntriesScreen):
 
         keys = list(dict.fromkeys((entries.digests[at], entries.formats[at]) for at in chosen))
         pins = judge.remembered.noted(Topic.PINNED)
-        if all(f"{digest}.{format_}" in pins for digest, format_ in keys):
-            self._pin(keys, "")
-            return
-        from .popups import ReasonScreen
-
+        pinned = all(f"{digest}.{format_}" in pins for digest, format_ in keys)
         what = entries.names[chosen[0]] or short_digest(keys[0][0]) if len(keys) == 1 else counted(len(keys), "entry")
-        self.app.push_screen(ReasonScreen(what), lambda reason: self._pin_for(keys, reason))
-
-    def _pin_for(self, keys: Sequence[Key], reason: str | None) -> None:
-        if reason:
-            self._pin(keys, reason)
-
-    @work(group="pin")
-    async def _pin(self, keys: Sequence[Key], reason: str) -> None:
-        from ocitui.cache import Ledger
-        from ocitui.doctor import pin
-
-        try:
-            await asyncio.to_thread(lambda: pin(Ledger.open(self.session.directory), keys, reason))
-        except CacheError as error:
-            self.say(error.one_line)
-        else:
-            what = counted(len(keys), "entry")
-            self.say(f"{what} pinned: no rule takes it" if reason else f"{what} no longer pinned")
+        pin_entries(self, keys, what, pinned=pinned, done=self.say)
 
     def action_undo(self) -> None:
         if self._may("undo"):

@@ -16,8 +16,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from ocitui.cache import INDEX_NAME, CacheError, FileTakenError, write_outside
-from ocitui.text import clean, human_size
+from ocitui.cache import INDEX_NAME, CacheError, FileTakenError, Key, write_outside
+from ocitui.text import clean, counted, human_size
 
 from ..actions import commands
 from ..session import R, SessionScreen
@@ -150,6 +150,33 @@ class ReasonScreen(PopUp[str]):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value.strip() or "by hand")
+
+
+def pin_entries(
+    screen: SessionScreen[R], keys: Sequence[Key], name: str, *, pinned: bool, done: Callable[[str], object]
+) -> None:
+    """Pin entries for a reason that is asked, or those that are ``pinned`` no more; ``done`` hears what there is to
+    say."""
+
+    def answered(reason: str | None) -> None:
+        if reason is not None:
+            screen.run_worker(note(reason), group="pin")
+
+    async def note(reason: str) -> None:
+        from ocitui.cache import Ledger
+        from ocitui.doctor import pin
+
+        try:
+            await asyncio.to_thread(lambda: pin(Ledger.open(screen.session.directory), keys, reason))
+        except CacheError as error:
+            screen.say(error.one_line)
+        else:
+            done(f"{counted(len(keys), 'entry')} {'pinned: no rule takes it' if reason else 'no longer pinned'}")
+
+    if pinned:
+        answered("")
+    else:
+        screen.app.push_screen(ReasonScreen(name), answered)
 
 
 class Copyable(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from rich.cells import set_cell_size
 from textual import on, work
 from textual.widget import Widget
 
-from ocitui.cache import DeletePlan, Key, Ledger, TrashedFile
+from ocitui.cache import DeletePlan, Ledger, TrashedFile
 from ocitui.doctor import (
     Candidate,
     ComesBack,
@@ -22,7 +22,6 @@ from ocitui.doctor import (
     choose,
     note_use,
     parse_rules,
-    pin,
     survey_room,
 )
 from ocitui.host import find_users
@@ -45,7 +44,7 @@ from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, bound
 from .base import AskingScreen, ConfirmScreen
 from .changes import section_lines
-from .popups import ReasonScreen
+from .popups import pin_entries
 
 if TYPE_CHECKING:
     from ..live import LiveChange
@@ -123,7 +122,7 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
         self._marked: frozenset[str] = frozenset()
         self._rule, self._wanted, self._asking = _USUAL_RULE, 0, ""
         self._done = ""  # what was, that is said once it is seen: another look may come before
-        self._throttle = Throttle(self, _LOOK_SECONDS, self._draw_anew)
+        self._throttle = Throttle(self, _LOOK_SECONDS, self._look)
 
     def compose_body(self) -> Iterable[Widget]:
         yield Bar(id="sum")
@@ -138,9 +137,6 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
         self.draw_header()
         if change.another or change.rows:
             self._throttle.ask()
-
-    def _draw_anew(self) -> None:
-        self._look()
 
     @work(group="look", exclusive=True)
     async def _look(self) -> None:
@@ -250,7 +246,7 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
             return
         with self.saying_errors():
             rules = msgspec.structs.replace(parse_rules(self._rule), until_free=self._wanted or None)
-            choice = choose(room, rules)
+            choice = choose(room, rules, with_trash=_TRASH in self._marked)
             self._marked = frozenset(one.file for one in choice.going) | (self._marked & {_TRASH})
             self._show()
             stays = f"; {counted(len(choice.staying), 'entry')} stay: {_why(choice)}" if choice.staying else ""
@@ -285,31 +281,17 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
 
     def action_pin(self) -> None:
         row = self.row
-        if row is None or row.candidate is None or not self.may("delete"):
-            return
-        one = row.candidate
-        if one.pin:
-            self._pin([one.key], "")
-        else:
-            self.app.push_screen(ReasonScreen(one.name), lambda reason: self._pin_for(one.key, reason))
-
-    def _pin_for(self, key: Key, reason: str | None) -> None:
-        if reason:
-            self._pin([key], reason)
-
-    @work(group="pin")
-    async def _pin(self, keys: Sequence[Key], reason: str) -> None:
-        with self.saying_errors():
-            await asyncio.to_thread(lambda: pin(Ledger.open(self.session.directory), keys, reason))
-            self._done = "pinned: no rule takes it" if reason else "no longer pinned"
-            self._look()
+        if row is not None and row.candidate is not None and self.may("pin"):
+            one = row.candidate
+            pin_entries(self, [one.key], one.name, pinned=bool(one.pin), done=self._tell)
 
     def action_prune(self, for_good: bool) -> None:
         if not self.may("delete"):
             return
-        marked, row = self._chosen, self.row
-        chosen = marked or ([row.candidate] if row is not None and row.candidate is not None else [])
-        trash = for_good and (_TRASH in self._marked or (not chosen and row is not None and row.key == _TRASH))
+        # Where nothing is marked it is the row.
+        marked = self._marked or {self.row.key if self.row is not None else ""}
+        chosen = [one for one in self._room.entries if one.file in marked] if self._room else []
+        trash = for_good and _TRASH in marked
         if chosen or trash:
             self.app.push_screen(PruneScreen(chosen, for_good=for_good, trash=trash), self._pruned)
         else:
@@ -317,8 +299,12 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
 
     def _pruned(self, message: str | None) -> None:
         if message:
-            self._marked, self._done = frozenset(), message
-            self._look()
+            self._marked = frozenset()
+            self._tell(message)
+
+    def _tell(self, done: str) -> None:
+        self._done = done
+        self._look()
 
     @on(PickList.Picked)
     def _picked(self) -> None:
