@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocitui.host import Users, Zones
 
 _COARSE_SECONDS = 1.0
-_WALK_SECONDS = 30.0  # between two looks through all processes
+_WALK_SECONDS = 30.0  # between two looks through all processes, or at what runs
 
 
 class LiveHost:
@@ -34,7 +34,7 @@ class LiveHost:
         self.trash = 0
         """The bytes of what lies in the trash."""
         self._walked, self._socket, self._trash_seen = float("-inf"), object(), object()
-        self._database: object = object()
+        self._zones_due, self._database = float("-inf"), object()
         self.zones: Zones | None = None
         self.found: Users | None = None
 
@@ -58,16 +58,17 @@ class LiveHost:
         return find_daemon(self._directory, known=self.daemon.process)
 
     def find_users(self) -> None:
-        """Look which zones need packed files, if the daemon wrote anything, and which loop devices hold any."""
+        """Look which zones need packed files, if the daemon wrote anything, or guests may have come or gone, and which
+        loop devices hold any."""
         from ocitui.host import database_identity, find_users, read_zones
 
-        seen = database_identity(self._directory)
-        if self.zones is None or seen != self._database:
+        seen, now = database_identity(self._directory), time.monotonic()
+        if seen != self._database or now >= self._zones_due:
             # It is the database as it was seen before it was read, or a newer one.
             self._database, self.zones = seen, read_zones(self._directory, ask=False)
-            if seen is not None and time.time() - seen[3] / 1e9 < _COARSE_SECONDS:
-                # Another change need not show in it.
-                self._database = object()
+            # Another change need not show in what was written just now.
+            is_fresh = seen is not None and time.time() - seen[3] / 1e9 < _COARSE_SECONDS
+            self._zones_due = now if is_fresh else now + _WALK_SECONDS
         self.found = find_users(self._directory, self.zones)
         self.users, self.doubt = self.found.names, self.found.doubt
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.host.test_redb import database, expected
-from tests.tui.cache_support import make_cache
+from tests.host.xenstore import StandIn, guest
+from tests.tui.cache_support import MODIFIED, make_cache
 from tests.tui.screen_support import WIDE, Desk, desk
 
 WEB = {row["name"]: row for row in expected("03-three")["zones"]}["web"]
@@ -77,6 +79,21 @@ async def test_what_is_wrong_with_the_database_is_told_as_soon_as_it_is_seen(cac
         one.live._tell_users()
         assert one.live._cache_stale
         await one.until(lambda: "database-lost" in {found.code for found in one.live.about_cache})
+
+
+async def test_guests_are_followed_while_the_database_is_what_it_was(
+    cache: Path, open_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.1)
+    monkeypatch.setattr("ocitui.tui.live_host._WALK_SECONDS", 0.1)
+    os.utime(cache.parent.parent / "krata.db", (MODIFIED, MODIFIED))
+    xenstore = StandIn(open_path, monkeypatch)
+    async with desk(cache) as one:
+        await one.until(lambda: one.live.complete and "db +1" in one.text)
+        xenstore.prints(guest(9, "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10", "shop"))
+        await one.until(lambda: "domain-without-row" in {found.code for found in one.live.about_cache})
+        xenstore.prints({})
+        await one.until(lambda: "domain-without-row" not in {found.code for found in one.live.about_cache})
 
 
 async def test_deleting_what_a_zone_needs_is_asked_twice(cache: Path) -> None:
