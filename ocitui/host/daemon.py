@@ -143,7 +143,7 @@ def daemon_seed(directory: Path) -> Path | None:
     None where it has none, or that cannot be read."""
     import tomllib  # who only looks for the daemon has no need of it
 
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
         config = tomllib.loads(read_bounded(daemon_socket(directory).with_name(CONFIG_NAME), _MOST_CONFIG).decode())
         seed = config.get("oci", {}).get("seed")
         return Path(seed) if isinstance(seed, str) and seed else None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.host.daemon import DaemonState, find_daemon
+from ocitui.host.daemon import DaemonState, daemon_seed, find_daemon
 from tests.tools import wait_for
 
 
@@ -105,6 +105,21 @@ def test_one_that_has_no_database_open_yet_may_be_it(proc: Path, store: Path) ->
     opens(proc, 77, "/dev/zero")
     found = find_daemon(store / "cache" / "image", proc)
     assert (found.process, found.ours) == (77, False)
+
+
+@pytest.mark.parametrize(
+    ("config", "seed"),
+    [
+        ('[oci]\nseed = "/seed.tar"\n', Path("/seed.tar")),
+        ("[oci]\nseed = 7\n", None),
+        ("oci = 7\n", None),
+        ("a = [\n", None),
+        (f"a = {'[' * 60_000}\n", None),
+    ],
+)
+def test_the_seed_that_the_daemon_s_configuration_names(config: str, seed: Path | None, store: Path) -> None:
+    (store / "config.toml").write_text(config)
+    assert daemon_seed(store / "cache" / "image") == seed
 
 
 def test_who_listens_at_a_socket_whose_process_is_not_seen(proc: Path, store: Path) -> None:
