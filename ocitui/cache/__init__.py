@@ -21,7 +21,6 @@ with front(__name__):
     from .backups import list_backups as list_backups
     from .backups import next_number as next_number
     from .backups import read_backup as read_backup
-    from .backups import read_backups as read_backups
     from .backups import transactions_since as transactions_since
     from .cache import PackerCache as PackerCache
     from .cache import Preparation as Preparation
