@@ -30,7 +30,7 @@ from ocitui.cache import (
     read_regular,
 )
 from ocitui.doctor import Depth, EntryState, FileRecords, Finding, JudgedEntry, Origins, in_order
-from ocitui.host import read_zones, users_of
+from ocitui.host import Zones, read_zones, users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
 from ocitui.words import first_lines
 
@@ -43,16 +43,22 @@ LARGEST_PARSED = 4 << 20
 
 
 def summarize(
-    directory: Path, entry: JudgedEntry, findings: Sequence[Finding], known: FileRecords | None = None
+    directory: Path,
+    entry: JudgedEntry,
+    findings: Sequence[Finding],
+    known: FileRecords | None = None,
+    zones: Zones | None = None,
 ) -> list[Line]:
     """The summary's lines, in groups; reads both documents and looks at three files. ``findings`` are the entry's, and
-    what is ``known`` of its file tells whether it can come back, and why it is pinned."""
+    what is ``known`` of its file tells whether it can come back, and why it is pinned; the host's ``zones`` are read
+    where they are not given."""
     names = entry.descriptor.files
     manifest, no_manifest = _read(directory, names.get(FileKind.MANIFEST), lambda raw: Document.manifest(raw).value)
     config, no_config = _read(directory, names.get(FileKind.CONFIG), lambda raw: Document.config(raw).value)
     unread = [Line(why, label, "bad") for label, why in (("manifest", no_manifest), ("config", no_config)) if why]
+    digest = Line(entry.digest.removeprefix("sha256:"), "digest")
     groups: tuple[Iterable[Line], ...] = (
-        [*_identity(entry, findings), *_users(directory, names), Line(entry.digest.removeprefix("sha256:"), "digest")],
+        [*_identity(entry, findings), *_users(directory, names, zones), digest],
         [
             *_files(directory, names, [*unread, *_checked(entry.state)]),
             *(_origin(directory, names.get(FileKind.PACKED, ""), known) if known is not None else ()),
@@ -152,11 +158,11 @@ def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line])
     yield from [*([Line("   ".join(sizes), "files")] if sizes else []), *odd, *said, *came]
 
 
-def _users(directory: Path, names: Mapping[FileKind, str]) -> Iterator[Line]:
+def _users(directory: Path, names: Mapping[FileKind, str], zones: Zones | None = None) -> Iterator[Line]:
     """The zones that need the packed file, and the loop devices that hold it, or one of its name that is deleted by
     now."""
     file, loops = names.get(FileKind.PACKED, ""), users_of(directory)
-    zones = read_zones(directory, ask=False, loops=loops)
+    zones = zones or read_zones(directory, ask=False, loops=loops)
     having = [(zone, need) for zone, need in zones.needs() if need.file == file]
     using = (Line(f"zone {zone.label}, {zone.state}: its {need.role}, {need.when}", "used by") for zone, need in having)
     yield from first_lines(using, len(having), label="used by")

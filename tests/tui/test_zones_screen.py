@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -94,6 +95,16 @@ async def test_guests_are_followed_while_the_database_is_what_it_was(
         await one.until(lambda: "domain-without-row" in {found.code for found in one.live.about_cache})
         xenstore.prints({})
         await one.until(lambda: "domain-without-row" not in {found.code for found in one.live.about_cache})
+
+
+async def test_the_pane_tells_who_needs_an_entry_by_what_is_known(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(cache) as one:
+        await one.until(lambda: "db +1" in one.text)
+        look = Mock()
+        monkeypatch.setattr("ocitui.tui.summary.read_zones", look)
+        await one.press("slash", *"used", "colon", *"web", "enter")
+        await one.until(lambda: "zone web, created: its kernel, next-start" in one.lines)
+        look.assert_not_called()
 
 
 async def test_deleting_what_a_zone_needs_is_asked_twice(cache: Path) -> None:

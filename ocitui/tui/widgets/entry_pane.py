@@ -179,7 +179,8 @@ class EntryPane(Vertical):
 
             found = await asyncio.to_thread(live.findings_of, entry) if entry.state.bad else ()
             known = live.judge.remembered if live.judge is not None else None
-            return await asyncio.to_thread(summarize, self._session.directory, entry, found or (), known)
+            directory, zones = self._session.directory, live.host.zones
+            return await asyncio.to_thread(summarize, directory, entry, found or (), known, zones)
         if tab == "history":
             return await self._session.history_of(entry)
         from ocitui.words import entry_problem_lines
