@@ -564,9 +564,11 @@ class LiveCache:
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     async def _note_use(self) -> None:
-        """Keep who was seen to use what, so that it is known later when an image was last of use."""
+        """Keep who was seen to use what, so that it is known later when an image was last of use, and since when that
+        was looked at."""
         judge, found = self.judge, self.host.found
-        if judge is not None and found is not None and found.names and not self.read_only:
+        # No ledger is made only to hold that nobody used anything.
+        if judge is not None and found is not None and (found.names or self._memory[0]) and not self.read_only:
             from ocitui.doctor import note_use
 
             await asyncio.to_thread(note_use, self._directory, found, judge.remembered)

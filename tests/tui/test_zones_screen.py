@@ -9,6 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from ocitui.cache import Ledger, Topic
+from ocitui.doctor import pin
 from tests.host.test_redb import database, expected
 from tests.host.xenstore import StandIn, guest
 from tests.tui.cache_support import MODIFIED, make_cache
@@ -105,6 +107,23 @@ async def test_the_pane_tells_who_needs_an_entry_by_what_is_known(cache: Path, m
         await one.press("slash", *"used", "colon", *"web", "enter")
         await one.until(lambda: "zone web, created: its kernel, next-start" in one.lines)
         look.assert_not_called()
+
+
+@pytest.mark.parametrize("has_ledger", [True, False])
+async def test_that_nobody_uses_anything_is_noted_where_there_is_a_ledger(
+    has_ledger: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.tui.live._HOST_SECONDS", 0.01)
+    cache = make_cache(tmp_path / "image")
+    if has_ledger:
+        pin(Ledger.open(cache), [("sha256:abc", "tar")], "")
+    async with desk(cache) as one:
+        await one.until(lambda: one.live.judge is not None)
+        look = Mock(wraps=one.live.host.look)
+        monkeypatch.setattr(one.live.host, "look", look)
+        await one.until(lambda: look.call_count > 2, "two looks were done")
+        assert Ledger.open(cache).noted(Topic.WATCHED).keys() == ({"-"} if has_ledger else set())
+        assert (cache / ".ocitui" / "ledger").exists() is has_ledger
 
 
 async def test_deleting_what_a_zone_needs_is_asked_twice(cache: Path) -> None:
