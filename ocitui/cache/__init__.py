@@ -178,6 +178,7 @@ with front(__name__):
     from .trash import TrashedFile as TrashedFile
     from .trash import files_that_go as files_that_go
     from .trash import list_trash as list_trash
+    from .trash import read_trashed as read_trashed
     from .undoing import ExpectedEntries as ExpectedEntries
     from .undoing import Overwritten as Overwritten
     from .undoing import all_changes as all_changes

@@ -57,6 +57,15 @@ def list_trash(directory: Path) -> list[TrashedFile]:
             return []
 
 
+def read_trashed(directory: Path, name: str, limit: int) -> bytes:
+    """A regular file in the trash, by its name there. Raises StorageError where it cannot be read, or is larger than
+    that; ConflictError where something else has the folder's name, or it is another user's."""
+    with storage_errors(f"read {name} in the trash"), open_own_folder(directory, TRASH_NAME) as trash:
+        # What is in it came out of the cache, and is whose it was there.
+        trash.guarded = False
+        return trash.read(name, limit)
+
+
 def trashed_files(trash: Folder, transactions: Iterable[Transaction]) -> list[TrashedFile]:
     """The same in an open folder. Raises OSError."""
     known = {one.id: one for one in transactions}

@@ -44,9 +44,9 @@ with front(__name__):
     from .findings import seen_text as seen_text
     from .findings import tally as tally
     from .needs import JudgedNeed as JudgedNeed
+    from .needs import files_of_undo as files_of_undo
     from .needs import indexes_of_undo as indexes_of_undo
     from .needs import judged_needs as judged_needs
-    from .needs import users_of_undo as users_of_undo
     from .origins import ComesBack as ComesBack
     from .origins import FileRecords as FileRecords
     from .origins import Origin as Origin

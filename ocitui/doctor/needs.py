@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -12,17 +12,16 @@ import msgspec
 from ocitui.cache import (
     INDEX_NAME,
     MOST_INDEX_BYTES,
-    OWN_NAME,
-    TRASH_NAME,
+    CacheError,
     CacheFiles,
     Descriptor,
     PackedFormat,
-    StorageError,
     Transaction,
     read_regular,
+    read_trashed,
     usable_digest,
 )
-from ocitui.host import Need, Users, When, Zone, Zones
+from ocitui.host import Need, When, Zone, Zones
 
 from .check.index_checks import read_index
 from .check.judge import Judge
@@ -78,23 +77,22 @@ def indexes_of_undo(directory: Path, target: Transaction) -> tuple[Sequence[Desc
     if target.swap is None:
         return (), ()
     old = target.swap.old
-    return _entries_in(directory / OWN_NAME / TRASH_NAME / old.trash if old else Path()), _entries_in(
-        directory / INDEX_NAME
-    )
+    before = _entries(lambda: read_trashed(directory, old.trash, MOST_INDEX_BYTES)) if old else ()
+    return before, _entries(lambda: read_regular(directory / INDEX_NAME, MOST_INDEX_BYTES))
 
 
-def _entries_in(path: Path) -> Sequence[Descriptor]:
-    with suppress(StorageError):
-        return salvage_entries(read_regular(path, MOST_INDEX_BYTES)).descriptors
+def _entries(read: Callable[[], bytes]) -> Sequence[Descriptor]:
+    with suppress(CacheError):
+        return salvage_entries(read()).descriptors
     return ()
 
 
-def users_of_undo(directory: Path, target: Transaction, users: Users) -> tuple[str, ...]:
-    """Who needs what a transaction brought, and its undo takes away or puts another file in the place of."""
-    old, now = indexes_of_undo(directory, target)
+def files_of_undo(target: Transaction, old: Sequence[Descriptor], now: Sequence[Descriptor]) -> list[str]:
+    """The packed files that a transaction brought, and its undo takes away or puts others in the place of; with the
+    entries that `indexes_of_undo` gives."""
     stays = {one.identity for one in (*old, *(one.descriptor for one in target.removed))}
     going = (one for one in (*now, *(one.descriptor for one in target.added)) if one.identity not in stays)
-    return tuple(dict.fromkeys((*users.of_any(going), *users.of_files(one.name for one in target.placed))))
+    return [*(one.packed_file for one in going), *(one.name for one in target.placed)]
 
 
 def _judged(judge: Judge, zones: Zones) -> Iterator[JudgedNeed]:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cache import Change, IndexReplacement, PackerCache, TransactionKind, see_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Finding
-from ocitui.doctor.needs import NeedVerdict, judged_needs
+from ocitui.doctor.needs import NeedVerdict, files_of_undo, indexes_of_undo, judged_needs
 from ocitui.host.zones import read_zones
+from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.host.test_redb import database, expected
 from tests.host.xenstore import StandIn, guest
@@ -114,3 +116,16 @@ def test_each_need_has_its_verdict(cache: Path) -> None:
     assert verdicts()["web", "kernel"] == (NeedVerdict.MISS, True)
     (cache / "index.json").write_bytes(b"{")
     assert verdicts()["web", "image"] == (NeedVerdict.UNKNOWN, False)
+
+
+async def test_what_goes_by_the_undo_of_a_whole_index(cache: Path) -> None:
+    (cache / "index.json").write_bytes(index_bytes([entry(0), entry(1)])[:-2])
+    change = Change(index=IndexReplacement(see_index(cache), index_bytes([entry(0), entry(2)])))
+    done = await PackerCache(cache).change(change, TransactionKind.REPAIR)
+    old, now = indexes_of_undo(cache, done)
+    assert [[one.key for one in some] for some in (old, now)] == [[key(0), key(1)], [key(0), key(2)]]
+    assert files_of_undo(done, old, now) == [f"{key(2)[0]}.squashfs"]
+    trash = cache / ".ocitui" / "trash"
+    trash.rename(cache.parent / "elsewhere")
+    trash.symlink_to(cache.parent / "elsewhere")
+    assert indexes_of_undo(cache, done) == ((), now), "what a link leads to is not ours"

@@ -26,12 +26,13 @@ def undo_command(call: Call, transaction_id: str | None) -> ExitCode:
 
     Asks first where somebody else made it, and where a zone needs, or a loop device holds, what goes by it.
     """
-    from ocitui.doctor import users_of_undo
+    from ocitui.doctor import files_of_undo, indexes_of_undo
     from ocitui.host import find_users
 
     cache = writing_cache(call, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))
-    used_by = users_of_undo(call.directory, target, find_users(call.directory))
+    files = files_of_undo(target, *indexes_of_undo(call.directory, target))
+    used_by = find_users(call.directory).of_files(files)
     if by_another(target.by):
         call.agree([f"{_describe(target)} was made by {target.by}"], "undo it?")
     call.agree_to_drop_used(used_by, "undo it all the same?", lambda: {"used_by": list(used_by)})

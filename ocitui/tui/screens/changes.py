@@ -29,7 +29,7 @@ from ocitui.cache import (
     files_that_go,
     known_format,
 )
-from ocitui.doctor import Origins, PointPlan, indexes_of_undo, plan_point, point, users_of_undo
+from ocitui.doctor import Origins, PointPlan, files_of_undo, indexes_of_undo, plan_point, point
 from ocitui.host import find_users
 from ocitui.text import clean, counted, first_of, human_size, short_digests, timestamp
 from ocitui.words import (
@@ -131,7 +131,7 @@ class UndoScreen(ConfirmScreen):
         directory = self.session.directory
         indexes = await asyncio.to_thread(indexes_of_undo, directory, target)
         users = await asyncio.to_thread(find_users, directory)
-        self.used_by = await asyncio.to_thread(users_of_undo, directory, target, users)
+        self.used_by = await asyncio.to_thread(lambda: users.of_files(files_of_undo(target, *indexes)))
         if self.used_by:
             lines.append(Line(f"{first_of(self.used_by)}: it is asked twice", "in use", "bad"))
         return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *indexes)))
