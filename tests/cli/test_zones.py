@@ -173,3 +173,40 @@ def test_an_undo_that_takes_away_what_a_zone_needs_is_asked_about(
     assert not (host / f"{kernel}.tar").exists()
     assert ocitui("undo", "-C", host).status == 0, "what comes back takes nothing from anybody"
     assert (host / f"{kernel}.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "before", "meanwhile"), [("delete", "01-empty", "03-three"), ("undo", "03-three", "01-empty")]
+)
+def test_zones_that_come_or_go_while_it_is_asked_make_a_new_plan(
+    word: str, before: str, meanwhile: str, host: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, rows = kernel_of(host, ocitui), host.parent.parent / "krata.db"
+    packed = make_image(host.parent / "packed", name="app:1", format=PackedFormat.TAR, digest=kernel)
+    asyncio.run(PackerCache(host).store(packed))
+    there = (host / "index.json").read_bytes()
+    rows.write_bytes(database(before))
+    answers, questions = iter(["yes", "yes", "no"]), list[str]()
+
+    def ask(question: str) -> str:
+        rows.write_bytes(database(meanwhile))
+        questions.append(question.partition("?")[0])
+        return next(answers)
+
+    answer(monkeypatch)
+    monkeypatch.setattr("ocitui.cli.output.ask", ask)
+    done = ocitui(word, *([f"{kernel}.tar"] if word == "delete" else []), "-C", host)
+    assert "zones came or went since the plan was shown: here is what would be done now" in done.err
+    if word == "delete":
+        assert (done.status, questions) == (130, ["delete", "delete", "delete them all the same"])
+        assert (host / "index.json").read_bytes() == there
+    else:
+        assert (done.status, questions) == (0, ["undo it all the same"])
+
+
+def test_an_undo_tells_that_it_is_not_sure(host: Path, ocitui: Ocitui) -> None:
+    packed = make_image(host.parent / "packed", name="app:1", format=PackedFormat.TAR)
+    asyncio.run(PackerCache(host).store(packed))
+    (host.parent.parent / "krata.db").write_bytes(b"")
+    done = ocitui("undo", "--yes", "-C", host)
+    assert (done.status, "not sure: others may be needed too: krata.db: " in done.err) == (0, True)

@@ -9,8 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from ocitui.cache import Ledger, Topic
+from ocitui.cache import Ledger, PackedFormat, Topic
 from ocitui.doctor import pin
+from tests.cache.support import make_image
 from tests.host.test_redb import database, expected
 from tests.host.xenstore import StandIn, guest
 from tests.tui.cache_support import MODIFIED, make_cache
@@ -137,3 +138,34 @@ async def test_deleting_what_a_zone_needs_is_asked_twice(cache: Path) -> None:
         await one.press("y")
         await one.until(lambda: "needed by zone db (kernel, now)" in one.status)
         assert not await one.session.cache.transactions()
+
+
+@pytest.mark.parametrize("done", ["delete", "undo"])
+async def test_a_zone_that_comes_while_a_plan_stands_makes_another_plan(cache: Path, done: str) -> None:
+    files = [
+        (cache.parent.parent / name, (cache.parent.parent / name).read_bytes()) for name in ("krata.db", "host.uuid")
+    ]
+    kernel = f"{WEB['kernel']['digest']}.tar"
+    async with desk(cache) as one:
+        if done == "undo":
+            packed = make_image(
+                cache.parent / "packed", name="app:1", format=PackedFormat.TAR, digest=WEB["kernel"]["digest"]
+            )
+            await one.session.cache.store(packed)
+        for path, _ in files:
+            path.unlink()
+        if done == "delete":
+            await one.press("slash", *kernel[:20], "enter")
+            await one.until(lambda: one.table.shown == 1)
+        await one.open(*(("d", "DeleteScreen") if done == "delete" else ("u", "UndoScreen")))
+        await one.until(lambda: "nothing is changed before y" in one.status)
+        assert "in use" not in one.lines
+        for path, data in files:
+            path.write_bytes(data)
+        there = (cache / "index.json").read_bytes()
+        await one.press("y")
+        await one.until(lambda: "zone web (kernel, next-start)" in one.lines and "nothing is changed" in one.status)
+        assert "zones came or went since the plan was shown" in one.lines.replace("\n", " ")
+        await one.press("y")
+        await one.until(lambda: "needed by zone db (kernel, now)" in one.status)
+        assert (cache / "index.json").read_bytes() == there

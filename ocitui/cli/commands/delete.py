@@ -33,7 +33,7 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
     from ocitui.cache import Ledger
-    from ocitui.doctor import Origins
+    from ocitui.doctor import Origins, check_users
     from ocitui.host import find_users
     from ocitui.words import delete_sections
 
@@ -44,7 +44,8 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
         keys = chosen_keys(call, cache, words, filter_text, formats, but_pinned=True)
         plan, lost_names = run_async(_make_plan(cache, keys))
         users, ledger = find_users(call.directory), Ledger.open(call.directory)
-        used_by, origins = users.of_any(plan.entries), Origins(call.directory, ledger)
+        files = [one.packed_file for one in plan.entries]
+        used_by, origins = users.of_files(files), Origins(call.directory, ledger)
 
         def told() -> dict[str, Any]:
             return {"plan": plan_json(plan, used_by) | {"doubt": users.doubt, "origins": _origins(plan, origins)}}
@@ -52,6 +53,7 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
         sections = delete_sections(plan, origins, ledger)
         call.agree(_explain(plan, lost_names, used_by, users.doubt, sections), "delete?", told)
         call.agree_to_drop_used(used_by, "delete them all the same?", told)
+        check_users(call.directory, files, used_by, users.doubt)
         done = run_async(cache.delete(plan.keys, plan))
         said = "deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries"
         call.tell_done(done, "brings it back", [said], told)

@@ -11,7 +11,7 @@ from ocitui.text import timestamp
 from ocitui.words import transaction_json
 
 from ..options import changing, run_async, writing_cache
-from ..output import Call, ExitCode
+from ..output import Call, ExitCode, say
 from ..selectors import complete_transaction
 
 if TYPE_CHECKING:
@@ -26,17 +26,25 @@ def undo_command(call: Call, transaction_id: str | None) -> ExitCode:
 
     Asks first where somebody else made it, and where a zone needs, or a loop device holds, what goes by it.
     """
-    from ocitui.doctor import files_of_undo, indexes_of_undo
+    from ocitui.doctor import check_users, files_of_undo, indexes_of_undo
     from ocitui.host import find_users
 
     cache = writing_cache(call, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))
     files = files_of_undo(target, *indexes_of_undo(call.directory, target))
-    used_by = find_users(call.directory).of_files(files)
     if by_another(target.by):
         call.agree([f"{_describe(target)} was made by {target.by}"], "undo it?")
-    call.agree_to_drop_used(used_by, "undo it all the same?", lambda: {"used_by": list(used_by)})
-    done = run_async(cache.undo(target.id))
+
+    def carry_out() -> Transaction:
+        users = find_users(call.directory)
+        used_by = users.of_files(files)
+        if users.doubt:
+            say(f"not sure: others may be needed too: {users.doubt}", err=True)
+        call.agree_to_drop_used(used_by, "undo it all the same?", lambda: {"used_by": list(used_by)})
+        check_users(call.directory, files, used_by, users.doubt)
+        return run_async(cache.undo(target.id))
+
+    done = call.as_agreed(carry_out)
     note = [f"note: {done.explanation}"] if done.explanation else []
     lines = [f"undone: {_describe(target)}", *note, f"transaction {done.id}"]
     call.answer(lambda: {"transaction": transaction_json(done)}, lines)

@@ -13,7 +13,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from ocitui.cache import CacheError, LockedError, PlanChangedError
+from ocitui.cache import CacheError, LockedError
 from ocitui.text import clean, first_of
 from ocitui.words import KEYS, Ways, markdown, memory_warning, said
 
@@ -246,6 +246,8 @@ class ConfirmScreen(FullScreen[str | None]):
     """Whether there is anything to do in the plan."""
     used_by: Sequence[str] = ()
     """Who needs what the plan drops: who drops it is asked twice."""
+    _going: Sequence[str] = ()
+    _doubt = ""
 
     def begin(self) -> None:
         # Ready: a plan is shown that waits for an answer.
@@ -284,6 +286,15 @@ class ConfirmScreen(FullScreen[str | None]):
         if memory and self.session.live.host.daemon.running:
             lines.append(Line(f"{memory_warning(memory)}.", kind="bad"))
         return lines
+
+    async def look_for_users(self, going: Sequence[str]) -> list[Line]:
+        """What the plan says of who needs the packed files that go by it; looked at again before it is done."""
+        from ocitui.host import find_users
+
+        users = await asyncio.to_thread(find_users, self.session.directory)
+        self._going, self._doubt, self.used_by = going, users.doubt, users.of_files(going)
+        lines = [Line(f"{first_of(self.used_by)}: it is asked twice", "in use", "bad")] if self.used_by else []
+        return lines + ([Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else [])
 
     async def act(self) -> str:
         """Do what was planned; gives the message for the status line. Raises CacheError."""
@@ -331,8 +342,12 @@ class ConfirmScreen(FullScreen[str | None]):
     @work(group="act")
     async def _run_act(self) -> None:
         """Do it, again and again for as long as another program holds the lock and that is waited for."""
+        from ocitui.doctor import check_users
+
         while True:
             try:
+                if self._going:
+                    await asyncio.to_thread(check_users, self.session.directory, self._going, self.used_by, self._doubt)
                 self.done(await self.act())
                 return
             except CacheError as error:
@@ -348,9 +363,6 @@ class ConfirmScreen(FullScreen[str | None]):
 
     def failed(self, error: CacheError) -> None:
         """Say why it was not done; the plan is made and shown again."""
-        if isinstance(error, PlanChangedError):
-            self.make_plan("The cache has changed since the plan was shown. This is the new plan.")
-            return
         self._locked = isinstance(error, LockedError)
         hint = "w does it once the lock is free" if self._locked else error.hint
         self.make_plan(f"Not done: {error.message}. {hint}")

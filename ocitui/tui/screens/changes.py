@@ -30,8 +30,7 @@ from ocitui.cache import (
     known_format,
 )
 from ocitui.doctor import Origins, PointPlan, files_of_undo, indexes_of_undo, plan_point, point
-from ocitui.host import find_users
-from ocitui.text import clean, counted, first_of, human_size, short_digests, timestamp
+from ocitui.text import clean, counted, human_size, short_digests, timestamp
 from ocitui.words import (
     Section,
     delete_sections,
@@ -72,12 +71,8 @@ class DeleteScreen(ConfirmScreen):
 
     async def plan(self) -> Iterable[Line | LongList]:
         plan = self._plan = await self.session.cache.plan_delete(self._keys)
-        users = await asyncio.to_thread(find_users, self.session.directory)
-        self.used_by = users.of_any(plan.entries)
         lines = self.opening(delete_title(plan), "bring these entries back")
-        if self.used_by:
-            lines.append(Line(f"{first_of(self.used_by)}: deleting it is asked twice", "in use", "bad"))
-        lines += [Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else []
+        lines += await self.look_for_users([one.packed_file for one in plan.entries])
         lines += [Line(f"{self._hidden} of those marked are hidden by the filter", kind="bad")] if self._hidden else []
         judge = self.session.live.judge
         known = judge.remembered if judge is not None else await asyncio.to_thread(Ledger.open, self.session.directory)
@@ -128,12 +123,8 @@ class UndoScreen(ConfirmScreen):
         lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "bad" if by_another(target.by) else "plain")]
         lines += [Line(target.about, "of")] if target.about else []
-        directory = self.session.directory
-        indexes = await asyncio.to_thread(indexes_of_undo, directory, target)
-        users = await asyncio.to_thread(find_users, directory)
-        self.used_by = await asyncio.to_thread(lambda: users.of_files(files_of_undo(target, *indexes)))
-        if self.used_by:
-            lines.append(Line(f"{first_of(self.used_by)}: it is asked twice", "in use", "bad"))
+        indexes = await asyncio.to_thread(indexes_of_undo, self.session.directory, target)
+        lines += await self.look_for_users(await asyncio.to_thread(files_of_undo, target, *indexes))
         return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *indexes)))
 
     async def act(self) -> str:
