@@ -49,7 +49,8 @@ Rule = Callable[[Request], Reply | None]
 
 
 class FaultyRegistry:
-    """Serves ``manifests`` and ``blobs`` of any repository; the first of ``rules`` that answers goes before."""
+    """Serves ``manifests`` and ``blobs`` of any repository; the first of ``rules`` that answers goes before. ``served``
+    counts connections, with those that bring no request."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
@@ -103,6 +104,7 @@ class FaultyRegistry:
         return Reply(206, {"Content-Range": content_range}, data[start:])
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.served += 1
         task = asyncio.current_task()
         assert task is not None
         self.open.add(task)

@@ -150,6 +150,15 @@ async def test_secrets_stay_off_plain_http_after_a_bad_certificate(blobs: BlobSt
         assert is_whole(layers, image)
 
 
+@pytest.mark.parametrize("plain_http", [True, False])
+async def test_https_is_tried_where_http_was_not_asked_for(
+    registry: FaultyRegistry, blobs: BlobStore, plain_http: bool
+) -> None:
+    put(registry, make_image(b"x"), "latest")
+    await Pull(f"{registry.host}/app", blobs, plain_http=plain_http).resolve()
+    assert (registry.served > len(registry.requests)) is not plain_http
+
+
 async def test_authority_that_is_none(blobs: BlobStore, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     with pytest.raises(SourceError, match=r"ca\.pem holds no certificate"):

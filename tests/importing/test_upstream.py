@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ocitui.cache import ImageName
 from ocitui.importing import RegistryOptions, Upstream, ask_upstream
+from tests.importing.debian_registry import make_certificate
 from tests.importing.image_makers import (
     OCI_INDEX,
     OCI_MANIFEST,
@@ -21,7 +24,8 @@ from tests.importing.image_makers import (
     put,
 )
 from tests.importing.pulling import write_auths
-from tests.importing.registry_server import FaultyRegistry, Reply, Request, digest_of
+from tests.importing.registry_server import FaultyRegistry, Reply, Request, digest_of, serving
+from tests.tools import need
 
 IMAGE, OTHER = make_image(b"a" * 100, b"b" * 100), make_image(b"c" * 100)
 BASIC = base64.b64encode(b"anna:secret").decode()
@@ -115,6 +119,25 @@ async def test_the_daemon_needs_https_and_a_type(registry: FaultyRegistry) -> No
     assert (await ask_upstream(plain, IMAGE.digest, OPTIONS)).upstream is Upstream.LOGIN
     registry.add_manifest("", IMAGE.manifest, "v1")
     assert (await ask_upstream(name_at(registry), IMAGE.digest, OPTIONS)).upstream is Upstream.LOGIN
+
+
+async def test_an_operator_s_way_to_a_registry_is_not_the_daemon_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("openssl")
+    make_certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "leaf.pem", tmp_path / "leaf.key")
+    ways = ((None, replace(OPTIONS, plain_http=True)), (context, replace(OPTIONS, tls_ca=tmp_path / "ca.pem")))
+    for tls, options in ways:
+        async with serving(FaultyRegistry(), tls) as registry:
+            put(registry, IMAGE, "v1")
+            name = ImageName.parse(f"{registry.host}/team/app:v1")
+            assert (await ask_upstream(name, IMAGE.digest, options)).upstream is Upstream.LOGIN
+            if tls is not None:
+                monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+                found = await ask_upstream(name, IMAGE.digest, options)
+                assert found.upstream is Upstream.DAEMON, "the system trusts that authority"
 
 
 async def test_nobody_answers(registry: FaultyRegistry) -> None:

@@ -234,14 +234,14 @@ class RegistryClient:
                 # Reading the system's authorities takes longer than a key's answer may.
                 self._http = await asyncio.to_thread(_http_client, self.options)
             if self._base is None:
-                as_daemon = self.options.as_daemon
-                plainly = self.host.startswith("localhost") if as_daemon else await self._speaks_http_only()
-                scheme = "http" if self.options.plain_http or plainly else "https"
+                scheme = "http" if self.options.plain_http or await self._speaks_http_only() else "https"
                 self._base = _parsed(f"{scheme}://{self.host}")
                 self._authorizer = Authorizer(self.host, self.path, self.options, self._send_and_read, self._base)
             return self._base
 
     async def _speaks_http_only(self) -> bool:
+        if self.options.as_daemon:
+            return self.host.startswith("localhost")
         url = _parsed(f"https://{self.host}/v2/")
         if not is_loopback(url.host):
             return False

@@ -55,9 +55,11 @@ async def ask_upstream(
         except SourceError as error:
             return UpstreamAnswer(Upstream.UNKNOWN, f"the daemon pulls nothing: its seed fails: {error.message}")
     options, today, refusals = replace(options, tries=1, timeout=min(options.timeout, 10)), "", list[SourceError]()
-    for as_daemon in (True, False):
+    # The daemon has neither option.
+    for access in (replace(options, plain_http=False, tls_ca=None, as_daemon=True), options):
+        as_daemon = access.as_daemon
         host, path = _of_daemon(name) if as_daemon else _of_source(source) or _of_daemon(name)
-        async with aclosing(RegistryClient(host, path, replace(options, as_daemon=as_daemon))) as client:
+        async with aclosing(RegistryClient(host, path, access)) as client:
             try:
                 if as_daemon:
                     today = await _digest_today(client, name.digest or name.reference or "latest")
