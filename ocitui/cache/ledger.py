@@ -81,7 +81,7 @@ class Damage(_OfFile, frozen=True, gc=False):
 class RecordedSource(msgspec.Struct, frozen=True, gc=False):
     """Where an image was imported from, as `import` takes it, with a path that is absolute: at ``imported``, in whole
     seconds since the epoch, ``by`` whom. ``private`` is whether it took what the daemon's own client has not: a login,
-    an authority, http without TLS, a mirror. No secret is in it."""
+    an authority, http without TLS, a mirror, a config that was completed. No secret is in it."""
 
     text: str
     imported: int = 0

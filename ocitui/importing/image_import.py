@@ -50,7 +50,7 @@ from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .layers.layers import LayerLimits
 from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
-from .sources.images import Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
+from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
 from .sources.opening import (
     PackedFiles,
     PackedSource,
@@ -422,7 +422,7 @@ async def _bring_in(
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
-    recorded = RecordedSource(request.lasting_source, private=source.private)
+    recorded = RecordedSource(request.lasting_source, private=source.private or COMPLETED in image.notes)
     return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings), recorded)
 
 

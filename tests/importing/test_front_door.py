@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,18 @@ from ocitui.cache import ImageName, PackedFormat, PackerCache
 from ocitui.importing import ImportDesk, ImportRequest, SourceError, import_image, inspect_source
 from ocitui.importing.errors import RepointsNameError
 from tests.cache.support import make_image, write_cache
-from tests.importing.image_makers import OCI_MANIFEST, describe, layout_files, make_tar, named, write_files
+from tests.importing.image_makers import (
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    describe,
+    layout_files,
+    make_tar,
+    named,
+    put,
+    write_files,
+)
 from tests.importing.image_makers import make_image as make_layers
+from tests.importing.registry_server import FaultyRegistry
 from tests.tools import ROOT
 
 CASES = ROOT / "tests" / "cases"
@@ -135,6 +146,23 @@ async def test_a_config_without_history_is_completed_when_that_is_asked_for(
     recalled = await cache.recall(ImageName.parse("a/b:1"), stored.digest, TAR)
     assert recalled is not None
     assert json.loads(recalled.config.raw) == fields | {"history": []}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_was_completed_is_nothing_that_the_daemon_can_pull(
+    whole: bool, registry: FaultyRegistry, quick: None, cache: PackerCache
+) -> None:
+    image = make_layers(b"content")
+    if not whole:
+        config = json.dumps({key: value for key, value in json.loads(image.config).items() if key != "history"})
+        fields = json.loads(image.manifest) | {"config": describe(config.encode(), OCI_CONFIG)}
+        image = replace(image, config=config.encode(), manifest=json.dumps(fields).encode())
+    put(registry, image, "v1")
+    source = f"docker://{registry.host}/team/app:v1"
+    asked = ImportRequest(source=source, format=TAR, platform="linux/amd64", complete_config=True)
+    done = await import_image(ImportDesk(cache), asked)
+    assert done.source is not None
+    assert done.source.private is not whole
 
 
 async def test_the_case_without_history(cache: PackerCache) -> None:
