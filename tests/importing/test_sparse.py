@@ -70,6 +70,16 @@ def test_holes_count_as_bytes() -> None:
         read(many + END, LayerLimits(unpacked_bytes=10 << 30))
 
 
+def test_maps_count_as_metadata(tmp_path: Path) -> None:
+    """Of all layers together, empty segments too: a few bytes that are compressed well stand for much memory."""
+    layer = sparse(b"0,0," * 999 + b"0,1", 1, b"x").removesuffix(END) * 3 + END
+    limits = LayerLimits(metadata_bytes=144 * 6000 + 1000)
+    assert flattened(sources(tmp_path / "two", [layer] * 2), limits)
+    with pytest.raises(LayerLimitError, match="sparse files") as caught:
+        flattened(sources(tmp_path / "three", [layer] * 3), limits)
+    assert caught.value.layer == 3
+
+
 @given(st.binary(max_size=600), st.binary(max_size=80))
 def test_any_map_is_read_or_refused(stored: bytes, map_: bytes) -> None:
     for records in (

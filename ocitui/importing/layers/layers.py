@@ -33,7 +33,7 @@ class LayerLimits(msgspec.Struct, frozen=True):
     header_bytes: int = 1 << 20
     """Of one PAX header, long name or long link; Go's archive/tar has the same bound."""
     metadata_bytes: int = 256 << 20
-    """Of the names, link targets and extended attributes of all entries together."""
+    """Of the names, link targets, extended attributes and maps of sparse files of all entries together."""
     path_bytes: int = 4096
     """Of a path, parents resolved: Linux's PATH_MAX."""
     depth: int = 512

@@ -360,6 +360,10 @@ class Counter(msgspec.Struct):
         self.call(ImportProgress(self.phase, *numbers, layer=self.layer, layers_total=self.layers))
 
 
+_SEGMENT_BYTES = 144
+"""What two numbers in a tuple take in memory."""
+
+
 class _Budget:
     """What all layers together may take, counted against the limits."""
 
@@ -385,12 +389,15 @@ class _Budget:
         self._metadata += len(entry.name) + len(entry.link)
         if entry.xattrs:
             self._metadata += sum(len(name) + len(value) for name, value in entry.xattrs)
+        self._metadata += len(entry.segments or ()) * _SEGMENT_BYTES
         if entries >= limits.entries:
             raise LayerLimitError(
                 f"the image has more than {limits.entries} entries, the limit", hint=raised_with("--max-entries")
             )
         if self._metadata > limits.metadata_bytes:
-            raise LayerLimitError(f"names and attributes take more than {limits.metadata_bytes} bytes, the limit")
+            raise LayerLimitError(
+                f"names, attributes and maps of sparse files take more than {limits.metadata_bytes} bytes, the limit"
+            )
 
 
 def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
