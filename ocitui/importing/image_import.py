@@ -137,16 +137,19 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def with_absolute_paths(self) -> ImportRequest:
         """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
         found = recognise_source(self.source)
-        source = self.source
+        source, name = self.source, self.name
+        if found.kind is SourceKind.PACKED:
+            # An entry of another cache has a name there, which its file does not tell.
+            name = name or found.name or None
         if found.kind is not SourceKind.REGISTRY:
             rest = found.rest.removeprefix("./")
             source = f"{found.kind}:{os.path.join(os.getcwd(), rest)}"
         files = {
-            name: os.path.abspath(os.path.expanduser(path))
-            for name in ("tls_ca", "authfile", "manifest", "config")
-            if (path := getattr(self, name)) is not None
+            field: os.path.abspath(os.path.expanduser(path))
+            for field in ("tls_ca", "authfile", "manifest", "config")
+            if (path := getattr(self, field)) is not None
         }
-        return msgspec.structs.replace(self, source=source, **files)
+        return msgspec.structs.replace(self, source=source, name=name, **files)
 
     @property
     def lasting_source(self) -> str:
@@ -372,15 +375,12 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
     WorkerError, and what `PackerCache.store` raises."""
     if desk.cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
-    name = request.image_name
     await desk.cache.index()  # one that cannot be written is no reason to download first
     tracker = Tracker(progress)
     tracker.enter(ImportPhase.INSPECT)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
-        # An entry of another cache has a name there.
-        name = name or (ImageName.parse(found.name) if found.name else None)
-        return await _import_packed_files(desk, request, name, tracker)
+        return await _import_packed_files(desk, await asyncio.to_thread(request.with_absolute_paths), tracker)
     async with aclosing(await open_source(request.source, request.source_options(tracker.note))) as source:
         return await _import_from(desk, source, request, tracker)
 
@@ -466,9 +466,8 @@ def _digests_of(image: SourceImage) -> set[str]:
     return {digest for layer in image.layers for digest in (layer.digest, layer.diff_id)}
 
 
-async def _import_packed_files(
-    desk: ImportDesk, request: ImportRequest, name: ImageName | None, tracker: Tracker
-) -> ImportResult:
+async def _import_packed_files(desk: ImportDesk, request: ImportRequest, tracker: Tracker) -> ImportResult:
+    name = request.image_name
     if name is None:
         raise SourceError("packed files say no name for the image", hint="give it one with --name")
     found = await asyncio.to_thread(inspect_packed, request.packed_files())
@@ -480,7 +479,7 @@ async def _import_packed_files(
             return cached
     tracker.enter(ImportPhase.COPY)
     stored = await import_packed(desk.cache, found, name, request, on_loop(tracker.copied))
-    return ImportResult(stored, ImportOutcome.STORED, notes, RecordedSource(request.lasting_source))
+    return ImportResult(stored, ImportOutcome.STORED, notes, RecordedSource(request.source))
 
 
 Copied = Callable[[int, int], None]

@@ -14,6 +14,7 @@ from ocitui.cache import ImageName, InvalidNameError, PackedFormat, Platform
 from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError
 from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.sources.opening import recognise_source
+from tests.cache.support import write_cache
 from tests.importing.image_makers import make_tar
 from tests.importing.pipeline import LAYERS, archive_of, image_of, layout_of
 from tests.tools import recorded
@@ -99,6 +100,19 @@ def test_paths_mean_the_same_anywhere(source: str, here: Path, monkeypatch: pyte
     assert again.kind is found.kind
     assert again.path == here / found.path
     assert (again.name, again.digest, again.number) == (found.name, found.digest, found.number)
+    assert kept.name is None
+    assert kept.with_absolute_paths() == kept
+
+
+@pytest.mark.parametrize("name", [None, "a:1"])
+def test_an_entry_of_another_cache_keeps_its_name(
+    name: str | None, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cache(here / "other", [1])
+    kept = ImportRequest(source="cache:other:image1:1", name=name).with_absolute_paths()
+    monkeypatch.chdir("/")
+    assert recognise_source(kept.source).path.parent == here / "other"
+    assert kept.name == (name or "image1:1")
     assert kept.with_absolute_paths() == kept
 
 
