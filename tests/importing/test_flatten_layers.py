@@ -1,12 +1,13 @@
 """Layer files: what they are compressed with, their digests, and files that lie."""
 
 import bz2
+import errno
 import gzip
 import hashlib
 import lzma
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from backports import zstd
 from msgspec.structs import replace
 
 from ocitui.importing.errors import LayerDigestError, LayerError, LayerLimitError
-from ocitui.importing.layers.layers import LayerLimits, LayerSource, OpenLayer
+from ocitui.importing.layers.layers import LayerLimits, LayerSource, OpenLayer, compression_of, decompressed
 from tests.importing.layer_support import Item, flattened, layer, sources, tree_of_tar
 
 TAR = layer(Item("a", data=b"1" * 100_000), Item("b", data=random.Random(1).randbytes(300_000)), Item("c", data=b"3"))
@@ -126,6 +127,18 @@ def test_what_is_known_of_a_layer_is_checked(
 def test_other_bytes_are_refused(data: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(LayerError, match=reason):
         flattened(sources(tmp_path, [data]))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lzma.compress, bz2.compress])
+def test_a_disk_that_fails_is_no_damaged_layer(compress: Callable[[bytes], bytes]) -> None:
+    data = compress(TAR)
+
+    def blocks() -> Iterator[bytes]:
+        yield data[:40]
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(decompressed(blocks(), compression_of(data)))
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lzma.compress, bz2.compress])

@@ -196,7 +196,7 @@ def readable_compression(start: bytes) -> Compression:
 
 def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
     """The uncompressed chunks of a stream of blocks; several members or frames are one stream. Raises LayerError where
-    the compressed data are cut, damaged or followed by something else."""
+    the compressed data are cut, damaged or followed by something else, and what the blocks raise."""
     if compression is Compression.NONE:
         yield from blocks
         return
@@ -236,6 +236,8 @@ def decompressed(blocks: Iterator[bytes], compression: Compression) -> Iterator[
                     yield chunk
             at -= len(member.unused_data)
     except error_type as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # bzip2's own have no number: it is the source that cannot be read
         raise LayerError(f"its {compression} data are damaged: {error}") from error
 
 
