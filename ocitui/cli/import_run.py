@@ -182,7 +182,8 @@ def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Import
     Where the cache has the image under another name, or its name stands for another image, the operator is asked, if
     there is one. Raises NamedOtherwiseError, RepointsNameError, CancelledError, InterruptedBySignalError, and what
     `import_image` raises."""
-    # Whatever was agreed to: --yes is about downloads that are removed.
+    request = msgspec.structs.replace(request, repoint=request.repoint or call.agreed)
+    # No --yes takes an entry's name away.
     asking = replace(call, agreed=False)
     while True:
         try:

@@ -115,6 +115,18 @@ def test_yes_does_not_stand_for_a_new_name(
     assert "old:1" in ocitui("list", "-C", cache, "--json").out
 
 
+def test_yes_lets_a_name_stand_for_another_image(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
+    old, new = (f"oci:{make_layout(tmp_path / tag, (tag, make_image(tag.encode())))}" for tag in ("old", "new"))
+    assert ocitui("import", old, "--name", "x:1", "--format", "tar", "-C", cache).status == 0
+    interrupt(cache, new, "x:1")
+    refused = ocitui("imports", "--go-on", "-C", cache, "--json").json["imports"][0]["error"]
+    assert (refused["code"], "give --yes" in refused["hint"]) == ("repoints-name", True)
+    (done,) = ocitui("imports", "--go-on", "--yes", "-C", cache, "--json").json["imports"]
+    assert (done["outcome"], done["entry"]["name"]) == ("stored", "x:1")
+    for words, status in ([], 4), (["--yes"], 0):
+        assert ocitui("import", old, "--name", "x:1", "--format", "tar", *words, "-C", cache).status == status
+
+
 def test_forgetting(cache: Path, ocitui: Ocitui) -> None:
     first = interrupt(cache, "docker://localhost:1/a:1")
     second = interrupt(cache, "docker://localhost:1/a:2")

@@ -376,7 +376,7 @@ def test_every_option_that_a_hint_names_is_a_field() -> None:
             re.findall(r"[ \"](--[a-z]+(?:-[a-z]+)*)", "".join(line for line in lines if "ocitui " not in line))
         )
     # The new name is taken with a key of its own, and what it stands for was shown.
-    assert {"--plain-http", "--tls-ca", "--max-bytes"} < named - {"--rename", "--yes"} <= FIELDS.keys()
+    assert {"--plain-http", "--tls-ca", "--max-bytes"} < named - {"--rename"} <= FIELDS.keys()
 
 
 async def test_what_is_under_way_stands_below_what_was_found(tmp_path: Path) -> None:

@@ -204,6 +204,26 @@ async def test_what_a_field_would_mend_is_changed_in_the_form_which_is_filled(tm
         await one.until(lambda: "; r tries it again" in " ".join(one.lines.split()))
 
 
+async def test_a_name_that_stands_for_another_image_is_let_go_in_the_form(tmp_path: Path) -> None:
+    cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", "new:1")
+    async with desk(cache) as one:
+        await begin(one, str(layout))
+        await one.until(lambda: one.table.total == 8, "the entry")
+        other = layout_with_names(tmp_path / "other", "other:1")
+        one.session.imports.queue.submit(ImportRequest(source=f"oci:{other}", name="new:1"))
+        await one.open("I", "ImportsScreen")
+        await one.press("end")
+        advice = (
+            'give y in the form to let the name stand for the new image, or another one with "name"; i opens the form'
+        )
+        await one.until(lambda: advice in " ".join(one.lines.split()))
+        await one.open("i", "ImportScreen")
+        await one.press("enter")
+        await one.until(lambda: "new:1 leads to it, and no more to" in one.lines)
+        await one.press("y")
+        await one.until(lambda: one.table.total == 9, "the other image")
+
+
 async def test_a_name_that_would_be_lost_is_asked_for_afterwards_too(tmp_path: Path) -> None:
     cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE)
     async with desk(cache) as one:

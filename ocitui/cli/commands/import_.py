@@ -60,7 +60,7 @@ def import_command(call: Call, /, **typed: Any) -> ExitCode:
     from ..import_run import carry_out, import_request, imported_json, imported_lines
 
     writing_cache(call, "import an image")
-    request = import_request(repoint=call.agreed, **typed)
+    request = import_request(**typed)
     count = 0
     with suppress(CacheError):
         count = len(unfinished_imports(call.directory))

@@ -81,6 +81,7 @@ _LABELS = {
     **{field.id: f'"{field.label}"' for field in (SOURCE, *BASIC)},
     **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
+    "yes": "y in the form",
 }
 FIELDS: Ways = {**WAYS, **{f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}}
 """What the form calls each option that a hint names."""
