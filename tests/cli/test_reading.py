@@ -15,7 +15,9 @@ from ocitui.cli.commands import list_ as listing
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE, SITE
 from ocitui.help import topic_text
 from tests.cli.conftest import ODD_NAME, Ocitui
+from tests.cli.import_support import make_layout
 from tests.host.loops import uses_of
+from tests.importing.image_makers import make_image
 
 COMMON = {"schema", "host", "cache"}
 UNKNOWN = "sha256:" + "0" * 64
@@ -29,6 +31,7 @@ UNKNOWN = "sha256:" + "0" * 64
         "history", "history alpine:3.19",
         "point alpine:3.19 {old} --yes", "trash", "trash restore {old}", "trash empty --yes", "imports",
         "imports --forget", "imports --clear", "inspect packed:{packed}",
+        "inspect oci:{layout}",
     ],
 )  # fmt: skip
 def test_the_help_knows_every_key_of_a_document(words: str, demo: Path, ocitui: Ocitui) -> None:
@@ -40,7 +43,9 @@ def test_the_help_knows_every_key_of_a_document(words: str, demo: Path, ocitui: 
         (demo.parent / f"apart.{kind}.json").write_bytes((demo / f"{ALPINE.digest}.{kind}.json").read_bytes())
     if "point" in words:
         ocitui("undo", "-C", demo)
-    found = ocitui(*words.format(old=OLD_ALPINE.digest, packed=packed).split(), "--json", "-C", demo).json
+    layout = make_layout(demo.parent / "layout", ("a/b:1", make_image(b"content")))
+    words = words.format(old=OLD_ALPINE.digest, packed=packed, layout=layout)
+    found = ocitui(*words.split(), "--json", "-C", demo).json
     command = words.split()[0]
     text = re.findall(rf"^    {command} +(.*(?:\n {{16}}.*)*)", topic_text("json"), re.MULTILINE)
     known = {*re.findall(r"[a-z_]+", text[0])} | COMMON
