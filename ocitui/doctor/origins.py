@@ -19,7 +19,7 @@ import msgspec
 
 from ocitui.cache import ImageName, InvalidNameError, Ledger, Note, RecordedSource, Sources, Topic, usual_digest
 from ocitui.host import daemon_seed
-from ocitui.importing import SourceError, SourceKind, recognise_source
+from ocitui.importing import SourceError, SourceKind, layout_in, recognise_source
 from ocitui.text import age_of
 
 if TYPE_CHECKING:
@@ -76,15 +76,19 @@ class Origins:
         recorded, asked = self._sources.get(file), self._asked.get(file)
         if recorded is None and asked is None:
             return _NOTHING_KNOWN
-        source = recorded.text if recorded else ""
-        if recorded is not None and (local := self._local(recorded, file.rpartition(".")[0])):
-            return Origin(ComesBack.LOCAL, local, source)
+        source, is_registry = recorded.text if recorded else "", False
+        if recorded is not None:
+            with suppress(SourceError, OSError, ValueError):
+                found = recognise_source(source)
+                is_registry = found.kind is SourceKind.REGISTRY
+                if not is_registry and (local := self._local(recorded, found.path, file.rpartition(".")[0])):
+                    return Origin(ComesBack.LOCAL, local, source)
         later = asked is not None and (recorded is None or asked.when >= recorded.imported)
         if asked is not None and later and (origin := _of_answer(asked, source)) is not None:
             return origin
         if recorded is None:
             return _NOTHING_KNOWN
-        if not _is_registry(source):
+        if not is_registry:
             return Origin(ComesBack.NO, f"{source} is gone, or was written since", source)
         age = time.time() - recorded.imported
         if age > LASTING_SECONDS:
@@ -94,18 +98,17 @@ class Origins:
         whom = "to ocitui, with what the daemon has not" if recorded.private else "to one whom nobody knows"
         return Origin(kind, f"{source} gave it {age_of(recorded.imported)} ago {whom}", source)
 
-    def _local(self, recorded: RecordedSource, digest: str) -> str:
-        """Why a path of this machine still has it; empty where it need not."""
-        with suppress(SourceError, OSError):
-            found = recognise_source(recorded.text)
-            path = Path(os.path.realpath(found.path))
-            if found.kind is SourceKind.REGISTRY or path.is_relative_to(os.path.realpath(self._directory)):
-                return ""
-            if path.is_dir():
-                blob = path.joinpath("blobs", *digest.split(":"))
-                return f"{recorded.text} has it" if usual_digest(digest) and blob.is_file() else ""
-            if path.stat().st_mtime < recorded.imported + 1:  # it is noted in whole seconds
-                return f"{recorded.text} is there, not written since"
+    def _local(self, recorded: RecordedSource, path: Path, digest: str) -> str:
+        """Why a path of this machine still has it; empty where it need not. Raises OSError, and ValueError where that
+        is no path."""
+        path = Path(os.path.realpath(path))
+        if path.is_relative_to(os.path.realpath(self._directory)):
+            return ""
+        if path.is_dir():
+            blob = layout_in(path).joinpath("blobs", *digest.split(":"))
+            return f"{recorded.text} has it" if usual_digest(digest) and blob.is_file() else ""
+        if path.stat().st_mtime < recorded.imported + 1:  # it is noted in whole seconds
+            return f"{recorded.text} is there, not written since"
         return ""
 
 
@@ -167,9 +170,3 @@ def _of_answer(asked: Note, source: str) -> Origin | None:
         return None
     said = "not known: " if kind is ComesBack.UNKNOWN else ""
     return Origin(kind, f"{said}{text}, asked {age_of(asked.when)} ago", source)
-
-
-def _is_registry(source: str) -> bool:
-    with suppress(SourceError):
-        return recognise_source(source).kind is SourceKind.REGISTRY
-    return False

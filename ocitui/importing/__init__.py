@@ -56,6 +56,7 @@ with front(__name__):
     from .sources.opening import expanded_source as expanded_source
     from .sources.opening import find_packed_files as find_packed_files
     from .sources.opening import home_path as home_path
+    from .sources.opening import layout_in as layout_in
     from .sources.opening import open_source as open_source
     from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source

@@ -256,15 +256,26 @@ def test_whether_an_image_can_come_back(origin: str, tmp_path: Path) -> None:
     assert found.text
 
 
-def test_a_layout_that_lost_the_image_is_no_way_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["layout", "layout/below"])
+def test_a_layout_that_lost_the_image_is_no_way_back(place: str, tmp_path: Path) -> None:
+    """An import takes one that is a folder further down, too."""
     image = Image(("app:1",), "tar", 1, "nothing", False, None)
-    directory, blobs = tmp_path / "image", tmp_path / "layout" / "blobs" / "sha256"
+    directory, blobs = tmp_path / "image", tmp_path / place / "blobs" / "sha256"
     ledger = make(directory, [image])
     ledger.record_source(file(0, image), RecordedSource(f"oci:{tmp_path}/layout:1"))
     blobs.mkdir(parents=True)
+    (tmp_path / place / "oci-layout").touch()
     assert Origins(directory, ledger).of(file(0, image)).comes_back is ComesBack.NO
     (blobs / digest(0).partition(":")[2]).write_bytes(b"")
     assert Origins(directory, ledger).of(file(0, image)).comes_back is ComesBack.LOCAL
+
+
+@pytest.mark.parametrize("prefix", ["packed:", "oci:", "docker-archive:", "cache:", ""])
+def test_a_source_that_is_no_path_is_no_way_back(prefix: str, tmp_path: Path) -> None:
+    image = Image(("app:1",), "tar", 1, "nothing", False, None)
+    ledger = make(tmp_path / "image", [image])
+    ledger.record_source(file(0, image), RecordedSource(f"{prefix}/tmp/a\0b"))
+    assert Origins(tmp_path / "image", ledger).of(file(0, image)).comes_back is ComesBack.NO
 
 
 def test_the_cache_s_own_file_is_no_way_back(tmp_path: Path) -> None:
