@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from ocitui.cache import Descriptor, FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
+from ocitui.cache import FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
 
 from .daemon import DATABASE_NAME, daemon_socket, is_served
 from .loop_devices import LoopUse, users_of
@@ -138,13 +138,10 @@ class Users(msgspec.Struct, frozen=True):
     names: Mapping[str, str]
     doubt: str = ""
 
-    def of_any(self, descriptors: Iterable[Descriptor]) -> tuple[str, ...]:
-        """Those of any of these entries, each once."""
-        return self.of_files(descriptor.packed_file for descriptor in descriptors) if self.by_file else ()
-
     def of_files(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of any of these packed files, each once."""
-        return tuple(dict.fromkeys(user for name in names for user in self.by_file.get(name, ())))
+        found = (self.by_file.get(name, ()) for name in names) if self.by_file else ()
+        return tuple(dict.fromkeys(user for users in found for user in users))
 
 
 def find_users(directory: Path, zones: Zones | None = None, loops: Loops | None = None) -> Users:

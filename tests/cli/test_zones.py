@@ -176,7 +176,8 @@ def test_an_undo_that_takes_away_what_a_zone_needs_is_asked_about(
 
 
 @pytest.mark.parametrize(
-    ("word", "before", "meanwhile"), [("delete", "01-empty", "03-three"), ("undo", "03-three", "01-empty")]
+    ("word", "before", "meanwhile"),
+    [("delete", "01-empty", "03-three"), ("prune", "01-empty", "03-three"), ("undo", "03-three", "01-empty")],
 )
 def test_zones_that_come_or_go_while_it_is_asked_make_a_new_plan(
     word: str, before: str, meanwhile: str, host: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
@@ -195,10 +196,12 @@ def test_zones_that_come_or_go_while_it_is_asked_make_a_new_plan(
 
     answer(monkeypatch)
     monkeypatch.setattr("ocitui.cli.output.ask", ask)
-    done = ocitui(word, *([f"{kernel}.tar"] if word == "delete" else []), "-C", host)
+    words = {"delete": ["delete", f"{kernel}.tar"], "prune": ["prune", f"{kernel}.tar", "--apply"]}.get(word, [word])
+    done = ocitui(*words, "-C", host)
     assert "zones came or went since the plan was shown: here is what would be done now" in done.err
-    if word == "delete":
-        assert (done.status, questions) == (130, ["delete", "delete", "delete them all the same"])
+    if word != "undo":
+        assert (done.status, questions[:2]) == (130, [word, word])
+        assert questions[2].endswith("them all the same")
         assert (host / "index.json").read_bytes() == there
     else:
         assert (done.status, questions) == (0, ["undo it all the same"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import CacheError, PlanChangedError, check_directory
+from ocitui.cache import CacheError, check_directory
 
 from ..options import byte_size, changing, registry_options, run_async, span, writing_cache
 from ..output import Call, ExitCode, UsageProblemError, laid_out
@@ -129,7 +129,7 @@ def _explain(room: Room, choice: PruneChoice, for_good: bool) -> Iterator[str]:
 
 def _apply(call: Call, cache: PackerCache, room: Room, choice: PruneChoice, for_good: bool) -> None:
     """Carry it out, after the questions. Raises PlanChangedError where the cache is another by now."""
-    from ocitui.host import find_users
+    from ocitui.doctor import check_users
     from ocitui.words import emptied_text
 
     plan = run_async(cache.plan_delete([one.key for one in choice.going]))
@@ -139,9 +139,7 @@ def _apply(call: Call, cache: PackerCache, room: Room, choice: PruneChoice, for_
     expected = str(len(choice.going)) if for_good else ""
     call.agree(_explain(room, choice, for_good), "prune?", told, expected)
     call.agree_to_drop_used(users, "take them all the same?", told)
-    now = find_users(call.directory)
-    if any(now.by_file.get(one.file, ()) != one.users for one in choice.going) or now.doubt != room.doubt:
-        raise PlanChangedError("zones came or went since the plan was shown")
+    check_users(call.directory, [one.file for one in choice.going], users, room.doubt)
     done = run_async(cache.delete(plan.keys, plan))
     said = [f"pruned {len(choice.going)}"]
     if for_good:

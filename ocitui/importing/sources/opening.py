@@ -100,11 +100,11 @@ _UNSUPPORTED = {
     "tarball:": "skopeo copy tarball:{} oci-archive:image.tar",
 }
 _FOREIGN = (
-    (0, b"#!/usr/bin/env run-singularity", "a SIF image", "skopeo copy sif:{} oci-archive:image.tar"),
-    (0, b"QFI\xfb", "a disk of QEMU", ""),
-    (0, b"MZ", "a program of Windows", ""),
-    (0, b"\x7fELF", "a program", ""),
-    (0, b"{", "JSON, and no image", ""),
+    (b"#!/usr/bin/env run-singularity", "a SIF image", "skopeo copy sif:{} oci-archive:image.tar"),
+    (b"QFI\xfb", "a disk of QEMU", ""),
+    (b"MZ", "a program of Windows", ""),
+    (b"\x7fELF", "a program", ""),
+    (b"{", "JSON, and no image", ""),
 )
 """By their first bytes, what is given to an import by mistake, and the command that makes an image of it."""
 _DIGEST_AT_END = re.compile(r"(.*)@(sha256:.*)", re.DOTALL)
@@ -277,8 +277,8 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
     """Raises UnreadableSourceError for a file that nobody takes for an image, with what makes one of it."""
     if not start:
         raise UnreadableSourceError(f"{path} is empty")
-    for at, magic, what, command in _FOREIGN:
-        if start.startswith(magic, at):
+    for magic, what, command in _FOREIGN:
+        if start.startswith(magic):
             made = command.format(shlex.quote(str(path)))
             raise UnreadableSourceError(f"{path} is {what}", hint=f"`{made}` makes an archive" if made else "")
 

@@ -345,11 +345,7 @@ class PruneScreen(ConfirmScreen):
         if not self._chosen:
             return lines
         plan = self._plan = await cache.plan_delete([one.key for one in self._chosen])
-        users = await asyncio.to_thread(find_users, directory)
-        self.used_by = users.of_any(plan.entries)
-        if self.used_by:
-            lines.append(Line(f"{first_of(self.used_by)}: it is asked twice", "in use", "bad"))
-        lines += [Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else []
+        lines += await self.look_for_users([one.file for one in self._chosen])
         ledger = await asyncio.to_thread(Ledger.open, directory)
         sections = delete_sections(plan, Origins(directory, ledger), ledger)
         return lines + await asyncio.to_thread(section_lines, sections)
