@@ -15,8 +15,6 @@ with front(__name__):
     from .assessment import advice as advice
     from .assessment import assess as assess
     from .assessment import gather as gather
-    from .catalogue import CATALOGUE as CATALOGUE
-    from .catalogue import FILE_FAULTS as FILE_FAULTS
     from .check.examine import ExamineOptions as ExamineOptions
     from .check.examine import examine as examine
     from .check.history import keep_index as keep_index
@@ -28,6 +26,8 @@ with front(__name__):
     from .entries import JudgedEntry as JudgedEntry
     from .entries import Moves as Moves
     from .entries import Predicate as Predicate
+    from .findings import CATALOGUE as CATALOGUE
+    from .findings import FILE_FAULTS as FILE_FAULTS
     from .findings import NOT_LOOKED as NOT_LOOKED
     from .findings import STATE_WORDS as STATE_WORDS
     from .findings import Answer as Answer

@@ -46,11 +46,10 @@ from ocitui.cache import (
 from ocitui.host import read_zones
 from ocitui.text import timestamp
 
-from .catalogue import DOCUMENT_FAULTS, MISSES
 from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading
 from .check.judge import Judge
-from .findings import Answer, Finding, found_text
+from .findings import DOCUMENT_FAULTS, MISSES, Answer, Finding, found_text
 from .origins import Origins, ask_origins
 from .salvage.salvage import salvage_entries
 

@@ -17,8 +17,8 @@ from ocitui.cli import selectors
 from ocitui.cli.commands.completion import COMPLETION_VARIABLE
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, FORGOTTEN, OLD_ALPINE, SITE
 from ocitui.cli.main import cli
-from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.entries import FIELDS
+from ocitui.doctor.findings import CATALOGUE
 from tests.bench.big_cache import make_big_cache
 from tests.cli.conftest import ODD_NAME, Ocitui
 

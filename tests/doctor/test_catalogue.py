@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocitui.doctor.catalogue import CATALOGUE
+from ocitui.doctor.findings import CATALOGUE
 from tests.doctor.fault_makers import CASES, TABLE, Row
 
 NOT_BY_A_CASE = {

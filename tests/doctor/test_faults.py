@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import index
-from ocitui.doctor.catalogue import CATALOGUE
-from ocitui.doctor.findings import Depth, Severity
+from ocitui.doctor.findings import CATALOGUE, Depth, Severity
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 

@@ -11,9 +11,8 @@ import msgspec
 import pytest
 
 from ocitui.doctor.acknowledged import acknowledge, load_acknowledged, withdraw
-from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.check.cache_checks import check_host, locked
-from ocitui.doctor.findings import Severity, in_order
+from ocitui.doctor.findings import CATALOGUE, Severity, in_order
 from tests.doctor.examine_support import Sample, codes, found
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import ImageIndex, IndexOutcome, PackerCache, keep_backup
-from ocitui.doctor.catalogue import CATALOGUE
-from ocitui.doctor.findings import Answer, Depth, StepKind, Way
+from ocitui.doctor.findings import CATALOGUE, Answer, Depth, StepKind, Way
 from ocitui.doctor.repair.apply import apply_plan
 from tests.doctor.examine_support import Sample, codes
 from tests.doctor.fault_makers import CASES, TABLE, FaultCase, as_parameters

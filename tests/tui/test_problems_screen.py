@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.doctor.acknowledged import load_acknowledged
-from ocitui.doctor.catalogue import CATALOGUE
 from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
-from ocitui.doctor.findings import Depth
+from ocitui.doctor.findings import CATALOGUE, Depth
 from ocitui.threads import Stop
 from ocitui.tui.actions import BY_NAME, MAKES_ROOM
 from ocitui.tui.screens.problems import _BY_HAND, FirstRow, ProblemsScreen

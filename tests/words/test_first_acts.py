@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ocitui.cache import FileKind
-from ocitui.doctor.catalogue import CATALOGUE, INDEX_UNREADABLE, NEEDED_ORPHAN
-from ocitui.doctor.findings import Finding, StepKind, in_order
+from ocitui.doctor.findings import CATALOGUE, INDEX_UNREADABLE, NEEDED_ORPHAN, Finding, StepKind, in_order
 from ocitui.doctor.repair.steps import RepairOptions
 from ocitui.words.lines import Line, first_lines
 from ocitui.words.plans import first_acts

@@ -34,8 +34,7 @@ from ocitui.cache import (
 from ocitui.host import find_daemon
 from ocitui.text import first_of, human_size, timestamp
 
-from ..catalogue import CATALOGUE, NEARLY_FULL, NEEDED_ORPHAN
-from ..findings import Finding, Where
+from ..findings import CATALOGUE, NEARLY_FULL, NEEDED_ORPHAN, Finding, Where
 
 if TYPE_CHECKING:
     from ocitui.host import Zones

@@ -51,8 +51,7 @@ from ocitui.cache import (
     read_manifest,
 )
 
-from ..catalogue import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE
-from ..findings import Finding, Where
+from ..findings import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE, Finding, Where
 from .index_checks import where
 
 T = TypeVar("T")

@@ -51,8 +51,7 @@ from ocitui.contents import (
 from ocitui.text import timestamp
 from ocitui.threads import Stop, in_thread, on_loop
 
-from ..catalogue import CATALOGUE
-from ..findings import Depth, Finding, in_order
+from ..findings import CATALOGUE, Depth, Finding, in_order
 from ..report import Coverage, Reach, Report
 from .entry_checks import PackedFile, damage_finding, unreadable
 from .index_checks import NO_HISTORY, check_index, read_index

@@ -41,8 +41,17 @@ from ocitui.cache import (
 )
 from ocitui.text import counted
 
-from ..catalogue import CATALOGUE, DIGEST_OUTSIDE, INDEX_DEAD_LINK, INDEX_LINK, INDEX_PIPE, INDEX_UNREADABLE, NEW_CACHE
-from ..findings import Finding, Where
+from ..findings import (
+    CATALOGUE,
+    DIGEST_OUTSIDE,
+    INDEX_DEAD_LINK,
+    INDEX_LINK,
+    INDEX_PIPE,
+    INDEX_UNREADABLE,
+    NEW_CACHE,
+    Finding,
+    Where,
+)
 
 if TYPE_CHECKING:
     # Their files hold what changes the cache too, which a reader does not load.

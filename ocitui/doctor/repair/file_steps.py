@@ -35,11 +35,10 @@ from ocitui.cache import (
 from ocitui.importing import describe_image
 from ocitui.text import short_digest
 
-from ..catalogue import MISSES, NOTHING, mended_by
 from ..check.entry_checks import has_digest, missing_file, read_document
 from ..check.examine import program_of
 from ..check.index_checks import emptied
-from ..findings import Answer, Finding, Severity, StepKind, Way, Where
+from ..findings import MISSES, NOTHING, Answer, Finding, Severity, StepKind, Way, Where, mended_by
 from ..origins import Origins
 from ..salvage.rebuild import name_annotations
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document

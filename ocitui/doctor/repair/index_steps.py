@@ -27,11 +27,10 @@ from ocitui.cache import (
 )
 from ocitui.text import counted, short_digest
 
-from ..catalogue import mended_by
 from ..check.cache_checks import inferred_formats, orphans
 from ..check.entry_checks import DigestCheck
 from ..check.index_checks import DescriptorChecks
-from ..findings import Answer, Finding, Severity, StepKind, Way
+from ..findings import Answer, Finding, Severity, StepKind, Way, mended_by
 from ..salvage.rebuild import name_annotations
 from ..salvage.sources import IndexSource, JoinedEntries
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, WholeIndex, entry_of

@@ -41,10 +41,9 @@ from ocitui.importing import SourceOptions
 from ocitui.threads import on_loop
 
 from ..assessment import Assessment
-from ..catalogue import FILE_FAULTS, mended_by
 from ..check.history import index_in, known_history
 from ..check.index_checks import overwritten_finding
-from ..findings import Depth, Finding, Severity, StepKind, Way
+from ..findings import FILE_FAULTS, Depth, Finding, Severity, StepKind, Way, mended_by
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps
