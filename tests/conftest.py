@@ -72,7 +72,7 @@ def no_daemon_of_the_host() -> Iterator[None]:
 def no_guest_of_the_host() -> Iterator[None]:
     """Guests that run on this host are not looked for either."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ocitui.host.xenstore._LIST", "no-xenstore-list")
+        patch.setattr("ocitui.host.programs._LIST", "no-xenstore-list")
         yield
 
 

@@ -44,7 +44,6 @@ with front(__name__):
     from .findings import seen_text as seen_text
     from .findings import tally as tally
     from .needs import JudgedNeed as JudgedNeed
-    from .needs import check_users as check_users
     from .needs import files_of_undo as files_of_undo
     from .needs import indexes_of_undo as indexes_of_undo
     from .needs import judged_needs as judged_needs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -16,13 +16,12 @@ from ocitui.cache import (
     CacheFiles,
     Descriptor,
     PackedFormat,
-    PlanChangedError,
     Transaction,
     read_regular,
     read_trashed,
     usable_digest,
 )
-from ocitui.host import Need, When, Zone, Zones, find_users
+from ocitui.host import Need, When, Zone, Zones
 
 from .check.index_checks import read_index
 from .check.judge import Judge
@@ -94,14 +93,6 @@ def files_of_undo(target: Transaction, old: Sequence[Descriptor], now: Sequence[
     stays = {one.identity for one in (*old, *(one.descriptor for one in target.removed))}
     going = (one for one in (*now, *(one.descriptor for one in target.added)) if one.identity not in stays)
     return [*(one.packed_file for one in going), *(one.name for one in target.placed)]
-
-
-def check_users(directory: Path, files: Iterable[str], used_by: Sequence[str], doubt: str) -> None:
-    """Look again who needs these packed files, and whether that is sure. Raises PlanChangedError where it is another
-    answer than that which a plan was shown with."""
-    users = find_users(directory)
-    if (users.of_files(files), users.doubt) != (tuple(used_by), doubt):
-        raise PlanChangedError("zones came or went since the plan was shown")
 
 
 def _judged(judge: Judge, zones: Zones) -> Iterator[JudgedNeed]:

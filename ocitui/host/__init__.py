@@ -11,16 +11,17 @@ with front(__name__):
     from .daemon import daemon_socket as daemon_socket
     from .daemon import find_daemon as find_daemon
     from .daemon import is_daemon as is_daemon
-    from .leftovers import Leftover as Leftover
-    from .leftovers import daemon_leftovers as daemon_leftovers
     from .loop_devices import LoopUse as LoopUse
     from .loop_devices import read_back as read_back
     from .loop_devices import users_of as users_of
+    from .zones import Leftover as Leftover
     from .zones import Need as Need
     from .zones import Users as Users
     from .zones import When as When
     from .zones import Zone as Zone
     from .zones import Zones as Zones
+    from .zones import check_users as check_users
+    from .zones import daemon_leftovers as daemon_leftovers
     from .zones import database_identity as database_identity
     from .zones import find_users as find_users
     from .zones import read_zones as read_zones

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -22,13 +25,12 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from ocitui.cache import FileIdentity, PackedFormat, identity_of, packed_name, usable_digest
+from ocitui.cache import FileIdentity, Folder, PackedFormat, PlanChangedError, identity_of, packed_name, usable_digest
 
-from .daemon import DATABASE_NAME, daemon_socket, is_served
+from .daemon import DATABASE_NAME, daemon_socket, find_daemon, held_in, is_served, temporary_folder
 from .loop_devices import LoopUse, users_of
-from .programs import answer_of
+from .programs import UUID_FORM, Domain, answer_of, read_domains
 from .redb import DatabaseState, Table, read_table
-from .xenstore import Domain, read_domains
 
 HOST_NAME = "host.uuid"
 _TABLE, _KEY_WIDTH = "zone", 16
@@ -155,6 +157,14 @@ def find_users(directory: Path, zones: Zones | None = None, loops: Loops | None 
         found.setdefault(name, {}).update((str(use.device), use.device.name) for use in uses)
     names = {name: ", ".join(dict.fromkeys(users.values())) for name, users in found.items()}
     return Users({name: tuple(users) for name, users in found.items()}, names, zones.doubt)
+
+
+def check_users(directory: Path, files: Iterable[str], used_by: Sequence[str], doubt: str) -> None:
+    """Look again who needs these packed files, and whether that is sure. Raises PlanChangedError where it is another
+    answer than that which a plan was shown with."""
+    users = find_users(directory)
+    if (users.of_files(files), users.doubt) != (tuple(used_by), doubt):
+        raise PlanChangedError("zones came or went since the plan was shown")
 
 
 def database_of(directory: Path) -> Path:
@@ -422,3 +432,55 @@ def _listed(text: str) -> Iterator[Zone]:
 _FORMAT_NUMBERS: Mapping[Any, int] = {
     f"OCI_IMAGE_FORMAT_{word}": number for number, word in enumerate(("UNKNOWN", "SQUASHFS", "EROFS", "TAR"))
 }
+
+
+# What the daemon has outside of the cache
+
+# In its folder for temporary files, `oci-assemble-UUID` while it pulls an image (`crates/oci/src/assemble.rs`), and
+# `krata-cfg-UUID` as long as that zone is there (`crates/runtime/src/cfgblk.rs`). If it is killed they stay. They are
+# only told: nothing outside of the cache is ever removed.
+_LEFTOVER = re.compile(rf"(?:(oci-assemble)|krata-cfg)-{UUID_FORM}")
+_CLOCK_SECONDS = 2.0  # by which the start of a process is known
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """A folder that a daemon made for a ``kind``, pull or zone: the bytes in it, and since when it is as it is, in
+    seconds since the epoch. ``live``: it may be needed still, or nobody can tell."""
+
+    path: Path
+    bytes: int
+    since: float
+    kind: str
+    live: bool = True
+
+    @property
+    def removal(self) -> str:
+        """The command that removes it; empty where it may be needed."""
+        return "" if self.live else shlex.join(["rm", "-r", str(self.path)])
+
+
+def daemon_leftovers(directory: Path, proc: Path = Path("/proc")) -> list[Leftover]:
+    """By their names, for the cache in ``directory``. Only root can tell that one is not needed. Never raises."""
+    daemon, found = find_daemon(directory, proc), list[Leftover]()
+    place = temporary_folder(daemon.process, proc)
+    with suppress(OSError), Folder.open(place) as folder:
+        for named in filter(None, map(_LEFTOVER.fullmatch, sorted(folder.names()))):
+            there = folder.lstat(named[0])
+            if there is not None and stat.S_ISDIR(there.st_mode) and there.st_uid in (0, os.geteuid()):
+                kind = "pull" if named[1] else "zone"
+                found.append(Leftover(place / named[0], folder.size(named[0]), there.st_ctime, kind))
+    held = held_in(place, daemon.process if daemon.ours else None, proc) if found else None
+    if held is None:
+        return found
+    held |= {name.partition("/")[0] for name in users_of(place)}
+    # After the folders: the row of a zone is there first.
+    zones = read_zones(directory, ask=False)
+    known = {zone.uuid for zone in zones.zones} | {domain.uuid for domain in zones.domains or ()}
+    knows_zones = zones.sure and zones.database is not DatabaseState.ABSENT
+    until = (daemon.since or 0.0) - _CLOCK_SECONDS if daemon.running else float("inf")
+
+    def is_over(one: Leftover) -> bool:
+        is_of_none = knows_zones and one.path.name[-36:] not in known
+        return one.path.name not in held and (is_of_none if one.kind == "zone" else one.since < until)
+
+    return [replace(one, live=not is_over(one)) for one in found]

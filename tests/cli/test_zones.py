@@ -104,8 +104,8 @@ def test_what_a_daemon_left_is_told_with_what_removes_it(
     host: Path, ocitui: Ocitui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, uuid, web = set[str](), "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10", expected("03-three")["zones"][0]["uuid"]
-    monkeypatch.setattr("ocitui.host.leftovers.temporary_folder", lambda *_: tmp_path)
-    monkeypatch.setattr("ocitui.host.leftovers.held_in", lambda *_: held)
+    monkeypatch.setattr("ocitui.host.zones.temporary_folder", lambda *_: tmp_path)
+    monkeypatch.setattr("ocitui.host.zones.held_in", lambda *_: held)
     pull, used = tmp_path / f"oci-assemble-{uuid}", tmp_path / f"krata-cfg-{web}"
     pull.mkdir()
     used.mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.host.daemon import temporary_folder
-from ocitui.host.leftovers import Leftover, daemon_leftovers
+from ocitui.host.zones import Leftover, daemon_leftovers
 from tests.host.loops import uses_of
 from tests.host.test_daemon import opens, process
 from tests.host.test_redb import database, expected
@@ -54,7 +54,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
-    monkeypatch.setattr("ocitui.host.leftovers.temporary_folder", lambda *_: made.place)
+    monkeypatch.setattr("ocitui.host.zones.temporary_folder", lambda *_: made.place)
     return made
 
 
@@ -93,7 +93,7 @@ def test_what_is_open_is_not_over(name: str, host: Host) -> None:
 
 def test_what_a_loop_device_holds_is_not_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     held = uses_of({f"{ZONE}/config.squashfs": ["/dev/loop4"]})
-    monkeypatch.setattr("ocitui.host.leftovers.users_of", lambda _: held)
+    monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: held)
     assert host.over() == {PULL}
 
 

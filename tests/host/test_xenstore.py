@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.host.xenstore import Domain, domains_of, loops_in, read_domains
+from ocitui.host.programs import Domain, domains_of, loops_in, read_domains
 from tests.host.xenstore import ROOT, StandIn, escaped, guest, loops_of, served, use_tools
 
 ONE, OTHER = "5f0c4d5e-9d35-4a1e-9d35-0a3a5a2f7f10", "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10"
@@ -65,7 +65,7 @@ def test_a_tool_that_does_not_answer_leaves_it_unknown(
 ) -> None:
     xenstore.prints(GUESTS)
     xenstore.runs(tool, f"#!/bin/sh\n{script}\n")
-    monkeypatch.setattr("ocitui.host.xenstore._SECONDS", 0.2)
+    monkeypatch.setattr("ocitui.host.programs._SECONDS", 0.2)
     assert read_domains() is None
 
 

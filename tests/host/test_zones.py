@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from ocitui.cache import PackedFormat
 from ocitui.host.loop_devices import LoopUse
+from ocitui.host.programs import Domain
 from ocitui.host.redb import DatabaseState
-from ocitui.host.xenstore import Domain
 from ocitui.host.zones import NeedRole, When, decode_zone, find_users, make_zone, placed, read_zones
 from tests.host.loops import uses_of
 from tests.host.test_redb import database, expected

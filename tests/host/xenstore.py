@@ -115,7 +115,7 @@ class StandIn:
 def use_tools(patch: pytest.MonkeyPatch) -> None:
     """Those on PATH, which else no test asks."""
     for name in ("list", "read"):
-        patch.setattr(f"ocitui.host.xenstore._{name.upper()}", f"xenstore-{name}")
+        patch.setattr(f"ocitui.host.programs._{name.upper()}", f"xenstore-{name}")
 
 
 @contextmanager

@@ -33,8 +33,8 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
     Shows the plan and asks; only the whole word yes confirms. ocitui undo reverses it.
     """
     from ocitui.cache import Ledger
-    from ocitui.doctor import Origins, check_users
-    from ocitui.host import find_users
+    from ocitui.doctor import Origins
+    from ocitui.host import check_users, find_users
     from ocitui.words import delete_sections
 
     cache = writing_cache(call, "delete entries")

@@ -129,7 +129,7 @@ def _explain(room: Room, choice: PruneChoice, for_good: bool) -> Iterator[str]:
 
 def _apply(call: Call, cache: PackerCache, room: Room, choice: PruneChoice, for_good: bool) -> None:
     """Carry it out, after the questions. Raises PlanChangedError where the cache is another by now."""
-    from ocitui.doctor import check_users
+    from ocitui.host import check_users
     from ocitui.words import emptied_text
 
     plan = run_async(cache.plan_delete([one.key for one in choice.going]))

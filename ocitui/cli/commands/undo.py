@@ -26,8 +26,8 @@ def undo_command(call: Call, transaction_id: str | None) -> ExitCode:
 
     Asks first where somebody else made it, and where a zone needs, or a loop device holds, what goes by it.
     """
-    from ocitui.doctor import check_users, files_of_undo, indexes_of_undo
-    from ocitui.host import find_users
+    from ocitui.doctor import files_of_undo, indexes_of_undo
+    from ocitui.host import check_users, find_users
 
     cache = writing_cache(call, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))

@@ -342,7 +342,7 @@ class ConfirmScreen(FullScreen[str | None]):
     @work(group="act")
     async def _run_act(self) -> None:
         """Do it, again and again for as long as another program holds the lock and that is waited for."""
-        from ocitui.doctor import check_users
+        from ocitui.host import check_users
 
         while True:
             try:
