@@ -43,10 +43,6 @@ with front(__name__):
     from .findings import in_order as in_order
     from .findings import seen_text as seen_text
     from .findings import tally as tally
-    from .needs import JudgedNeed as JudgedNeed
-    from .needs import files_of_undo as files_of_undo
-    from .needs import indexes_of_undo as indexes_of_undo
-    from .needs import judged_needs as judged_needs
     from .origins import ComesBack as ComesBack
     from .origins import FileRecords as FileRecords
     from .origins import Origin as Origin
@@ -84,7 +80,11 @@ with front(__name__):
     from .salvage.sources import JoinedEntries as JoinedEntries
     from .salvage.sources import JoinedEntry as JoinedEntry
     from .why import Chain as Chain
+    from .why import JudgedNeed as JudgedNeed
     from .why import Link as Link
     from .why import LinkState as LinkState
     from .why import ask_upstream_of as ask_upstream_of
     from .why import chain_of as chain_of
+    from .why import files_of_undo as files_of_undo
+    from .why import indexes_of_undo as indexes_of_undo
+    from .why import judged_needs as judged_needs

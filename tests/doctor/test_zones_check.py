@@ -9,7 +9,7 @@ import pytest
 from ocitui.cache import Change, IndexReplacement, PackerCache, TransactionKind, see_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Finding
-from ocitui.doctor.needs import NeedVerdict, files_of_undo, indexes_of_undo, judged_needs
+from ocitui.doctor.why import NeedVerdict, files_of_undo, indexes_of_undo, judged_needs
 from ocitui.host.zones import read_zones
 from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, write_cache
