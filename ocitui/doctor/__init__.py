@@ -15,9 +15,9 @@ with front(__name__):
     from .assessment import advice as advice
     from .assessment import assess as assess
     from .assessment import gather as gather
+    from .check.cache_checks import keep_index as keep_index
     from .check.examine import ExamineOptions as ExamineOptions
     from .check.examine import examine as examine
-    from .check.history import keep_index as keep_index
     from .check.index_checks import IndexReading as IndexReading
     from .check.index_checks import read_index as read_index
     from .check.judge import Judge as Judge

@@ -44,8 +44,7 @@ from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.host import START_SECONDS, DaemonState, find_daemon, find_users
 from ocitui.text import counted, human_size, timestamp
 
-from .check.cache_checks import orphans, room_for_index
-from .check.history import index_in, known_history
+from .check.cache_checks import index_in, known_history, orphans, room_for_index
 from .check.index_checks import History
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ocitui.cache import list_backups
-from ocitui.doctor.check.history import keep_index
+from ocitui.doctor.check.cache_checks import keep_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.entries import Entries
 from tests.cache.support import corrupt_copies

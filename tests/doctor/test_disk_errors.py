@@ -15,7 +15,7 @@ from ocitui.cache import CacheDirectoryError, PackerCache, keep_backup
 from ocitui.cache.backups import keep_corrupt
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.assessment import gather
-from ocitui.doctor.check.history import keep_index
+from ocitui.doctor.check.cache_checks import keep_index
 from ocitui.doctor.findings import Answer, Depth, Finding, Severity
 from tests.doctor.examine_support import Sample, all_codes, found
 

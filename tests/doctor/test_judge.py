@@ -10,7 +10,7 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageIndex, PackerCache, keep_backup
 from ocitui.cache.listing import CacheFiles
-from ocitui.doctor.check.history import known_history
+from ocitui.doctor.check.cache_checks import known_history
 from ocitui.doctor.check.index_checks import History, read_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import NOT_LOOKED, Depth
@@ -206,7 +206,7 @@ def test_a_history_is_not_held_against_an_index_that_was_taken_meanwhile(
 
     screen.sample.index.write_bytes(b"{")
     screen.look()
-    monkeypatch.setattr("ocitui.doctor.check.history.known_history", slowly)
+    monkeypatch.setattr("ocitui.doctor.check.cache_checks.known_history", slowly)
     assert "index-shrunk" not in {one.code for one in screen.judge.look_at_cache()}
     assert screen.judge.history is None
 

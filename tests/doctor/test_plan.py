@@ -158,7 +158,7 @@ async def test_an_orphan_adopted_as_it_once_was(sample: Sample, monkeypatch: pyt
     whole = ImageIndex.parse(sample.index.read_bytes())
     keep_backup(sample.directory, whole)
     drop(3)(sample)
-    monkeypatch.setattr("ocitui.doctor.check.history.known_history", lambda *_: NO_HISTORY)
+    monkeypatch.setattr("ocitui.doctor.check.cache_checks.known_history", lambda *_: NO_HISTORY)
     report = await found(sample.directory)
     cache = PackerCache(sample.directory)
     plan = await plan_repair(cache, report)

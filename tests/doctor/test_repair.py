@@ -26,9 +26,9 @@ from ocitui.cache.disk import Disk
 from ocitui.cache.files import valid_digest
 from ocitui.cache.ledger import Ledger, record_stored
 from ocitui.doctor.assessment import Assessment, Case, Command, Confidence
+from ocitui.doctor.check.cache_checks import known_history
 from ocitui.doctor.check.entry_checks import PackedFile
 from ocitui.doctor.check.examine import DeepChecks, Reading
-from ocitui.doctor.check.history import known_history
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity, StepKind
 from ocitui.doctor.repair.apply import apply_plan

@@ -1,54 +1,66 @@
-"""What is wrong beside single entries: files nobody names, odd names and modes, our own folder, the host."""
+"""What is wrong beside single entries: files nobody names, odd names, our own folder, the host; and what the index held
+before. No listing of entries loads this, as it loads what changes the cache."""
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+
+import msgspec
 
 from ocitui.cache import (
+    BACKUPS_NAME,
     FILE_SUFFIXES,
     FIRST_PACKED,
     INDEX_NAME,
+    JOURNAL_NAME,
     LOCK_NAME,
     MOST_INDEX_BYTES,
     OWN_NAME,
     PLACE_OF_SUFFIX,
     ROW_WIDTH,
+    STAGING_NAME,
+    Backup,
     CacheError,
-    Fact,
+    CacheFiles,
     FileKind,
     ImageIndex,
     Key,
     Listing,
+    Overwritten,
     PackedFormat,
+    Transaction,
+    TransactionState,
+    examine_index,
+    find_overwritten,
+    hash_file,
+    keep_backup,
+    keep_corrupt,
+    late_updates,
+    list_backups,
+    next_number,
     open_journal,
     open_own_folder,
+    read_backup,
     read_kernel_file,
+    refused_files,
+    taken_back,
+    transactions_since,
 )
-from ocitui.host import find_daemon
+from ocitui.host import find_daemon, read_zones
 from ocitui.text import first_of, human_size, timestamp
 
-from ..findings import CATALOGUE, NEARLY_FULL, NEEDED_ORPHAN, Finding, Where
-
-if TYPE_CHECKING:
-    from ocitui.host import Zones
+from ..findings import CATALOGUE, NEARLY_FULL, NEEDED_ORPHAN, Finding
+from .entry_checks import oddities
+from .index_checks import NO_HISTORY, History, read_index
 
 _OURS = frozenset((INDEX_NAME, OWN_NAME))
 _ALL_FORMATS = sum(1 << PLACE_OF_SUFFIX[format_] for format_ in PackedFormat)
 _BITS: dict[str | None, int] = {str(format_): 1 << PLACE_OF_SUFFIX[format_] for format_ in PackedFormat}
-
-
-def inferred_formats(listing: Listing, index: ImageIndex) -> dict[str, str]:
-    """For each digest whose format is not known, the format of its packed file where there is exactly one."""
-    keys = zip(index.digests, index.formats, strict=True)
-    there = {digest: listing.formats(digest) for digest, format_ in keys if format_ not in _BITS}
-    return {digest: str(formats[0]) for digest, formats in there.items() if len(formats) == 1}
 
 
 def orphans(listing: Listing, keys: Iterable[Key]) -> Iterator[Finding]:
@@ -95,27 +107,6 @@ def strangers(listing: Listing) -> Iterator[Finding]:
             yield CATALOGUE["unknown-file"].finding(seen, path=name)
 
 
-def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
-    """Files of a digest with a second name, or a mode in which they cannot be read."""
-    if (row := listing.rows.get(digest)) is None:
-        return
-    for place, kind in enumerate(FILE_SUFFIXES.values(), row * ROW_WIDTH):
-        if listing.has(place) and not listing.plain(place):
-            form, kind = (str(kind), FileKind.PACKED) if isinstance(kind, PackedFormat) else ("", kind)
-            yield from odd(listing.fact(place), digest=digest, format=form, kind=kind)
-
-
-def odd(fact: Fact | None, **at: Unpack[Where]) -> Iterator[Finding]:
-    """The same of a file."""
-    if fact is None or not fact.regular:
-        return
-    if fact.links > 1:
-        yield CATALOGUE["hardlinked"].finding(f"the file has {fact.links} names", **at)
-    if not fact.mode & stat.S_IRUSR:
-        seen = f"its mode is {stat.S_IMODE(fact.mode):04o}: its owner may not read it"
-        yield CATALOGUE["wrong-mode"].finding(seen, **at)
-
-
 def collisions(listing: Listing) -> Iterator[Finding]:
     """Names that are equal but for case."""
     first: dict[str, str] = {}
@@ -138,8 +129,6 @@ _DRAFT, _TEMPORARY = ".draft", ".temporary"
 
 def check_own(directory: Path) -> Iterator[Finding]:
     """Nothing where there is no such folder."""
-    from ocitui.cache import JOURNAL_NAME, STAGING_NAME, refused_files
-
     busy = locked(directory / OWN_NAME)
     if not busy:
         for ending, *names in ("", STAGING_NAME), (_DRAFT, JOURNAL_NAME), (_TEMPORARY,):
@@ -176,8 +165,9 @@ def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
                 yield name
 
 
-def check_zones(zones: Zones, index: ImageIndex | None, listing: Listing) -> Iterator[Finding]:
+def check_zones(directory: Path, index: ImageIndex | None, listing: Listing) -> Iterator[Finding]:
     """What zones need and no entry of the index is; whether the daemon would start on its database, and keep guests."""
+    zones = read_zones(directory, ask=False)
     if zones.makes_anew:
         yield CATALOGUE["database-lost"].finding(f"krata.db: {zones.note}")
     elif zones.trouble:
@@ -238,3 +228,108 @@ def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator
         if share < _NEARLY_FULL:
             seen = f"{found.f_ffree} of {found.f_files} inodes of its file system are free"
         yield NEARLY_FULL.finding(seen)
+
+
+# Backups and journal, as the index is compared with them; and copies made of it as it is seen
+
+Repairs = list[list[Transaction]]
+
+
+def known_history(directory: Path, index: ImageIndex | None) -> History:
+    """What is known, as far as it can be read. ``index`` is today's, None where it is not sound. Of the newest backup
+    and the last before a shrink it is that which holds what today's lacks: the newest may be of the shrunken index."""
+    undone = _undone_repairs(directory)
+    histories = list(_histories(directory, index, undone))
+    if index is None:
+        return histories[0] if histories else NO_HISTORY
+    overwritten, late = list[Overwritten](), _late(directory, undone)
+    with suppress(CacheError):
+        overwritten = find_overwritten(directory, index)
+    known = (msgspec.structs.replace(history, overwritten=overwritten, late=late) for history in histories)
+    return next((one for one in known if one.gone_from(index)), History(overwritten=overwritten, late=late))
+
+
+def index_in(directory: Path, backup: Backup | None, today: ImageIndex | None = None) -> ImageIndex | None:
+    """The index that a backup holds, read quicker where it is much like today's; None where it tells nothing."""
+    with suppress(CacheError):
+        return examine_index(read_backup(directory, backup), today)[1] if backup else None
+    return None
+
+
+def _late(directory: Path, undone: Repairs) -> dict[str, History]:
+    found: dict[str, History] = {}
+    with suppress(CacheError):
+        for backup, index in late_updates(directory):
+            if index is not None:
+                file = f"{OWN_NAME}/{BACKUPS_NAME}/{backup.name}"
+                found[file] = History(list(index.descriptors), _since(directory, backup, undone))
+    return found
+
+
+def _histories(directory: Path, index: ImageIndex | None, undone: Repairs) -> Iterator[History]:
+    try:
+        kept = [b for b in list_backups(directory) if not any(_is_of(b, *chain) for chain in undone)]
+    except CacheError:
+        return
+    for backup in [*kept[:1], *(one for one in kept[1:] if one.before_shrink)][:2]:
+        with suppress(CacheError):
+            if index is not None and len(index) == backup.entries and index.sha256.startswith(backup.content):
+                continue  # nothing of it is gone
+            if found := index_in(directory, backup, index):
+                yield History(list(found.descriptors), _since(directory, backup, undone), backup)
+
+
+def _since(directory: Path, backup: Backup, undone: Repairs) -> list[Transaction]:
+    """What was done since a backup, less the repairs that were undone, and their undos: these explain nothing."""
+    passed = {one.id for chain in undone for one in chain}
+    return [one for one in transactions_since(directory, backup) if one.id not in passed]
+
+
+def _undone_repairs(directory: Path) -> Repairs:
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
+        if journal.transactions([TransactionState.UNDONE]):
+            return taken_back(journal.since((0, "")))
+    return []
+
+
+def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
+    """Whether a backup is of the index as a repair made it, that was undone: it has what was adopted, or lacks what was
+    given up. A pinned one was made before, and may have a later place as the repair made the same of the index."""
+    repair = others[-1]
+    differs = bool(repair.absent) if repair.swap is not None else not backup.before_shrink
+    return differs and repair.sequence < backup.number <= undo.sequence
+
+
+def keep_index(directory: Path, proc: Path = Path("/proc")) -> str:
+    """Keep a backup of a sound index, or copy a corrupt one aside; where that cannot be done nothing is kept. Gives
+    what there is to say of a corrupt one, empty for a sound one or none."""
+    since = find_daemon(directory, proc).read_index_by
+    try:
+        # Asked before the index is read: a transaction under way may be in it or not.
+        number = next_number(directory)
+        with CacheFiles(directory) as files:
+            if _is_kept(files, since):
+                return ""
+            reading = read_index(files)
+    except CacheError:
+        return ""
+    if reading.index is not None:
+        if reading.fact is not None:
+            keep_backup(directory, reading.index, number, since=since)
+        return ""
+    if reading.data is None:
+        return ""
+    copy = keep_corrupt(directory, reading.data)
+    kept = f"are copied aside, as .ocitui/corrupt/{copy.name}" if copy else "could not be copied aside"
+    return f"the bytes of index.json {kept}"
+
+
+def _is_kept(files: CacheFiles, since: float) -> bool:
+    """Whether the newest backup is of the very bytes that index.json has, and was seen since the daemon's start, which
+    tells what that has in its memory; told without reading it as an index."""
+    with suppress(OSError), files.open(INDEX_NAME) as file:
+        newest = next(iter(list_backups(files.directory)), None)
+        if newest is None or newest.kept <= since:
+            return False
+        return hash_file(file, lambda _: None).startswith(newest.content)
+    return False

@@ -6,16 +6,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import msgspec
 
 from ocitui.cache import (
     CONFIG_PLACE,
+    FILE_SUFFIXES,
     LEDGER_NAME,
     MANIFEST_PLACE,
     MOST_DOCUMENT_BYTES,
@@ -382,6 +384,27 @@ def unreadable(error: OSError, at: Where) -> Finding:
         return CATALOGUE["wrong-mode"].finding(f"this user may not read it: {reason}", **at)
     fault = PACKED_UNREADABLE if at["kind"] is FileKind.PACKED else CATALOGUE["read-error"]
     return fault.finding(f"it cannot be read: {reason}", **at)
+
+
+def oddities(listing: Listing, digest: str) -> Iterator[Finding]:
+    """Files of a digest with a second name, or a mode in which they cannot be read."""
+    if (row := listing.rows.get(digest)) is None:
+        return
+    for place, kind in enumerate(FILE_SUFFIXES.values(), row * ROW_WIDTH):
+        if listing.has(place) and not listing.plain(place):
+            form, kind = (str(kind), FileKind.PACKED) if isinstance(kind, PackedFormat) else ("", kind)
+            yield from odd(listing.fact(place), digest=digest, format=form, kind=kind)
+
+
+def odd(fact: Fact | None, **at: Unpack[Where]) -> Iterator[Finding]:
+    """The same of a file."""
+    if fact is None or not fact.regular:
+        return
+    if fact.links > 1:
+        yield CATALOGUE["hardlinked"].finding(f"the file has {fact.links} names", **at)
+    if not fact.mode & stat.S_IRUSR:
+        seen = f"its mode is {stat.S_IMODE(fact.mode):04o}: its owner may not read it"
+        yield CATALOGUE["wrong-mode"].finding(seen, **at)
 
 
 def damage_finding(damage: Damage, file: PackedFile) -> Finding:

@@ -28,6 +28,8 @@ from ocitui.cache import (
     IndexOutcome,
     InvalidNameError,
     Key,
+    Listing,
+    PackedFormat,
     Scanner,
     Value,
     Verdict,
@@ -311,6 +313,16 @@ def where(one: Descriptor, kind: FileKind | None = None, position: int | None = 
     """What a finding says of an entry, and of that file of it."""
     said, name = one.format or "", one.image_name or ""
     return Where(digest=one.digest, format=said, name=name, position=position, kind=kind)
+
+
+_FORMATS: frozenset[str | None] = frozenset(PackedFormat)
+
+
+def inferred_formats(listing: Listing, index: ImageIndex) -> dict[str, str]:
+    """For each digest whose format is not known, the format of its packed file where there is exactly one."""
+    keys = zip(index.digests, index.formats, strict=True)
+    there = {digest: listing.formats(digest) for digest, format_ in keys if format_ not in _FORMATS}
+    return {digest: str(formats[0]) for digest, formats in there.items() if len(formats) == 1}
 
 
 class DescriptorChecks:

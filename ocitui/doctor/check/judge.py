@@ -45,17 +45,6 @@ from ocitui.cache import (
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Where, in_order, state_of
-from .cache_checks import (
-    check_host,
-    check_own,
-    check_zones,
-    collisions,
-    inferred_formats,
-    odd,
-    oddities,
-    orphans,
-    strangers,
-)
 from .entry_checks import (
     DOCUMENTS_LOOKED,
     Carriers,
@@ -67,8 +56,10 @@ from .entry_checks import (
     first_of_formats,
     look_usually,
     missing_file,
+    odd,
+    oddities,
 )
-from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, check_index, read_index
+from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, check_index, inferred_formats, read_index
 
 _BATCH = 256
 # After these there is nothing that reading all bytes could tell.
@@ -342,12 +333,10 @@ class Judge:
 
     def look_at_cache(self) -> Findings:
         """What is wrong beside the entries, in order: the index, files that nobody names, our own records, the host."""
-        from ocitui.host import read_zones  # as this one does, it loads what a listing has no need of
-
-        from .history import known_history
+        from . import cache_checks  # it loads what a listing has no need of
 
         read = self.reading
-        history = known_history(self.directory, read.index)
+        history = cache_checks.known_history(self.directory, read.index)
         if read.index is not None and not read.is_current(self.directory):
             # The journal may tell of a newer index, which is yet to be read.
             history = NO_HISTORY
@@ -362,12 +351,13 @@ class Judge:
             if self.named and reading.index is not None:
                 # Where the index does not tell, no file is an orphan.
                 keys = zip(reading.index.digests, reading.index.formats, strict=True)
-                found += orphans(listing, chain(keys, history.explained(reading.index)))
+                found += cache_checks.orphans(listing, chain(keys, history.explained(reading.index)))
             index_file = listing.get(INDEX_NAME)
-            found += [*odd(index_file, path=INDEX_NAME), *strangers(listing), *collisions(listing)]
-        found += check_own(self.directory)
-        found += check_host(self.directory, index_file.size if index_file is not None else 0)
-        found += check_zones(read_zones(self.directory, ask=False), reading.index, listing)
+            found += odd(index_file, path=INDEX_NAME)
+            found += [*cache_checks.strangers(listing), *cache_checks.collisions(listing)]
+        found += cache_checks.check_own(self.directory)
+        found += cache_checks.check_host(self.directory, index_file.size if index_file is not None else 0)
+        found += cache_checks.check_zones(self.directory, reading.index, listing)
         self.about_cache = in_order(found)
         return self.about_cache
 

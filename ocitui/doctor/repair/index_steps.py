@@ -27,9 +27,9 @@ from ocitui.cache import (
 )
 from ocitui.text import counted, short_digest
 
-from ..check.cache_checks import inferred_formats, orphans
+from ..check.cache_checks import orphans
 from ..check.entry_checks import DigestCheck
-from ..check.index_checks import DescriptorChecks
+from ..check.index_checks import DescriptorChecks, inferred_formats
 from ..findings import Answer, Finding, Severity, StepKind, Way, mended_by
 from ..salvage.rebuild import name_annotations
 from ..salvage.sources import IndexSource, JoinedEntries

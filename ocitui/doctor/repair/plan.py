@@ -41,7 +41,7 @@ from ocitui.importing import SourceOptions
 from ocitui.threads import on_loop
 
 from ..assessment import Assessment
-from ..check.history import index_in, known_history
+from ..check.cache_checks import index_in, known_history
 from ..check.index_checks import overwritten_finding
 from ..findings import FILE_FAULTS, Depth, Finding, Severity, StepKind, Way, mended_by
 from ..report import Report
