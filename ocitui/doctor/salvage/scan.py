@@ -1,24 +1,223 @@
-"""One text searched for descriptors: the whole ones in order, sound or refused, and what looks like one elsewhere."""
+"""One text searched for descriptors: the whole ones in order, sound or refused, and what looks like one elsewhere.
+
+It is walked for the objects in it that are whole: whose braces match, and whose members stand in order. What a scalar
+is matters to nobody here, so that a `NaN` does not hide where its object ends. Which braces open an object depends on
+where strings begin, and damage can turn that round: after a walk that failed, the braces that it took for text are
+tried as well. None is passed twice in the same sense, so that the work grows with the length of the text.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import SequenceMatcher
-from enum import Enum
+from enum import Enum, IntEnum
 
 import msgspec
 
 from ocitui.cache import Descriptor, DocumentError, sound_descriptor
 
-from .broken_json import BEGINNING, NO_KEYS, Walk, Whole, is_descriptive, is_indexing
+_WHITE = rb"[ \t\r\n]*+"
+# A string ends with its line at the latest: no writer of JSON breaks one, so that a lost quote costs a line, no more.
+# Nor does one go on through NULs: such a hole may have taken any number of brackets with it.
+_TEXT = rb"[^\"\\\r\n\x00]*+(?:\\[^\r\n\x00][^\"\\\r\n\x00]*+)*+"
+_STRING = b'"' + _TEXT + b'"'
+_KEY = b'"(' + _TEXT + b')"' + _WHITE + b":"
+_VALUE = _WHITE + b"(?:" + _STRING + rb"|[-+.0-9A-Za-z]++|(?P<open>[\[{]))"
+
+# The first member belongs to it, so that most of what begins no object is passed over at once.
+BEGINNING = re.compile(rb"\{" + _WHITE + _KEY + _VALUE + b"(?(open)|" + _WHITE + rb"[,}])")
+_MEMBER = re.compile(_WHITE + _KEY + _VALUE)
+_ELEMENT = re.compile(_VALUE)
+_COMMA = re.compile(_WHITE + b",")
+_FOLLOWING = re.compile(_WHITE + b"," + _WHITE + rb"(?=\{)")
+_OBJECT = ord("{")
+_CLOSING = {_OBJECT: re.compile(_WHITE + rb"\}"), ord("["): re.compile(_WHITE + rb"\]")}
+_BETWEEN = b" \t\r\n,"
+_ESCAPED = re.compile(rb"\\u([0-9A-Fa-f]{4})")
+
+
+class Role(IntEnum):
+    """What a value is to the index: the document itself, its list of entries, an entry, or anything else. A list of
+    the document under another name may be that of the entries all the same, when the name was damaged."""
+
+    DOCUMENT = 0
+    ENTRIES = 1
+    ENTRY = 2
+    OTHER = 3
+    LIST = 4
+    ELEMENT = 5
+
+
+# Which telling keys an object has, as one number: flags of their own class would cost more than all the rest.
+_TELLING = (b"mediaType", b"digest", b"size", b"schemaVersion", b"manifests", b"layers")
+_BITS = {key: 1 << bit for bit, key in enumerate(_TELLING)}
+_MEDIA_TYPE, _DIGEST, _SIZE, _SCHEMA_VERSION, _MANIFESTS, _ = _BITS.values()
+NO_KEYS = 0
+
+
+def is_descriptive(keys: int) -> bool:
+    """Whether an object with these keys looks like a descriptor, be it one that lacks something."""
+    return keys & (_MEDIA_TYPE | _DIGEST | _SIZE) != 0 and not is_indexing(keys)
+
+
+def is_indexing(keys: int) -> bool:
+    """Whether an object with these keys looks like an index."""
+    return keys & (_SCHEMA_VERSION | _MANIFESTS) != 0
+
+
+def _is_nameless(keys: int) -> bool:
+    """Whether an object with these keys looks like an index whose list of entries lost its name."""
+    return keys & ~_MEDIA_TYPE == _SCHEMA_VERSION
+
+
+class Whole(msgspec.Struct, frozen=True, gc=False):
+    """A whole object from ``start`` to ``end``, or an entry written as an array. ``keys`` are the telling ones that it
+    has, for `is_descriptive` and `is_indexing`; ``descriptor`` is there where it is known."""
+
+    start: int
+    end: int
+    keys: int
+    descriptor: Descriptor | None = None
+
+
+Shortcut = Callable[[int], Descriptor | None]
+"""The sound descriptor that begins at an offset, where that can be told at once."""
+
+
+class Walk:
+    """One walk from the brace at ``start``, which none has passed; the braces that it passes are noted in ``passed``,
+    and ``shortcut`` spares it most entries.
+
+    ``whole`` is the object it began with, None where that is broken; ``inner`` are the whole values in it that stand
+    where entries stand, in order, ``others`` those that look like descriptors and stand elsewhere. ``stray`` is a
+    member's value, right behind which a broken object breaks off. ``end`` is that place, or the whole object's end.
+    """
+
+    def __init__(self, data: bytes, shortcut: Shortcut, passed: bytearray, start: int) -> None:
+        self._data, self._shortcut, self._passed = data, shortcut, passed
+        # The containers that are open, the outermost first. There may be millions of them.
+        self._starts = array("q")
+        self._kinds, self._roles, self._keys = bytearray(), bytearray(), bytearray()
+        self._elements: list[Whole] = []
+        self._last = (-1, -1, 0)
+        self._after_value = False
+        self.inner: list[Whole] = []
+        self.others: list[Whole] = []
+        self.start = self.end = start
+        going = self._open(Role.DOCUMENT)
+        while going and self._starts:
+            going = self._step()
+        self.whole = Whole(*self._last) if going else None
+        self.keys = self.whole.keys if self.whole else self._keys[0]
+        self.stray = None if self.whole else self._stray()
+        if _is_nameless(self.keys):
+            self.inner = self._elements
+
+    def _step(self) -> bool:
+        """Go past a comma, read a value, or close what is open; False where none of these is there."""
+        if self._after_value:
+            if (comma := _COMMA.match(self._data, self.end)) is None:
+                return self._close()
+            self.end, self._after_value = comma.end(), False
+            return True
+        if self._kinds[-1] == _OBJECT:
+            match = _MEMBER.match(self._data, self.end)
+            return self._value(match, match[1]) if match else self._close()
+        match = _ELEMENT.match(self._data, self.end)
+        return self._value(match, b"") if match else self._close()
+
+    def _value(self, match: re.Match[bytes], key: bytes) -> bool:
+        if b"\\" in key:
+            key = _ESCAPED.sub(lambda found: chr(int(found[1], 16)).encode("utf-8", "surrogatepass"), key)
+        known = _BITS.get(key, 0)
+        if known:
+            self._keys[-1] |= known
+        if match["open"] is None:
+            self.end, self._after_value = match.end(), True
+            return True
+        self.end = match.end() - 1
+        return self._open(_role_in(self._roles[-1], known, match["open"]))
+
+    def _open(self, role: Role) -> bool:
+        kind, start = self._data[self.end], self.end
+        if kind == _OBJECT:
+            if self._passed[start]:
+                return False
+            self._passed[start] = 1
+            if role is Role.ENTRY and (descriptor := self._shortcut(start)) is not None:
+                self._take(start, descriptor)
+                return True
+        for column, value in ((self._kinds, kind), (self._roles, role), (self._keys, 0)):
+            column.append(value)
+        self._starts.append(start)
+        self.end, self._after_value = start + 1, False
+        return True
+
+    def _take(self, start: int, descriptor: Descriptor | None) -> None:
+        """Take an entry, and those that follow it as usual."""
+        data, passed, shortcut, inner = self._data, self._passed, self._shortcut, self.inner
+        self._after_value = True
+        while descriptor is not None:
+            self.end = end = start + len(descriptor.raw)
+            inner.append(Whole(start, end, NO_KEYS, descriptor))
+            following = _FOLLOWING.match(data, end)
+            if following is None or passed[start := following.end()]:
+                return
+            descriptor = shortcut(start)
+            passed[start] = descriptor is not None
+
+    def _close(self) -> bool:
+        kind = self._kinds[-1]
+        match = _CLOSING[kind].match(self._data, self.end)
+        if match is None:
+            return False
+        self.end, self._after_value = match.end(), True
+        start, role, keys = self._starts.pop(), self._roles.pop(), self._keys.pop()
+        self._kinds.pop()
+        self._last = (start, self.end, keys)
+        if self._starts and (keys or role == Role.ENTRY):
+            self._note(kind, role, keys)
+        return True
+
+    def _note(self, kind: int, role: int, keys: int) -> None:
+        """Note the value that was closed. Where an object took the place of the list of entries, or the only entry
+        did, what looks like a descriptor is one."""
+        descriptive = kind == _OBJECT and is_descriptive(keys)
+        if role == Role.ELEMENT and descriptive:
+            self._elements.append(Whole(*self._last))
+        if descriptive if role != Role.ENTRY else descriptive or self._kinds[-1] != _OBJECT:
+            (self.inner if role in (Role.ENTRY, Role.ENTRIES) else self.others).append(Whole(*self._last))
+
+    def _stray(self) -> Whole | None:
+        """The object that stood as a member's value where the walk broke off right behind it."""
+        start, end, keys = self._last
+        if start < self._starts[-1] or self._kinds[-1] != _OBJECT or self._data[end : self.end].strip(_BETWEEN):
+            return None
+        return None if self.inner and self.inner[-1].start == start else Whole(start, end, keys)
+
+
+def _role_in(parent: int, key: int, kind: bytes) -> Role:
+    match parent:
+        case Role.DOCUMENT if key == _MANIFESTS:
+            return Role.ENTRIES
+        case Role.DOCUMENT if kind == b"[":
+            return Role.LIST
+        case Role.ENTRIES:
+            return Role.ENTRY
+        case Role.LIST:
+            return Role.ELEMENT
+    return Role.OTHER
+
+
+# What stands beside an object, and the search
 
 _SPACE = b" \t\r\n"
 _CHUNK = 4096
 _AFTER = re.compile(rb"[ \t\r\n]*+(?:(\])|(\})|,[ \t\r\n]*+(?:(\{)|(\")))")
-_MANIFESTS = b"manifests"
-_ALIKE = 0.7
+_LIST_NAME, _ALIKE = b"manifests", 0.7
 _LONGEST_KEY = 256
 _NOT_IN_KEYS = bytes(range(0x20)) + b"{}[]"
 
@@ -73,7 +272,7 @@ def separated_by_comma(data: bytes, end: int, start: int) -> bool:
 
 def resembles_manifests(key: bytes) -> bool:
     """Whether a key may have been ``manifests`` before it was damaged."""
-    return SequenceMatcher(None, key, _MANIFESTS).ratio() >= _ALIKE if len(key) < 2 * len(_MANIFESTS) else False
+    return len(key) < 2 * len(_LIST_NAME) and SequenceMatcher(None, key, _LIST_NAME).ratio() >= _ALIKE
 
 
 def _before_bracket(data: bytes, at: int) -> Side:
@@ -107,8 +306,7 @@ def _last_before(data: bytes, end: int) -> int:
 # Most descriptors have one brace inside and some 400 bytes; a walk finds the end of any other.
 _BRACES_TRIED = 4
 _BYTES_TRIED = 4096
-_DIGEST = b'"digest"'
-_KEYS = (_DIGEST, b'"mediaType"', b'"size"')
+_QUOTED = [b'"%b"' % key for key in _TELLING[:3]]
 # A list of millions of broken ones is no list of entries: after so many the strict reader is asked no more.
 _MOST_REFUSED = 200_000
 
@@ -211,7 +409,7 @@ class Scan:
     def _shortcut(self, start: int) -> Descriptor | None:
         """The descriptor that begins here, if it is a sound one of the usual kind."""
         data, most = self._data, start + _BYTES_TRIED
-        end = data.find(_DIGEST, start, most)
+        end = data.find(b'"digest"', start, most)
         if end < 0:
             return None
         for closed in range(1, _BRACES_TRIED + 1):
@@ -241,7 +439,7 @@ def is_utf8(raw: bytes) -> bool:
 
 def _last_key(data: bytes) -> int:
     """Where the last key of a descriptor stands: no descriptor begins after it. Escaped ones may stand anywhere."""
-    return len(data) if b"\\u" in data else max(data.rfind(key) for key in _KEYS)
+    return len(data) if b"\\u" in data else max(data.rfind(key) for key in _QUOTED)
 
 
 def _accepted(raw: bytes, *, strictly: bool) -> Descriptor | None:
