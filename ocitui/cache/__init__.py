@@ -32,6 +32,7 @@ with front(__name__):
     from .changes import IndexSeen as IndexSeen
     from .changes import Insert as Insert
     from .changes import Place as Place
+    from .changes import PointPlan as PointPlan
     from .changes import Remove as Remove
     from .changes import Seen as Seen
     from .changes import discardable as discardable

@@ -15,8 +15,8 @@ import msgspec
 from . import lookup
 from .descriptors import Descriptor
 from .disk import Disk, Folder, storage_errors
-from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, ReadOnlyError
-from .files import PackedFormat, config_name, manifest_name, read_regular, regular_file, usable_digest
+from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, NoSuchEntryError, ReadOnlyError
+from .files import PackedFormat, config_name, known_format, manifest_name, read_regular, regular_file, usable_digest
 from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, index_signature, read_once, read_patiently, refuse_link
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName
@@ -25,7 +25,7 @@ from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch
 
 if TYPE_CHECKING:
-    from .changes import Change, DeletePlan
+    from .changes import Change, DeletePlan, PointPlan
     from .journal import Journal, RefusedFile
     from .records import Identity
     from .trash import EmptiedTrash, TrashedFile
@@ -251,6 +251,37 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
             return make(space, change, About(TransactionKind.DELETE))
 
         return await self._write("delete entries", act, needs_index=True)
+
+    async def plan_point(self, name: ImageName, digest: str, format: PackedFormat | None = None) -> PointPlan:
+        """How to make a name stand for a digest; without ``format`` the digest's last entry of that name moves. Raises
+        NoSuchEntryError where no entry carries both, CorruptIndexError."""
+        from .changes import PointPlan
+
+        index, spelling = await self.index(), str(name)
+        named = (at for at in index.positions(digest) if index.names[at] == spelling)
+        found = [at for at in named if format is None or index.formats[at] == format]
+        winner = index.by_name(spelling)
+        if not found or winner is None:
+            raise NoSuchEntryError(
+                f"no entry of {digest} has the name {spelling}{f' as {format}' if format else ''}",
+                hint="ocitui list shows which names it has; ocitui import gives it another one",
+            )
+        entry = index.descriptors[found[-1]]
+        trouble, form = "its format is none that the daemon knows", known_format(entry.format)
+        if form is not None:
+            answer = await self.explain_recall(name, entry.digest, form)
+            trouble = "" if answer.hit else answer.error or answer.reasons[-1].text
+        return PointPlan(spelling, entry, found[-1], winner, trouble)
+
+    async def point(self, plan: PointPlan) -> Transaction:
+        """Move the entry to the end, where it wins its name. Raises ConflictError where it wins already,
+        PlanChangedError where it is no longer where it was, and what `change` raises."""
+        from .changes import Change, IndexEdit, Insert, Remove
+
+        if not plan.needed:
+            raise ConflictError(f"{plan.then}: there is nothing to do", hint="ocitui why shows how the daemon answers")
+        move = IndexEdit((Remove(plan.position, plan.entry.raw),), (Insert(plan.entry.raw),))
+        return await self.change(Change(move), TransactionKind.POINT)
 
     async def undo(self, transaction_id: str | None = None) -> Transaction:
         """Reverse a transaction, the newest that can be when no id is given; gives the transaction that did it. Raises

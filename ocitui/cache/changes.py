@@ -266,6 +266,29 @@ class DeletePlan(msgspec.Struct, frozen=True):
         return self.files.bytes
 
 
+class PointPlan(msgspec.Struct, frozen=True):
+    """``entry`` stands at ``position`` now and goes to the end, where it wins ``name``, which stands for ``winner``
+    until then; nothing is deleted. ``trouble`` is why the daemon would not have the image all the same, empty where it
+    would."""
+
+    name: str
+    entry: Descriptor
+    position: int
+    winner: Descriptor
+    trouble: str = ""
+
+    @property
+    def needed(self) -> bool:
+        """Whether the name stands for another image now."""
+        return self.winner.digest != self.entry.digest
+
+    @property
+    def then(self) -> str:
+        """What the daemon will do."""
+        then = f"{self.name} resolves to {self.entry.digest}"
+        return f"{then}, no longer to {self.winner.digest}" if self.needed else f"{then} already"
+
+
 def make_plan(root: Folder, index: ImageIndex, keys: Collection[Key]) -> DeletePlan:
     """Raises NoSuchEntryError where a key has no entry, or there is none to delete."""
     wanted = set(keys)

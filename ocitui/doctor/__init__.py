@@ -65,9 +65,6 @@ with front(__name__):
     from .repair.index_steps import is_about_index as is_about_index
     from .repair.plan import RepairPlan as RepairPlan
     from .repair.plan import plan_repair as plan_repair
-    from .repair.point import PointPlan as PointPlan
-    from .repair.point import plan_point as plan_point
-    from .repair.point import point as point
     from .repair.steps import Left as Left
     from .repair.steps import RepairOptions as RepairOptions
     from .repair.steps import RepairProgress as RepairProgress

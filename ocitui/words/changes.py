@@ -20,10 +20,11 @@ if TYPE_CHECKING:
         EmptiedTrash,
         Moved,
         Placed,
+        PointPlan,
         Transaction,
         TrashedFile,
     )
-    from ocitui.doctor import FileRecords, Origin, Origins, PointPlan
+    from ocitui.doctor import FileRecords, Origin, Origins
 
 T = TypeVar("T")
 

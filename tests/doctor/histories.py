@@ -35,7 +35,6 @@ from ocitui.doctor.assessment import Assessment, Case, assess, gather
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.apply import apply_plan
 from ocitui.doctor.repair.plan import plan_repair
-from ocitui.doctor.repair.point import plan_point, point
 from ocitui.doctor.repair.steps import RepairOptions
 from ocitui.host import START_SECONDS
 from ocitui.host.zones import read_zones
@@ -282,7 +281,7 @@ class Host(AbstractContextManager["Host"]):
         index = await cache.index()
         at = self.random.randrange(len(index))
         try:
-            await point(cache, await plan_point(cache, ImageName.parse(index.names[at] or ""), index.digests[at]))
+            await cache.point(await cache.plan_point(ImageName.parse(index.names[at] or ""), index.digests[at]))
         except CacheError as error:
             return f"move a name: not, {error}"
         return f"move {index.names[at]}"

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from ocitui.cache import ConflictError, ImageName, NoSuchEntryError, PackedFormat, PackerCache, PlanChangedError
-from ocitui.doctor.repair.point import plan_point, point
 from tests.doctor.examine_support import NAME, OTHER_NAME, Sample
 from tests.doctor.fault_makers import rename_third
 from tests.doctor.repair_support import nobody_else_writes, standing
@@ -39,10 +38,10 @@ async def test_a_rolled_back_tag_wins_again(moved_tag: Sample) -> None:
     resolved = await cache.resolve(ROLLED_BACK, PackedFormat.SQUASHFS)
     assert resolved is not None
     assert resolved.digest == moved_tag.other
-    plan = await plan_point(cache, ROLLED_BACK, moved_tag.digest, PackedFormat.SQUASHFS)
+    plan = await cache.plan_point(ROLLED_BACK, moved_tag.digest, PackedFormat.SQUASHFS)
     assert plan.needed
     assert moved_tag.digest in plan.then
-    transaction = await point(cache, plan)
+    transaction = await cache.point(plan)
     resolved = await cache.resolve(ROLLED_BACK, PackedFormat.SQUASHFS)
     assert resolved is not None
     assert resolved.digest == moved_tag.digest
@@ -54,7 +53,7 @@ async def test_a_rolled_back_tag_wins_again(moved_tag: Sample) -> None:
 
 async def test_without_a_format_the_digest_wins_in_each(moved_tag: Sample) -> None:
     cache = PackerCache(moved_tag.directory)
-    await point(cache, await plan_point(cache, ROLLED_BACK, moved_tag.digest))
+    await cache.point(await cache.plan_point(ROLLED_BACK, moved_tag.digest))
     for form in PackedFormat:
         resolved = await cache.resolve(ROLLED_BACK, form)
         assert resolved is not None
@@ -63,24 +62,24 @@ async def test_without_a_format_the_digest_wins_in_each(moved_tag: Sample) -> No
 
 async def test_what_wins_already_is_not_moved(sample: Sample) -> None:
     cache, before = PackerCache(sample.directory), standing(sample.directory)
-    plan = await plan_point(cache, ROLLED_BACK, sample.digest)
+    plan = await cache.plan_point(ROLLED_BACK, sample.digest)
     assert not plan.needed
     with pytest.raises(ConflictError):
-        await point(cache, plan)
+        await cache.point(plan)
     assert standing(sample.directory) == before
 
 
 @pytest.mark.parametrize("name", [OTHER_NAME, "never:heard"])
 async def test_a_name_that_the_digest_does_not_have(sample: Sample, name: str) -> None:
     with pytest.raises(NoSuchEntryError):
-        await plan_point(PackerCache(sample.directory), ImageName.parse(name), sample.digest)
+        await PackerCache(sample.directory).plan_point(ImageName.parse(name), sample.digest)
 
 
 async def test_a_plan_for_another_index(moved_tag: Sample) -> None:
     cache = PackerCache(moved_tag.directory)
-    plan = await plan_point(cache, ROLLED_BACK, moved_tag.digest)
+    plan = await cache.plan_point(ROLLED_BACK, moved_tag.digest)
     moved_tag.edit_index(lambda fields: fields["manifests"].pop(0))
     before = standing(moved_tag.directory)
     with pytest.raises(PlanChangedError):
-        await point(cache, plan)
+        await cache.point(plan)
     assert standing(moved_tag.directory) == before

@@ -14,8 +14,7 @@ from ..output import Call, ExitCode, paragraph, shortened
 from ..selectors import complete_digest, complete_entry
 
 if TYPE_CHECKING:
-    from ocitui.cache import PackerCache
-    from ocitui.doctor import PointPlan
+    from ocitui.cache import PackerCache, PointPlan
 
 
 @click.command("point")
@@ -30,8 +29,6 @@ def point_command(call: Call, name: str, digest: str, format_: str | None) -> Ex
     DIGEST, or its first digits, must be that of an entry with this name; it may end with .FORMAT. ocitui undo points
     the name back.
     """
-    from ocitui.doctor import point
-
     cache = writing_cache(call, "point a name")
     parsed, form = ImageName.parse(name), PackedFormat(format_) if format_ else None
 
@@ -41,7 +38,7 @@ def point_command(call: Call, name: str, digest: str, format_: str | None) -> Ex
         def told() -> dict[str, Any]:
             return {
                 "plan": {
-                    "name": str(plan.name),
+                    "name": plan.name,
                     "entry": plan.entry.as_dict(),
                     "position": plan.position,
                     "winner": plan.winner.as_dict(),
@@ -53,7 +50,7 @@ def point_command(call: Call, name: str, digest: str, format_: str | None) -> Ex
 
         if plan.needed:
             call.agree(_explain(plan), "point the name?", told)
-            done = run_async(point(cache, plan))
+            done = run_async(cache.point(plan))
             call.tell_done(done, "points it back", [shortened(plan.then)], told)
         else:
             call.answer(lambda: {**told(), "transaction": None}, [f"{shortened(plan.then)}: nothing to do"])
@@ -63,8 +60,6 @@ def point_command(call: Call, name: str, digest: str, format_: str | None) -> Ex
 
 
 async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: PackedFormat | None) -> PointPlan:
-    from ocitui.doctor import plan_point
-
     index = await cache.index()
     # The digest need only be told from those of the same name.
     carriers = [digest for digest, carried in zip(index.digests, index.names, strict=True) if carried == str(name)]
@@ -72,12 +67,12 @@ async def _plan(cache: PackerCache, name: ImageName, digest_text: str, format_: 
         raise NoSuchEntryError(f"no entry has the name {name}")
     named = find_entry(digest_text, carriers, [str(name)] * len(carriers))
     digest = named.digest if named else digest_text
-    return await plan_point(cache, name, digest, named.asked_format(format_) if named else format_)
+    return await cache.plan_point(name, digest, named.asked_format(format_) if named else format_)
 
 
 def _explain(plan: PointPlan) -> Iterator[str]:
     from ocitui.words import point_lines
 
-    yield str(plan.name)
+    yield plan.name
     for line in point_lines(plan):
         yield from paragraph(line.text, f"  {line.label:<10}  ")

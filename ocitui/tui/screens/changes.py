@@ -20,6 +20,7 @@ from ocitui.cache import (
     Key,
     Ledger,
     NoSuchEntryError,
+    PointPlan,
     Transaction,
     TransactionState,
     TrashedFile,
@@ -29,7 +30,7 @@ from ocitui.cache import (
     files_that_go,
     known_format,
 )
-from ocitui.doctor import Origins, PointPlan, files_of_undo, indexes_of_undo, plan_point, point
+from ocitui.doctor import Origins, files_of_undo, indexes_of_undo
 from ocitui.text import clean, counted, human_size, short_digests, timestamp
 from ocitui.words import (
     Section,
@@ -147,7 +148,7 @@ class PointScreen(ConfirmScreen):
         cache, entry, form = self.session.cache, self._entry, known_format(self._entry.format)
         if not entry.image_name:
             raise NoSuchEntryError("the entry has no name", hint="m plans what mends it, and takes a name")
-        plan = await plan_point(cache, ImageName.parse(entry.image_name), entry.digest, form)
+        plan = await cache.plan_point(ImageName.parse(entry.image_name), entry.digest, form)
         if not plan.needed:
             raise ConflictError(short_digests(plan.then), hint="there is nothing to do; w shows how the daemon answers")
         self._plan = plan
@@ -155,7 +156,7 @@ class PointScreen(ConfirmScreen):
 
     async def act(self) -> str:
         assert self._plan is not None
-        done = await point(self.session.cache, self._plan)
+        done = await self.session.cache.point(self._plan)
         return f"{short_digests(self._plan.then)}; {done.id}, u points it back"
 
 
