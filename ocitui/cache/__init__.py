@@ -43,6 +43,7 @@ with front(__name__):
     from .descriptors import ANNOTATION_PACKED_FORMAT as ANNOTATION_PACKED_FORMAT
     from .descriptors import ANNOTATION_REFERENCE as ANNOTATION_REFERENCE
     from .descriptors import Descriptor as Descriptor
+    from .descriptors import name_annotations as name_annotations
     from .descriptors import sound_descriptor as sound_descriptor
     from .disk import Disk as Disk
     from .disk import Folder as Folder

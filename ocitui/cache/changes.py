@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import msgspec
 
-from .descriptors import ANNOTATION_IMAGE_NAME, ANNOTATION_PACKED_FORMAT, ANNOTATION_REFERENCE, Descriptor
+from .descriptors import ANNOTATION_PACKED_FORMAT, Descriptor, name_annotations
 from .disk import OUTSIDE, Folder
 from .errors import DocumentError, InvalidPackedImageError, NoSuchEntryError, PlanChangedError
 from .files import INDEX_NAME, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
@@ -328,9 +328,7 @@ def as_entry(directory: Path, packed: PackedImage) -> PackedImage:
         raise InvalidPackedImageError(f"{packed.path} cannot be read: {error}") from error
     if not stat.S_ISREG(found.st_mode):
         raise InvalidPackedImageError(f"{packed.path} is not a regular file")
-    annotations = {ANNOTATION_PACKED_FORMAT: packed.format.value, ANNOTATION_IMAGE_NAME: str(packed.name)}
-    if packed.name.reference is not None:
-        annotations[ANNOTATION_REFERENCE] = packed.name.reference
+    annotations = {ANNOTATION_PACKED_FORMAT: packed.format.value, **name_annotations(packed.name)}
     descriptor = packed.descriptor.with_annotations(annotations)
     return msgspec.structs.replace(packed, path=directory / packed_name(digest, packed.format), descriptor=descriptor)
 

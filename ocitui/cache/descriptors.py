@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, chain, islice, pairwise
 from operator import eq
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import msgspec
 
@@ -23,6 +23,9 @@ from .documents import DESCRIPTOR, I64, Platform, read_strictly
 from .errors import DocumentError
 from .files import FileKind, file_names, known_format, usable_digest
 from .strict_json import Scanner, next_element
+
+if TYPE_CHECKING:
+    from .names import ImageName
 
 ANNOTATION_IMAGE_NAME = "io.containerd.image.name"
 ANNOTATION_PACKED_FORMAT = "dev.krata.oci.packer.format"
@@ -154,6 +157,12 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
     def __hash__(self) -> int:
         # A platform may have lists, which have none.
         return hash(self.raw)
+
+
+def name_annotations(name: ImageName) -> dict[str, str]:
+    """The annotations by which the daemon stores a name."""
+    reference = {} if name.reference is None else {ANNOTATION_REFERENCE: name.reference}
+    return {ANNOTATION_IMAGE_NAME: str(name), **reference}
 
 
 def sound_descriptor(raw: bytes) -> Descriptor | None:

@@ -30,6 +30,7 @@ from ocitui.cache import (
     discardable,
     known_format,
     manifest_name,
+    name_annotations,
     packed_name,
 )
 from ocitui.importing import describe_image
@@ -40,7 +41,6 @@ from ..check.examine import program_of
 from ..check.index_checks import emptied
 from ..findings import MISSES, NOTHING, Answer, Finding, Severity, StepKind, Way, Where, mended_by
 from ..origins import Origins
-from ..salvage.rebuild import name_annotations
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, entry_of
 

@@ -20,6 +20,7 @@ from ocitui.cache import (
     IndexReplacement,
     InvalidNameError,
     PackedFormat,
+    name_annotations,
     new_index,
     packed_name,
     some_of,
@@ -31,7 +32,6 @@ from ..check.cache_checks import orphans
 from ..check.entry_checks import DigestCheck
 from ..check.index_checks import DescriptorChecks, inferred_formats
 from ..findings import Answer, Finding, Severity, StepKind, Way, mended_by
-from ..salvage.rebuild import name_annotations
 from ..salvage.sources import IndexSource, JoinedEntries
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, WholeIndex, entry_of
 

@@ -29,6 +29,7 @@ from ocitui.cache import (
     PackedFormat,
     config_name,
     manifest_name,
+    name_annotations,
 )
 from ocitui.importing import describe, describe_image, manifest_type
 
@@ -130,12 +131,6 @@ class FoundEntry(msgspec.Struct, frozen=True, gc=False):
         """The descriptor under a name that the operator gives."""
         descriptor = self.descriptor
         return None if descriptor is None else descriptor.with_annotations(name_annotations(name))
-
-
-def name_annotations(name: ImageName) -> dict[str, str]:
-    """The annotations by which the daemon stores a name."""
-    reference = {} if name.reference is None else {ANNOTATION_REFERENCE: name.reference}
-    return {ANNOTATION_IMAGE_NAME: str(name), **reference}
 
 
 def rebuild(judge: Judge) -> list[FoundEntry]:
