@@ -1,17 +1,21 @@
-"""Work in threads: what reads much from a disk ends when nobody waits for it any more, what clears up goes on."""
+"""Work in threads: what reads much from a disk ends when nobody waits for it any more, what clears up goes on; work on
+several things at once, at a rate."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 _SWITCH_SECONDS, _USUAL_SECONDS = 0.0005, sys.getswitchinterval()
+_NAP_SECONDS = 0.05
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -80,3 +84,47 @@ def giving_way() -> Iterator[None]:
     finally:
         # Not what it was before: two that overlap would leave it so for good.
         sys.setswitchinterval(_USUAL_SECONDS)
+
+
+class Brake:
+    """Holds all readers together to so many bytes a second; None does not."""
+
+    def __init__(self, rate: float | None, stop: Stop) -> None:
+        self._rate, self._stop = rate, stop
+        self._lock = threading.Lock()
+        self._free_at = time.monotonic()
+
+    def take(self, size: int) -> None:
+        """Wait until so many bytes may be read. Raises AbandonedError when the work is to end."""
+        self._stop.check()
+        if self._rate is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            start = self._free_at = max(self._free_at, now)
+            self._free_at += size / self._rate
+        while (left := start - time.monotonic()) > 0:
+            self._stop.check()
+            time.sleep(min(left, _NAP_SECONDS))
+
+
+def in_parallel(items: Iterable[T], work: Callable[[T], object], jobs: int, stop: Stop) -> None:
+    """Do ``work`` for each, ``jobs`` at once. An error ends all of it and is raised, as is AbandonedError."""
+    waiting, lock, failed = iter(items), threading.Lock(), threading.Event()
+
+    def serve() -> None:
+        try:
+            while not failed.is_set():
+                with lock:
+                    item = next(waiting, None)
+                if item is None:
+                    return
+                stop.check()
+                work(item)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="ocitui-check") as pool:
+        for serving in [pool.submit(serve) for _ in range(jobs)]:
+            serving.result()

@@ -21,7 +21,6 @@ with front(__name__):
     from .check.index_checks import IndexReading as IndexReading
     from .check.index_checks import read_index as read_index
     from .check.judge import Judge as Judge
-    from .check.pacing import Progress as Progress
     from .entries import Entries as Entries
     from .entries import JudgedEntry as JudgedEntry
     from .entries import Moves as Moves
@@ -70,6 +69,7 @@ with front(__name__):
     from .repair.steps import RepairProgress as RepairProgress
     from .repair.steps import RepairStep as RepairStep
     from .report import Coverage as Coverage
+    from .report import Progress as Progress
     from .report import Reach as Reach
     from .report import Report as Report
     from .report import prometheus as prometheus

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -169,12 +168,8 @@ def _candidates(
     names: dict[Key, dict[str, None]] = {}
     for digest, format, name in index.identities():
         names.setdefault((digest, format), {}).update({name: None} if name else {})
-    origins, pins, uses, now = (
-        Origins(directory, ledger),
-        ledger.noted(Topic.PINNED),
-        ledger.noted(Topic.USED),
-        time.time(),
-    )
+    origins, now = Origins(directory, ledger), time.time()
+    pins, uses = ledger.noted(Topic.PINNED), ledger.noted(Topic.USED)
     for key, known in names.items():
         file = f"{key[0]}.{key[1]}"
         fact = listing.get(file) if key[1] else None
@@ -380,25 +375,16 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     for_good: bool = False
 
 
-_convert = partial(msgspec.convert, type=_PolicyFile)
 _SHARE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", re.ASCII)
 
 
 def read_policy(path: Path) -> Policy:
     """The policy of a TOML file. Raises PolicyError."""
     try:
-        told = _convert(tomllib.loads(read_bounded(path, _MOST_POLICY).decode()))
+        told = msgspec.convert(tomllib.loads(read_bounded(path, _MOST_POLICY).decode()), _PolicyFile)
         unused = (0.0 if told.unused else None) if isinstance(told.unused, bool) else _span_of(told.unused)
-        high, low = (None if one is None else _share_of(one) for one in (told.high, told.low or told.high))
-        rules = PruneRules(
-            None if told.older_than is None else _span_of(told.older_than),
-            unused,
-            told.keep,
-            None,
-            told.pins,
-            high,
-            low,
-        )
+        high, low = _share_of(told.high), _share_of(told.low or told.high)
+        rules = PruneRules(_span_of(told.older_than), unused, told.keep, None, told.pins, high, low)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise PolicyError(f"{path} is no policy: {reason}") from error
@@ -409,15 +395,19 @@ def read_policy(path: Path) -> Policy:
     return Policy(rules, told.for_good)
 
 
-def _span_of(text: str) -> float:
+def _span_of(text: str | None) -> float | None:
     """Raises ValueError."""
+    if text is None:
+        return None
     if (seconds := parse_span(text)) is None:
         raise ValueError(f"{text!r} is no span of time like 30d or 12h")
     return seconds
 
 
-def _share_of(text: str) -> float:
+def _share_of(text: str | None) -> float | None:
     """Raises ValueError."""
+    if text is None:
+        return None
     if (match := _SHARE.fullmatch(text)) is None:
         raise ValueError(f"{text!r} is no share of the disk like 85%")
     return float(match[1]) / 100

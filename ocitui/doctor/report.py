@@ -1,9 +1,11 @@
-"""What an examination gives: findings, and how far it looked; and the same as metrics."""
+"""What an examination gives: how far it is, then findings, and how far it looked; and the same as metrics."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,66 @@ from .findings import Depth, Finding, Severity
 
 if TYPE_CHECKING:
     from .check.judge import Judge
+
+_SECONDS_BETWEEN = 0.1
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """``entries`` and ``bytes`` done, of how many; ``seconds`` since the beginning. ``phase`` is what is being done."""
+
+    phase: str
+    entries: int = 0
+    entries_total: int = 0
+    bytes: int = 0
+    bytes_total: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, entries a second where no bytes are counted; 0 at the beginning."""
+        return (self.bytes if self.bytes_total else self.entries) / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None while it cannot be told."""
+        left = self.bytes_total - self.bytes if self.bytes_total else self.entries_total - self.entries
+        return left / self.rate if self.rate else None
+
+
+class Meter:
+    """Counts what was done, by any thread, and tells of it ten times a second."""
+
+    def __init__(self, report: Callable[[Progress], object]) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._progress = Progress("index")
+        self._began = self._told = time.monotonic()
+        self.bytes_read = 0
+
+    def enter(self, phase: str, entries: int, bytes: int = 0) -> None:
+        """Begin another phase, with so much to do."""
+        with self._lock:
+            self._began = time.monotonic()
+            self._progress = Progress(phase, 0, entries, 0, bytes)
+            self._told = 0.0
+        self.add()
+
+    def reach(self, entries: int) -> None:
+        """So many entries are done in all."""
+        self.add(entries - self._progress.entries)
+
+    def add(self, entries: int = 0, bytes: int = 0, *, read: bool = True) -> None:
+        """So much is done; ``read`` is False for bytes that were passed over."""
+        with self._lock:
+            now, old = time.monotonic(), self._progress
+            self.bytes_read += bytes if read else 0
+            self._progress = msgspec.structs.replace(
+                old, entries=old.entries + entries, bytes=old.bytes + bytes, seconds=now - self._began
+            )
+            if now - self._told < _SECONDS_BETWEEN:
+                return
+            self._told = now
+        self._report(self._progress)
 
 
 class Reach(msgspec.Struct, frozen=True, cache_hash=True):

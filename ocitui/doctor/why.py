@@ -52,7 +52,7 @@ from ocitui.cache import (
     usable_digest,
 )
 from ocitui.host import Need, When, Zone, Zones, read_zones
-from ocitui.text import timestamp
+from ocitui.text import first_of, timestamp
 
 from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading, read_index
@@ -311,8 +311,7 @@ class _Asking:
             return f"ask for {spelling.removesuffix(f':{LATEST}')!r} without a tag, or pull another tag"
         stem = stem_of(spelling)
         names = sorted({name for name in self._index.names if name and stem_of(name) == stem})
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        return f"there is {', '.join(names[:_MOST_NAMES])}{more}" if names else ""
+        return f"there is {first_of(names, _MOST_NAMES)}" if names else ""
 
     def _other_carriers(self, spelling: str, winner: Descriptor) -> Iterator[Link]:
         """Entries of the name that would be a hit, if one of them were the last."""

@@ -14,7 +14,6 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache.ledger import Ledger, hash_file
-from ocitui.doctor.check import pacing
 from ocitui.doctor.findings import Depth
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
@@ -234,7 +233,7 @@ class Clock:
 
 async def test_the_rate_is_kept(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(pacing, "time", clock)
+    monkeypatch.setattr("ocitui.threads.time", clock)
     size = (
         sum(sample.file(format_).stat().st_size for format_ in FORMATS) + sample.other_file("squashfs").stat().st_size
     )

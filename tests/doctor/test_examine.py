@@ -16,9 +16,9 @@ import pytest
 from ocitui.cache import PackerCache, keep_backup
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.examine import ExamineOptions, examine
-from ocitui.doctor.check.pacing import Progress, in_parallel
 from ocitui.doctor.findings import Depth, Finding, Severity
-from ocitui.threads import Stop
+from ocitui.doctor.report import Progress
+from ocitui.threads import Stop, in_parallel
 from tests.cache.support import tree, until
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.tools import recorded
@@ -61,7 +61,7 @@ def test_an_error_ends_the_work_of_every_thread(monkeypatch: pytest.MonkeyPatch)
         ended.wait()
         done.append(item)
 
-    monkeypatch.setattr("ocitui.doctor.check.pacing.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("ocitui.threads.ThreadPoolExecutor", Pool)
     with pytest.raises(ValueError, match="the first"):
         in_parallel(range(100), work, 2, Stop())
     assert done == [1]

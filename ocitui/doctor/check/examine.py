@@ -49,14 +49,13 @@ from ocitui.contents import (
     tar_tree,
 )
 from ocitui.text import timestamp
-from ocitui.threads import Stop, in_thread, on_loop
+from ocitui.threads import Brake, Stop, in_parallel, in_thread, on_loop
 
 from ..findings import CATALOGUE, Depth, Finding, in_order
-from ..report import Coverage, Reach, Report
+from ..report import Coverage, Meter, Progress, Reach, Report
 from .entry_checks import PackedFile, damage_finding, unreadable
 from .index_checks import NO_HISTORY, check_index, read_index
 from .judge import Judge
-from .pacing import Brake, Meter, Progress, in_parallel
 
 # How often a cache is looked at again that changed meanwhile.
 _ATTEMPTS = 3
