@@ -13,7 +13,7 @@ import pytest
 from ocitui.cache import CacheDirectoryError, ImageIndex, ImageName, PackedFormat
 from ocitui.doctor.check.index_checks import IndexReading
 from ocitui.doctor.check.judge import Judge
-from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Statement, rebuild
+from ocitui.doctor.salvage.salvage import FoundEntry, NameHint, Statement, rebuild
 from ocitui.doctor.salvage.sources import JoinedEntries
 from tests.doctor.examine_support import Sample
 from tests.importing.sources import documents, sha256

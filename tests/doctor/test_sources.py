@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
-from ocitui.doctor.salvage.rebuild import FoundEntry, NameHint, Told
-from ocitui.doctor.salvage.salvage import salvage_entries
+from ocitui.doctor.salvage.salvage import FoundEntry, NameHint, Told, salvage_entries
 from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, merged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.test_rebuild import rebuilt

@@ -1,19 +1,14 @@
 """The four sources of what an index held, side by side: what is left of the index, a backup, the journal, the files.
 
 Order is meaning, as the last entry of a name wins it. The daemon puts an entry at the end when it stores it and moves
-no other, so these rules give the order that was, as far as it can be known:
+no other. So what is left of the index keeps its order. What only the backup has, which the journal rolls forward, comes
+before all that followed it there, and before all that was stored since: what the backup does not know, and what has
+left its order. What only the files tell has no name, so that it wins none; it comes last, by the times of the
+manifests. An entry that the operator gives a name wins that name.
 
-- What is left of the index keeps its order.
-- What only the backup has comes before all that followed it there, and before all that was stored since: what the
-  backup does not know, and what has left the backup's order. The journal rolls the backup forward first: by what was
-  imported, moved and taken out since.
-- What only the files tell has no name, so that it wins none; it comes last, by the times of the manifests. An entry
-  that the operator gives a name wins that name.
-
-Nothing is dropped but what repeats another entry in a broken index: an entry whose files are gone or damaged keeps its
-place and its finding, because its name would be lost with it; and where the index and the backup call an entry by two
-names, both are proposed. What the operator took out on purpose, and has no packed file of later, is told and not
-proposed.
+Nothing is dropped but what repeats another entry in a broken index: the name of one whose files are gone or damaged
+would be lost with it, and of two names both are proposed. What the operator took out on purpose, and has no packed file
+of later, is told and not proposed.
 """
 
 from __future__ import annotations
@@ -44,8 +39,7 @@ from ocitui.cache import (
 
 from ..check.index_checks import History
 from ..repair.steps import Snapshot
-from .rebuild import FoundEntry, NameHint, Statement, rebuild
-from .salvage import Salvage, readable, salvage_entries
+from .salvage import FoundEntry, NameHint, Salvage, Statement, readable, rebuild, salvage_entries
 
 FileKey = tuple[str, str]
 """Digest and format."""
@@ -69,12 +63,9 @@ class ToldFact(msgspec.Struct, frozen=True):
 
 class JoinedEntry(msgspec.Struct, frozen=True):
     """One entry: ``descriptor`` is the proposed one, verbatim from ``taken_from``; None where no source tells enough.
-
-    ``told`` is what index, backup and journal say, ``found`` what the files do; ``names`` are those that each source
-    has for the same digest and format. ``problems`` are what is wrong with its files. ``name`` is krata's spelling,
-    None where it is lost. ``removed_by`` is the transaction that took it out on purpose, so that it is not proposed
-    (empty: none).
-    """
+    ``told`` is what index, backup and journal say, ``found`` what the files do, with their ``problems``; ``names`` are
+    those that each source has for the same digest and format. ``name`` is krata's spelling, None where it is lost;
+    ``removed_by`` the transaction that took the entry out on purpose, so that it is not proposed (empty: none)."""
 
     digest: str
     format: str | None
@@ -129,13 +120,10 @@ class JoinedEntry(msgspec.Struct, frozen=True):
 
 
 class JoinedEntries:
-    """The entries in the order of the new index, those that no descriptor can be made for included.
-
-    ``salvaged`` is what is left of the index, or the index itself where entries of a backup are gone from it. ``names``
-    are what the operator gives to entries that have none, by digest and format. ``expected`` is what the journal makes
-    of the backup. There may be 100,000: one that has a name is made when it is asked for, and what is asked of all is
-    told without.
-    """
+    """The entries in the order of the new index, those that no descriptor can be made for included. ``salvaged`` is
+    what is left of the index, or all of it; ``names`` are given to entries that have none, by digest and format;
+    ``expected`` is what the journal makes of the backup. There may be 100,000: one that has a name is made when it is
+    asked for, and what is asked of all is told without."""
 
     def __init__(
         self,
