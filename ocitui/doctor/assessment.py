@@ -1,10 +1,9 @@
 """Which copy of the index is good, the one on disk or the one in the daemon's memory, and so what to do in what order.
 
-What it follows from, measured on the daemon itself: it reads the index once, at its start, and writes all of it from
-memory at each store. At a start on an index that it cannot load it writes an empty one, or does not start; so where one
-runs and the index is corrupt, the damage came after its start, and its memory is of before. It takes no entry away but
-for one that it stores again; so where entries are gone and no transaction of ours took them, the index was emptied, or
-was replaced by somebody.
+Measured on the daemon itself: it reads the index once, at its start, and writes all of it from memory at each store. At
+a start on an index that it cannot load it writes an empty one, or does not start; so where one runs and the index is
+corrupt, the damage came after its start, and its memory is of before. It takes no entry away but for one that it stores
+again; so where entries are gone and no transaction of ours took them, somebody emptied or replaced the index.
 """
 
 from __future__ import annotations
@@ -60,8 +59,7 @@ class MemorySeen(msgspec.Struct, frozen=True):
     ours put there since, is in its memory; and where there is any such, nothing else that was to be there is, as it
     writes all that it has. ``look`` is a backup of since its start that has any such, ``today`` is whether the index
     has. ``lost``: something is gone from the index; ``has``: the look has it all; ``lacks``: neither has all of it.
-    ``strays`` is of how many more entries there are files: whether it knows their names cannot be told.
-    """
+    ``strays`` is of how many more entries there are files: whether it knows their names cannot be told."""
 
     look: Backup | None = None
     today: bool = False
@@ -72,24 +70,20 @@ class MemorySeen(msgspec.Struct, frozen=True):
 
 
 class TimelineFacts(msgspec.Struct, frozen=True):
-    """``verdict`` is of the index as it is now, ``modified`` its mtime (None: there is no file); ``backups`` and
-    ``transactions`` are newest first; ``complete`` is how many packed files have both documents beside them; ``free``
-    is in bytes, None where it cannot be had. Times are in seconds since the epoch.
-
-    ``fuller`` is the backup of which entries are gone without a transaction of ours; ``memory`` is what was seen of the
-    daemon's, None where none runs, or nobody knows since when; ``as_made``: the index is as the daemon makes an empty
-    one, to the byte; ``overwritten``: it lacks what a transaction of ours put in. ``full``: the daemon's next store has
-    no room for its index. ``pull`` is a name that it may be made to store by, as no loop device holds its packed file;
-    empty where there is none. ``trouble`` is what `process_trouble` says. ``answers`` is whether ``kratactl`` gets
-    answers, which only the operator can tell: None where nobody did. ``in_place`` is whether index.json, if it is
-    there, is a file of its own.
-    """
+    """``verdict`` is of the index as it is now, ``modified`` its mtime (None: there is no file); ``transactions`` are
+    newest first; ``complete`` is how many packed files have both documents beside them; ``free`` is in bytes, None
+    where it cannot be had. Times are in seconds since the epoch. ``fuller`` is the backup of which entries are gone
+    without a transaction of ours; ``memory`` is what was seen of the daemon's, None where none runs, or nobody knows
+    since when; ``as_made``: the index is as the daemon makes an empty one, to the byte; ``overwritten``: it lacks what
+    a transaction of ours put in. ``full``: the daemon's next store has no room for its index. ``pull`` is a name that
+    it may be made to store by, as no loop device holds its packed file; empty where there is none. ``trouble`` is what
+    `process_trouble` says. ``answers`` is whether ``kratactl`` gets answers, which only the operator can tell: None
+    where nobody did. ``in_place`` is whether index.json, if it is there, is a file of its own."""
 
     directory: Path
     daemon: DaemonState
     verdict: Verdict
     modified: float | None = None
-    backups: tuple[Backup, ...] = ()
     transactions: tuple[Transaction, ...] = ()
     complete: int = 0
     free: int | None = None
@@ -142,7 +136,6 @@ def gather(
         daemon,
         seen.verdict,
         seen.signature.modified_ns / 1e9 if seen.signature else None,
-        backups,
         transactions,
         listing.complete,
         None if room is None else room[1],
@@ -166,14 +159,13 @@ def name_to_pull(directory: Path, listing: Listing, index: ImageIndex | None) ->
     known, sizes, held = find_users(directory), dict[str, int](), set[str]()
     if known.doubt:
         return ""
-    users = known.by_file
     for name, digest, format_ in zip(index.names, index.digests, index.formats, strict=True):
         packed = f"{digest}.{format_}"
         fact = listing.get(packed)
         if not name or name.endswith(f":{LATEST}"):
             continue
         # A pull writes whatever the name stands for by now, which may be any of its entries.
-        if packed in users or format_ != PackedFormat.SQUASHFS:
+        if packed in known.by_file or format_ != PackedFormat.SQUASHFS:
             held.add(name)
         elif fact is not None:
             sizes[name] = max(fact.size, sizes.get(name, 0))
@@ -491,8 +483,8 @@ def _start(facts: TimelineFacts) -> Procedure:
         return [_START_ON_SOUND], []
     stop = Command("systemctl stop kratad", "none runs now; this keeps its service from starting one meanwhile")
     reset = Command("systemctl reset-failed kratad", "its service gave up after it had refused to start")
-    refused = facts.verdict.outcome is IndexOutcome.ERROR
-    commands = [stop, *_mended(facts, *([reset] if refused else []), _START)]
+    refused = [reset] if facts.verdict.outcome is IndexOutcome.ERROR else []
+    commands = [stop, *_mended(facts, *refused, _START)]
     # What a start on today's index would come to.
     left, loss = facts.verdict.entries, facts.verdict.consequence
     if loads and not facts.in_place:

@@ -1,10 +1,8 @@
 """The entries of a cache as an operator sees them, in columns: what `list` prints and the table shows.
 
-The filter language is that of the table and of `list --filter`. Words are joined by AND; each is a substring of the
-name, tag, digest, format, platform or state, without regard to case; ``!word`` excludes; ``name: tag: digest: format:
-platform: state:`` look in one field; ``size>100M`` and ``size<1G`` compare the packed file (powers of 1024),
-``age>30d`` and ``age<2h`` how long ago it was written (h d w y); ``state:bad`` is every entry that is not well;
-``used:`` every one that a zone needs or a loop device holds, ``used:web`` or ``used:loop3`` those of this one, and
+The filter language of both: words are joined by AND, each a substring of the name, tag, digest, format, platform or
+state, without regard to case, or, as ``name:web``, of one field of `FIELDS`; ``size>100M`` and ``age<2h`` compare;
+``!word`` excludes. ``state:bad`` is every entry that is not well, ``used:`` every one that anybody needs, and
 ``used:unsure`` those of which nobody can tell. A field that is none is refused, with what was meant or where ``!``
 stands before it, unless a name has that text.
 """
@@ -45,13 +43,9 @@ _TERM = re.compile(r"([^:<>=]+)([:<>=])")
 
 
 class JudgedEntry(msgspec.Struct, frozen=True, gc=False):
-    """A descriptor, what the directory holds for it, and how the judge finds that.
-
-    ``name`` is krata's spelling without the tag; ``packed_size`` is in bytes and ``modified``, the packed file's mtime,
-    in seconds since the epoch, None while there is no such file; ``platform`` is empty where unknown. ``used`` are the
-    loop devices that hold the packed file, empty where none does or nobody looked; ``resolves`` is whether the name
-    leads to the entry, as `Entries.resolves` tells.
-    """
+    """A descriptor, what the directory holds for it, and how the judge finds that: each as `Entries` tells it.
+    ``packed_size`` is in bytes and ``modified``, the packed file's mtime, in seconds since the epoch, None while there
+    is no such file."""
 
     key: EntryKey
     name: str

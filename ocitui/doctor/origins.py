@@ -90,8 +90,7 @@ class Origins:
             return _NOTHING_KNOWN
         if not is_registry:
             return Origin(ComesBack.NO, f"{source} is gone, or was written since", source)
-        age = time.time() - recorded.imported
-        if age > LASTING_SECONDS:
+        if time.time() - recorded.imported > LASTING_SECONDS:
             seen = f"{age_of(recorded.imported)} ago"
             return Origin(ComesBack.UNKNOWN, f"not known: {source} gave it {seen}, and was not asked since", source)
         kind = ComesBack.OCITUI if recorded.private else ComesBack.DAEMON
@@ -153,12 +152,7 @@ async def ask_origins(
 
 
 # By the words of `importing.Upstream`, for which a listing need not load what speaks to registries.
-_ANSWERS = {
-    "unknown": ComesBack.UNKNOWN,
-    "daemon": ComesBack.DAEMON,
-    "login": ComesBack.OCITUI,
-    "gone": ComesBack.NO,
-}
+_ANSWERS = {"unknown": ComesBack.UNKNOWN, "daemon": ComesBack.DAEMON, "login": ComesBack.OCITUI, "gone": ComesBack.NO}
 
 
 def _of_answer(asked: Note, source: str) -> Origin | None:

@@ -253,8 +253,8 @@ class _Choosing:
 
     def _begins(self) -> bool:
         """Whether the rules are to be followed at all."""
-        full = self._rules.high is None or self._used >= self._rules.high * self._room.total
-        return full and not self._rules.empty
+        high = self._rules.high
+        return not self._rules.empty and (high is None or self._used >= high * self._room.total)
 
     def _is_taken(self, one: Candidate) -> bool:
         """Whether the rules speak of an entry."""

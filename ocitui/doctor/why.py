@@ -316,8 +316,7 @@ class _Asking:
     def _other_carriers(self, spelling: str, winner: Descriptor) -> Iterator[Link]:
         """Entries of the name that would be a hit, if one of them were the last."""
         carried = zip(self._index.digests, self._index.names, strict=True)
-        digests = dict.fromkeys(digest for digest, name in carried if name == spelling)
-        for digest in digests:
+        for digest in dict.fromkeys(digest for digest, name in carried if name == spelling):
             if digest != winner.digest and any(one.answer is Answer.HIT for one in self._formats(digest, _SOME_NAME)):
                 advice = f"`ocitui point {spelling} {digest}` lets it win, and deletes nothing"
                 yield Link("carriers", LinkState.OK, f"{digest} carries the name too, and would be a hit", advice)
@@ -358,8 +357,7 @@ class _Asking:
         except StorageError as error:
             found = Explanation((Reason(True, f"the index has {digest} {format_}"),), error=error.message)
         reason = found.reasons[0]
-        orphan = not reason.ok and (digest, format_) in self._files
-        advice = f"its files are there: {REPAIR}" if orphan else ""
+        advice = f"its files are there: {REPAIR}" if not reason.ok and (digest, format_) in self._files else ""
         links = [Link("entry", ok_or_bad(reason.ok), reason.text, advice)]
         if usable_digest(digest):
             links += _FileLinks(self._judge(digest), digest, format_, self._ledger)

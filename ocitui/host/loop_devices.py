@@ -1,12 +1,11 @@
-"""Which loop devices hold packed files of a cache open, also files that are deleted by now.
+"""Which loop devices hold packed files of a cache open, also files that are deleted by now, which can be read back.
 
 The kernel tells in sysfs (Documentation/ABI/testing/sysfs-block-loop) the path of each device's file, which ends with
 `` (deleted)`` once no name leads to it any more. LOOP_GET_STATUS64 (loop(4)) tells the file's device and inode, which
 hold where a bind mount or a link gives the cache another path; without the right to open the device they are not known.
 
-A file that is deleted and still held can be read back from its device. The device has whole sectors only: of a file
-whose size is no multiple of 512 its last bytes are not to be had. What packers write is padded to more than that; the
-superblock, or a recorded sha256, says whether all of it came back.
+A device has whole sectors only: of a file whose size is no multiple of 512 its last bytes are not to be had. What
+packers write is padded to more; the superblock, or a recorded sha256, says whether all of it came back.
 """
 
 from __future__ import annotations

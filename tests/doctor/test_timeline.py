@@ -29,7 +29,7 @@ from ocitui.cache import (
     new_index,
     see_index,
 )
-from ocitui.cache.backups import Backup, keep_backup
+from ocitui.cache.backups import Backup, keep_backup, list_backups
 from ocitui.cache.listing import CacheFiles, Listing
 from ocitui.cache.records import RecordedDescriptor, Swap
 from ocitui.directory import DEFAULT_DIRECTORY
@@ -243,7 +243,7 @@ def test_an_index_that_an_undo_of_a_repair_emptied_again_is_as_lost_as_before() 
 
 
 def test_in_step() -> None:
-    found = assess(facts(FIVE, backups=(backup(START + 50, 5), backup(START - 50, 3))))
+    found = assess(facts(FIVE))
     assert told(found) == (Case.IN_STEP, Confidence.LIKELY)
     assert found.commands == ()
 
@@ -352,7 +352,7 @@ async def test_gathering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     found = gather(tmp_path, proc=tmp_path / "nowhere")
     assert (found.verdict.entries, found.modified, found.complete) == (2, 2000.0, 2)
     assert [one.kind for one in found.transactions] == [TransactionKind.DELETE]
-    assert max(one.entries for one in found.backups) == 3
+    assert max(one.entries for one in list_backups(tmp_path)) == 3
     assert found.free
     assert texts(assess(found)) == [START_IT]
     # As many entries as our deletion leaves, but not the same: by the entries themselves one is gone.

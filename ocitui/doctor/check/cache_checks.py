@@ -197,8 +197,7 @@ def room_for_index(found: os.statvfs_result, index_size: int) -> tuple[bool, int
     """Whether the daemon's next store has room for its index, which it truncates and writes anew, as root, beside the
     files that it stores; and how many bytes are free to it."""
     free = found.f_bfree * found.f_frsize
-    inodes = not found.f_files or found.f_ffree > 0
-    return free >= index_size + _INDEX_SLACK and inodes, free
+    return free >= index_size + _INDEX_SLACK and (not found.f_files or found.f_ffree > 0), free
 
 
 def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:

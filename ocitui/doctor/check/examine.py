@@ -506,8 +506,7 @@ class DeepChecks(msgspec.Struct):
             return reading.read_through
         compared = {one.file.format for one in group if one.tree is not None and not one.findings}
         digest = reading.file.digest
-        there = {one for one in PackedFormat if self.files.fact(packed_name(digest, one)) is not None}
-        return there <= compared
+        return {one for one in PackedFormat if self.files.fact(packed_name(digest, one)) is not None} <= compared
 
 
 def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:

@@ -121,8 +121,7 @@ class Fetcher(msgspec.Struct, frozen=True):
             image = await source.resolve()
             if image.digest != fetch.digest:
                 raise SourceError(f"{fetch.origin} holds {image.digest} by now")
-            options = PackOptions()
-            await fetch_and_pack(source, image, blobs, output, fetch.format, options, downloaded, packed)
+            await fetch_and_pack(source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed)
             await asyncio.to_thread(clear_blobs, blobs, image)
 
 
@@ -154,8 +153,7 @@ async def apply_plan(
         raise ReadOnlyError("cannot repair the cache: it was opened read-only")
     transactions = await _make(cache, plan, tell)
     tell(RepairProgress("checking again"))
-    report = await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge)
-    return Repaired(transactions, report)
+    return Repaired(transactions, await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge))
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:

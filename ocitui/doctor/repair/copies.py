@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -254,13 +254,10 @@ class SiblingCopies:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._by_size: dict[int, list[str]] | None = None
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         if wanted.kind is not FileKind.CONFIG:
             return None
-        if self._by_size is None:
-            self._by_size = self._configs()
         names = [name for name in self._by_size.get(wanted.size, []) if name != wanted.name]
         return await asyncio.to_thread(self._find, wanted, names) if names else None
 
@@ -268,7 +265,8 @@ class SiblingCopies:
         directory = self._snapshot.directory
         return next(filter(None, (document_at(directory / one, wanted, f"{one} beside it") for one in names)), None)
 
-    def _configs(self) -> dict[int, list[str]]:
+    @cached_property
+    def _by_size(self) -> dict[int, list[str]]:
         """The configs of the cache by their size in bytes."""
         names, listing = dict[int, list[str]](), self._snapshot.listing
         for name in sorted(map(config_name, listing.held())):

@@ -42,7 +42,7 @@ from ..check.index_checks import emptied
 from ..findings import MISSES, NOTHING, Answer, Finding, Severity, StepKind, Way, Where, mended_by
 from ..origins import Origins
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
-from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, entry_of
+from .steps import Fate, Left, Outcome, RepairOptions, RepairStep, Snapshot, StepChange, StepFile, entry_of
 
 T = TypeVar("T")
 _REVERSIBLE = "undo brings it back"
@@ -91,15 +91,13 @@ _STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
 
 
 class FileMends(msgspec.Struct, frozen=True):
-    """Mends files, digest by digest. ``ledger`` is the cache's; ``drop``: entries may go with files gone or bad;
-    ``even_if_gone``: what the daemon takes for a hit may go though it cannot come back."""
+    """Mends files, digest by digest; ``ledger`` is the cache's."""
 
     snapshot: Snapshot
     restorer: Restorer
     holders: Holders
     ledger: Ledger
-    drop: bool = False
-    even_if_gone: bool = False
+    options: RepairOptions
 
     async def plan(self, findings: Sequence[Finding]) -> Outcome:
         """The steps for findings about files of entries, by digest in the order of the findings."""
@@ -119,7 +117,7 @@ class FileMends(msgspec.Struct, frozen=True):
             else:
                 lost.append((wanted, concerned))
         bad = [(wanted, concerned) for wanted, concerned in lost if not _may_stay(concerned)]
-        if bad and self.drop and not self.snapshot.replaced:
+        if bad and self.options.drop and not self.snapshot.replaced:
             return self._drop(digest, findings, [wanted for wanted, _ in bad], outcome)
         for wanted, concerned in lost:
             self._without_copy(wanted, concerned, outcome)
@@ -216,7 +214,7 @@ class FileMends(msgspec.Struct, frozen=True):
         if there is None or _may_stay(findings):
             outcome.leave(findings, why, would)
             return
-        if not self.even_if_gone and (gone := self._gone(wanted, findings)):
+        if not self.options.even_if_gone and (gone := self._gone(wanted, findings)):
             outcome.leave(findings, f"{why}, and it stays: {gone}", f"{would}; or {Way.EVEN_IF_GONE}")
             return
         files, change = self.snapshot.trashing([wanted.name])
@@ -300,8 +298,7 @@ class Adoption(msgspec.Struct, frozen=True):
         title = f"Adopt {entry_of(finding.digest, finding.format)} as {name}"
         source = "its manifest and config" if finding.digest in self.names else "the index as it once was"
         change = StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), place),))
-        step = RepairStep(StepKind.ADOPT, title, (finding,), then=then, source=source, change=change)
-        outcome.steps.append(step)
+        outcome.steps.append(RepairStep(StepKind.ADOPT, title, (finding,), then=then, source=source, change=change))
 
     def _descriptor(self, finding: Finding) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""
@@ -320,8 +317,7 @@ class Adoption(msgspec.Struct, frozen=True):
             raise CacheError(f"its packed file is no whole {form}")
         if digest not in self.names:
             return self.known[_key(finding)]
-        name = ImageName.parse(self.names[digest])
-        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **name_annotations(name)}
+        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **name_annotations(ImageName.parse(self.names[digest]))}
         return describe_image(digest, manifest, config.value, annotations)
 
 

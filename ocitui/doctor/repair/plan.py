@@ -171,7 +171,7 @@ async def _planned(
     # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
     later, found_later = _on_whole_index(snapshot, outcome, options)
     findings += found_later
-    mends = FileMends(later, restorer, holders, ledger, options.drop, options.even_if_gone)
+    mends = FileMends(later, restorer, holders, ledger, options)
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
     known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
