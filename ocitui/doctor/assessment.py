@@ -213,8 +213,7 @@ class _Looks:
         return None, set(), set()
 
     def _own(self, index: ImageIndex | None, until: Backup | None = None) -> set[Key]:
-        """What an index has that no transaction since the start put in, up to a backup; nothing where that is not known
-        of one that put another index in place."""
+        """What an index has that no transaction since the start put in, up to a backup, as far as that is known."""
         left = _keys(index)
         for one in self._since:
             if until is None or one.order < until.order:
@@ -226,7 +225,6 @@ class _Looks:
         return left
 
     def _taken(self, backup: Backup | None) -> set[Key]:
-        """What was taken out since a backup."""
         since = (one for one in self._lasting if backup is not None and one.order >= backup.order)
         return {(digest, format_) for one in since for digest, format_, _ in one.taken_out}
 

@@ -124,13 +124,11 @@ class Fault(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
-    """A fault that was met, with what was ``seen`` of it: small, as there may be 300,000 of them.
-
-    ``digest``, ``format``, ``name`` (krata's spelling) and ``position`` (in the index, from 0) tell the entry, and
-    ``file`` the name in the directory, as far as the finding has one; ``kind`` is what that file is to its entry.
-    ``path`` is that name where digest and kind do not tell it. ``found`` is when a deep check found it, in seconds
-    since the epoch, where it is remembered and was not looked at again.
-    """
+    """A fault that was met, with what was ``seen`` of it: small, as there may be 300,000 of them. ``digest``,
+    ``format``, ``name`` (krata's spelling) and ``position`` (in the index, from 0) tell the entry, and ``file`` the
+    name in the directory, as far as the finding has one; ``kind`` is what that file is to its entry. ``path`` is that
+    name where digest and kind do not tell it. ``found`` is when a deep check found it, in seconds since the epoch,
+    where it is remembered and was not looked at again."""
 
     fault: Fault
     seen: str

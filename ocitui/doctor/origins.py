@@ -1,8 +1,5 @@
-"""Whether an entry can come back once it is gone: from where it was imported, or from the registry of its name.
-
-krata's own client pulls as one whom nobody knows, from the host that stands in the name. So a private, archived, local
-or unpushed image is a miss for ever once it is gone, and so is one whose registry has let it go. What is not known is
-treated as what cannot come back."""
+"""Whether an entry can come back once it is gone: from where it was imported, or from the registry of its name, which
+krata's own client asks as one whom nobody knows. What is not known is treated as what cannot come back."""
 
 from __future__ import annotations
 
@@ -98,8 +95,7 @@ class Origins:
         return Origin(kind, f"{source} gave it {age_of(recorded.imported)} ago {whom}", source)
 
     def _local(self, recorded: RecordedSource, path: Path, digest: str) -> str:
-        """Why a path of this machine still has it; empty where it need not. Raises OSError, and ValueError where that
-        is no path."""
+        """Why a path of this machine still has it; empty where it need not. Raises OSError, ValueError."""
         path = Path(os.path.realpath(path))
         if path.is_relative_to(os.path.realpath(self._directory)):
             return ""

@@ -229,8 +229,6 @@ def choose(room: Room, rules: PruneRules, named: Collection[Key] = (), *, with_t
 
 
 class _Choosing:
-    """One choice, as it is made."""
-
     def __init__(self, room: Room, rules: PruneRules, named: frozenset[Key], free: int) -> None:
         self._room, self._rules = room, rules
         self._going = {one.key: one for one in room.entries if one.key in named}
@@ -257,7 +255,6 @@ class _Choosing:
         return not self._rules.empty and (high is None or self._used >= high * self._room.total)
 
     def _is_taken(self, one: Candidate) -> bool:
-        """Whether the rules speak of an entry."""
         rules, now = self._rules, time.time()
         if rules.older_than is not None and now - one.last <= rules.older_than:
             return False

@@ -132,13 +132,10 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """``findings`` are in order: the worst first, then as the index has them.
-
-    ``entries`` and ``packed_bytes`` are what the cache holds; ``started`` is in seconds since the epoch, ``seconds``
-    how long it took; ``notes`` say what could not be done, such as writing to the ledger. ``deep_only`` has the
-    fingerprints of what only a deep check tells, as it could not be remembered. ``judge`` is who said it, where that is
-    known: a plan goes on from its facts.
-    """
+    """``findings`` are in order: the worst first, then as the index has them. ``entries`` and ``packed_bytes`` are what
+    the cache holds; ``started`` is in seconds since the epoch, ``seconds`` how long it took; ``notes`` say what could
+    not be done, such as writing to the ledger. ``deep_only`` has the fingerprints of what only a deep check tells, as
+    it could not be remembered. ``judge`` is who said it, where that is known: a plan goes on from its facts."""
 
     directory: Path
     depth: Depth

@@ -331,7 +331,6 @@ class _Asking:
             yield Link("names", LinkState.BAD, "no entry has this digest", advice)
 
     def _carrier(self, at: int, descriptor: Descriptor) -> Link:
-        """What name an entry carries, and whether that leads to it."""
         name, what = descriptor.image_name, f"entry {at + 1}, {descriptor.format or 'without a format'},"
         if name is None:
             return Link("names", LinkState.BAD, f"{what} has no name: only its digest leads to it")

@@ -224,8 +224,7 @@ def _decoded(key: bytes, value: bytes) -> Zone:
 
 
 def _doubt(table: Table, found: Iterable[Zone], *, differs: bool, alone: bool) -> str:
-    """Why it is not sure that these are all zones; empty where it is. ``alone``: the daemon of this very database told
-    them."""
+    """Why it is not sure that these are all zones, empty where it is; ``alone``: this database's daemon told them."""
     if differs:
         return "the database and the daemon tell different zones"
     if unread := next((zone for zone in found if zone.problem), None):
@@ -330,8 +329,7 @@ _Fields = dict[int, list[tuple[int, bytes]]]
 
 
 def _fields(data: bytes) -> _Fields:
-    """The fields of a message by their numbers, each with its wire type; what a group holds is passed over. Raises
-    _MalformedError."""
+    """The fields of a message by their numbers, each with its wire type, less what groups hold."""
     found: _Fields = {}
     at, groups = 0, list[int]()
     while at < len(data):

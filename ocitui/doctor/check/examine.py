@@ -86,14 +86,11 @@ async def examine(
     open_files: Callable[[Path], CacheFiles] = CacheFiles,
     judge: Judge | None = None,
 ) -> Report:
-    """Examine the cache in a directory; nothing of it is changed.
-
-    ``progress`` is called on the event loop; ``on_findings`` with findings as they are made, in one of the threads
-    that look, and what it raises ends the check. A ``judge`` that looked already looks only at what changed since, and
-    knows afterwards what was found; other threads may have it look meanwhile. Cancelled, it ends once its threads
-    have. Raises CacheDirectoryError where the directory is not there or cannot be listed, and for nothing else that
-    the disk holds.
-    """
+    """Examine the cache in a directory; nothing of it is changed. ``progress`` is called on the event loop;
+    ``on_findings`` with findings as they are made, in one of the threads that look, and what it raises ends the check.
+    A ``judge`` that looked already looks only at what changed since, and knows afterwards what was found; other threads
+    may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the directory
+    is not there or cannot be listed, and for nothing else that the disk holds."""
     tell_progress = on_loop(progress)
 
     def work(stop: Stop) -> Report:
@@ -186,8 +183,7 @@ class Examination(msgspec.Struct):
             self.on_findings([*self.judge.accepted.mark(findings)])
 
     def _deep(self, packed: list[PackedFile]) -> frozenset[str]:
-        """Read all bytes of each, the formats of one digest together; gives the fingerprints of what cannot be
-        remembered, so that a check that does not look so deep would not tell it."""
+        """Read all bytes of each, the formats of one digest together; gives the fingerprints of what was not noted."""
         options = self.options
         ledger = Ledger.open(self.files.directory)
         if ledger.problem:
@@ -475,7 +471,6 @@ class DeepChecks(msgspec.Struct):
                 reading.find("packed-incomplete", seen)
 
     def _program(self, digest: str) -> str:
-        """What the image runs; empty where that is not known."""
         try:
             config = read_config(read_bounded(config_name(digest), MOST_DOCUMENT_BYTES, dir_fd=self.files.fd))
         except (OSError, DocumentError):

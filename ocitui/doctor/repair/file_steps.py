@@ -234,8 +234,7 @@ class FileMends(msgspec.Struct, frozen=True):
         outcome.steps.append(step)
 
     def _gone(self, wanted: WantedFile, findings: Sequence[Finding]) -> str:
-        """Why an entry that is a hit, damaged as it is, could not come back once its file is gone; empty where it can,
-        or the daemon does not find it as it is."""
+        """Why an entry that is a hit, damaged as it is, could not come back once its file is gone; empty where not."""
         if any(finding.answer is not Answer.HIT for finding in findings):
             return ""
         origins = Origins(self.snapshot.directory, self.ledger)

@@ -124,8 +124,7 @@ class RepairStep(msgspec.Struct, frozen=True):
     ``source`` where a restored file comes from. ``used_by`` are the loop devices that hold the entry's packed file: who
     drops such an entry is asked twice. A step that is no ``default`` is made only when it is chosen; ``futile`` is why
     its edit of the index would not last now (empty: it would). One that comes ``after`` is of entries that another step
-    brings back, and is made with it only. ``leaves`` are findings that come of it, ``number`` its place in the plan.
-    """
+    brings back, and is made with it only. ``leaves`` are findings that come of it, ``number`` its place in the plan."""
 
     kind: StepKind
     title: str
@@ -154,15 +153,13 @@ class RepairStep(msgspec.Struct, frozen=True):
 
 
 class RepairOptions(msgspec.Struct, frozen=True):
-    """What the operator allows and knows.
-
-    ``only`` are codes, digests (a beginning of 12 digits or more will do) or fingerprints of findings. ``adopt`` gives
-    names for orphans by their digest; ``adopt_known`` adopts those whose name a backup or the trash tells. ``names``
-    are for entries that have none, or one that was lost. ``sources`` are where to restore from, as ``import`` takes
-    them, or other caches' directories; ``registry`` asks the registry of the entry's name, by its digest. ``access`` is
-    how registries are spoken to. ``even_if_futile`` makes edits of the index too that the daemon will overwrite, and
-    ``even_if_gone`` takes away what the daemon finds, and what cannot come back.
-    """
+    """What the operator allows and knows. ``only`` are codes, digests (a beginning of 12 digits or more will do) or
+    fingerprints of findings. ``adopt`` gives names for orphans by their digest; ``adopt_known`` adopts those whose name
+    a backup or the trash tells. ``names`` are for entries that have none, or one that was lost. ``sources`` are where
+    to restore from, as ``import`` takes them, or other caches' directories; ``registry`` asks the registry of the
+    entry's name, by its digest. ``access`` is how registries are spoken to. ``even_if_futile`` makes edits of the index
+    too that the daemon will overwrite, and ``even_if_gone`` takes away what the daemon finds, and what cannot come
+    back."""
 
     only: frozenset[str] = frozenset()
     drop: bool = False
@@ -280,8 +277,8 @@ def take_snapshot(directory: Path, report: Report) -> Snapshot:
 
 
 def _placed(findings: Sequence[Finding], known: Iterable[Finding]) -> dict[int, Finding]:
-    """Those of the findings that are still so, by their number, each with a place that one of the ``known`` has and no
-    other takes: of the very same where it stood, or else the first that is left."""
+    """Those of the findings that are still so, by their number, each at the place of one of the ``known`` that no other
+    takes: of the very same where it stood, or else the first that is left."""
     placed: dict[int, Finding] = {}
     for key in (_exactly, _about):
         places: dict[tuple[object, ...], deque[Finding]] = {}

@@ -1,4 +1,4 @@
-"""Every whole descriptor out of a broken index, in order, and what was lost where; entries as the files alone tell them.
+"""Every whole descriptor of a broken index, in order, and what was lost where; entries as the files alone tell them.
 
 A descriptor is taken where the bytes hold it as a whole object that stands as an element of the list of entries, as
 far as that can still be told. Its bytes are kept as they are. What the daemon's types refuse is told apart, verbatim;

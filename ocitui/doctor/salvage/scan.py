@@ -89,12 +89,10 @@ Shortcut = Callable[[int], Descriptor | None]
 
 class Walk:
     """One walk from the brace at ``start``, which none has passed; the braces that it passes are noted in ``passed``,
-    and ``shortcut`` spares it most entries.
-
-    ``whole`` is the object it began with, None where that is broken; ``inner`` are the whole values in it that stand
-    where entries stand, in order, ``others`` those that look like descriptors and stand elsewhere. ``stray`` is a
-    member's value, right behind which a broken object breaks off. ``end`` is that place, or the whole object's end.
-    """
+    and ``shortcut`` spares it most entries. ``whole`` is the object it began with, None where that is broken; ``inner``
+    are the whole values in it that stand where entries stand, in order, ``others`` those that look like descriptors and
+    stand elsewhere. ``stray`` is a member's value, right behind which a broken object breaks off. ``end`` is that
+    place, or the whole object's end."""
 
     def __init__(self, data: bytes, shortcut: Shortcut, passed: bytearray, start: int) -> None:
         self._data, self._shortcut, self._passed = data, shortcut, passed
@@ -183,8 +181,7 @@ class Walk:
         return True
 
     def _note(self, kind: int, role: int, keys: int) -> None:
-        """Note the value that was closed. Where an object took the place of the list of entries, or the only entry
-        did, what looks like a descriptor is one."""
+        """Note what was closed. What looks like a descriptor is one, too, where it took the place of their list."""
         descriptive = kind == _OBJECT and is_descriptive(keys)
         if role == Role.ELEMENT and descriptive:
             self._elements.append(Whole(*self._last))
@@ -443,7 +440,6 @@ def _last_key(data: bytes) -> int:
 
 
 def _accepted(raw: bytes, *, strictly: bool) -> Descriptor | None:
-    """The descriptor, where the daemon accepts it."""
     with suppress(DocumentError):
         if is_utf8(raw):
             return Descriptor.parse(raw) if strictly else sound_descriptor(raw)

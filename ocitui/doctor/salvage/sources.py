@@ -272,8 +272,7 @@ class JoinedEntries:
         )
 
     def _nameless(self, found: FoundEntry) -> JoinedEntry:
-        """An entry of which neither index nor backup tells, under a name where the operator gives one, or as the
-        journal last knew it."""
+        """An entry of which neither index nor backup tells, as the operator names it, or the journal last knew it."""
         given, noted = self._given.get(found.key), self._noted.get(found.key)
         descriptor = found.named(given) if given is not None else noted or found.descriptor
         source = IndexSource.FILES if noted is None or given is not None else IndexSource.JOURNAL
@@ -290,7 +289,6 @@ class JoinedEntries:
         )
 
     def _left_out(self, identity: Identity, by: Transaction) -> JoinedEntry:
-        """An entry that was taken out on purpose."""
         digest, format_, name = identity
         noted = self._noted.get((digest, format_))
         told = {} if noted is None else {IndexSource.JOURNAL: noted}
@@ -322,8 +320,7 @@ def merged(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> list[EntryK
 
 
 def _stored_since(index: Sequence[EntryKey], backup: Sequence[EntryKey]) -> int:
-    """How many entries of the index stand before all that were stored since the backup, for the first time or again;
-    those have left the backup's order."""
+    """How many entries of the index stand before all that were stored since the backup, which have left its order."""
     ranks = {key: rank for rank, key in enumerate(backup)}
     last = -1
     for at, key in enumerate(index):
@@ -372,8 +369,7 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
 def _told_by_files(
     snapshot: Snapshot, named: Collection[Key], history: History, names: Collection[str], expected: ExpectedEntries
 ) -> list[FoundEntry]:
-    """What the files tell, less what would not be whole, what was an orphan when the backup was made, and what is of an
-    entry that was taken out on purpose since."""
+    """What the files tell, less what is not whole, was an orphan when the backup was made, or was taken out since."""
     since = {(digest, format_): by.started for (digest, format_, _), by in expected.removed.items()}
     there = {one.key for one in expected.descriptors} if since else set()
     kept = history.copy.kept * 1e9 if history.copy is not None else 0.0
