@@ -57,12 +57,12 @@ with front(__name__):
     from .prune import pin as pin
     from .prune import read_policy as read_policy
     from .prune import survey_room as survey_room
-    from .repair.apply import Repaired as Repaired
-    from .repair.apply import apply_plan as apply_plan
     from .repair.copies import copies_named as copies_named
     from .repair.index_steps import INDEX_CODES as INDEX_CODES
     from .repair.index_steps import is_about_index as is_about_index
+    from .repair.plan import Repaired as Repaired
     from .repair.plan import RepairPlan as RepairPlan
+    from .repair.plan import apply_plan as apply_plan
     from .repair.plan import plan_repair as plan_repair
     from .repair.steps import Left as Left
     from .repair.steps import RepairOptions as RepairOptions

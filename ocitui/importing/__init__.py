@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .blobs import BlobProgress as BlobProgress
     from .blobs import BlobStore as BlobStore
     from .errors import NamedOtherwiseError as NamedOtherwiseError
     from .errors import NoSuchImageError as NoSuchImageError

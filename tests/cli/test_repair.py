@@ -12,7 +12,7 @@ import pytest
 from ocitui.cache import PackerCache, PlanChangedError
 from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE, record_demo_sources
 from ocitui.cli.output import TRIES
-from ocitui.doctor.repair import apply
+from ocitui.doctor.repair import plan as repairing
 from ocitui.doctor.repair.plan import RepairPlan
 from ocitui.host.daemon import DaemonState
 from tests.bench.test_doctor import SOUND_SQUASHFS, make_cache
@@ -272,7 +272,7 @@ def test_a_running_daemon_changes_what_is_to_be_done(
 def test_a_plan_that_no_longer_holds_is_made_and_shown_again(
     demo: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    applied = apply.apply_plan
+    applied = repairing.apply_plan
     times: list[int] = []
 
     async def meddle(cache: PackerCache, plan: RepairPlan, *more: Any) -> Any:
@@ -281,7 +281,7 @@ def test_a_plan_that_no_longer_holds_is_made_and_shown_again(
             (demo / QUEUE_FILE).write_bytes((demo / QUEUE_FILE).read_bytes() + b"more")
         return await applied(cache, plan, *more)
 
-    monkeypatch.setattr(apply, "apply_plan", meddle)
+    monkeypatch.setattr(repairing, "apply_plan", meddle)
     done = ocitui("repair", "--apply", "--yes", "-C", demo)
     assert (done.status, len(times)) == (3, 2)
     assert "here is what would be done now" in done.err
@@ -297,7 +297,7 @@ def test_a_cache_that_goes_on_changing_is_left_where_nobody_is_asked(
         times.append(1)
         raise PlanChangedError("it changed")
 
-    monkeypatch.setattr(apply, "apply_plan", changed)
+    monkeypatch.setattr(repairing, "apply_plan", changed)
     before = files(demo)
     done = ocitui("repair", "--apply", "--yes", "--json", "-C", demo)
     assert (done.json["error"]["code"], len(times)) == (PlanChangedError.code, TRIES)
@@ -325,7 +325,7 @@ def test_what_is_sound_by_then_is_left_alone(demo: Path, ocitui: Ocitui, monkeyp
         (demo / QUEUE_FILE).unlink()
         raise PlanChangedError("it changed")
 
-    monkeypatch.setattr(apply, "apply_plan", mended_by_another)
+    monkeypatch.setattr(repairing, "apply_plan", mended_by_another)
     done = ocitui("repair", "--apply", "--yes", "-C", demo)
     assert done.status == 3
     assert "checked again" in done.out

@@ -33,8 +33,7 @@ from ocitui.cache import (
 from ocitui.doctor import keep_index
 from ocitui.doctor.assessment import Assessment, Case, assess, gather
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.repair.apply import apply_plan
-from ocitui.doctor.repair.plan import plan_repair
+from ocitui.doctor.repair.plan import apply_plan, plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
 from ocitui.host import START_SECONDS
 from ocitui.host.zones import read_zones

@@ -18,8 +18,7 @@ from msgspec.structs import replace
 from ocitui.cache import Ledger, PackedFormat, PackerCache, Topic
 from ocitui.cache.files import OWN_NAME
 from ocitui.doctor.findings import Depth, Finding, Severity
-from ocitui.doctor.repair.apply import Repaired, apply_plan
-from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.plan import Repaired, RepairPlan, apply_plan, plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
 from ocitui.doctor.report import Report
 from tests.doctor.examine_support import found

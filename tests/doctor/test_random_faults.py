@@ -19,8 +19,7 @@ from msgspec.structs import replace
 from ocitui.cache import CacheError, PackerCache, TransactionState
 from ocitui.cache.disk import Disk
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.repair.apply import apply_plan
-from ocitui.doctor.repair.plan import RepairPlan
+from ocitui.doctor.repair.plan import RepairPlan, apply_plan
 from ocitui.words import plan_json
 from tests.cache.scenes import FailingDisk, Stop, StoppingDisk
 from tests.doctor.examine_support import Sample, copied

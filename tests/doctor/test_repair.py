@@ -31,8 +31,7 @@ from ocitui.doctor.check.entry_checks import PackedFile
 from ocitui.doctor.check.examine import DeepChecks, Reading
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Severity, StepKind
-from ocitui.doctor.repair.apply import apply_plan
-from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.doctor.repair.plan import RepairPlan, apply_plan, plan_repair
 from ocitui.doctor.repair.steps import RepairOptions, RepairProgress, take_snapshot
 from ocitui.doctor.salvage.sources import IndexSource
 from tests.cache.support import entry

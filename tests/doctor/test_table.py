@@ -8,7 +8,7 @@ import pytest
 
 from ocitui.cache import ImageIndex, IndexOutcome, PackerCache, keep_backup
 from ocitui.doctor.findings import CATALOGUE, Answer, Depth, StepKind, Way
-from ocitui.doctor.repair.apply import apply_plan
+from ocitui.doctor.repair.plan import apply_plan
 from tests.doctor.examine_support import Sample, codes
 from tests.doctor.fault_makers import CASES, TABLE, FaultCase, as_parameters
 from tests.doctor.repair_support import (

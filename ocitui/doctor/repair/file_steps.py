@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -29,13 +31,16 @@ from ocitui.cache import (
     config_name,
     discardable,
     known_format,
+    list_backups,
     manifest_name,
     name_annotations,
+    open_journal,
     packed_name,
 )
 from ocitui.importing import describe_image
 from ocitui.text import short_digest
 
+from ..check.cache_checks import index_in
 from ..check.entry_checks import has_digest, missing_file, read_document
 from ..check.examine import program_of
 from ..check.index_checks import emptied
@@ -264,6 +269,29 @@ def _would(wanted: WantedFile) -> str:
 
 Known = Mapping[tuple[str, str], Descriptor]
 """Descriptors with a name that the index once had, by digest and format."""
+
+
+def remembered(directory: Path, wanted: set[tuple[str, str]]) -> Known:
+    """The newest descriptor that is known of each of these digests and formats; what cannot be read tells nothing."""
+    found: dict[tuple[str, str], Descriptor] = {}
+    for descriptor in _all(directory) if wanted else ():
+        if (key := (descriptor.digest, descriptor.format or "")) in wanted and descriptor.image_name:
+            found.setdefault(key, descriptor)
+            if len(found) == len(wanted):
+                break
+    return found
+
+
+def _all(directory: Path) -> Iterator[Descriptor]:
+    """Those of the backups, the newest first, then what transactions took out."""
+    with suppress(CacheError):
+        for backup in list_backups(directory):
+            if index := index_in(directory, backup):
+                yield from reversed(index.descriptors)
+    with suppress(OSError, CacheError), open_journal(directory) as journal:
+        for transaction in journal.transactions():
+            with suppress(CacheError):
+                yield from [one.descriptor for one in transaction.removed]
 
 
 class Adoption(msgspec.Struct, frozen=True):

@@ -1,25 +1,36 @@
 """An index that the daemon would not load, or that lost entries: replaced whole, or given them back. Descriptors of a
-sound one: what they say is mended, or they leave it."""
+sound one: what they say is mended, or they leave it. Edits that were undone, made again; and what several steps come
+to."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
 from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,
     INDEX_NAME,
+    CacheError,
     CacheFiles,
     Descriptor,
     DocumentError,
     ImageIndex,
     ImageName,
+    IndexEdit,
     IndexReplacement,
+    IndexSeen,
+    Insert,
     InvalidNameError,
+    Overwritten,
     PackedFormat,
+    Remove,
+    TransactionKind,
+    edit_again,
+    find_overwritten,
     name_annotations,
     new_index,
     packed_name,
@@ -30,9 +41,10 @@ from ocitui.text import counted, short_digest
 
 from ..check.cache_checks import orphans
 from ..check.entry_checks import DigestCheck
-from ..check.index_checks import DescriptorChecks, inferred_formats
+from ..check.index_checks import DescriptorChecks, inferred_formats, overwritten_finding
 from ..findings import Answer, Finding, Severity, StepKind, Way, mended_by
 from ..salvage.sources import IndexSource, JoinedEntries
+from .file_steps import Holders, drop_step
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, WholeIndex, entry_of
 
 REFILLED = mended_by(StepKind.ADD_ENTRIES)
@@ -241,3 +253,118 @@ def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:
         then, change = f"the same answers as before; {_KEPT}", StepChange(remove=positions)
         steps.append(RepairStep(StepKind.DROP_ENTRY, title, same, then=then, change=change))
     return steps
+
+
+_DONE_AGAIN = (
+    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
+)
+
+
+def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
+    """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
+    outcome, known = Outcome(), dict[str, Overwritten]()
+    if findings and snapshot.index is not None:
+        with suppress(CacheError):
+            overwritten = find_overwritten(snapshot.directory, snapshot.index)
+            known = {overwritten_finding(one).fingerprint: one for one in overwritten}
+    for finding in findings:
+        lost = known.get(finding.fingerprint)
+        if lost is None or snapshot.index is None:
+            outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
+            continue
+        try:
+            outcome.steps.append(_redo(snapshot, snapshot.index, finding, lost, holders))
+        except CacheError as error:
+            outcome.leave([finding], error.message, error.hint)
+    return outcome
+
+
+def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwritten, holders: Holders) -> RepairStep:
+    """Raises ConflictError where the files of an entry that is to come back are gone."""
+    transaction = lost.transaction
+    title = f"Make the {transaction.kind} of transaction {transaction.id} once more: {_what(lost)}"
+    if transaction.kind == TransactionKind.DELETE:
+        step = drop_step(snapshot, {one.key for one in lost.returned}, (finding,), holders)
+        return replace(step, kind=StepKind.REDO, title=title, then=_DONE_AGAIN, loses="")
+    edit = edit_again(snapshot.directory, index, lost)
+    change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)
+    return RepairStep(StepKind.REDO, title, (finding,), then=_DONE_AGAIN, change=change)
+
+
+def _what(lost: Overwritten) -> str:
+    said = []
+    for descriptors, word in ((lost.returned, "out"), (lost.missing, "in"), (lost.moved_back, "moved")):
+        if descriptors:
+            first, more = descriptors[0], len(descriptors) - 1
+            entry = entry_of(first.digest, first.format or "", first.image_name or "")
+            said.append(f"{entry}{f' and {more} more' if more else ''} {word}")
+    return "; ".join(said)
+
+
+def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
+    """The descriptor at a position with these annotations, laid out as the index is."""
+    return index.laid_out(index.descriptors[position].with_annotations(dict(annotations)).raw)
+
+
+def index_change(
+    index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[StepChange]
+) -> IndexEdit | IndexReplacement | None:
+    """What these steps come to, bound to the index as it was ``seen``; None where none edits it."""
+    bringing = next((change for change in changes if change.whole is not None), None)
+    changes = [change for change in changes if change.whole is None and change.edits_index]
+    if bringing is not None and bringing.whole is not None:
+        rows, replacement = _edited(bringing.whole, changes), bringing.replacement
+        if replacement is None:
+            assert index is not None
+            return _difference(index, seen, rows)
+        return IndexReplacement(replacement.seen, new_index(raw for raw, _ in rows).data) if changes else replacement
+    if index is None or not changes:
+        return None
+    removed = {position for change in changes for position in change.remove}
+    edited = _annotations(changes, removed)
+    inserts = [Insert(annotated(index, at, new), at) for at, new in sorted(edited.items())]
+    inserts += [insert for change in changes for insert in change.insert]
+    gone = [Remove(position, index.descriptors[position].raw) for position in sorted(removed | set(edited))]
+    # Positions mean something in the index that was seen only; what is put at the end fits any.
+    bound = any(insert.position is not None for change in changes for insert in change.insert)
+    return IndexEdit(tuple(gone), tuple(inserts), seen if bound else None)
+
+
+def _edited(whole: WholeIndex, changes: Sequence[StepChange]) -> list[tuple[bytes, int | None]]:
+    """The descriptors of a whole index as steps edit it, each with its position in today's (None: it comes in)."""
+    index, removed = whole.index, {position for change in changes for position in change.remove}
+    edited = _annotations(changes, removed)
+    coming: dict[int, list[bytes]] = {}
+    for insert in (insert for change in changes for insert in change.insert):
+        coming.setdefault(len(index) if insert.position is None else insert.position, []).append(insert.raw)
+    rows: list[tuple[bytes, int | None]] = []
+    for at, descriptor in enumerate(index.descriptors):
+        rows += [(raw, None) for raw in coming.pop(at, [])]
+        if at in edited:
+            rows.append((annotated(index, at, edited[at]), None))
+        elif at not in removed:
+            rows.append((descriptor.raw, whole.origins[at]))
+    return rows + [(raw, None) for _, some in sorted(coming.items()) for raw in some]
+
+
+def _difference(index: ImageIndex, seen: IndexSeen | None, rows: Sequence[tuple[bytes, int | None]]) -> IndexEdit:
+    """The edit that makes these descriptors of an index."""
+    kept = {origin for _, origin in rows if origin is not None}
+    gone = [Remove(at, one.raw) for at, one in enumerate(index.descriptors) if at not in kept]
+    inserts: list[Insert] = []
+    following: int | None = None
+    for raw, origin in reversed(rows):
+        if origin is None:
+            inserts.append(Insert(raw, following))
+        else:
+            following = origin
+    return IndexEdit(tuple(gone), tuple(reversed(inserts)), seen)
+
+
+def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, dict[str, str]]:
+    edited: dict[int, dict[str, str]] = {}
+    for change in changes:
+        for position, changed in change.annotate.items():
+            if position not in removed:
+                edited.setdefault(position, {}).update(changed)
+    return edited

@@ -1,11 +1,13 @@
-"""A plan put together: what was seen, the places that copies come from, and each family's steps in their order."""
+"""A plan of repair: put together of what was seen, of the places that copies come from and of each family's steps in
+their order; then carried out, and checked once more."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -15,123 +17,63 @@ from ocitui.cache import (
     CacheError,
     Change,
     ConflictError,
-    Descriptor,
+    Disk,
+    FileKind,
     Identity,
     ImageIndex,
-    IndexEdit,
-    IndexReplacement,
     IndexSeen,
-    Insert,
     Ledger,
-    Overwritten,
     PackerCache,
     Place,
-    Remove,
+    ReadOnlyError,
+    Transaction,
     TransactionKind,
     TransactionState,
-    edit_again,
-    find_overwritten,
-    list_backups,
-    new_index,
+    open_bounded,
     open_journal,
+    record_stored,
     see,
+    storage_errors,
 )
-from ocitui.host import find_users, users_of
-from ocitui.importing import SourceOptions
-from ocitui.threads import on_loop
+from ocitui.host import find_users, read_back, users_of
+from ocitui.importing import (
+    BlobProgress,
+    BlobStore,
+    ImportProgress,
+    PackOptions,
+    SourceError,
+    SourceOptions,
+    check_room,
+    clear_blobs,
+    fetch_and_pack,
+    open_source,
+    staging_folder,
+)
+from ocitui.threads import Stop, in_thread, on_loop
 
 from ..assessment import Assessment
-from ..check.cache_checks import index_in, known_history
-from ..check.index_checks import overwritten_finding
+from ..check.cache_checks import known_history
+from ..check.examine import ExamineOptions, examine
+from ..check.judge import Judge
 from ..findings import FILE_FAULTS, Depth, Finding, Severity, StepKind, Way, mended_by
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps
-from .copies import Restorer, places
-from .file_steps import Adoption, FileMends, Holders, Known, once_emptied
+from .copies import Copy, OtherFormats, Restorer, WantedFile, good_packed, places
+from .file_steps import Adoption, FileMends, once_emptied
 from .steps import (
     Fetch,
+    FetchKind,
     Left,
     Outcome,
     ProgressCall,
     RepairOptions,
+    RepairProgress,
     RepairStep,
     Snapshot,
-    StepChange,
     WholeIndex,
-    entry_of,
     take_snapshot,
 )
-
-
-def remembered(directory: Path, wanted: set[tuple[str, str]]) -> Known:
-    """The newest descriptor that is known of each of these digests and formats; what cannot be read tells nothing."""
-    found: dict[tuple[str, str], Descriptor] = {}
-    for descriptor in _all(directory) if wanted else ():
-        if (key := (descriptor.digest, descriptor.format or "")) in wanted and descriptor.image_name:
-            found.setdefault(key, descriptor)
-            if len(found) == len(wanted):
-                break
-    return found
-
-
-def _all(directory: Path) -> Iterator[Descriptor]:
-    """Those of the backups, the newest first, then what transactions took out."""
-    with suppress(CacheError):
-        for backup in list_backups(directory):
-            if index := index_in(directory, backup):
-                yield from reversed(index.descriptors)
-    with suppress(OSError, CacheError), open_journal(directory) as journal:
-        for transaction in journal.transactions():
-            with suppress(CacheError):
-                yield from [one.descriptor for one in transaction.removed]
-
-
-_DONE_AGAIN = (
-    "it reads this at its next start; while it runs, its next store undoes it once more: restart it once this is done"
-)
-
-
-def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
-    """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
-    outcome, known = Outcome(), dict[str, Overwritten]()
-    if findings and snapshot.index is not None:
-        with suppress(CacheError):
-            overwritten = find_overwritten(snapshot.directory, snapshot.index)
-            known = {overwritten_finding(one).fingerprint: one for one in overwritten}
-    for finding in findings:
-        lost = known.get(finding.fingerprint)
-        if lost is None or snapshot.index is None:
-            outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
-            continue
-        try:
-            outcome.steps.append(_redo(snapshot, snapshot.index, finding, lost, holders))
-        except CacheError as error:
-            outcome.leave([finding], error.message, error.hint)
-    return outcome
-
-
-def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwritten, holders: Holders) -> RepairStep:
-    """Raises ConflictError where the files of an entry that is to come back are gone."""
-    transaction = lost.transaction
-    title = f"Make the {transaction.kind} of transaction {transaction.id} once more: {_what(lost)}"
-    if transaction.kind == TransactionKind.DELETE:
-        step = file_steps.drop_step(snapshot, {one.key for one in lost.returned}, (finding,), holders)
-        return replace(step, kind=StepKind.REDO, title=title, then=_DONE_AGAIN, loses="")
-    edit = edit_again(snapshot.directory, index, lost)
-    change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)
-    return RepairStep(StepKind.REDO, title, (finding,), then=_DONE_AGAIN, change=change)
-
-
-def _what(lost: Overwritten) -> str:
-    said = []
-    for descriptors, word in ((lost.returned, "out"), (lost.missing, "in"), (lost.moved_back, "moved")):
-        if descriptors:
-            first, more = descriptors[0], len(descriptors) - 1
-            entry = entry_of(first.digest, first.format or "", first.image_name or "")
-            said.append(f"{entry}{f' and {more} more' if more else ''} {word}")
-    return "; ".join(said)
-
 
 SHORTEST_DIGEST = 12
 
@@ -173,7 +115,7 @@ async def _planned(
     findings += found_later
     mends = FileMends(later, restorer, holders, ledger, options)
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
-    known = await asyncio.to_thread(remembered, snapshot.directory, orphans)
+    known = await asyncio.to_thread(file_steps.remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     descriptors = _of(findings, index_steps.DESCRIPTOR_CODES)
     outcome += index_steps.plan_descriptors(later, descriptors, names, even_if_gone=options.even_if_gone)
@@ -181,7 +123,7 @@ async def _planned(
     rest = _of(findings, file_steps.LISTING_CODES)
     outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
-    outcome += await asyncio.to_thread(plan_redo, later, _of(findings, mended_by(StepKind.REDO)), holders)
+    outcome += await asyncio.to_thread(index_steps.plan_redo, later, _of(findings, mended_by(StepKind.REDO)), holders)
     if later is not snapshot:
         edits = ((step, step.change) for step in outcome.steps)
         outcome.steps = [replace(step, after=edit.edits_index and edit.whole is None) for step, edit in edits]
@@ -224,74 +166,6 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
     for finding in findings:
         if finding not in covered and finding.severity is not Severity.INFO:
             outcome.leave([finding], "there is no safe mend for it", finding.fault.mend)
-
-
-def annotated(index: ImageIndex, position: int, annotations: Mapping[str, str]) -> bytes:
-    """The descriptor at a position with these annotations, laid out as the index is."""
-    return index.laid_out(index.descriptors[position].with_annotations(dict(annotations)).raw)
-
-
-def _index_change(
-    index: ImageIndex | None, seen: IndexSeen | None, changes: Sequence[StepChange]
-) -> IndexEdit | IndexReplacement | None:
-    bringing = next((change for change in changes if change.whole is not None), None)
-    changes = [change for change in changes if change.whole is None and change.edits_index]
-    if bringing is not None and bringing.whole is not None:
-        rows, replacement = _edited(bringing.whole, changes), bringing.replacement
-        if replacement is None:
-            assert index is not None
-            return _difference(index, seen, rows)
-        return IndexReplacement(replacement.seen, new_index(raw for raw, _ in rows).data) if changes else replacement
-    if index is None or not changes:
-        return None
-    removed = {position for change in changes for position in change.remove}
-    edited = _annotations(changes, removed)
-    inserts = [Insert(annotated(index, at, new), at) for at, new in sorted(edited.items())]
-    inserts += [insert for change in changes for insert in change.insert]
-    gone = [Remove(position, index.descriptors[position].raw) for position in sorted(removed | set(edited))]
-    # Positions mean something in the index that was seen only; what is put at the end fits any.
-    bound = any(insert.position is not None for change in changes for insert in change.insert)
-    return IndexEdit(tuple(gone), tuple(inserts), seen if bound else None)
-
-
-def _edited(whole: WholeIndex, changes: Sequence[StepChange]) -> list[tuple[bytes, int | None]]:
-    """The descriptors of a whole index as steps edit it, each with its position in today's (None: it comes in)."""
-    index, removed = whole.index, {position for change in changes for position in change.remove}
-    edited = _annotations(changes, removed)
-    coming: dict[int, list[bytes]] = {}
-    for insert in (insert for change in changes for insert in change.insert):
-        coming.setdefault(len(index) if insert.position is None else insert.position, []).append(insert.raw)
-    rows: list[tuple[bytes, int | None]] = []
-    for at, descriptor in enumerate(index.descriptors):
-        rows += [(raw, None) for raw in coming.pop(at, [])]
-        if at in edited:
-            rows.append((annotated(index, at, edited[at]), None))
-        elif at not in removed:
-            rows.append((descriptor.raw, whole.origins[at]))
-    return rows + [(raw, None) for _, some in sorted(coming.items()) for raw in some]
-
-
-def _difference(index: ImageIndex, seen: IndexSeen | None, rows: Sequence[tuple[bytes, int | None]]) -> IndexEdit:
-    """The edit that makes these descriptors of an index."""
-    kept = {origin for _, origin in rows if origin is not None}
-    gone = [Remove(at, one.raw) for at, one in enumerate(index.descriptors) if at not in kept]
-    inserts: list[Insert] = []
-    following: int | None = None
-    for raw, origin in reversed(rows):
-        if origin is None:
-            inserts.append(Insert(raw, following))
-        else:
-            following = origin
-    return IndexEdit(tuple(gone), tuple(reversed(inserts)), seen)
-
-
-def _annotations(changes: Iterable[StepChange], removed: set[int]) -> dict[int, dict[str, str]]:
-    edited: dict[int, dict[str, str]] = {}
-    for change in changes:
-        for position, changed in change.annotate.items():
-            if position not in removed:
-                edited.setdefault(position, {}).update(changed)
-    return edited
 
 
 class RepairPlan(msgspec.Struct, frozen=True):
@@ -400,7 +274,9 @@ class RepairPlan(msgspec.Struct, frozen=True):
             raise ConflictError(f"two steps want {twice}", hint="choose one of them")
         # The mode of what goes anyway stays, so that it comes back with it.
         modes = dict.fromkeys(mode for change in changes for mode in change.modes if mode.name not in names)
-        return Change(_index_change(self.index, self.seen, changes), tuple(discarded), tuple(places), tuple(modes))
+        return Change(
+            index_steps.index_change(self.index, self.seen, changes), tuple(discarded), tuple(places), tuple(modes)
+        )
 
 
 def _passed_over(step: RepairStep, finding: Finding) -> Left:
@@ -445,3 +321,155 @@ async def plan_repair(
         None if snapshot.replaced else snapshot.index,
         options.access,
     )
+
+
+# Carried out: fetched first what has to be, then one transaction, then the check once more
+
+_KINDS = {StepKind.ADOPT: TransactionKind.ADOPT, StepKind.REDO: TransactionKind.REDO}
+_CHUNK = 1 << 20
+
+
+class Fetcher(msgspec.Struct, frozen=True):
+    """Brings files for the cache in ``directory`` into ``folder``; ``report`` is called on the event loop."""
+
+    directory: Path
+    folder: Path
+    disk: Disk
+    access: SourceOptions
+    report: BlobProgress
+
+    async def bring(self, number: int, fetch: Fetch) -> tuple[Path, str]:
+        """The path of the whole file, and the sha256 of what was read through. Raises SourceError, NoRoomError,
+        StorageError, LayerError, PackerError."""
+        output = self.folder / f"{number}.{fetch.format}"
+        if fetch.kind is FetchKind.IMPORT:
+            await self._pack(fetch, output)
+            return output, await in_thread(lambda stop: require_good(self.directory, fetch, output, stop))
+        told = on_loop(self.report)
+        with storage_errors(f"copy {fetch.origin}"):
+            check_room(self.directory, fetch.size)
+            await in_thread(lambda stop: self._copy(fetch, output, told, stop))
+        # Read through when the plan was made: it is the same by its sha256.
+        return output, fetch.sha256
+
+    def _copy(self, fetch: Fetch, output: Path, told: BlobProgress, stop: Stop) -> None:
+        """Raises SourceError where these are not the bytes of the plan, StorageError, OSError."""
+        hashed, done = hashlib.sha256(), 0
+        with self.disk.writing(output) as write:
+
+            def take(chunk: bytes) -> None:
+                nonlocal done
+                stop.check()
+                hashed.update(chunk)
+                write(chunk)
+                done += len(chunk)
+                told(fetch.name, done, fetch.size)
+
+            self._read(fetch, take)
+        if hashed.hexdigest() != fetch.sha256:
+            raise SourceError(f"{fetch.origin} has changed since it was looked at", hint="make the plan again")
+
+    def _read(self, fetch: Fetch, take: Callable[[bytes], object]) -> None:
+        if fetch.kind is FetchKind.DEVICE:
+            uses = users_of(self.directory).get(fetch.name, ())
+            use = next((use for use in uses if use.deleted and str(use.device) == fetch.origin), None)
+            if use is None:
+                raise SourceError(f"{fetch.origin} has let go of {fetch.name}", hint="make the plan again")
+            read_back(use, take, fetch.size)
+            return
+        left = fetch.size
+        with open_bounded(fetch.origin) as original:
+            while left and (chunk := original.read(min(_CHUNK, left))):
+                take(chunk)
+                left -= len(chunk)
+        if left:
+            raise SourceError(f"{fetch.origin} ends {left} bytes too early")
+
+    async def _pack(self, fetch: Fetch, output: Path) -> None:
+        def downloaded(_: str, done: int, total: int) -> None:
+            self.report(fetch.name, done, total)
+
+        def packed(said: ImportProgress) -> None:
+            self.report(fetch.name, said.done, said.total)
+
+        blobs = BlobStore(self.directory, self.disk)
+        async with aclosing(await open_source(fetch.origin, self.access)) as source:
+            image = await source.resolve()
+            if image.digest != fetch.digest:
+                raise SourceError(f"{fetch.origin} holds {image.digest} by now")
+            await fetch_and_pack(source, image, blobs, output, fetch.format, PackOptions(), downloaded, packed)
+            await asyncio.to_thread(clear_blobs, blobs, image)
+
+
+def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:
+    """The sha256 of what was packed. Raises SourceError where it is damaged, or lacks what another format holds."""
+    others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
+    wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
+    told = Restorer()
+    good = good_packed(output, wanted, Copy(fetch.origin, 0), told, stop)
+    if good is None:
+        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(told.notes)}")
+    return good.sha256
+
+
+class Repaired(msgspec.Struct, frozen=True):
+    """What a plan came to; ``report`` is the second check."""
+
+    transactions: tuple[Transaction, ...]
+    report: Report
+
+
+async def apply_plan(
+    cache: PackerCache, plan: RepairPlan, tell: ProgressCall = lambda now: None, judge: Judge | None = None
+) -> Repaired:
+    """Make the chosen steps of a plan as one transaction, then check again as deep as before. A ``judge`` that looked
+    already looks only at what changed since. Raises PlanChangedError where the cache is no longer what the plan was
+    made for, and what fetching and `PackerCache.change` raise; the cache is then as it was."""
+    if cache.read_only:
+        raise ReadOnlyError("cannot repair the cache: it was opened read-only")
+    transactions = await _make(cache, plan, tell)
+    tell(RepairProgress("checking again"))
+    return Repaired(transactions, await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge))
+
+
+async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
+    def fetching(name: str, done: int, total: int) -> None:
+        tell(RepairProgress(f"fetching {name}", done, total))
+
+    brought: dict[str, tuple[Path, str]] = {}
+    with ExitStack() as stack:
+        if plan.fetches:
+            folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
+            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
+            for number, fetch in enumerate(plan.fetches):
+                fetching(fetch.name, 0, fetch.size)
+                brought[fetch.name] = await fetcher.bring(number, fetch)
+        try:
+            change = plan.composed({name: path for name, (path, _) in brought.items()})
+            if not change:
+                if plan.made:
+                    await cache.prepare()
+                return ()
+            tell(RepairProgress("mending"))
+            digests, names = _about(plan)
+            done = await cache.change(change, _kind(plan), names=names, digests=digests, given_up=plan.given_up)
+            for name, (_, sha256) in brought.items():
+                # What came in may have other bytes than the ledger knew.
+                await asyncio.to_thread(record_stored, cache.directory, cache.directory / name, sha256, cache.disk)
+            return (done,)
+        finally:
+            # A call that was cancelled leaves its transaction to end: its files are not to go before.
+            await cache.close()
+
+
+def _kind(plan: RepairPlan) -> TransactionKind:
+    kinds = {step.kind for step in plan.made}
+    return _KINDS.get(kinds.pop(), TransactionKind.REPAIR) if len(kinds) == 1 else TransactionKind.REPAIR
+
+
+def _about(plan: RepairPlan) -> tuple[list[str], list[str]]:
+    """The digests that the steps are about, and the names that they have in the index."""
+    digests = dict.fromkeys(f.digest for step in plan.made for f in step.findings if f.digest)
+    index = plan.index if plan.index is not None and digests else ImageIndex.empty()
+    named = zip(index.digests, index.names, strict=True)
+    return list(digests), list(dict.fromkeys(name for digest, name in named if name and digest in digests))
