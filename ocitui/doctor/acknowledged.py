@@ -1,7 +1,7 @@
 """Findings that somebody has seen and accepted: they stay so until they change.
 
-`.ocitui/acknowledged.json` holds their fingerprints, each with who accepted it, when, and what it said then. Beside it,
-`told` holds the fingerprints of what was told last, a line each, for a shell that completes one.
+`.ocitui/acknowledged.json` has the fingerprint of each, and who accepted it, when; `told` beside it has those of what
+was told last, a line each, for a shell that completes one.
 """
 
 from __future__ import annotations

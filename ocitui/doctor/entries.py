@@ -43,9 +43,8 @@ _TERM = re.compile(r"([^:<>=]+)([:<>=])")
 
 
 class JudgedEntry(msgspec.Struct, frozen=True, gc=False):
-    """A descriptor, what the directory holds for it, and how the judge finds that: each as `Entries` tells it.
-    ``packed_size`` is in bytes and ``modified``, the packed file's mtime, in seconds since the epoch, None while there
-    is no such file."""
+    """A descriptor, what the directory holds for it, and how the judge finds that, as `Entries` tells it. ``modified``
+    is in seconds since the epoch; that and the size are None while there is no packed file."""
 
     key: EntryKey
     name: str
@@ -175,8 +174,7 @@ class Entries:
         return self.users.get(f"{self.digests[position]}.{self.formats[position]}") or (UNSURE if self.doubt else "")
 
     def resolves(self, position: int) -> str:
-        """Whether its name leads to its digest: it ``wins``, is ``overruled`` by a later entry, or is ``never`` found,
-        as it has no name."""
+        """Whether its name leads to its digest: ``wins``, ``overruled`` by a later entry, else ``never``."""
         name = self.names[position]
         if not name:
             return "never"

@@ -34,8 +34,7 @@ class Severity(_Ranked):
 
 
 class Depth(_Ranked):
-    """How far an examination looks. QUICK: at names, sizes and documents; HEADER: at superblocks too; DEEP: at all
-    bytes."""
+    """How far an examination looks. QUICK: names, sizes and documents; HEADER: superblocks too; DEEP: all bytes."""
 
     QUICK = "quick"
     HEADER = "header"

@@ -117,8 +117,8 @@ async def ask_origins(
     anew: bool = False,
 ) -> dict[str, UpstreamAnswer]:
     """Ask registries for images, by the packed files' names with the name of each; what was asked within a day is not
-    asked again unless ``anew``. What they say is noted in the ledger, which has to be flushed. ``told`` hears how many
-    are answered. Never raises."""
+    asked again unless ``anew``. The ledger notes what they say, and has to be flushed. ``told`` hears how many are
+    answered. Never raises."""
     from ocitui.importing import Upstream, ask_upstream
 
     seed, slots = await asyncio.to_thread(daemon_seed, directory), asyncio.Semaphore(_AT_ONCE)

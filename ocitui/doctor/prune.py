@@ -95,8 +95,7 @@ class PruneRules(msgspec.Struct, frozen=True):
     """Which entries may go: those written and used longer ago than ``older_than`` seconds; those that nobody needs, nor
     was seen to for ``unused`` seconds; all but the ``keep`` newest images of a name without its tag. What none of these
     speaks against goes, the longest unused first, until ``until_free`` bytes are free, or no more than ``low``, a share
-    of the disk, is used, if that is given. ``pins`` are patterns of names that stay. With ``high``, a share too,
-    nothing goes until that much is used."""
+    of the disk, is used. ``pins`` are patterns of names that stay. Nothing goes until ``high``, a share too, is."""
 
     older_than: float | None = None
     unused: float | None = None
@@ -128,8 +127,7 @@ class PruneChoice(msgspec.Struct, frozen=True):
 
 
 def survey_room(directory: Path, ledger: Ledger | None = None, users: Users | None = None) -> Room:
-    """Look what takes the room; what is not handed in is read. Raises CacheDirectoryError, CorruptIndexError,
-    StorageError."""
+    """Look what takes the room. Raises CacheDirectoryError, CorruptIndexError, StorageError."""
     ledger, users = ledger or Ledger.open(directory), users or find_users(directory)
     with CacheFiles(directory) as files:
         reading = read_index(files)
@@ -194,8 +192,7 @@ def _carriers(index: ImageIndex) -> dict[str, list[Key]]:
 
 
 def note_use(directory: Path, users: Users, known: FileRecords | None = None) -> None:
-    """Keep who was seen to use what, and since when that is looked at, unless it is ``known``; where it cannot be
-    written, do not."""
+    """Keep who was seen to use what, and since when that is looked at, where it is not ``known`` and can be written."""
     known, fresh = known or Ledger.open(directory), time.time() - _SEEN_ANEW_SECONDS
     used, is_new = known.noted(Topic.USED), "-" not in known.noted(Topic.WATCHED)
     news = {
@@ -215,8 +212,7 @@ def note_use(directory: Path, users: Users, known: FileRecords | None = None) ->
 
 
 def pin(ledger: Ledger, keys: Iterable[Key], reason: str) -> None:
-    """Pin entries, for a reason that names who gives it; without one they are pinned no more. Raises as `Ledger.flush`
-    does."""
+    """Pin entries, for a reason that names who gives it, or none: then no more. Raises as `Ledger.flush` does."""
     for digest, format in keys:
         ledger.note(Topic.PINNED, f"{digest}.{format}", f"{reason}, by {author_of(whoami())}" if reason else "")
     ledger.flush()
@@ -335,8 +331,7 @@ class PolicyError(CacheError):
 
 
 def parse_rules(text: str) -> PruneRules:
-    """Rules in a line, as ``age>30d unused>30d keep=2``; ``unused`` alone is what nobody needs now. Raises
-    PolicyError."""
+    """Rules in a line, as ``age>30d keep=2``; ``unused`` alone is what nobody needs now. Raises PolicyError."""
     found: dict[str, Any] = {}
     for word in text.split():
         match = _WORD.fullmatch(word)

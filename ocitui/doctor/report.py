@@ -82,8 +82,7 @@ class Meter:
 
 class Reach(msgspec.Struct, frozen=True, cache_hash=True):
     """How deep one entry was looked into. ``hashed``: compared with the ledger; ``read_through``: by its format's own
-    tool; ``first_seen``: its hash was not known before, and is trusted from now on; ``earlier``: found sound so
-    shortly before that it was passed over."""
+    tool; ``first_seen``: its hash was not known before; ``earlier``: passed over, as it was found sound before."""
 
     depth: Depth = Depth.QUICK
     hashed: bool = False

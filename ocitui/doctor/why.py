@@ -202,8 +202,7 @@ class FormatChain(msgspec.Struct, frozen=True):
 
 class Chain(msgspec.Struct, frozen=True):
     """``typed`` is what was asked for: a name, krata's spelling of which is ``name``, or the ``digest`` it stands for
-    (empty: none). ``links`` lead to it, and the chain goes on in each format. ``outcome`` is what the daemon would do
-    with the index as it is."""
+    (empty: none). ``links`` lead to it, and go on in each format. ``outcome`` is the daemon's with this index."""
 
     typed: str
     name: str
@@ -229,8 +228,7 @@ async def chain_of(
 
 async def ask_upstream_of(directory: Path, chain: Chain, options: RegistryOptions, *, keep: bool = True) -> Link | None:
     """Whether upstream still gives what a chain ends in, and whether its name gives that there today; None where there
-    is nothing to ask for. The answer is noted in the ledger, unless it is not to ``keep``. Raises CacheDirectoryError,
-    CorruptIndexError."""
+    is nothing to ask for. The ledger is to ``keep`` the answer. Raises CacheDirectoryError, CorruptIndexError."""
     index = (await asyncio.to_thread(read_patiently, directory)).contents
     names = (index.names[at] for at in index.positions(chain.digest))
     name = chain.name or next(filter(None, names), "")
@@ -412,8 +410,7 @@ def _index_link(verdict: Verdict) -> Link:
 
 
 class NeedVerdict(StrEnum):
-    """What recalling an entry comes to. DAMAGED: a hit of which the guest has not what it was packed from. UNKNOWN:
-    the index does not tell."""
+    """What recalling an entry comes to. DAMAGED: a hit that fails the guest. UNKNOWN: the index does not tell."""
 
     HIT = "hit"
     MISS = "miss"
@@ -454,8 +451,7 @@ def judged_needs(directory: Path, zones: Zones) -> list[JudgedNeed]:
 
 
 def indexes_of_undo(directory: Path, target: Transaction) -> tuple[Sequence[Descriptor], Sequence[Descriptor]]:
-    """The entries of index.json as an undo would bring it back and as it is, where it is replaced whole: as many as can
-    be read."""
+    """The entries of index.json as an undo brings it back whole, and as it is: as many as can be read."""
     if target.swap is None:
         return (), ()
     old = target.swap.old
@@ -470,8 +466,7 @@ def _entries(read: Callable[[], bytes]) -> Sequence[Descriptor]:
 
 
 def files_of_undo(target: Transaction, old: Sequence[Descriptor], now: Sequence[Descriptor]) -> list[str]:
-    """The packed files that a transaction brought, and its undo takes away or puts others in the place of; with the
-    entries that `indexes_of_undo` gives."""
+    """The packed files that an undo takes away or replaces, with the entries that `indexes_of_undo` gives."""
     stays = {one.identity for one in (*old, *(one.descriptor for one in target.removed))}
     going = (one for one in (*now, *(one.descriptor for one in target.added)) if one.identity not in stays)
     return [*(one.packed_file for one in going), *(one.name for one in target.placed)]

@@ -28,8 +28,7 @@ _START_TIME_FIELD = 19  # starttime, counted from what follows the command's clo
 class DaemonState(msgspec.Struct, frozen=True):
     """Whether the daemon runs on this host, its process, and since when (seconds since the epoch). ``ours`` is whether
     it is that of this very cache: it has the database beside it open; where that may not be seen, its socket stands
-    where it would. ``listens`` is whether anybody does at that socket while no process is seen, None: nobody can tell.
-    """
+    where it would. ``listens`` is whether anybody does there while no process is seen, None: nobody can tell."""
 
     process: int | None = None
     since: float | None = None

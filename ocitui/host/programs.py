@@ -109,8 +109,7 @@ def domains_of(nodes: Sequence[str], lines: Sequence[str]) -> tuple[Domain, ...]
 
 
 def loops_in(text: str) -> dict[str, str]:
-    """The devices of a list ``DEVICE:FILE:DELETE,...``, with the files' names. Read from both ends, as a digest has a
-    colon of its own."""
+    """The devices of a list ``DEVICE:FILE:DELETE,...``, with the files' names, in which there may be colons."""
     found: dict[str, str] = {}
     for one in text.split(","):
         device, _, rest = one.partition(":")

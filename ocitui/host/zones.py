@@ -1,6 +1,5 @@
-"""Which zones a host has, and which entries of the cache each of them needs: from the daemon's database `krata.db`, as
-two directories above the cache, from the daemon itself where `kratactl` is there to ask it, and which of them run from
-xenstore.
+"""Which zones a host has, and which entries of the cache each of them needs: from the daemon's database `krata.db`,
+from the daemon itself where `kratactl` is there to ask it, and from xenstore, which of them run.
 
 A zone is what `crates/daemon/src/db/zone.rs` of krata stores: its uuid, and a `Zone` of
 `krata/proto/krata/v1/common.proto`. What it needs is what `reconcile/zone/create.rs` recalls, by digest and format.
@@ -133,8 +132,7 @@ class Zones(msgspec.Struct, frozen=True):
 
 class Users(msgspec.Struct, frozen=True):
     """Who needs each packed file of the cache, by the file's name: zones, as ``zone web (kernel, next-start)``, and
-    loop devices by their paths; ``names`` are theirs alone, as one text. ``doubt`` says why others may be needed too,
-    empty where they are not."""
+    loop devices by their paths; ``names`` are theirs alone, as one text. ``doubt`` says why others may be needed."""
 
     by_file: Mapping[str, tuple[str, ...]]
     names: Mapping[str, str]
@@ -297,8 +295,7 @@ _SPECS = {NeedRole.IMAGE: 2, NeedRole.KERNEL: 3, NeedRole.INITRD: 4}
 
 
 def make_zone(uuid: str, name: str, state: str, needs: Mapping[NeedRole, tuple[str, int]], error: str = "") -> Zone:
-    """A zone with what it needs, by what the daemon does with one of that state. ``needs`` are digests, with the
-    number of a format each."""
+    """A zone with what it needs, by what the daemon does in that state; ``needs`` are digests and formats' numbers."""
 
     def need(role: NeedRole, digest: str, number: int) -> Need:
         format, refused = _FORMATS.get(number, PackedFormat.SQUASHFS), ""

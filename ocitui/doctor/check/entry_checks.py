@@ -296,8 +296,7 @@ def look_usually(
     described: dict[str, Described] | None = None,
 ) -> int:
     """Look at a digest's files in few steps, as this goes over every entry of the largest caches: how far was looked, a
-    bit for each place of the listing; 0 where something is not as usual, so that `DigestCheck` has to tell. What the
-    documents say goes into ``described``."""
+    bit for each place of the listing; 0 where `DigestCheck` has to tell. What documents say goes into ``described``."""
     at, odd, looked = row * ROW_WIDTH, listing.odd, DOCUMENTS_LOOKED
     modes, sizes = listing.modes[at : at + ROW_WIDTH], listing.sizes[at : at + ROW_WIDTH]
     if (

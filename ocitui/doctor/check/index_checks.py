@@ -63,8 +63,7 @@ if TYPE_CHECKING:
 class History(msgspec.Struct, frozen=True):
     """``backup`` holds the descriptors of the newest backup that is not today's index, ``copy`` is that backup, and
     ``since`` the transactions done here after it; ``overwritten`` is what another writer's rewrite undid of those of
-    the whole journal. ``late`` are indexes that a program went on writing after they had been displaced, by the name of
-    the file, each with what was done since."""
+    the whole journal. ``late`` are indexes that were written after they had been displaced, by the file's name."""
 
     backup: Sequence[Descriptor] = ()
     since: Sequence[Transaction] = ()

@@ -1,8 +1,7 @@
-"""The judge: what is wrong with a cache and with each of its entries, by one set of facts.
+"""The judge: what is wrong with a cache and with each of its entries, by one set of facts, whoever asks.
 
-`list`, the table, Problems, `check`, `why`, the metrics and `repair` ask it. Its facts are the index, one listing with
-one stat for each name, both documents and the packed file's header of each entry, and what deep checks remember. What
-did not change is not looked at again.
+Its facts are the index, one listing with one stat for each name, both documents and the packed file's header of each
+entry, and what deep checks remember. What did not change is not looked at again.
 """
 
 from __future__ import annotations
@@ -320,8 +319,7 @@ class Judge:
                 yield from self.remembered.findings(PackedFile(digest, format_, fact.size, descriptor), fact)
 
     def carriers(self, digest: str) -> Carriers:
-        """The entries of a digest that can have files, with their positions; those that the files tell of, without,
-        where the index does not tell."""
+        """The entries of a digest that can have files, with positions; without, where the files tell them."""
         if not valid_digest(digest):
             return []
         if (index := self.index) is not None:

@@ -1,6 +1,5 @@
 """An index that the daemon would not load, or that lost entries: replaced whole, or given them back. Descriptors of a
-sound one: what they say is mended, or they leave it. Edits that were undone, made again; and what several steps come
-to."""
+sound one, mended or taken out; edits that were undone, made again; and what several steps come to."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -241,10 +241,7 @@ def _set_name(snapshot: Snapshot, finding: Finding, position: int, names: Mappin
 
 
 def _settle_duplicates(findings: Iterable[Finding]) -> list[RepairStep]:
-    def identity(finding: Finding) -> tuple[str, str, str]:
-        return finding.digest, finding.format, finding.name
-
-    steps = []
+    steps, identity = list[RepairStep](), attrgetter("digest", "format", "name")
     for (digest, form, name), group in itertools.groupby(sorted(findings, key=identity), identity):
         same = tuple(group)
         positions = tuple(finding.position for finding in same if finding.position is not None)

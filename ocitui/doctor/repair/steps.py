@@ -6,6 +6,7 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -157,9 +158,8 @@ class RepairOptions(msgspec.Struct, frozen=True):
     fingerprints of findings. ``adopt`` gives names for orphans by their digest; ``adopt_known`` adopts those whose name
     a backup or the trash tells. ``names`` are for entries that have none, or one that was lost. ``sources`` are where
     to restore from, as ``import`` takes them, or other caches' directories; ``registry`` asks the registry of the
-    entry's name, by its digest. ``access`` is how registries are spoken to. ``even_if_futile`` makes edits of the index
-    too that the daemon will overwrite, and ``even_if_gone`` takes away what the daemon finds, and what cannot come
-    back."""
+    entry's name, by its digest, as ``access`` says. ``even_if_futile`` makes edits of the index too that the daemon
+    will overwrite, and ``even_if_gone`` takes away what the daemon finds, and what cannot come back."""
 
     only: frozenset[str] = frozenset()
     drop: bool = False
@@ -211,8 +211,7 @@ class Outcome(msgspec.Struct):
 class Snapshot(msgspec.Struct, frozen=True):
     """``index`` is None where the daemon would not load it; ``data`` are its bytes then, where it is a file at all.
     ``seen`` is None where index.json cannot be read. ``findings`` are those of the report that are still so, and
-    ``gone`` the others. ``replaced``: index.json has to be replaced whole, so that no descriptor of it can be edited
-    yet."""
+    ``gone`` the others. ``replaced``: index.json has to be replaced whole, before a descriptor of it can be edited."""
 
     directory: Path
     judge: Judge
@@ -280,7 +279,8 @@ def _placed(findings: Sequence[Finding], known: Iterable[Finding]) -> dict[int, 
     """Those of the findings that are still so, by their number, each at the place of one of the ``known`` that no other
     takes: of the very same where it stood, or else the first that is left."""
     placed: dict[int, Finding] = {}
-    for key in (_exactly, _about):
+    about = ("code", "digest", "format", "name", "file")
+    for key in (attrgetter(*about, "position", "seen"), attrgetter(*about)):
         places: dict[tuple[object, ...], deque[Finding]] = {}
         for one in known:
             places.setdefault(key(one), deque()).append(one)
@@ -289,14 +289,6 @@ def _placed(findings: Sequence[Finding], known: Iterable[Finding]) -> dict[int, 
                 placed[at] = msgspec.structs.replace(one, position=there.popleft().position)
         known = [one for some in places.values() for one in some]
     return placed
-
-
-def _about(finding: Finding) -> tuple[object, ...]:
-    return finding.code, finding.digest, finding.format, finding.name, finding.file
-
-
-def _exactly(finding: Finding) -> tuple[object, ...]:
-    return *_about(finding), finding.position, finding.seen
 
 
 def entry_of(digest: str, format: str, name: str = "") -> str:

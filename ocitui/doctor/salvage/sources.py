@@ -212,8 +212,7 @@ class JoinedEntries:
         return [source for source in IndexSource if source is not IndexSource.JOURNAL or self.counts[source]]
 
     def bad(self, *, or_odd: bool = False) -> Iterator[int]:
-        """The positions of those whose files are not whole, or that have no name; with ``or_odd``, of all of which
-        there is something to be said."""
+        """The positions of those whose files are not whole, or that have no name; or of all that are not as usual."""
         for at, key in enumerate(self._keys):
             found = self._files.get(key[:2])
             is_bad = found is None or found.problems or self._descriptors[at].image_name is None
