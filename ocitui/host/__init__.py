@@ -11,6 +11,7 @@ with front(__name__):
     from .daemon import daemon_socket as daemon_socket
     from .daemon import find_daemon as find_daemon
     from .daemon import is_daemon as is_daemon
+    from .loop_devices import Loops as Loops
     from .loop_devices import LoopUse as LoopUse
     from .loop_devices import read_back as read_back
     from .loop_devices import users_of as users_of

@@ -15,7 +15,7 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,10 @@ class LoopUse(msgspec.Struct, frozen=True):
     mounts: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
     identity: tuple[int, int] | None = None
+
+
+Loops = Mapping[str, Sequence[LoopUse]]
+"""Loop devices by the names of the files they hold, as `users_of` gives them."""
 
 
 class Kernel(msgspec.Struct, frozen=True):

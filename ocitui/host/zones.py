@@ -27,15 +27,13 @@ from msgspec.structs import replace
 from ocitui.cache import FileIdentity, Folder, PackedFormat, PlanChangedError, identity_of, packed_name, usable_digest
 
 from .daemon import DATABASE_NAME, daemon_socket, find_daemon, held_in, is_served, temporary_folder
-from .loop_devices import LoopUse, users_of
+from .loop_devices import Loops, users_of
 from .programs import UUID_FORM, Domain, answer_of, read_domains
 from .redb import DatabaseState, Table, read_table
 
 HOST_NAME = "host.uuid"
 _TABLE, _KEY_WIDTH = "zone", 16
 _ASK_SECONDS = 10.0
-Loops = Mapping[str, Sequence[LoopUse]]
-"""Loop devices by the names of the files they hold, as `users_of` gives them."""
 _STATES = ("unknown", "creating", "created", "exited", "destroying", "destroyed", "failed")
 # By their numbers; what is none of them is launched as the first is.
 _FORMATS = {2: PackedFormat.EROFS, 3: PackedFormat.TAR}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from ocitui.cache import (
     usual_digest,
 )
 from ocitui.contents import Tree
-from ocitui.host import LoopUse
+from ocitui.host import Loops, LoopUse
 from ocitui.importing import (
     NoSuchImageError,
     PackedFiles,
@@ -174,20 +174,16 @@ class Restorer(msgspec.Struct):
             self.notes.append(note)
 
 
-Users = Mapping[str, Sequence[LoopUse]]
-"""The loop devices that hold files of the cache, by the file's name."""
-
-
 class DeviceCopies:
     """What a guest still has for its disk, though the cache has it no more."""
 
     label = "a loop device"
 
-    def __init__(self, users: Users) -> None:
-        self._users = users
+    def __init__(self, loops: Loops) -> None:
+        self._loops = loops
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
-        uses = self._users.get(wanted.name)
+        uses = self._loops.get(wanted.name)
         return await in_thread(lambda stop: self._find(wanted, uses, told, stop)) if uses else None
 
     def _find(self, wanted: WantedFile, uses: Sequence[LoopUse], told: Restorer, stop: Stop) -> Copy | None:
@@ -429,9 +425,9 @@ class RecordedCopies:
         return self._places.get(text)
 
 
-def places(snapshot: Snapshot, options: RepairOptions, users: Users) -> list[Copies]:
+def places(snapshot: Snapshot, options: RepairOptions, loops: Loops) -> list[Copies]:
     """Where copies are looked for, in order. Raises SourceError for a source that is none."""
-    found: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(users), SiblingCopies(snapshot)]
+    found: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(loops), SiblingCopies(snapshot)]
     found += [copies_named(text, options.access) for text in options.sources]
     recorded = snapshot.judge.remembered.sources
     found += [RecordedCopies(recorded, options.access, registries=options.registry)] if recorded else []

@@ -37,6 +37,7 @@ from ocitui.cache import (
     open_journal,
     packed_name,
 )
+from ocitui.host import Users
 from ocitui.importing import describe_image
 from ocitui.text import short_digest
 
@@ -52,9 +53,6 @@ from .steps import Fate, Left, Outcome, RepairOptions, RepairStep, Snapshot, Ste
 T = TypeVar("T")
 _REVERSIBLE = "undo brings it back"
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
-Holders = Mapping[str, tuple[str, ...]]
-"""The loop devices that hold packed files, by the file's name."""
-
 _STRICTLY = frozenset({"packed-incomplete", "packed-changed"})
 
 
@@ -66,7 +64,7 @@ def _read(parse: Callable[[bytes], Document[T]], raw: bytes | None) -> T | None:
         return None
 
 
-def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding, ...], holders: Holders) -> RepairStep:
+def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding, ...], users: Users) -> RepairStep:
     """The step that takes the entries of these keys, all of one digest, out of the index. Raises OSError."""
     assert snapshot.index is not None
     wanted = set(keys)
@@ -86,7 +84,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
         files,
         then=MISSES,
         loses=f"the name {', '.join(gone)}; {_REVERSIBLE}" if gone else "",
-        used_by=tuple(dict.fromkeys(user for descriptor in going for user in holders.get(descriptor.packed_file, ()))),
+        used_by=users.of_files(descriptor.packed_file for descriptor in going),
         change=msgspec.structs.replace(change, remove=positions),
     )
 
@@ -100,7 +98,7 @@ class FileMends(msgspec.Struct, frozen=True):
 
     snapshot: Snapshot
     restorer: Restorer
-    holders: Holders
+    users: Users
     ledger: Ledger
     options: RepairOptions
 
@@ -194,7 +192,7 @@ class FileMends(msgspec.Struct, frozen=True):
             source=copy.where,
             # What somebody may have written on purpose is replaced only when it is chosen.
             default=not any(finding.code == "packed-changed" for finding in findings),
-            used_by=self.holders.get(wanted.name, ()),
+            used_by=self.users.of_files([wanted.name]),
             change=copy.change(wanted, there),
         )
 
@@ -211,7 +209,7 @@ class FileMends(msgspec.Struct, frozen=True):
         if not keys:
             outcome.leave(concerned, "no descriptor names these files")
             return outcome
-        return Outcome([*kept, drop_step(self.snapshot, keys, concerned, self.holders)])
+        return Outcome([*kept, drop_step(self.snapshot, keys, concerned, self.users)])
 
     def _without_copy(self, wanted: WantedFile, findings: tuple[Finding, ...], outcome: Outcome) -> None:
         why, would = f"no good copy is in {self.restorer.labels}", _would(wanted)
@@ -232,7 +230,7 @@ class FileMends(msgspec.Struct, frozen=True):
             findings,
             files,
             then=MISSES,
-            used_by=self.holders.get(wanted.name, ()),
+            used_by=self.users.of_files([wanted.name]),
             leaves=(Left(missing_file(at), why, would),),
             change=change,
         )

@@ -37,6 +37,7 @@ from ocitui.cache import (
     some_of,
     valid_digest,
 )
+from ocitui.host import Users
 from ocitui.text import counted, short_digest
 
 from ..check.cache_checks import orphans
@@ -44,7 +45,7 @@ from ..check.entry_checks import DigestCheck
 from ..check.index_checks import DescriptorChecks, inferred_formats, overwritten_finding
 from ..findings import Answer, Finding, Severity, StepKind, Way, mended_by
 from ..salvage.sources import IndexSource, JoinedEntries
-from .file_steps import Holders, drop_step
+from .file_steps import drop_step
 from .steps import Fate, Left, Outcome, RepairStep, Snapshot, StepChange, StepFile, WholeIndex, entry_of
 
 REFILLED = mended_by(StepKind.ADD_ENTRIES)
@@ -257,7 +258,7 @@ _DONE_AGAIN = (
 )
 
 
-def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders) -> Outcome:
+def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], users: Users) -> Outcome:
     """A step for each edit of ours that a finding says was undone: what the operator did last is done again."""
     outcome, known = Outcome(), dict[str, Overwritten]()
     if findings and snapshot.index is not None:
@@ -270,18 +271,18 @@ def plan_redo(snapshot: Snapshot, findings: Sequence[Finding], holders: Holders)
             outcome.leave([finding], "the edit stands by now, or its record is gone", "check again")
             continue
         try:
-            outcome.steps.append(_redo(snapshot, snapshot.index, finding, lost, holders))
+            outcome.steps.append(_redo(snapshot, snapshot.index, finding, lost, users))
         except CacheError as error:
             outcome.leave([finding], error.message, error.hint)
     return outcome
 
 
-def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwritten, holders: Holders) -> RepairStep:
+def _redo(snapshot: Snapshot, index: ImageIndex, finding: Finding, lost: Overwritten, users: Users) -> RepairStep:
     """Raises ConflictError where the files of an entry that is to come back are gone."""
     transaction = lost.transaction
     title = f"Make the {transaction.kind} of transaction {transaction.id} once more: {_what(lost)}"
     if transaction.kind == TransactionKind.DELETE:
-        step = drop_step(snapshot, {one.key for one in lost.returned}, (finding,), holders)
+        step = drop_step(snapshot, {one.key for one in lost.returned}, (finding,), users)
         return replace(step, kind=StepKind.REDO, title=title, then=_DONE_AGAIN, loses="")
     edit = edit_again(snapshot.directory, index, lost)
     change = StepChange(remove=tuple(one.position for one in edit.remove), insert=edit.insert)

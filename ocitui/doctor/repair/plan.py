@@ -93,12 +93,11 @@ async def _planned(
     findings = [finding for finding in snapshot.findings if _is_wanted(finding, options)]
     if await asyncio.to_thread(_is_pending, snapshot.directory):
         return file_steps.finish_first(findings), JoinedEntries()
-    users = await asyncio.to_thread(users_of, snapshot.directory)
-    restorer = Restorer(await asyncio.to_thread(places, snapshot, options, users), notes, on_loop(progress))
+    loops = await asyncio.to_thread(users_of, snapshot.directory)
+    restorer = Restorer(await asyncio.to_thread(places, snapshot, options, loops), notes, on_loop(progress))
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
-    needing = await asyncio.to_thread(find_users, snapshot.directory, loops=users)
-    notes += [f"not sure who needs what: {needing.doubt}"] if needing.doubt else []
-    holders = needing.by_file
+    users = await asyncio.to_thread(find_users, snapshot.directory, loops=loops)
+    notes += [f"not sure who needs what: {users.doubt}"] if users.doubt else []
     names = dict(options.names)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
     joined, outcome = JoinedEntries(), Outcome()
@@ -113,7 +112,7 @@ async def _planned(
     # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
     later, found_later = _on_whole_index(snapshot, outcome, options)
     findings += found_later
-    mends = FileMends(later, restorer, holders, ledger, options)
+    mends = FileMends(later, restorer, users, ledger, options)
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
     known = await asyncio.to_thread(file_steps.remembered, snapshot.directory, orphans)
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
@@ -123,7 +122,7 @@ async def _planned(
     rest = _of(findings, file_steps.LISTING_CODES)
     outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
-    outcome += await asyncio.to_thread(index_steps.plan_redo, later, _of(findings, mended_by(StepKind.REDO)), holders)
+    outcome += await asyncio.to_thread(index_steps.plan_redo, later, _of(findings, mended_by(StepKind.REDO)), users)
     if later is not snapshot:
         edits = ((step, step.change) for step in outcome.steps)
         outcome.steps = [replace(step, after=edit.edits_index and edit.whole is None) for step, edit in edits]
