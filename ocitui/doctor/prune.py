@@ -219,8 +219,7 @@ def pin(ledger: Ledger, keys: Iterable[Key], reason: str) -> None:
 
 
 def choose(room: Room, rules: PruneRules, named: Collection[Key] = (), *, with_trash: bool = True) -> PruneChoice:
-    """What goes by the rules, and what is ``named``, whatever speaks against it. ``with_trash`` says whether what lies
-    in the trash counts as free: it does where that is emptied next."""
+    """What goes by the rules, and what is ``named``, whatever speaks against it. ``with_trash``: it is emptied next."""
     return _Choosing(room, rules, frozenset(named), room.free + room.trash * with_trash).choice()
 
 

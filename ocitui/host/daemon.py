@@ -46,8 +46,7 @@ class DaemonState(msgspec.Struct, frozen=True):
 
 
 def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:
-    """The state of the daemon, for the cache in ``directory``; quick where it is still the process ``known``. One that
-    has the database of another store open is none."""
+    """The state of the daemon, if it serves no other cache; quick where it is still the process ``known``."""
     socket, found = daemon_socket(directory), None
     for process in chain([] if known is None else [known], _processes(proc)):
         serves = _serves(process, socket.with_name(DATABASE_NAME), proc) if is_daemon(process, proc) else False

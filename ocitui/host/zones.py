@@ -156,8 +156,7 @@ def find_users(directory: Path, zones: Zones | None = None, loops: Loops | None 
 
 
 def check_users(directory: Path, files: Iterable[str], used_by: Sequence[str], doubt: str) -> None:
-    """Look again who needs these packed files, and whether that is sure. Raises PlanChangedError where it is another
-    answer than that which a plan was shown with."""
+    """Look again who needs these packed files. Raises PlanChangedError where the plan was shown with another answer."""
     users = find_users(directory)
     if (users.of_files(files), users.doubt) != (tuple(used_by), doubt):
         raise PlanChangedError("zones came or went since the plan was shown")

@@ -505,8 +505,7 @@ class DeepChecks(msgspec.Struct):
 
 
 def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:
-    """What a packed file lacks that another format of its image holds, or that the image is to run; empty for nothing.
-    ``program`` is empty where that is not known."""
+    """What a packed file lacks that another format holds, or that the image is to run, if known; empty for nothing."""
     for format, other in others:
         if missing := lacking(tree, other):
             paths = some_of(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in missing)

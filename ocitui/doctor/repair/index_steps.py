@@ -171,8 +171,7 @@ _KEPT = "its bytes stay in the journal, and undo puts it back"
 def plan_descriptors(
     snapshot: Snapshot, findings: Sequence[Finding], names: Mapping[str, str], *, even_if_gone: bool = False
 ) -> Outcome:
-    """The steps for findings about single descriptors; ``names`` are what the operator gives, by digest, and
-    ``even_if_gone`` lets those go that are a hit."""
+    """The steps for findings about single descriptors; ``names`` are by digest; ``even_if_gone``: hits may go too."""
     outcome = Outcome()
     if snapshot.replaced:
         outcome.leave_for_now(findings)

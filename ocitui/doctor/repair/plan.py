@@ -170,8 +170,7 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
 class RepairPlan(msgspec.Struct, frozen=True):
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, None
-    where it cannot be read, and ``depth`` how far the check looked that it was made of. ``joined`` are the four
-    sources of an index that is to be given entries back, side by side."""
+    where it cannot be read, and ``depth`` how far its check looked. ``joined`` are the sources of a whole index."""
 
     steps: tuple[RepairStep, ...]
     unmended: tuple[Left, ...]
