@@ -471,7 +471,7 @@ class Remembered:
         yield from [damage_finding(one, file) for one in known if one.identity == fact.identity][:1]
 
     def checked(self, listing: Listing, place: int) -> tuple[int, bool] | None:
-        """When a file of the listing was last found sound, in seconds since the epoch, and whether for the first time."""
+        """When a file of the listing was last found sound, in seconds since the epoch, and whether first then."""
         fact = listing.fact(place) if self._checked else None
         known = None if fact is None else self._checked.get(hash((listing.name_at(place), fact.identity)))
         return None if known is None else (known >> 1, bool(known & 1))
