@@ -15,7 +15,7 @@ from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import RegistryError
 from ocitui.importing.image_import import ImportRequest, unfinished_imports
 from ocitui.importing.jobs import ImportJob, JobState
-from ocitui.tui.background import Throttle
+from ocitui.tui.screens.base import Throttle
 from ocitui.tui.screens.import_image import ImportScreen, make_request
 from ocitui.tui.widgets.lines import PickList, PickRow
 from tests.importing.registry_server import FaultyRegistry, serving
@@ -328,7 +328,7 @@ async def test_a_step_of_a_download_is_cheap(tmp_path: Path) -> None:
 
 async def test_what_is_asked_often_is_done_seldom_but_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
     now, done = 0.0, []
-    monkeypatch.setattr("ocitui.tui.background.monotonic", lambda: now)
+    monkeypatch.setattr("ocitui.tui.screens.base.monotonic", lambda: now)
     app: App[None] = App()
     async with app.run_test() as pilot:
         throttle = Throttle(app, 0.05, lambda: done.append(now))

@@ -31,12 +31,11 @@ from ocitui.doctor import Answer, Assessment, Chain, Link, LinkState, chain_of
 from ocitui.text import short_digests
 from ocitui.words import capital
 
-from ..background import run_beside
 from ..widgets.document_view import DocumentView
 from ..widgets.entry_columns import BAD, GOOD, UNKNOWN
 from ..widgets.inputs import FieldRow, Question
 from ..widgets.lines import Kind, Line, LinesView, bound, heading
-from .base import TYPED_INTO, FullScreen, error_lines
+from .base import TYPED_INTO, FullScreen, error_lines, run_beside
 
 _MARKS: dict[LinkState, tuple[str, Kind]] = {
     LinkState.OK: (GOOD, "plain"), LinkState.BAD: (BAD, "bad"), LinkState.UNKNOWN: (UNKNOWN, "muted"),

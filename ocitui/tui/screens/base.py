@@ -1,16 +1,22 @@
-"""What the screens share: host and daemon on top, lines or a list with lines, a plan with a question."""
+"""What the screens share: host and daemon on top, lines or a list with lines, a plan with a question; and work beside
+the screen, in a thread and loop of its own, drawn as often as a slow line bears."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
+from textual.message_pump import MessagePump
+from textual.timer import Timer
 from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError
@@ -30,7 +36,10 @@ _LOCK_SECONDS = 0.2
 _WIDTHS = [(0, "-below"), (160, "-beside")]
 TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
 """The keys at the right end where the others would be typed into a field."""
+DRAW_SECONDS, STATUS_SECONDS = 0.25, 1.0
+"""How often a screen of its own is drawn while something goes on, and the main screen's status line."""
 Row = TypeVar("Row", bound=PickRow)
+T = TypeVar("T")
 
 
 class FullScreen(SessionScreen[R]):
@@ -389,3 +398,54 @@ def error_lines(error: CacheError, ways: Ways = WAYS) -> list[Line]:
     """An error as lines: what, and what to do, in the words of ``ways``."""
     hint = said(error.hint, ways)
     return [Line(error.message, kind="bad"), *([Line(hint)] if hint else [])]
+
+
+async def run_beside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What ``work`` gives. A cancelled caller cancels it, and does not wait for its end."""
+    outcome: Future[T] = Future()
+
+    async def run() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work())
+
+        def give_up(outcome: Future[T]) -> None:
+            # By the one that asked; it may come before the work began, or once it is over.
+            if outcome.cancelled() and not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
+        outcome.add_done_callback(give_up)
+        await asyncio.wait([task])
+        if outcome.cancelled() or not outcome.set_running_or_notify_cancel():
+            task.cancelled() or task.exception()
+        elif task.cancelled():
+            outcome.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())
+
+    threading.Thread(target=lambda: asyncio.run(run()), name="ocitui-look", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
+
+
+class Throttle:
+    """Calls at most once in ``seconds``, and always once after the last time it was asked; no timer runs at rest."""
+
+    def __init__(self, pump: MessagePump, seconds: float, call: Callable[[], object]) -> None:
+        self._pump, self._seconds, self._call = pump, seconds, call
+        self._last = float("-inf")
+        self._timer: Timer | None = None
+
+    def ask(self) -> None:
+        """Call now, or as soon as it is time."""
+        if self._timer is not None:
+            return
+        wait = self._last + self._seconds - monotonic()
+        if wait <= 0:
+            self._now()
+        else:
+            self._timer = self._pump.set_timer(wait, self._now)
+
+    def _now(self) -> None:
+        self._timer = None
+        self._last = monotonic()
+        self._call()

@@ -13,13 +13,13 @@ from ocitui.cache import Condition, IndexOutcome
 from ocitui.text import clean, timestamp
 
 from ..actions import footer
-from ..background import STATUS_SECONDS, Throttle
 from ..session import SessionScreen
 from ..settings import LAYOUTS
 from ..widgets import bars
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
 from ..widgets.inputs import OneLineQuestion
+from .base import STATUS_SECONDS, Throttle
 
 if TYPE_CHECKING:
     from ocitui.cache import Key

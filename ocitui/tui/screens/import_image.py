@@ -35,12 +35,11 @@ from ocitui.importing import (
 from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
 from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said, size_lines
 
-from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.bars import RULE, Part, RuleBar
 from ..widgets.entry_columns import BAD, GOOD, fit
 from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question
 from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, bound, heading
-from .base import TYPED_INTO, WAYS, FullScreen, error_lines
+from .base import DRAW_SECONDS, TYPED_INTO, WAYS, FullScreen, Throttle, error_lines, run_beside
 
 
 class Field(msgspec.Struct, frozen=True):

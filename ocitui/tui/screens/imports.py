@@ -13,9 +13,8 @@ from ocitui.importing import BlobStore, ImportJob, JobState, LayerProgress, Name
 from ocitui.text import counted, human_age, human_size, short_digest
 from ocitui.words import Kind, import_label, import_percent, interrupted_lines, job_lines, list_summary
 
-from ..background import DRAW_SECONDS, Throttle
 from ..widgets.lines import Line, LongList, PickList, PickRow, bound, heading
-from .base import ConfirmScreen, ListScreen
+from .base import DRAW_SECONDS, ConfirmScreen, ListScreen, Throttle
 from .import_image import FIELDS, ImportScreen
 
 

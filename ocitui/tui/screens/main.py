@@ -15,11 +15,11 @@ from ocitui.cache import CacheError
 from ocitui.text import clean, counted, short_digest
 
 from ..actions import ACTIONS, BY_NAME
-from ..background import STATUS_SECONDS, Throttle
 from ..settings import keep_settings, settings_path
 from ..terminal import HOST_COLOURS
 from ..widgets.entry_columns import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
+from .base import STATUS_SECONDS, Throttle
 from .entries import EntriesScreen
 from .popups import Copyable, MenuScreen, offer_copies, pin_entries, texts_to_copy
 

@@ -57,9 +57,8 @@ from ocitui.words import (
     takes_name,
 )
 
-from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, bound, fit, heading
-from .base import AskingScreen, ConfirmScreen
+from .base import DRAW_SECONDS, AskingScreen, ConfirmScreen, Throttle, run_beside
 
 PLAN = "plan"
 _MOST = 100

@@ -36,13 +36,12 @@ from ocitui.words import (
     total_text,
 )
 
-from ..background import Throttle
 from ..terminal import Role
 from ..widgets.bars import Bar, Part
 from ..widgets.entry_columns import CURSOR, Cell, cut, devices_text, fit, format_text
 from ..widgets.inputs import OneLineQuestion
 from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, bound
-from .base import AskingScreen, ConfirmScreen
+from .base import AskingScreen, ConfirmScreen, Throttle
 from .changes import section_lines
 from .popups import pin_entries
 

@@ -12,9 +12,8 @@ from ocitui.host import Zone, Zones, read_zones
 from ocitui.text import counted
 from ocitui.words import Kind, zone_lines, zones_lines
 
-from ..background import DRAW_SECONDS, Throttle
 from ..widgets.lines import Line, PickList, PickRow, bound
-from .base import ListScreen
+from .base import DRAW_SECONDS, ListScreen, Throttle
 
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedNeed
