@@ -23,9 +23,8 @@ from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import OWN_NAME, CacheDirectoryError, CacheError, Condition, identity_of
+from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of
 from ocitui.threads import settled
-from ocitui.words import Line
 
 from .actions import BY_NAME
 from .live import DeepCheck, LiveCache, LiveChange
@@ -34,7 +33,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
-    from ocitui.doctor import JudgedEntry, Progress
+    from ocitui.doctor import Progress
     from ocitui.importing import ImportJob, ImportQueue, LayerProgress, UnfinishedImport
 
 R = TypeVar("R")
@@ -120,18 +119,6 @@ class Session:
             what = "the directory" if health.condition is Condition.GONE else "index.json"
             return f"nothing is written while {what} is {health.condition}"
         return self.live.read_only
-
-    async def history_of(self, entry: JudgedEntry) -> list[Line]:
-        """What was done to an entry, as the journal tells it, the newest first."""
-        from .summary import history
-
-        try:
-            transactions = await self.cache.transactions()
-        except CacheError as error:
-            return [Line(error.one_line, kind="bad")]
-        # A record may be of very many images.
-        of_it = await asyncio.to_thread(lambda: [one for one in transactions if entry.digest in one.image_digests])
-        return history(of_it, entry)
 
     def take_stock(self) -> int:
         """Remove what killed imports left; gives how many can go on. Not on the event loop. Raises StorageError."""

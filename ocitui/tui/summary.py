@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from ocitui.cache import (
     ANNOTATION_PACKED_FORMAT,
     ANNOTATION_REFERENCE,
     BlobDescriptor,
+    CacheError,
     ContainerConfig,
     Document,
     DocumentError,
@@ -23,9 +25,9 @@ from ocitui.cache import (
     HistoryItem,
     ImageConfiguration,
     ImageManifest,
+    PackerCache,
     StorageError,
     Topic,
-    Transaction,
     TransactionState,
     read_regular,
 )
@@ -255,10 +257,16 @@ def _runtime(config: ContainerConfig | None) -> Iterator[Line]:
     yield from (Line(value, label) for label, value in scalars if value)
 
 
-def history(transactions: Sequence[Transaction], entry: JudgedEntry) -> list[Line]:
+async def history(cache: PackerCache, entry: JudgedEntry) -> list[Line]:
     """What was done to an entry: its transactions, the newest first, and what came of reading its bytes."""
+    try:
+        transactions = await cache.transactions()
+    except CacheError as error:
+        return [Line(error.one_line, kind="bad")]
+    # A record may be of very many images.
+    of_it = await asyncio.to_thread(lambda: [one for one in transactions if entry.digest in one.image_digests])
     lines: list[Line] = []
-    for one in transactions:
+    for one in of_it:
         kind: Kind = "plain" if one.state is TransactionState.DONE else "muted"
         lines.append(Line(f"{one.kind}, {one.state}, by {one.by}", timestamp(one.started)[:16], kind))
     if (checked := entry.state.checked) is not None:
@@ -267,4 +275,4 @@ def history(transactions: Sequence[Transaction], entry: JudgedEntry) -> list[Lin
     if entry.modified is not None:
         lines.append(Line("its packed file was written", timestamp(entry.modified)[:16]))
     lines.sort(key=lambda line: line.label, reverse=True)
-    return lines if transactions else [*lines, Line(), Line("nothing was done to it here", kind="muted")]
+    return lines if of_it else [*lines, Line(), Line("nothing was done to it here", kind="muted")]

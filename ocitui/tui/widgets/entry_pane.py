@@ -174,15 +174,15 @@ class EntryPane(Vertical):
             return [Line("no entry", kind="muted")]
         live = self._session.live
         # Made of documents and their types, or of findings: not imported before there is an entry to show.
-        if tab == "summary":
-            from ..summary import summarize
+        from ..summary import history, summarize
 
+        if tab == "summary":
             found = await asyncio.to_thread(live.findings_of, entry) if entry.state.bad else ()
             known = live.judge.remembered if live.judge is not None else None
             directory, zones = self._session.directory, live.host.zones
             return await asyncio.to_thread(summarize, directory, entry, found or (), known, zones)
         if tab == "history":
-            return await self._session.history_of(entry)
+            return await history(self._session.cache, entry)
         from ocitui.words import entry_problem_lines
 
         return entry_problem_lines(await asyncio.to_thread(live.findings_of, entry))
