@@ -1,10 +1,10 @@
-"""What the daemon would do: with index.json, with a name in a format, and why it answers as it does."""
+"""What the daemon would do: with index.json, with a name in a format, and why; and what zones need of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from textual import on, work
@@ -28,14 +28,20 @@ from ocitui.cache import (
     read_regular,
 )
 from ocitui.doctor import Answer, Assessment, Chain, Link, LinkState, chain_of
-from ocitui.text import short_digests
-from ocitui.words import capital
+from ocitui.host import Zone, Zones, read_zones
+from ocitui.text import counted, short_digests
+from ocitui.words import capital, zone_lines, zones_lines
 
 from ..widgets.document_view import DocumentView
 from ..widgets.entry_columns import BAD, GOOD, UNKNOWN
 from ..widgets.inputs import FieldRow, Question
-from ..widgets.lines import Kind, Line, LinesView, bound, heading
-from .base import TYPED_INTO, FullScreen, error_lines, run_beside
+from ..widgets.lines import Kind, Line, LinesView, PickList, PickRow, bound, heading
+from .base import DRAW_SECONDS, TYPED_INTO, FullScreen, ListScreen, Throttle, error_lines, run_beside
+
+if TYPE_CHECKING:
+    from ocitui.doctor import JudgedNeed
+
+    from ..live import LiveChange
 
 _MARKS: dict[LinkState, tuple[str, Kind]] = {
     LinkState.OK: (GOOD, "plain"), LinkState.BAD: (BAD, "bad"), LinkState.UNKNOWN: (UNKNOWN, "muted"),
@@ -225,3 +231,75 @@ def _links(links: Sequence[Link]) -> Iterable[Line]:
         if link.advice:
             # A command is to be typed as it stands.
             yield Line(link.advice, "  do", "muted")
+
+
+_ALL = "all"
+
+
+class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
+    """Dismissed with the digest, format and name of an entry that is to be shown, or None."""
+
+    BINDINGS = bound({"r": "read"})
+    subject = "zones"
+    shown_as = "the zone"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._zones: Zones | None = None
+        self._needs: dict[str, list[JudgedNeed]] = {}
+        # What the daemon says is asked for once, and by key.
+        self._throttle = Throttle(self, DRAW_SECONDS, lambda: self._read(ask=False))
+
+    def begin(self) -> None:
+        self.stand("reading krata.db, and asking the daemon")
+        self.action_read()
+
+    def live_changed(self, change: LiveChange) -> None:
+        """An entry, a file or a zone came or went."""
+        self.draw_header()
+        if change.another or change.rows:
+            self._throttle.ask()
+
+    def action_read(self) -> None:
+        self._read(ask=True)
+
+    @work(group="read", exclusive=True)
+    async def _read(self, *, ask: bool) -> None:
+        from ocitui.doctor import judged_needs
+
+        directory = self.session.directory
+        with self.saying_errors():
+            zones = await asyncio.to_thread(lambda: read_zones(directory, ask=ask))
+            needs = await asyncio.to_thread(judged_needs, directory, zones)
+            # Database and daemon may tell of one zone otherwise.
+            keys = {id(zone): f"{number} {zone.uuid}" for number, zone in enumerate(zones.zones)}
+            self._zones, self._needs = zones, {key: [] for key in keys.values()}
+            for one in needs:
+                self._needs[keys[id(one.zone)]].append(one)
+            title = f"{counted(len(zones.zones), 'zone')}{'' if zones.sure else ', and perhaps others'}"
+            rows = [_row(keys[id(zone)], zone, self._needs[keys[id(zone)]]) for zone in zones.zones]
+            self.show_rows([PickRow(_ALL, title, "sure" if zones.sure else "not sure", "heading"), *rows])
+            self.stand("" if zones.zones else "no zone is known")
+
+    def draw_detail(self) -> None:
+        zones, key = self._zones, self.key
+        if zones is None:
+            return
+        zone = zones.zones[int(key.partition(" ")[0])] if key in self._needs else None
+        every = [need for needs in self._needs.values() for need in needs]
+        lines = [*zones_lines(zones, every)] if zone is None else [*zone_lines(zone, self._needs[key])]
+        self.show_lines(lines or [Line("every entry that a zone needs is there", kind="good")])
+        self.show_keys([("r", "Read again"), *([("enter", "Go to")] if self._needs.get(key) else [])])
+
+    @on(PickList.Picked)
+    def _picked(self) -> None:
+        # Of several one that is not there as it should be.
+        if needs := sorted(self._needs.get(self.key, ()), key=lambda one: not one.fails):
+            self.dismiss((needs[0].need.digest, needs[0].need.format, needs[0].name))
+
+
+def _row(key: str, zone: Zone, needs: Sequence[JudgedNeed]) -> PickRow:
+    said = "  ".join(f"{one.need.role} {one.verdict}" for one in needs)
+    failing = any(one.fails for one in needs)
+    kind: Kind = "bad" if failing or zone.problem else "muted" if zone.state not in ("created", "creating") else "plain"
+    return PickRow(key, f"{zone.label}  {zone.state}", zone.problem or said, kind)

@@ -304,7 +304,7 @@ class MainScreen(EntriesScreen):
             self.app.push_screen(ImportScreen(), self._said)
 
     def action_zones(self) -> None:
-        from .zones import ZonesScreen
+        from .answers import ZonesScreen
 
         self.app.push_screen(ZonesScreen(), self._needed)
 
