@@ -6,6 +6,9 @@ from ocitui.front import front
 
 with front(__name__):
     from .changes import Section as Section
+    from .changes import choice_json as choice_json
+    from .changes import choice_sections as choice_sections
+    from .changes import choice_title as choice_title
     from .changes import delete_sections as delete_sections
     from .changes import delete_title as delete_title
     from .changes import emptied_text as emptied_text
@@ -13,6 +16,7 @@ with front(__name__):
     from .changes import entry_line as entry_line
     from .changes import names_of_files as names_of_files
     from .changes import point_lines as point_lines
+    from .changes import room_lines as room_lines
     from .changes import total_text as total_text
     from .changes import transaction_extent as transaction_extent
     from .changes import undo_sections as undo_sections
@@ -84,11 +88,5 @@ with front(__name__):
     from .plans import sources_title as sources_title
     from .plans import step_lines as step_lines
     from .plans import takes_name as takes_name
-    from .room import choice_json as choice_json
-    from .room import choice_sections as choice_sections
-    from .room import choice_title as choice_title
-    from .room import comes_back_word as comes_back_word
-    from .room import last_text as last_text
-    from .room import room_lines as room_lines
     from .zones import zone_lines as zone_lines
     from .zones import zones_lines as zones_lines

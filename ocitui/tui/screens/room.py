@@ -26,15 +26,7 @@ from ocitui.doctor import (
 )
 from ocitui.host import find_users
 from ocitui.text import age_of, clean, counted, first_of, human_size, parse_size
-from ocitui.words import (
-    choice_title,
-    comes_back_word,
-    delete_sections,
-    emptied_text,
-    last_text,
-    room_lines,
-    total_text,
-)
+from ocitui.words import choice_title, delete_sections, emptied_text, room_lines, total_text
 
 from ..terminal import Role
 from ..widgets.bars import Bar, Part
@@ -77,10 +69,13 @@ class RoomRow(PickRow):
         elif one is None:
             told = (human_size(self.size), self._bar(bar), self.text, self.right, "", "", "")
         else:
-            age, last = age_of(one.written), last_text(one, self.watched)
-            back, used = comes_back_word(one.origin.comes_back), devices_text(one.used_by)
+            # What was never seen in use is unseen, since when that is looked at.
+            never = "unseen" if self.watched else "-"
+            last = "now" if one.users else never if one.used is None else age_of(one.used)
+            back = one.origin.comes_back.value.removeprefix("registry-").replace("-", " ")
+            used = devices_text(one.used_by)
             name = f"{one.name} {format_text(one.key[1] or '', 8 if width >= _WIDE else 3).strip()}"
-            told = (human_size(self.size), self._bar(bar), name, age, last, back, used)
+            told = (human_size(self.size), self._bar(bar), name, age_of(one.written), last, back, used)
         size, drawn, name, age, last, back, used = map(clean, told)
         mark = f"{CURSOR if pointed else ' '}{MARK if self.marked else ' '} "
         middle = fit(name, names, middle=True)
