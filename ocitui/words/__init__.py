@@ -27,17 +27,33 @@ with front(__name__):
     from .documents import check_wanted as check_wanted
     from .documents import indent_document as indent_document
     from .findings import SHORT_ID as SHORT_ID
+    from .findings import assessment_lines as assessment_lines
     from .findings import check_progress as check_progress
     from .findings import entry_problem_lines as entry_problem_lines
+    from .findings import entry_remarks as entry_remarks
+    from .findings import entry_word as entry_word
     from .findings import finding_lines as finding_lines
     from .findings import finding_tone as finding_tone
     from .findings import findings_title as findings_title
+    from .findings import first_acts as first_acts
+    from .findings import first_steps as first_steps
+    from .findings import grouped_left as grouped_left
+    from .findings import joined_lines as joined_lines
     from .findings import kind_lines as kind_lines
+    from .findings import left_lines as left_lines
     from .findings import no_finding_lines as no_finding_lines
+    from .findings import plan_balance as plan_balance
+    from .findings import plan_sections as plan_sections
     from .findings import remaining_lines as remaining_lines
     from .findings import repair_progress as repair_progress
     from .findings import shared_lines as shared_lines
+    from .findings import shown_positions as shown_positions
     from .findings import single_lines as single_lines
+    from .findings import source_cells as source_cells
+    from .findings import sources_tally as sources_tally
+    from .findings import sources_title as sources_title
+    from .findings import step_lines as step_lines
+    from .findings import takes_name as takes_name
     from .imports import bytes_text as bytes_text
     from .imports import end_text as end_text
     from .imports import files_text as files_text
@@ -72,21 +88,5 @@ with front(__name__):
     from .lines import memory_warning as memory_warning
     from .lines import said as said
     from .lines import short_lines as short_lines
-    from .plans import assessment_lines as assessment_lines
-    from .plans import entry_remarks as entry_remarks
-    from .plans import entry_word as entry_word
-    from .plans import first_acts as first_acts
-    from .plans import first_steps as first_steps
-    from .plans import grouped_left as grouped_left
-    from .plans import joined_lines as joined_lines
-    from .plans import left_lines as left_lines
-    from .plans import plan_balance as plan_balance
-    from .plans import plan_sections as plan_sections
-    from .plans import shown_positions as shown_positions
-    from .plans import source_cells as source_cells
-    from .plans import sources_tally as sources_tally
-    from .plans import sources_title as sources_title
-    from .plans import step_lines as step_lines
-    from .plans import takes_name as takes_name
     from .zones import zone_lines as zone_lines
     from .zones import zones_lines as zones_lines

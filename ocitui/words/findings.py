@@ -1,17 +1,33 @@
-"""Findings in lines: what is wrong with an entry, one finding, all of a kind, and none; and how far a check is."""
+"""Findings in lines: one, all of a kind, and none; and the plan of what mends them: its steps, what stays, the sources
+of a lost index, which copy of it is good."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from ocitui.doctor import Finding, Severity, clean_text, entry_text, seen_text, tally
-from ocitui.text import counted, human_size, human_span
+from ocitui.cache import INDEX_NAME, FileKind
+from ocitui.doctor import Case, Finding, Severity, StepKind, Way, clean_text, entry_text, seen_text, tally
+from ocitui.text import counted, first_of, human_size, human_span, short_digest
 
-from .lines import Kind, Line, first_lines, heading
+from .lines import CommandLine, Kind, Line, Ways, capital, first_lines, heading, said
 
 if TYPE_CHECKING:
-    from ocitui.doctor import Coverage, Progress, RepairProgress, Report
+    from ocitui.doctor import (
+        Assessment,
+        Coverage,
+        IndexSource,
+        JoinedEntries,
+        JoinedEntry,
+        Left,
+        Progress,
+        RepairPlan,
+        RepairProgress,
+        RepairStep,
+        Report,
+    )
 
 SHORT_ID = 8
 """How many digits of a fingerprint are shown; as many are enough to name it."""
@@ -124,3 +140,214 @@ def repair_progress(now: RepairProgress) -> str:
     """As ``fetching cf8cb0583e76….squashfs  12M of 40M``; the digest is whole."""
     done = f"{human_size(now.done)} of {human_size(now.total)}" if now.total else human_size(now.done)
     return now.doing + (f"{_GAP}{done}" if now.done or now.total else "")
+
+
+_MOST_IDS = 4
+_GOOD_COPY = {
+    Case.IN_STEP: "nothing speaks against the index on disk",
+    Case.MEMORY_GOOD: "the daemon's memory is good, the disk is not",
+    Case.MEMORY_EMPTIED: "the daemon's memory has lost it too",
+    Case.HUNG: "the daemon answers no more",
+    Case.STOPPED: "only the one on disk, as the daemon does not run",
+}
+
+
+_ACTS = {
+    StepKind.REPLACE_INDEX: ("Rewrite index.json", ""),
+    StepKind.ADD_ENTRIES: ("Put entries back", ""),
+    StepKind.REDO: ("Make {} again that kratad undid", "edit"),
+    StepKind.EDIT_DESCRIPTOR: ("Put name or format of {} right", "entry"),
+    StepKind.DROP_ENTRY: ("Take {} out of the index", "entry"),
+    StepKind.ADOPT: ("Adopt images that no entry names", ""),
+    StepKind.TRASH_ORPHAN: ("Trash {} that no entry names", "file"),
+    StepKind.CHANGE_MODE: ("Let their owner read {}", "file"),
+    StepKind.CLEAN_UP: ("Clean up what writers left half done", ""),
+}
+
+
+def first_acts(findings: Iterable[Finding], source: Callable[[Finding], str]) -> Iterator[tuple[str, list[Finding]]]:
+    """What to do about findings that are in order, in a line for those of a severity for which it is the same: what,
+    from where, and what that may lose. ``source`` says where a copy of a file lies; empty where none is known."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in findings:
+        if one.fault.step or one.fault.mend:
+            groups.setdefault((one.severity, *_act(one, source)), []).append(one)
+    for (_, act, what), same in groups.items():
+        loses = next((one.fault.loses for one in same if one.fault.loses), "")
+        end = f"; may lose {loses}" if loses else "; nothing is lost" if same[0].fault.step else ""
+        yield act.format(counted(len(same), what)) + end, same
+
+
+def _act(finding: Finding, source: Callable[[Finding], str]) -> tuple[str, str]:
+    """What is done, and of what that says how many."""
+    step = finding.fault.step
+    if step is not StepKind.RESTORE_FILE:
+        return _ACTS[step] if step else (capital(finding.fault.mend), "")
+    # What somebody may have written on purpose stands alone.
+    what = "changed file" if finding.code == "packed-changed" else str(finding.kind or "file")
+    what = "packed file" if what == FileKind.PACKED else what
+    return (f"Restore {{}} from {where}" if (where := source(finding)) else "Look for copies of {}"), what
+
+
+def plan_balance(plan: RepairPlan) -> str:
+    """How many steps, and what they cost in bytes."""
+    if not plan.made:
+        return "nothing is to be done"
+    parts = [f"{human_size(plan.bytes_placed)} come in"] if plan.bytes_placed else []
+    trashes = any(step.trashed for step in plan.made)
+    parts.append(f"{human_size(plan.bytes_trashed)} go to the trash" if trashes else "nothing goes to the trash")
+    return f"{counted(len(plan.made), 'step')}, one transaction: {', '.join(parts)}"
+
+
+def plan_sections(plan: RepairPlan, ways: Ways) -> Iterator[tuple[str, Sequence[RepairStep]]]:
+    """The steps by what becomes of them: a title, and the steps."""
+    if plan.made:
+        yield "what is to be done", plan.made
+    offered = [step for step in plan.steps if step.number not in plan.chosen and not step.futile]
+    if offered:
+        yield f"offered, and done only when {ways[Way.CHOOSE]}", offered
+    if plan.futile:
+        yield f"would not last, and done only {ways[Way.CHOOSE_FUTILE]}", plan.futile
+
+
+def first_steps(steps: Sequence[RepairStep], most: int) -> tuple[list[RepairStep], list[str]]:
+    """Of steps the first of each kind, and how many more there are of which kind."""
+    counts = Counter[str]()
+    shown: list[RepairStep] = []
+    for step in steps:
+        counts[step.kind] += 1
+        if counts[step.kind] <= most:
+            shown.append(step)
+    return shown, [f"and {count - most} more of the kind {kind}" for kind, count in counts.items() if count > most]
+
+
+def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
+    """All there is to know of one step, beneath its title."""
+    for code, group in groupby(step.findings, key=lambda finding: finding.code):
+        yield Line(f"{code}  {_named(list(group))}", "mends")
+    files = (Line(f"{file.name}, {human_size(file.size)}, {file.fate}", "file") for file in step.files)
+    yield from first_lines(files, len(step.files), most_files, "file")
+    if step.futile:
+        yield Line(step.futile, "futile", "bad")
+    if step.source:
+        yield Line(step.source, "from")
+    yield Line(step.then, "then")
+    yield Line(said(step.loses, ways) or "nothing", "may lose", "bad" if step.loses else "plain")
+    if step.used_by:
+        yield Line(f"{first_of(step.used_by)}: dropping it is asked twice", "in use", "bad")
+    stay = (Line(f"{one.finding.code}: {entry_text(one.finding)}: {one.why}", "leaves", "bad") for one in step.leaves)
+    yield from first_lines(stay, len(step.leaves), most_files, "leaves")
+
+
+def _named(same: Sequence[Finding]) -> str:
+    """The ids of a few of these findings, and the entry of a single one."""
+    ids = " ".join(finding.fingerprint[:SHORT_ID] for finding in same[:_MOST_IDS])
+    more = f" and {len(same) - _MOST_IDS} more" if len(same) > _MOST_IDS else ""
+    return f"{ids}  {entry_text(same[0])}" if len(same) == 1 and same[0].digest else f"{ids}{more}"
+
+
+def grouped_left(plan: RepairPlan, most: int) -> list[tuple[Left, ...]]:
+    """What stays, by code and reason; up to ``most`` that names would mend stand alone, as each has its own."""
+    groups: dict[tuple[str, ...], list[Left]] = {}
+    counts = Counter((one.finding.code, one.why) for one in plan.left)
+    for one in plan.left:
+        code, why = one.finding.code, one.why
+        own = one.finding.digest if counts[code, why] <= most and takes_name(one) else ""
+        groups.setdefault((code, why, own), []).append(one)
+    return [tuple(group) for group in groups.values()]
+
+
+def takes_name(left: Left) -> bool:
+    """Whether a name from the operator would mend it."""
+    return left.finding.code in ("orphan-entry", "name-missing", "name-not-canonical") and bool(left.finding.digest)
+
+
+def left_lines(left: Sequence[Left], ways: Ways, most: int) -> Iterator[Line]:
+    """Findings that stay for one reason: which, why, and what would mend them; for all at once where it is the same."""
+    shared = len({one.would for one in left}) == 1
+    yield Line(left[0].why, "stays", "bad")
+    for one in left[:most]:
+        yield Line(text_of(one.finding), one.finding.fingerprint[:SHORT_ID])
+        if one.would and not shared:
+            yield Line(advice(one, ways), "you can")
+    if len(left) > most:
+        yield Line(f"and {len(left) - most} more")
+    if shared and left[0].would:
+        yield Line(said(left[0].would, ways) if len(left) > 1 else advice(left[0], ways), "you can")
+
+
+def advice(left: Left, ways: Ways) -> str:
+    """What the operator can do about a finding that stays."""
+    return said(left.would, ways, short_digest(left.finding.digest))
+
+
+def assessment_lines(assessment: Assessment) -> list[Line]:
+    """Which copy of the index is good: what that follows from, what to do in which order, what never."""
+    lines = [heading(f"Which copy is good: {_GOOD_COPY[assessment.case]} ({assessment.confidence})")]
+    lines += [Line(f"{capital(assessment.headline)}.", "do")] if assessment.headline else []
+    lines += [Line(reason, "because") for reason in assessment.reasons]
+    if assessment.commands:
+        lines += [Line(), heading("In this order")]
+    for number, command in enumerate(assessment.commands, 1):
+        if command.text:
+            lines += [CommandLine(command.text, f"{number}.", "good"), Line(command.purpose, " ")]
+        else:
+            lines.append(Line(command.purpose, f"{number}."))
+    return [*lines, *(Line(thing, "beware", "bad") for thing in assessment.never)]
+
+
+def sources_title(entries: JoinedEntries) -> str:
+    return f"What {INDEX_NAME} held: {counted(len(entries), 'entry')}, {entries.with_names} with a name"
+
+
+def sources_tally(entries: JoinedEntries) -> str:
+    """How many entries each source tells of."""
+    return f"told of by: {', '.join(f'{source} {entries.counts[source]}' for source in entries.sources)}"
+
+
+def shown_positions(entries: JoinedEntries, most: int) -> list[int]:
+    """The positions of entries to put side by side: of all, and of many those with something to be said of them."""
+    if len(entries) <= most:
+        return list(range(len(entries)))
+    positions = list(islice(entries.bad(), most))
+    # Only where few say at once that something is wrong it is looked for what is told differently.
+    return positions if len(positions) == most else list(islice(entries.bad(or_odd=True), most))
+
+
+def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str]:
+    """An entry in a row: its name, digest and format, whether each source has it, and where it is taken from."""
+    # Loaded where there is such an entry; a check needs nothing of it.
+    from ocitui.doctor import IndexSource
+
+    cells = ["yes" if source in entry.sources else "no" for source in sources]
+    if entry.problems and IndexSource.FILES in entry.sources:
+        cells[sources.index(IndexSource.FILES)] = "bad"
+    name, format_, taken_from = entry.name or "(lost)", entry.format or "none", str(entry.taken_from or "left out")
+    return [name, short_digest(entry.digest), format_, *cells, taken_from]
+
+
+def entry_remarks(entry: JoinedEntry, ways: Ways) -> list[str]:
+    """What is wrong with an entry, what is told differently, and what may help to name it."""
+    told = [
+        f"{fact.what}: " + ", but ".join(f"the {source} says {value}" for source, value in fact.told)
+        for fact in entry.conflicts
+    ]
+    told += [f"files: {problem}" for problem in entry.problems]
+    if entry.removed_by:
+        told.append(f"taken out on purpose by transaction {entry.removed_by}, and stays so; undo brings it back")
+    if entry.name is None:
+        hints = ", ".join(f"{hint.text!r} ({hint.source})" for hint in entry.hints)
+        name = said(Way.NAME, ways, short_digest(entry.digest))
+        told.append(f"no source tells its name; {name} gives it one" + (f"; perhaps {hints}" if hints else ""))
+    return told
+
+
+def entry_word(entry: JoinedEntry) -> str:
+    return f"{short_digest(entry.digest)} {entry.format or ''}".rstrip()
+
+
+def joined_lines(entry: JoinedEntry, ways: Ways) -> list[Line]:
+    """All that is known of an entry whose name is lost."""
+    lines = [heading(f"The name of {entry_word(entry)} is lost"), Line(entry.digest, "digest")]
+    lines += [Line(f"{source}: {value}", fact.what) for fact in entry.facts for source, value in fact.told]
+    return [*lines, *(Line(text, "remark", "bad") for text in entry_remarks(entry, ways))]

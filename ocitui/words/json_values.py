@@ -78,8 +78,8 @@ def _entry_json(finding: Finding) -> dict[str, Any] | None:
 
 def plan_json(plan: RepairPlan) -> dict[str, Any]:
     """A plan; of a step that is not ``chosen`` nothing is done."""
+    from .findings import advice
     from .lines import OPTIONS
-    from .plans import advice
 
     return {
         "steps": [_step_json(step, step.number in plan.chosen) for step in plan.steps],

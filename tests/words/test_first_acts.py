@@ -7,8 +7,8 @@ import pytest
 from ocitui.cache import FileKind
 from ocitui.doctor.findings import CATALOGUE, INDEX_UNREADABLE, NEEDED_ORPHAN, Finding, StepKind, in_order
 from ocitui.doctor.repair.steps import RepairOptions
+from ocitui.words.findings import first_acts
 from ocitui.words.lines import Line, first_lines
-from ocitui.words.plans import first_acts
 
 
 def found(code: str, digest: str = "", kind: FileKind | None = None) -> Finding:
