@@ -15,7 +15,7 @@ import msgspec
 from ocitui.cache import read_bounded
 
 from .terminal import HOST_COLOURS, THEMES
-from .widgets.entry_columns import BY_NAME
+from .widgets.entry_rows import BY_NAME
 
 LAYOUTS = ("split", "table", "pane")
 _LARGEST, _TOLD = 1 << 16, 5

@@ -36,8 +36,7 @@ from ocitui.host import Zones, read_zones, users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
 from ocitui.words import first_lines
 
-from .widgets.entry_columns import GOOD, SEVERITIES, UNKNOWN
-from .widgets.lines import Kind, Line, heading
+from .widgets.lines import GOOD, SEVERITIES, UNKNOWN, Kind, Line, heading
 
 T = TypeVar("T")
 LARGEST_PARSED = 4 << 20

@@ -11,7 +11,7 @@ from textual.message import Message
 
 from ocitui.doctor.findings import Depth, EntryState, Severity
 from ocitui.tui.terminal import to_ascii
-from ocitui.tui.widgets.entry_columns import BY_NAME, GUTTER, widths_for
+from ocitui.tui.widgets.entry_rows import BY_NAME, GUTTER, widths_for
 from ocitui.tui.widgets.entry_table import EntryTable
 from tests.doctor.entries_support import NOT_LOOKED, OK, digest_of, entries_of
 from tests.tui.entry_table_support import (

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from ocitui.doctor.entries import Entries, Moves
 from ocitui.tui.widgets import entry_rows
-from ocitui.tui.widgets.entry_columns import BY_NAME
-from ocitui.tui.widgets.entry_rows import EntryRows
+from ocitui.tui.widgets.entry_rows import BY_NAME, EntryRows
 from ocitui.tui.widgets.entry_table import EntryTable
 from tests.doctor.entries_support import OK, Made, entries_of
 from tests.tui.entry_table_support import NO_CONFIG, change, make_entry

@@ -13,7 +13,7 @@ import pytest
 from ocitui.cache import Ledger, PackerCache, Topic
 from ocitui.doctor import survey_room
 from ocitui.tui.live import LiveChange
-from ocitui.tui.widgets.entry_columns import CURSOR
+from ocitui.tui.widgets.lines import CURSOR
 from tests.tui.cache_support import BUSYBOX, NGINX, make_cache, packed_path
 from tests.tui.screen_support import WIDE, Desk, desk
 

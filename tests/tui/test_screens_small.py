@@ -19,8 +19,7 @@ from ocitui.tui.screens.import_image import ImportScreen
 from ocitui.tui.terminal import to_ascii
 from ocitui.tui.widgets.bars import Bar, TroubleBar, trouble_lines
 from ocitui.tui.widgets.document_view import DocumentView
-from ocitui.tui.widgets.entry_columns import cut
-from ocitui.tui.widgets.lines import LinesView, PickList, PickRow
+from ocitui.tui.widgets.lines import LinesView, PickList, PickRow, cut
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,

@@ -33,9 +33,8 @@ from ocitui.text import counted, short_digests
 from ocitui.words import capital, zone_lines, zones_lines
 
 from ..widgets.document_view import DocumentView
-from ..widgets.entry_columns import BAD, GOOD, UNKNOWN
 from ..widgets.inputs import FieldRow, Question
-from ..widgets.lines import Kind, Line, LinesView, PickList, PickRow, bound, heading
+from ..widgets.lines import BAD, GOOD, UNKNOWN, Kind, Line, LinesView, PickList, PickRow, bound, heading
 from .base import DRAW_SECONDS, TYPED_INTO, FullScreen, ListScreen, Throttle, error_lines, run_beside
 
 if TYPE_CHECKING:

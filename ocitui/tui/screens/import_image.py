@@ -36,9 +36,8 @@ from ocitui.text import clean, counted, human_size, parse_size, short_digest, sh
 from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said, size_lines
 
 from ..widgets.bars import RULE, Part, RuleBar
-from ..widgets.entry_columns import BAD, GOOD, fit
 from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question
-from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, bound, heading
+from ..widgets.lines import BAD, GOOD, MARK, Line, LinesView, PickList, PickRow, bound, fit, heading
 from .base import DRAW_SECONDS, TYPED_INTO, WAYS, FullScreen, Throttle, error_lines, run_beside
 
 

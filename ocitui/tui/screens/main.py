@@ -17,7 +17,7 @@ from ocitui.text import clean, counted, short_digest
 from ..actions import ACTIONS, BY_NAME
 from ..settings import keep_settings, settings_path
 from ..terminal import HOST_COLOURS
-from ..widgets.entry_columns import BY_NAME as BY_COLUMN
+from ..widgets.entry_rows import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
 from .base import STATUS_SECONDS, Throttle
 from .entries import EntriesScreen

@@ -39,8 +39,21 @@ from ..live import LiveCache, LiveChange
 from ..session import P_SHOWS_IT
 from ..terminal import Role
 from ..widgets.bars import RULE, Bar, Part, RuleBar, condition_text
-from ..widgets.entry_columns import CURSOR, SEVERITIES, Cell, devices_text, fit, format_text, name_cells
-from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound
+from ..widgets.lines import (
+    CURSOR,
+    SEVERITIES,
+    Cell,
+    Line,
+    LinesView,
+    LongList,
+    PickList,
+    PickRow,
+    bound,
+    devices_text,
+    fit,
+    format_text,
+    name_cells,
+)
 from .base import DRAW_SECONDS, ListScreen, Throttle
 from .popups import Copyable, texts_to_copy
 

@@ -30,9 +30,21 @@ from ocitui.words import choice_title, delete_sections, emptied_text, room_lines
 
 from ..terminal import Role
 from ..widgets.bars import Bar, Part
-from ..widgets.entry_columns import CURSOR, Cell, cut, devices_text, fit, format_text
 from ..widgets.inputs import OneLineQuestion
-from ..widgets.lines import MARK, Line, LongList, PickList, PickRow, bound
+from ..widgets.lines import (
+    CURSOR,
+    MARK,
+    Cell,
+    Line,
+    LongList,
+    PickList,
+    PickRow,
+    bound,
+    cut,
+    devices_text,
+    fit,
+    format_text,
+)
 from .base import AskingScreen, ConfirmScreen, Throttle
 from .changes import section_lines
 from .popups import pin_entries

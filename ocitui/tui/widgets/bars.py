@@ -17,7 +17,7 @@ from ocitui.words import capital
 
 from ..actions import key_named
 from ..terminal import HOST_COLOURS, Role, draw_cells, palette
-from .entry_columns import GOOD, SEVERITIES, Cell, cut
+from .lines import GOOD, SEVERITIES, Cell, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor import Assessment

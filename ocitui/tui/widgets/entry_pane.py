@@ -15,8 +15,7 @@ from textual.timer import Timer
 from ocitui.text import clean, short_digest
 
 from .bars import Bar, Part, RuleBar
-from .entry_columns import SEVERITIES
-from .lines import Line, LinesView, ReadingView, bound, cut
+from .lines import SEVERITIES, Line, LinesView, ReadingView, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.cache import DocumentError

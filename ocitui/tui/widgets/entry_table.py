@@ -17,18 +17,8 @@ from textual.widget import Widget
 from ocitui.text import clean
 
 from ..terminal import Role, draw_cells, palette
-from .entry_columns import (
-    CURSOR,
-    LARGEST_FIRST,
-    MARK,
-    Cell,
-    ages,
-    column_at,
-    header_cells,
-    row_cells,
-)
-from .entry_rows import EntryRows, Positions
-from .lines import MOVES, PAGES, bound
+from .entry_rows import LARGEST_FIRST, EntryRows, Positions, ages, column_at, header_cells, row_cells
+from .lines import CURSOR, MARK, MOVES, PAGES, Cell, bound
 
 if TYPE_CHECKING:
     from ocitui.doctor import Entries, JudgedEntry, Moves

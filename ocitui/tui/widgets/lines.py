@@ -1,4 +1,4 @@
-"""Lines of text, which scroll, and a short list with a cursor. Both repaint only the lines that differ."""
+"""Lines of text, which scroll, a short list with a cursor, and what their cells hold. Only lines that differ are drawn."""
 
 from __future__ import annotations
 
@@ -22,14 +22,62 @@ from ocitui.words import Line as Line
 from ocitui.words import heading as heading
 
 from ..terminal import Role, draw_cells, palette
-from .entry_columns import CURSOR, Cell
-from .entry_columns import MARK as MARK
-from .entry_columns import cut as cut
-from .entry_columns import fit as fit
 
+Cell = tuple[str, Role]
 _WIDEST_LABEL, _LABEL_OF_LONG_LIST = 22, 8
 # Rows laid out before the loop has its turn again: some 10 ms.
 _AT_ONCE = 4_000
+_HEAD_LEAST = 3  # cells of a text's beginning that stay when its middle is cut
+_SHORT_FORMATS = {"squashfs": "sq", "erofs": "er"}
+# The signs of every screen; a terminal that has ASCII only gets others by its filter.
+CURSOR, MARK, ASCENDING, DESCENDING, GOOD, BAD, UNKNOWN = "▸●▴▾✓✗?"
+SEVERITIES: dict[str, Cell] = {
+    "critical": ("✖", "bad"), "high": (BAD, "bad"), "medium": ("!", "warn"), "warning": ("!", "warn"),
+    "low": ("·", "muted"), "info": ("i", "muted"),
+}  # fmt: skip
+"""The sign of each severity, and what it is drawn for."""
+
+
+def cut(text: str, width: int, ellipsis: str = "…", *, middle: bool = False) -> str:
+    """The text in at most ``width`` cells; where it is longer an ellipsis stands for its end, or for its ``middle``: up
+    to a slash where one leaves its beginning in sight (``registry.c…/team-beta/web``), else for what is in between."""
+    if (len(text) if text.isascii() else cell_len(text)) <= width:
+        return text
+    room, end = width - len(ellipsis), ""
+    if room < 1:
+        return ellipsis[: max(width, 0)]
+    if middle:
+        ends = (text[at:] for at, sign in enumerate(text) if sign == "/")
+        end = next((one for one in ends if cell_len(one) <= room - _HEAD_LEAST), "")
+        end = end or text[len(text) - (room + 1) // 2 :]
+        while cell_len(end) > max(room - _HEAD_LEAST, 0):
+            end = end[1:]
+    return set_cell_size(text, room - cell_len(end)) + ellipsis + end
+
+
+def fit(text: str, width: int, ellipsis: str = "…", right: bool = False, *, middle: bool = False) -> str:
+    """The text in exactly ``width`` cells, cut where it is longer."""
+    text = cut(text, width, ellipsis, middle=middle)
+    padding = " " * (width - (len(text) if text.isascii() else cell_len(text)))
+    return padding + text if right else text + padding
+
+
+def name_cells(name: str, room: int, last: Role) -> Iterator[Cell]:
+    """A name in exactly ``room`` cells: the registry recedes, the ``last`` part does not."""
+    parent, slash, own = fit(clean(name), room, middle=True).rpartition("/")
+    yield f"{parent}{slash}", "muted"
+    yield own, last
+
+
+def format_text(name: str, room: int) -> str:
+    """A format in exactly ``room`` cells, in full where it fits."""
+    return fit(clean(name if room >= 8 else _SHORT_FORMATS.get(name, name)), room)
+
+
+def devices_text(used: str) -> str:
+    """The first loop device, and how many there are besides."""
+    first, *others = used.split(", ")
+    return f"{first} +{len(others)}" if others else first
 
 
 @dataclass(frozen=True, slots=True)
