@@ -20,7 +20,7 @@ from ocitui.importing.inspect import Inspection, Standing
 from ocitui.importing.jobs import JobState
 from ocitui.importing.sources.images import SourceKind, SourceListing
 from ocitui.tui.screens.import_image import FIELDS, preview_lines
-from ocitui.tui.widgets.inputs import Choice, complete_source
+from ocitui.tui.widgets.bars import Choice, complete_source
 from ocitui.tui.widgets.lines import PickList
 from ocitui.words.lines import said
 from tests.importing.builders import SAVED

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from textual.widget import Widget
 
-from ocitui.tui.widgets.bars import HealthBar, KeyBar, RuleBar, StatusBar
+from ocitui.tui.widgets.bars import HealthBar, KeyBar, Question, RuleBar, StatusBar
 from ocitui.tui.widgets.entry_pane import Tab
-from ocitui.tui.widgets.inputs import Question
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, make_cache, packed_path
 from tests.tui.screen_support import Desk, desk

@@ -17,7 +17,7 @@ from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.report import Report
 from ocitui.tui.screens.repair import RepairScreen
-from ocitui.tui.widgets.inputs import OneLineQuestion
+from ocitui.tui.widgets.bars import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList
 from tests.doctor.repair_support import let_come_back
 from tests.tui.cache_support import (

@@ -14,7 +14,7 @@ from ocitui.cache import Transaction
 from ocitui.cache.records import Moved, Placed
 from ocitui.tui.screens import changes
 from ocitui.tui.screens.changes import _searched, timeline_row, transaction_lines
-from ocitui.tui.widgets.inputs import OneLineQuestion
+from ocitui.tui.widgets.bars import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList, PickRow
 from tests.tui.cache_support import NGINX, TEA, Image, make_cache, packed_path
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk

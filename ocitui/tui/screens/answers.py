@@ -32,8 +32,8 @@ from ocitui.host import Zone, Zones, read_zones
 from ocitui.text import counted, short_digests
 from ocitui.words import capital, zone_lines, zones_lines
 
+from ..widgets.bars import FieldRow, Question
 from ..widgets.document_view import DocumentView
-from ..widgets.inputs import FieldRow, Question
 from ..widgets.lines import BAD, GOOD, UNKNOWN, Kind, Line, LinesView, PickList, PickRow, bound, heading
 from .base import DRAW_SECONDS, TYPED_INTO, FullScreen, ListScreen, Throttle, error_lines, run_beside
 

@@ -24,8 +24,17 @@ from ocitui.text import clean, first_of
 from ocitui.words import KEYS, Ways, markdown, memory_warning, said
 
 from ..session import R, SessionScreen
-from ..widgets.bars import HeaderBar, HealthBar, KeyBar, Keys, StatusBar, TooSmall, draw_frame, show_keys
-from ..widgets.inputs import OneLineQuestion
+from ..widgets.bars import (
+    HeaderBar,
+    HealthBar,
+    KeyBar,
+    Keys,
+    OneLineQuestion,
+    StatusBar,
+    TooSmall,
+    draw_frame,
+    show_keys,
+)
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, every_line, heading
 from .popups import Copyable, offer_copies
 

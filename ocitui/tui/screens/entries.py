@@ -18,7 +18,6 @@ from ..settings import LAYOUTS
 from ..widgets import bars
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
-from ..widgets.inputs import OneLineQuestion
 from .base import STATUS_SECONDS, Throttle
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class EntriesScreen(SessionScreen[None]):
             self.table = EntryTable(placeholder="reading the cache")
             self.pane = EntryPane(self.session)
             yield from (self.table, self.pane)
-        self._question = OneLineQuestion(self.end_asking)
+        self._question = bars.OneLineQuestion(self.end_asking)
         yield self._question
         yield bars.StatusBar()
         yield bars.KeyBar()

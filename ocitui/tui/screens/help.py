@@ -11,7 +11,7 @@ from textual.widgets import Input
 from ocitui.help import TOPICS, paragraphs, topic_text
 
 from ..actions import GROUPS, key_label
-from ..widgets.inputs import Question
+from ..widgets.bars import Question
 from ..widgets.lines import Line, LinesView, bound, heading
 from .base import FullScreen
 

@@ -35,8 +35,7 @@ from ocitui.importing import (
 from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
 from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said, size_lines
 
-from ..widgets.bars import RULE, Part, RuleBar
-from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question
+from ..widgets.bars import RULE, Choice, FieldRow, Part, PathSuggester, Question, RuleBar
 from ..widgets.lines import BAD, GOOD, MARK, Line, LinesView, PickList, PickRow, bound, fit, heading
 from .base import DRAW_SECONDS, TYPED_INTO, WAYS, FullScreen, Throttle, error_lines, run_beside
 

@@ -21,7 +21,7 @@ from ocitui.text import clean, counted, human_size
 
 from ..actions import commands
 from ..session import R, SessionScreen
-from ..widgets.inputs import PathSuggester, Question
+from ..widgets.bars import PathSuggester, Question
 from ..widgets.lines import PickList, PickRow, bound
 
 MOST_TO_TERMINAL = 64 << 10

@@ -29,8 +29,7 @@ from ocitui.text import age_of, clean, counted, first_of, human_size, parse_size
 from ocitui.words import choice_title, delete_sections, emptied_text, room_lines, total_text
 
 from ..terminal import Role
-from ..widgets.bars import Bar, Part
-from ..widgets.inputs import OneLineQuestion
+from ..widgets.bars import Bar, OneLineQuestion, Part
 from ..widgets.lines import (
     CURSOR,
     MARK,

@@ -1,4 +1,4 @@
-"""Lines of text, which scroll, a short list with a cursor, and what their cells hold. Only lines that differ are drawn."""
+"""Lines of text, which scroll, a short list with a cursor, and what their cells hold. Lines that differ are drawn."""
 
 from __future__ import annotations
 
