@@ -40,8 +40,6 @@ from .base import DRAW_SECONDS, TYPED_INTO, FullScreen, ListScreen, Throttle, er
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedNeed
 
-    from ..live import LiveChange
-
 _MARKS: dict[LinkState, tuple[str, Kind]] = {
     LinkState.OK: (GOOD, "plain"), LinkState.BAD: (BAD, "bad"), LinkState.UNKNOWN: (UNKNOWN, "muted"),
 }  # fmt: skip
@@ -126,11 +124,11 @@ class AnswerScreen(FullScreen[None]):
 
     def begin(self) -> None:
         if self._asked:
-            self.ask()
+            self.look_up()
 
     @on(Input.Submitted)
     @work(exclusive=True)
-    async def ask(self) -> None:
+    async def look_up(self) -> None:
         """Show the answer to what stands in the field."""
         try:
             lines = await self.answer(self.query_one("#name", Input).value)
@@ -158,7 +156,7 @@ class ResolveScreen(AnswerScreen):
         formats = list(PackedFormat)
         self._format = formats[(formats.index(self._format) + by) % len(formats)]
         self.query_one("#format", Static).update(self._format)
-        self.ask()
+        self.look_up()
 
     async def answer(self, asked: str) -> list[Line]:
         cache = self.session.cache
@@ -208,7 +206,7 @@ class WhyScreen(AnswerScreen):
     def action_ask_upstream(self) -> None:
         """Whether the name is the same there today, and whether the image can be had again."""
         self._upstream = True
-        self.ask()
+        self.look_up()
 
 
 def chain_lines(chain: Chain) -> list[Line]:
@@ -253,11 +251,8 @@ class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
         self.stand("reading krata.db, and asking the daemon")
         self.action_read()
 
-    def live_changed(self, change: LiveChange) -> None:
-        """An entry, a file or a zone came or went."""
-        self.draw_header()
-        if change.another or change.rows:
-            self._throttle.ask()
+    def entries_changed(self) -> None:
+        self._throttle.ask()
 
     def action_read(self) -> None:
         self._read(ask=True)

@@ -52,7 +52,8 @@ T = TypeVar("T")
 
 
 class FullScreen(SessionScreen[R]):
-    """A screen with a title; `esc` goes back and does nothing else."""
+    """A screen with a title; `esc` goes back and does nothing else. One that ``asks`` has a line to type in, which has
+    every key meanwhile."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bound({"escape": "leave", "f1,question_mark": "app.show_help", "c": "copy", "colon": "app.commands"}),
@@ -66,6 +67,9 @@ class FullScreen(SessionScreen[R]):
     """Those at the right end: what is typed into a screen's field is no key."""
     shown_as: ClassVar[str] = "what is shown"
     """What its lines are, where they are copied."""
+    asks: ClassVar[bool] = False
+    takes_nothing: ClassVar[bool] = False
+    """Whether an empty line is an answer."""
     _stands = ""
     _keys_now: Keys = ()
 
@@ -74,6 +78,8 @@ class FullScreen(SessionScreen[R]):
         yield HeaderBar()
         yield HealthBar()
         yield from self.compose_body()
+        if self.asks:
+            yield OneLineQuestion(self._end_asking)
         yield StatusBar()
         yield KeyBar()
 
@@ -99,6 +105,11 @@ class FullScreen(SessionScreen[R]):
 
     def live_changed(self, change: LiveChange) -> None:
         self.draw_header()
+        if change.another or change.rows:
+            self.entries_changed()
+
+    def entries_changed(self) -> None:
+        """An entry, a file or a zone came or went."""
 
     def show_keys(self, keys: Keys) -> None:
         self._keys_now = keys
@@ -122,6 +133,25 @@ class FullScreen(SessionScreen[R]):
     def draw_status(self) -> None:
         for bar in self.query(StatusBar):
             bar.show([f" {clean(self.message or self._stands)}"])
+
+    def ask(self, text: str, about: str) -> None:
+        """Ask, with ``text`` to go on from."""
+        self.query_one(OneLineQuestion).ask(text, about)
+
+    def _end_asking(self, keep: bool) -> None:
+        question = self.query_one(OneLineQuestion)
+        if self.focused is question:
+            self.set_focus(self.query(self.AUTO_FOCUS).first())
+        question.close()
+        text = question.value.strip()
+        if keep and (text or self.takes_nothing):
+            self.answered(text)
+
+    def answered(self, text: str) -> None:
+        """Enter was pressed, or the keys went elsewhere."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
 
     def copied_lines(self) -> Iterable[Line | LongList]:
         """What is copied as Markdown."""
@@ -211,37 +241,6 @@ class ListScreen(FullScreen[R], Generic[R, Row]):
     @property
     def row(self) -> Row | None:
         return self.rows.get(self.key)
-
-
-class AskingScreen(ListScreen[R, Row]):
-    """A list, and a line to type in now and then, which has every key meanwhile."""
-
-    takes_nothing: ClassVar[bool] = False
-    """Whether an empty line is an answer."""
-
-    def compose_body(self) -> Iterable[Widget]:
-        yield from super().compose_body()
-        yield OneLineQuestion(self._end_asking)
-
-    def ask(self, text: str, about: str) -> None:
-        """Ask, with ``text`` to go on from."""
-        self.query_one(OneLineQuestion).ask(text, about)
-
-    def _end_asking(self, keep: bool) -> None:
-        question = self.query_one(OneLineQuestion)
-        if self.focused is question:
-            self.set_focus(self.query_one(PickList))
-        question.close()
-        text = question.value.strip()
-        if keep and (text or self.takes_nothing):
-            self.answered(text)
-
-    def answered(self, text: str) -> None:
-        """Enter was pressed, or the keys went elsewhere."""
-        raise AssertionError("a screen of its own says this")
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
 
 
 class ConfirmScreen(FullScreen[str | None]):

@@ -49,7 +49,7 @@ from ocitui.words import (
 )
 
 from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound, cut, heading
-from .base import AskingScreen, ConfirmScreen, ListScreen
+from .base import ConfirmScreen, ListScreen
 from .popups import Copyable, texts_to_copy
 
 # Past so many entries a digest's first digits have to do. Past so many nobody reads each; they are still there for who
@@ -160,14 +160,14 @@ class PointScreen(ConfirmScreen):
         return f"{short_digests(self._plan.then)}; {done.id}, u points it back"
 
 
-class TimelineScreen(AskingScreen[str | None, PickRow]):
+class TimelineScreen(ListScreen[str | None, PickRow]):
     """What was done, the newest first. Dismissed with the id of a transaction to undo, or None."""
 
     BINDINGS = bound({"slash": "filter", "u": "undo", "X": "trash"})
     subject = "timeline"
     keys = (("u", "Undo"), ("/", "Filter"), ("X", "Trash, file by file"), ("c", "Copy"))
     shown_as = "the transaction"
-    takes_nothing = True
+    asks = takes_nothing = True
 
     def begin(self) -> None:
         self._transactions: dict[str, Transaction] = {}

@@ -58,7 +58,7 @@ from ocitui.words import (
 )
 
 from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, bound, fit, heading
-from .base import DRAW_SECONDS, AskingScreen, ConfirmScreen, Throttle, run_beside
+from .base import DRAW_SECONDS, ConfirmScreen, ListScreen, Throttle, run_beside
 
 PLAN = "plan"
 _MOST = 100
@@ -204,12 +204,13 @@ _SWITCHES = {
 """What is allowed or not, by its name in `RepairOptions`: what it is called, and what there is to know before."""
 
 
-class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
+class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
     """Dismissed with what is allowed, for a new plan."""
 
     BINDINGS = bound({"space": "allow", "s": "source", "D": "forget_sources"})
     CSS = "RepairOptionsScreen PickList { height: auto; }"
     subject = "repair: what is allowed"
+    asks = True
     keys = (("space", "Allow"), ("s", "Add a source"), ("D", "Forget sources"), ("enter", "Plan anew"))
 
     def __init__(self, options: RepairOptions) -> None:
@@ -257,7 +258,7 @@ class RepairOptionsScreen(AskingScreen[RepairOptions | None, PickRow]):
         self.dismiss(self._options)
 
 
-class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
+class RepairScreen(ListScreen[str | None, PlanRow], ConfirmScreen):
     """Plans the mending of what is known to be wrong, as it is asked for. Dismissed with a message once something was
     done."""
 
@@ -267,15 +268,16 @@ class RepairScreen(AskingScreen[str | None, PlanRow], ConfirmScreen):
     RepairScreen.-done PickList { display: none; }
     """
     subject = "repair"
+    asks = True
     verb = "Mend"
     action = "mend"
     more_keys = (("space", "Mark a step"), ("n", "Name"), ("o", "What is allowed"))
 
-    def __init__(self, options: RepairOptions | None = None) -> None:
+    def __init__(self, options: RepairOptions) -> None:
         super().__init__()
         self._report: Report | None = None
         self._outdated = False
-        self._options = options or RepairOptions()
+        self._options = options
         self._plan: RepairPlan | None = None
         self._assessment: Assessment | None = None
         self._naming: Naming | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 from rich.cells import set_cell_size
@@ -29,7 +28,7 @@ from ocitui.text import age_of, clean, counted, first_of, human_size, parse_size
 from ocitui.words import choice_title, delete_sections, emptied_text, room_lines, total_text
 
 from ..terminal import Role
-from ..widgets.bars import Bar, OneLineQuestion, Part
+from ..widgets.bars import Bar, Part
 from ..widgets.lines import (
     CURSOR,
     MARK,
@@ -44,12 +43,9 @@ from ..widgets.lines import (
     fit,
     format_text,
 )
-from .base import AskingScreen, ConfirmScreen, Throttle
+from .base import ConfirmScreen, ListScreen, Throttle
 from .changes import section_lines
 from .popups import pin_entries
-
-if TYPE_CHECKING:
-    from ..live import LiveChange
 
 _LOOK_SECONDS = 2.0
 _TITLES, _TRASH, _DOWNLOADS = "titles", "trash", "downloads"
@@ -107,7 +103,7 @@ class RoomRow(PickRow):
         return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
+class RoomScreen(ListScreen["tuple[str, str, str] | None", RoomRow]):
     """Dismissed with the digest, format and name of an entry that is to be shown, or None."""
 
     BINDINGS = bound(
@@ -119,7 +115,7 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
     CSS = "RoomScreen { Bar#sum { height: 2; } #detail { height: 5; } &.-beside #detail { height: 1fr; } }"
     subject = "room"
     shown_as = "the room"
-    takes_nothing = True
+    asks = takes_nothing = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,11 +133,8 @@ class RoomScreen(AskingScreen["tuple[str, str, str] | None", RoomRow]):
         self.stand("looking what takes the room")
         self._look()
 
-    def live_changed(self, change: LiveChange) -> None:
-        """An entry, a file or a zone came or went."""
-        self.draw_header()
-        if change.another or change.rows:
-            self._throttle.ask()
+    def entries_changed(self) -> None:
+        self._throttle.ask()
 
     @work(group="look", exclusive=True)
     async def _look(self) -> None:
@@ -328,16 +321,13 @@ class PruneScreen(ConfirmScreen):
 
     subject = "make room"
     verb = "Make room"
+    asks = takes_nothing = True
 
     def __init__(self, chosen: Sequence[Candidate], *, for_good: bool, trash: bool) -> None:
         super().__init__()
         self._chosen, self._for_good, self._with_trash = chosen, for_good, trash
         self._plan: DeletePlan | None = None
         self._files: Sequence[TrashedFile] = ()
-
-    def compose_body(self) -> Iterable[Widget]:
-        yield from super().compose_body()
-        yield OneLineQuestion(self._typed)
 
     async def plan(self) -> Iterable[Line | LongList]:
         cache, directory = self.session.cache, self.session.directory
@@ -357,7 +347,7 @@ class PruneScreen(ConfirmScreen):
 
     def action_confirm(self) -> None:
         if self._for_good and self._may_act():
-            self.query_one(OneLineQuestion).ask("", f"type {self._count} to remove for good; esc goes back")
+            self.ask("", f"type {self._count} to remove for good; esc goes back")
         else:
             super().action_confirm()
 
@@ -365,17 +355,11 @@ class PruneScreen(ConfirmScreen):
     def _count(self) -> int:
         return len(self._chosen) or len(self._files)
 
-    def _typed(self, keep: bool) -> None:
-        question = self.query_one(OneLineQuestion)
-        question.close()
-        self.give_keys()
-        if keep and question.value.strip() == str(self._count):
+    def answered(self, text: str) -> None:
+        if text == str(self._count):
             super().action_confirm()
-        elif keep:
+        else:
             self.say(f"not done: {self._count} was to be typed")
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
 
     async def act(self) -> str:
         cache, said = self.session.cache, list[str]()
