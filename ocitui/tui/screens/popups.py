@@ -14,6 +14,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from ocitui.cache import INDEX_NAME, CacheError, FileTakenError, Key, write_outside
@@ -40,9 +41,12 @@ class PopUp(ModalScreen[R | None], SessionScreen[R | None]):
     }
     """
 
-    def __init__(self, title: str, hint: str) -> None:
+    def __init__(self, title: str, hint: str, *widgets: Widget) -> None:
         super().__init__()
-        self._title, self._hint = title, hint
+        self._title, self._hint, self._widgets = title, hint, widgets
+
+    def compose(self) -> ComposeResult:
+        yield Vertical(*self._widgets)
 
     def on_mount(self) -> None:
         # As it stands: a text there is markup otherwise.
@@ -64,12 +68,8 @@ class MenuScreen(PopUp[tuple[str, bool]]):
     the cursor. Dismissed with the letter, and whether it was a capital."""
 
     def __init__(self, title: str, rows: Mapping[str, str], hint: str) -> None:
-        super().__init__(title, hint)
+        super().__init__(title, hint, PickList())
         self._rows = rows
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield PickList()
 
     def on_mount(self) -> None:
         self.query_one(PickList).set_rows([PickRow(letter, f"{letter}  {text}") for letter, text in self._rows.items()])
@@ -92,12 +92,7 @@ class CommandScreen(PopUp[str]):
     BINDINGS = bound({"up": "step(-1)", "down": "step(1)", "enter": "take"})
 
     def __init__(self) -> None:
-        super().__init__("command", "")
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Question(placeholder="a name, as delete; or a key, as d")
-            yield PickList()
+        super().__init__("command", "", Question(placeholder="a name, as delete; or a key, as d"), PickList())
 
     def on_mount(self) -> None:
         self._narrow("")
@@ -141,11 +136,8 @@ class ReasonScreen(PopUp[str]):
     AUTO_FOCUS = "Question"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"pin {name}", "why it is kept; enter pins it, esc goes back")
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Question(placeholder="as: runs the billing of each month")
+        why = Question(placeholder="as: runs the billing of each month")
+        super().__init__(f"pin {name}", "why it is kept; enter pins it, esc goes back", why)
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
@@ -232,13 +224,10 @@ class FileNameScreen(PopUp[str]):
     BINDINGS = bound({"y": "replace"})
 
     def __init__(self, what: str, text: str) -> None:
-        super().__init__(f"write into a file: {what}", "enter writes it, esc goes back")
+        name = Question(placeholder="its name", suggester=PathSuggester())
+        super().__init__(f"write into a file: {what}", "enter writes it, esc goes back", name)
         self._text = text
         self._taken: Path | None = None
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Question(placeholder="its name", suggester=PathSuggester())
 
     @on(Input.Submitted)
     def _named(self, event: Input.Submitted) -> None:
