@@ -1,6 +1,7 @@
 """The session: what every screen asks for, one of each, made by the application.
 
-The cache and what is known of it, imports, and what may be done now. A screen needs no other: it can be shown alone.
+The cache and what is known of it, imports, settings, and what may be done now. A screen needs no other: it can be shown
+alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property
@@ -23,13 +24,13 @@ from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of
+from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of, read_bounded
 from ocitui.threads import settled
 
 from .actions import BY_NAME
 from .live import DeepCheck, LiveCache, LiveChange
-from .settings import ScreenSettings, read_settings, settings_path
-from .terminal import Terminal
+from .terminal import HOST_COLOURS, THEMES, Terminal
+from .widgets.entry_rows import BY_NAME as BY_COLUMN
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
@@ -40,8 +41,9 @@ R = TypeVar("R")
 _SMALLEST = (40, 10)
 """The columns and lines that a screen needs."""
 P_SHOWS_IT = ": p shows it"
-
-
+LAYOUTS = ("split", "table", "pane")
+# Bytes of a file of settings, as a larger one is none of ours; and how much that is odd in it is told.
+_LARGEST, _TOLD = 1 << 16, 5
 _M_MMAP_THRESHOLD, _LARGE = -3, 1 << 18  # mallopt(3), bytes
 
 
@@ -64,6 +66,72 @@ class ScreenOptions(msgspec.Struct, frozen=True):
     mouse: bool = True
     wait: float = 0.0
     whole_frames: bool = False
+
+
+class ScreenSettings(msgspec.Struct):
+    """How the screen is to look, as it was kept from an earlier start: in `ocitui/settings.toml` below
+    `$XDG_CONFIG_HOME`, else `~/.config` (XDG Base Directory Specification), written when an operator asks for it, and
+    never else. ``split`` and ``wide_split`` are the table's share of the room in percent, with the pane below and
+    beside it; ``sort`` is a column, empty for the order of the index. Each has a value that is used without a file."""
+
+    theme: str = ""
+    layout: str = "split"
+    split: int = 50
+    wide_split: int = 61
+    sort: str = ""
+    reverse: bool = False
+    host_colour: str = "blue"
+
+
+_ALLOWED: dict[str, Container[object]] = {
+    "theme": ("", *THEMES),
+    "layout": LAYOUTS,
+    "split": range(20, 81),
+    "wide_split": range(20, 81),
+    "sort": ("", *BY_COLUMN),
+    "reverse": (False, True),
+    "host_colour": tuple(HOST_COLOURS),
+}
+
+
+def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the settings lie; a relative XDG_CONFIG_HOME is to be ignored."""
+    base = environment.get("XDG_CONFIG_HOME", "")
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.config")) / "ocitui" / "settings.toml"
+
+
+def read_settings(path: Path) -> tuple[ScreenSettings, str]:
+    """What is kept there, and what is wrong with it; what is not understood counts as not said."""
+    settings, odd = ScreenSettings(), list[str]()
+    try:
+        text = read_bounded(path, _LARGEST).decode()
+        import tomllib  # few have such a file
+
+        kept = tomllib.loads(text)
+    except FileNotFoundError:
+        return settings, ""
+    except (OSError, ValueError, RecursionError) as error:
+        return settings, f"{path} is not read: {getattr(error, 'strerror', None) or error}"
+    for name, value in kept.items():
+        if name in _ALLOWED and type(value) is type(getattr(settings, name)) and value in _ALLOWED[name]:
+            setattr(settings, name, value)
+        else:
+            odd.append(name)
+    return settings, f"{path}: not understood: {', '.join(odd[:_TOLD])}" if odd else ""
+
+
+def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:
+    """Write the settings. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
+    from ocitui.cache import refuse_inside, storage_errors, write_outside
+
+    refuse_inside(directory, path)
+    with storage_errors(f"write {path}"):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Texts, numbers and truths are in TOML what they are in JSON.
+    lines = (
+        f"{name} = {msgspec.json.encode(value).decode()}" for name, value in msgspec.structs.asdict(settings).items()
+    )
+    write_outside(directory, path, "\n".join([*lines, ""]), replace=True)
 
 
 class Session:

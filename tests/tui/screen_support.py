@@ -21,8 +21,7 @@ from ocitui.tui.app import OcituiApp
 from ocitui.tui.live import LiveCache
 from ocitui.tui.screens.main import MainScreen
 from ocitui.tui.screens.problems import FirstRow, ProblemsScreen
-from ocitui.tui.session import ScreenOptions, Session
-from ocitui.tui.settings import ScreenSettings
+from ocitui.tui.session import ScreenOptions, ScreenSettings, Session
 from ocitui.tui.terminal import Terminal
 from ocitui.tui.widgets.bars import Bar, HeaderBar, HealthBar, KeyBar, StatusBar, TroubleBar
 from ocitui.tui.widgets.entry_pane import EntryPane

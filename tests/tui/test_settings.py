@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ConflictError
-from ocitui.tui.session import ScreenOptions, Session
-from ocitui.tui.settings import LAYOUTS, ScreenSettings, keep_settings, read_settings, settings_path
+from ocitui.tui.session import (
+    LAYOUTS,
+    ScreenOptions,
+    ScreenSettings,
+    Session,
+    keep_settings,
+    read_settings,
+    settings_path,
+)
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.screen_support import SMALL, WIDE, desk
 

@@ -13,8 +13,7 @@ from ocitui.cache import Condition, IndexOutcome
 from ocitui.text import clean, timestamp
 
 from ..actions import footer
-from ..session import SessionScreen
-from ..settings import LAYOUTS
+from ..session import LAYOUTS, SessionScreen
 from ..widgets import bars
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable

@@ -15,7 +15,7 @@ from ocitui.cache import CacheError
 from ocitui.text import clean, counted, short_digest
 
 from ..actions import ACTIONS, BY_NAME
-from ..settings import keep_settings, settings_path
+from ..session import keep_settings, settings_path
 from ..terminal import HOST_COLOURS
 from ..widgets.entry_rows import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
