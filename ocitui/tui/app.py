@@ -157,12 +157,8 @@ class OcituiApp(SessionApp):
         self._suspending = False
 
     @on(Driver.SignalResume)
-    def _draw_again(self) -> None:
-        """The shell's own screen was there meanwhile."""
-        self.refresh(layout=True)
-
     def action_redraw(self) -> None:
-        """Write the whole screen again; what another program wrote over it goes."""
+        """Write the whole screen again: another program wrote over it, or the shell's own was there meanwhile."""
         self.refresh(layout=True)
 
 

@@ -121,7 +121,7 @@ def read_settings(path: Path) -> tuple[ScreenSettings, str]:
 
 
 def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:
-    """Write the settings. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
+    """Write them. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
     from ocitui.cache import refuse_inside, storage_errors, write_outside
 
     refuse_inside(directory, path)

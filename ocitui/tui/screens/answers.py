@@ -35,7 +35,7 @@ from ocitui.words import capital, zone_lines, zones_lines
 from ..widgets.bars import FieldRow, Question
 from ..widgets.document_view import DocumentView
 from ..widgets.lines import BAD, GOOD, UNKNOWN, Kind, Line, LinesView, PickList, PickRow, bound, heading
-from .base import DRAW_SECONDS, TYPED_INTO, FullScreen, ListScreen, Throttle, error_lines, run_beside
+from .base import DRAW_SECONDS, TYPED_INTO, EntryToShow, FullScreen, ListScreen, Throttle, error_lines, run_beside
 
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedNeed
@@ -56,7 +56,7 @@ class VerdictScreen(FullScreen[None]):
 
     def compose_body(self) -> Iterable[Widget]:
         yield LinesView()
-        yield DocumentView("")
+        yield DocumentView()
 
     def begin(self) -> None:
         self.show_lines([Line("reading index.json; a torn one is given a second", kind="muted")])
@@ -233,8 +233,8 @@ def _links(links: Sequence[Link]) -> Iterable[Line]:
 _ALL = "all"
 
 
-class ZonesScreen(ListScreen["tuple[str, str, str] | None", PickRow]):
-    """Dismissed with the digest, format and name of an entry that is to be shown, or None."""
+class ZonesScreen(ListScreen[EntryToShow | None, PickRow]):
+    """Tells which zone needs which entry, and whether that is there."""
 
     BINDINGS = bound({"r": "read"})
     subject = "zones"

@@ -49,6 +49,8 @@ DRAW_SECONDS, STATUS_SECONDS = 0.25, 1.0
 """How often a screen of its own is drawn while something goes on, and the main screen's status line."""
 Row = TypeVar("Row", bound=PickRow)
 T = TypeVar("T")
+EntryToShow = tuple[str, str, str]
+"""What a screen is dismissed with where the main screen is to show an entry: its digest, format and name."""
 
 
 class FullScreen(SessionScreen[R]):

@@ -39,6 +39,7 @@ from ocitui.words import (
     emptied_text,
     ended_undos,
     entry_line,
+    first_lines,
     names_of_files,
     point_lines,
     short_lines,
@@ -278,10 +279,9 @@ def transaction_lines(transaction: Transaction) -> list[Line]:
     if transaction.swap is not None:
         lines.append(Line("index.json was replaced as a whole", "index"))
     for sign, recorded in (("−", transaction.removed), ("+", transaction.added)):
-        listed = (one.descriptor for one in recorded[:_MANY])
-        lines += [Line(f"{sign} {one.image_name or one.digest}", one.format or "no format") for one in listed]
-        if more := recorded[_MANY:]:
-            lines.append(Line(f"and {len(more)} more", kind="muted"))
+        entries = (one.descriptor for one in recorded)
+        listed = (Line(f"{sign} {one.image_name or one.digest}", one.format or "no format") for one in entries)
+        lines += first_lines(listed, len(recorded), _MANY)
     return lines
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partialmethod
+from functools import partial, partialmethod
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -19,15 +19,17 @@ from ..session import keep_settings, settings_path
 from ..terminal import HOST_COLOURS
 from ..widgets.entry_rows import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
-from .base import STATUS_SECONDS, Throttle
+from .base import STATUS_SECONDS, EntryToShow, Throttle
 from .entries import EntriesScreen
 from .popups import Copyable, MenuScreen, offer_copies, pin_entries, texts_to_copy
 
 if TYPE_CHECKING:
-    from ocitui.doctor import Finding, JudgedEntry
+    from ocitui.cache import Key
+    from ocitui.doctor import JudgedEntry
 
     from ..live import LiveChange
     from ..session import Session
+    from ..widgets.entry_pane import Tab
 
 
 class MainScreen(EntriesScreen):
@@ -79,14 +81,18 @@ class MainScreen(EntriesScreen):
             return marked
         return [] if self.table.cursor_position is None else [self.table.cursor_position]
 
+    def _chosen_keys(self) -> list[Key]:
+        entries = self.session.live.entries
+        keys = ((entries.digests[at], entries.formats[at]) for at in self._chosen()) if entries is not None else ()
+        return list(dict.fromkeys(keys))
+
     def action_delete(self) -> None:
-        entries, chosen = self.session.live.entries, self._chosen()
+        keys = self._chosen_keys()
         if not self._may("delete"):
             return
-        if not chosen or entries is None:
+        if not keys:
             self.say("Delete: there is no entry under the cursor")
             return
-        keys = list(dict.fromkeys((entries.digests[at], entries.formats[at]) for at in chosen))
         self._own_deletions = frozenset(keys)
         from .changes import DeleteScreen
 
@@ -100,15 +106,15 @@ class MainScreen(EntriesScreen):
             self._own_deletions = frozenset()
 
     def action_pin(self) -> None:
-        entries, chosen, judge = self.session.live.entries, self._chosen(), self.session.live.judge
-        if not self._may("pin") or not chosen or entries is None or judge is None:
+        entries, keys, judge = self.session.live.entries, self._chosen_keys(), self.session.live.judge
+        if not self._may("pin") or not keys or entries is None or judge is None:
             return
         from ocitui.cache import Topic
 
-        keys = list(dict.fromkeys((entries.digests[at], entries.formats[at]) for at in chosen))
         pins = judge.remembered.noted(Topic.PINNED)
         pinned = all(f"{digest}.{format_}" in pins for digest, format_ in keys)
-        what = entries.names[chosen[0]] or short_digest(keys[0][0]) if len(keys) == 1 else counted(len(keys), "entry")
+        name = entries.names[self._chosen()[0]] or short_digest(keys[0][0])
+        what = name if len(keys) == 1 else counted(len(keys), "entry")
         pin_entries(self, keys, what, pinned=pinned, done=self.say)
 
     def action_undo(self) -> None:
@@ -144,7 +150,7 @@ class MainScreen(EntriesScreen):
     def action_problems(self) -> None:
         from .problems import ProblemsScreen
 
-        self.app.push_screen(ProblemsScreen(), self._go_to)
+        self.app.push_screen(ProblemsScreen(), partial(self._go_to, tab="problems"))
 
     def action_mend(self) -> None:
         """Under a banner about the index, the index, wherever the cursor is; else the entries that are bad."""
@@ -173,34 +179,24 @@ class MainScreen(EntriesScreen):
 
         self.app.push_screen(RepairScreen(RepairOptions(only=only)), self._said)
 
-    def _go_to(self, finding: Finding | None) -> None:
-        """Put the cursor on the entry of a finding, and show what is wrong with it."""
+    def _go_to(self, wanted: EntryToShow | None, *, tab: Tab | None = None) -> None:
+        """Put the cursor on an entry of a digest, that of the format and name if there is one, and open a tab of it."""
         self.draw_status()
-        if finding is not None and self._show_entry((finding.digest, finding.format, finding.name)):
-            self.action_show_tab("problems")
-
-    def _needed(self, wanted: tuple[str, str, str] | None) -> None:
-        """Put the cursor on an entry that a zone needs."""
-        self.draw_status()
-        if wanted is not None:
-            self._show_entry(wanted)
-
-    def _show_entry(self, wanted: tuple[str, str, str]) -> bool:
-        """Put the cursor on an entry of a digest, that of the format and name if there is one; False for none."""
         entries, table = self.session.live.entries, self.table
-        if entries is None:
-            return False
+        if wanted is None or entries is None:
+            return
         digest, format_, name = wanted
         same = [position for position, other in enumerate(entries.digests) if other == digest]
         if not same:
             self.say("no entry of the index is what that is about")
-            return False
+            return
         formats, names = entries.formats, entries.names
         best = max(same, key=lambda at: ((formats[at] or "") == format_, (names[at] or "") == name))
         if not table.move_cursor_to(best):
             table.filter_by("")
             table.move_cursor_to(best)
-        return True
+        if tab is not None:
+            self.action_show_tab(tab)
 
     def action_why(self) -> None:
         from .answers import WhyScreen
@@ -306,12 +302,12 @@ class MainScreen(EntriesScreen):
     def action_zones(self) -> None:
         from .answers import ZonesScreen
 
-        self.app.push_screen(ZonesScreen(), self._needed)
+        self.app.push_screen(ZonesScreen(), self._go_to)
 
     def action_room(self) -> None:
         from .room import RoomScreen
 
-        self.app.push_screen(RoomScreen(), self._needed)
+        self.app.push_screen(RoomScreen(), self._go_to)
 
     def action_imports(self) -> None:
         from .imports import ImportsScreen

@@ -54,7 +54,7 @@ from ..widgets.lines import (
     format_text,
     name_cells,
 )
-from .base import DRAW_SECONDS, ListScreen, Throttle
+from .base import DRAW_SECONDS, EntryToShow, ListScreen, Throttle
 from .popups import Copyable, texts_to_copy
 
 _INDENT, _NONE = "  ", "–"
@@ -250,8 +250,8 @@ def _rows(
         yield make(f"{kind}\0more", text, right, "muted", findings=rest, heading=True)
 
 
-class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
-    """Dismissed with a finding whose entry is to be shown, or None. A deep check goes on when the screen is left."""
+class ProblemsScreen(ListScreen[EntryToShow | None, ProblemRow]):
+    """What is wrong, and what can be done about it. A deep check goes on when the screen is left."""
 
     DEFAULT_CSS = "ProblemsScreen { LinesView { border-top: none; } PickList { height: 1.5fr; } }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -454,7 +454,8 @@ class ProblemsScreen(ListScreen[Finding | None, ProblemRow]):
             # From the application: what a screen sends does not come by it.
             self.app.call_later(self.app.simulate_key, row.action.keys[0])
         elif row is not None and not row.heading and row.findings[0].digest:
-            self.dismiss(row.findings[0])
+            one = row.findings[0]
+            self.dismiss((one.digest, one.format, one.name))
 
     def action_mend(self) -> None:
         if (row := self.row) is not None:

@@ -43,7 +43,7 @@ from ..widgets.lines import (
     fit,
     format_text,
 )
-from .base import ConfirmScreen, ListScreen, Throttle
+from .base import ConfirmScreen, EntryToShow, ListScreen, Throttle
 from .changes import section_lines
 from .popups import pin_entries
 
@@ -103,8 +103,8 @@ class RoomRow(PickRow):
         return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-class RoomScreen(ListScreen["tuple[str, str, str] | None", RoomRow]):
-    """Dismissed with the digest, format and name of an entry that is to be shown, or None."""
+class RoomScreen(ListScreen[EntryToShow | None, RoomRow]):
+    """What takes the room; what is marked goes, by a rule or by hand."""
 
     BINDINGS = bound(
         {
