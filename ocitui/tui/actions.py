@@ -1,7 +1,5 @@
-"""Every action of the screen, in one table: keys, footer, help and command palette come from here.
-
-It loads nothing of Textual, as `ocitui help keys` shows it too.
-"""
+"""Every action of the screen, in one table: keys, footer, help and command palette come from here. It loads nothing of
+Textual, as `ocitui help keys` shows it too."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""One cache as every screen shows it, kept in step with the disk: judge, entries, what is wrong. No widget in it.
-
-Rows, header, banner and problems are drawn from what was published here, so that they cannot disagree.
-"""
+"""One cache as every screen shows it, kept in step with the disk: judge, entries, what is wrong. Rows, header, banner
+and problems are drawn from what was published here, so that they cannot disagree."""
 
 from __future__ import annotations
 
@@ -564,8 +562,7 @@ class LiveCache:
             await asyncio.sleep(to_the_second(max(_HOST_SECONDS, (time.monotonic() - now) / _SHARE)))
 
     async def _note_use(self) -> None:
-        """Keep who was seen to use what, so that it is known later when an image was last of use, and since when that
-        was looked at."""
+        """Keep who was seen to use what: when an image was last of use, and since when that was looked at."""
         judge, found = self.judge, self.host.found
         # No ledger is made only to hold that nobody used anything.
         if judge is not None and found is not None and (found.names or self._memory[0]) and not self.read_only:

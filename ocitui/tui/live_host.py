@@ -39,8 +39,7 @@ class LiveHost:
         self.found: Users | None = None
 
     def look(self) -> tuple[bool, bool]:
-        """Look at all of it; gives whether the daemon came or went, and whether another room is to be shown. Not on
-        the event loop."""
+        """Gives whether the daemon came or went, and whether another room is to be shown. Not on the event loop."""
         self.find_users()
         return self.daemon_changed(), self.room_changed()
 
@@ -58,8 +57,7 @@ class LiveHost:
         return find_daemon(self._directory, known=self.daemon.process)
 
     def find_users(self) -> None:
-        """Look which zones need packed files, if the daemon wrote anything, or guests may have come or gone, and which
-        loop devices hold any."""
+        """Look which zones need packed files, where that may have changed, and which loop devices hold any."""
         from ocitui.host import database_identity, find_users, read_zones
 
         seen, now = database_identity(self._directory), time.monotonic()

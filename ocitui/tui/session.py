@@ -1,8 +1,5 @@
-"""The session: what every screen asks for, one of each, made by the application.
-
-The cache and what is known of it, imports, settings, and what may be done now. A screen needs no other: it can be shown
-alone.
-"""
+"""The session: what every screen asks for, one of each, made by the application: the cache and what is known of it,
+imports, settings, and what may be done now. A screen needs no other: it can be shown alone."""
 
 from __future__ import annotations
 
@@ -69,10 +66,9 @@ class ScreenOptions(msgspec.Struct, frozen=True):
 
 
 class ScreenSettings(msgspec.Struct):
-    """How the screen is to look, as it was kept from an earlier start: in `ocitui/settings.toml` below
-    `$XDG_CONFIG_HOME`, else `~/.config` (XDG Base Directory Specification), written when an operator asks for it, and
+    """How the screen is to look, as it was kept from an earlier start; its file is written when an operator asks, and
     never else. ``split`` and ``wide_split`` are the table's share of the room in percent, with the pane below and
-    beside it; ``sort`` is a column, empty for the order of the index. Each has a value that is used without a file."""
+    beside it; ``sort`` is a column, empty for the order of the index."""
 
     theme: str = ""
     layout: str = "split"
@@ -95,7 +91,7 @@ _ALLOWED: dict[str, Container[object]] = {
 
 
 def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the settings lie; a relative XDG_CONFIG_HOME is to be ignored."""
+    """Where they lie, by the XDG Base Directory Specification: a relative XDG_CONFIG_HOME is to be ignored."""
     base = environment.get("XDG_CONFIG_HOME", "")
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.config")) / "ocitui" / "settings.toml"
 

@@ -1,7 +1,5 @@
-"""What the terminal shows beside what was drawn for it, and the fewest bytes from the one to the other.
-
-The driver hands on every frame of Textual's, and writes what comes out.
-"""
+"""What the terminal shows beside what was drawn for it, and the fewest bytes from the one to the other. The driver
+hands on every frame of Textual's, and writes what comes out."""
 
 from __future__ import annotations
 

@@ -160,8 +160,7 @@ def _files(directory: Path, names: Mapping[FileKind, str], said: Iterable[Line])
 
 
 def _users(directory: Path, names: Mapping[FileKind, str], zones: Zones | None = None) -> Iterator[Line]:
-    """The zones that need the packed file, and the loop devices that hold it, or one of its name that is deleted by
-    now."""
+    """The zones that need the packed file, and the loop devices that hold it, or a deleted one of its name."""
     file, loops = names.get(FileKind.PACKED, ""), users_of(directory)
     zones = zones or read_zones(directory, ask=False, loops=loops)
     having = [(zone, need) for zone, need in zones.needs() if need.file == file]

@@ -49,8 +49,7 @@ def delete_title(plan: DeletePlan) -> str:
 
 
 def delete_sections(plan: DeletePlan, origins: Origins, known: FileRecords) -> Iterator[Section[Any]]:
-    """What it does, what matters most first and the long lists last; what is ``known`` of the files tells which are
-    pinned."""
+    """What it does, what matters most first, the long lists last; what is ``known`` of files tells which are pinned."""
     files = [f"{digest}.{format}" for digest, format in plan.keys]
     pins = known.noted(Topic.PINNED)
     pinned = [(file, pins[file].text) for file in files if file in pins]

@@ -150,8 +150,6 @@ _GOOD_COPY = {
     Case.HUNG: "the daemon answers no more",
     Case.STOPPED: "only the one on disk, as the daemon does not run",
 }
-
-
 _ACTS = {
     StepKind.REPLACE_INDEX: ("Rewrite index.json", ""),
     StepKind.ADD_ENTRIES: ("Put entries back", ""),

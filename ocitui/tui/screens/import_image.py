@@ -72,8 +72,6 @@ SOURCE_FIELDS = (
     "complete_config",
 )
 """What a look at the source depends on."""
-
-
 _LABELS = {
     **{field.id: f'"{field.label}"' for field in (SOURCE, *BASIC)},
     **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
@@ -345,9 +343,7 @@ class ImportScreen(FullScreen[str | None]):
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:
-        looking = [worker for worker in self.workers if worker.group == "look" and not worker.is_finished]
-        for worker in looking:
-            worker.cancel()
+        looking = self.workers.cancel_group(self, "look")
         self.conclude("stopped looking" if looking else "nothing is running; esc goes back")
 
 

@@ -147,8 +147,7 @@ class ReasonScreen(PopUp[str]):
 def pin_entries(
     screen: SessionScreen[R], keys: Sequence[Key], name: str, *, pinned: bool, done: Callable[[str], object]
 ) -> None:
-    """Pin entries for a reason that is asked, or those that are ``pinned`` no more; ``done`` hears what there is to
-    say."""
+    """Pin entries for a reason that is asked, or those ``pinned`` no more; ``done`` hears what there is to say."""
 
     def answered(reason: str | None) -> None:
         if reason is not None:

@@ -259,8 +259,7 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
 
 
 class RepairScreen(ListScreen[str | None, PlanRow], ConfirmScreen):
-    """Plans the mending of what is known to be wrong, as it is asked for. Dismissed with a message once something was
-    done."""
+    """Plans the mending of what is known to be wrong. Dismissed with a message once something was done."""
 
     BINDINGS = bound({"space": "mark_step", "n": "name", "o": "options", "m": "go_on"})
     CSS = """

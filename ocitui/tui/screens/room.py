@@ -12,17 +12,7 @@ from textual import on, work
 from textual.widget import Widget
 
 from ocitui.cache import DeletePlan, Ledger, TrashedFile
-from ocitui.doctor import (
-    Candidate,
-    ComesBack,
-    Origins,
-    PruneChoice,
-    Room,
-    choose,
-    note_use,
-    parse_rules,
-    survey_room,
-)
+from ocitui.doctor import Candidate, ComesBack, Origins, PruneChoice, Room, choose, note_use, parse_rules, survey_room
 from ocitui.host import find_users
 from ocitui.text import age_of, clean, counted, first_of, human_size, parse_size
 from ocitui.words import choice_title, delete_sections, emptied_text, room_lines, total_text

@@ -112,8 +112,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.set_reactive(Widget.scroll_target_y, float(top))
 
     def cover(self, lines: int) -> None:
-        """Make up for so many lines that were taken from above, so that every row stays where it is on the screen; for
-        less than none, for lines that were given back."""
+        """Have rows stay where they are on the screen as so many lines were taken from above; less than none: given."""
         if self.cursor_row is not None and self.cursor_row >= self.top + lines:
             self._set_top(self.top + lines)
             self._sync()
