@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -24,12 +24,10 @@ from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from .actions import BY_NAME, key_label
+from .live import LiveChange
 from .screens.main import MainScreen
 from .session import ScreenOptions, Session, SessionApp, SessionScreen
 from .terminal import THEMES, AsciiOnly, textual_themes
-
-if TYPE_CHECKING:
-    from .live import LiveChange
 
 _LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 # Alternate screen, cursor, mouse, focus, paste and keyboard modes, as Textual turned them on.

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from select import select
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import finalize
 
 from textual import events
 from textual._xterm_parser import XTermParser
+from textual.app import App
 from textual.constants import ESCAPE_DELAY
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
@@ -26,9 +27,6 @@ from textual.messages import TerminalSupportsSynchronizedOutput
 
 from .actions import BY_NAME
 from .shadow import Shadow, UnknownSequenceError
-
-if TYPE_CHECKING:
-    from textual.app import App
 
 _BEGIN, _END, _ASK = "\x1b[?2026h", "\x1b[?2026l", "\x1b[?2026$p"
 _FRAME = re.compile(r"\x1b\[\d+;\d+H")

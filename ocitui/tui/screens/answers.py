@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import msgspec
 from textual import on, work
@@ -27,7 +27,7 @@ from ocitui.cache import (
     note_resolved,
     read_regular,
 )
-from ocitui.doctor import Answer, Assessment, Chain, Link, LinkState, chain_of
+from ocitui.doctor import Answer, Assessment, Chain, JudgedNeed, Link, LinkState, chain_of, judged_needs
 from ocitui.host import Zone, Zones, read_zones
 from ocitui.text import counted, short_digests
 from ocitui.words import capital, zone_lines, zones_lines
@@ -36,9 +36,6 @@ from ..widgets.bars import FieldRow, Question
 from ..widgets.document_view import DocumentView
 from ..widgets.lines import BAD, GOOD, UNKNOWN, Kind, Line, LinesView, PickList, PickRow, bound, heading
 from .base import DRAW_SECONDS, TYPED_INTO, EntryToShow, FullScreen, ListScreen, Throttle, error_lines, run_beside
-
-if TYPE_CHECKING:
-    from ocitui.doctor import JudgedNeed
 
 _MARKS: dict[LinkState, tuple[str, Kind]] = {
     LinkState.OK: (GOOD, "plain"), LinkState.BAD: (BAD, "bad"), LinkState.UNKNOWN: (UNKNOWN, "muted"),
@@ -259,8 +256,6 @@ class ZonesScreen(ListScreen[EntryToShow | None, PickRow]):
 
     @work(group="read", exclusive=True)
     async def _read(self, *, ask: bool) -> None:
-        from ocitui.doctor import judged_needs
-
         directory = self.session.directory
         with self.saying_errors():
             zones = await asyncio.to_thread(lambda: read_zones(directory, ask=ask))

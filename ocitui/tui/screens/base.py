@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -23,6 +23,7 @@ from ocitui.cache import CacheError, LockedError
 from ocitui.text import clean, first_of
 from ocitui.words import KEYS, Ways, markdown, memory_warning, said
 
+from ..live import LiveChange
 from ..session import R, SessionScreen
 from ..widgets.bars import (
     HeaderBar,
@@ -37,9 +38,6 @@ from ..widgets.bars import (
 )
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, every_line, heading
 from .popups import Copyable, offer_copies
-
-if TYPE_CHECKING:
-    from ..live import LiveChange
 
 _LOCK_SECONDS = 0.2
 _WIDTHS = [(0, "-below"), (160, "-beside")]
