@@ -25,23 +25,13 @@ from ocitui.words import KEYS, Ways, markdown, memory_warning, said
 
 from ..live import LiveChange
 from ..session import R, SessionScreen
-from ..widgets.bars import (
-    HeaderBar,
-    HealthBar,
-    KeyBar,
-    Keys,
-    OneLineQuestion,
-    StatusBar,
-    TooSmall,
-    draw_frame,
-    show_keys,
-)
+from ..widgets import bars
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, every_line, heading
 from .popups import Copyable, offer_copies
 
 _LOCK_SECONDS = 0.2
 _WIDTHS = [(0, "-below"), (160, "-beside")]
-TYPED_INTO: Keys = (("F1", "help"), ("esc", "back"))
+TYPED_INTO: bars.Keys = (("F1", "help"), ("esc", "back"))
 """The keys at the right end where the others would be typed into a field."""
 DRAW_SECONDS, STATUS_SECONDS = 0.25, 1.0
 """How often a screen of its own is drawn while something goes on, and the main screen's status line."""
@@ -62,8 +52,8 @@ class FullScreen(SessionScreen[R]):
     ]
     AUTO_FOCUS = "LinesView"
     subject: ClassVar[str] = ""
-    keys: ClassVar[Keys] = ()
-    always: ClassVar[Keys] = ((":", "all"), ("?", "help"), ("esc", "back"))
+    keys: ClassVar[bars.Keys] = ()
+    always: ClassVar[bars.Keys] = ((":", "all"), ("?", "help"), ("esc", "back"))
     """Those at the right end: what is typed into a screen's field is no key."""
     shown_as: ClassVar[str] = "what is shown"
     """What its lines are, where they are copied."""
@@ -71,17 +61,17 @@ class FullScreen(SessionScreen[R]):
     takes_nothing: ClassVar[bool] = False
     """Whether an empty line is an answer."""
     _stands = ""
-    _keys_now: Keys = ()
+    _keys_now: bars.Keys = ()
 
     def compose(self) -> ComposeResult:
-        yield TooSmall()
-        yield HeaderBar()
-        yield HealthBar()
+        yield bars.TooSmall()
+        yield bars.HeaderBar()
+        yield bars.HealthBar()
         yield from self.compose_body()
         if self.asks:
-            yield OneLineQuestion(self._end_asking)
-        yield StatusBar()
-        yield KeyBar()
+            yield bars.OneLineQuestion(self._end_asking)
+        yield bars.StatusBar()
+        yield bars.KeyBar()
 
     def compose_body(self) -> Iterable[Widget]:
         """What stands between header and keys."""
@@ -101,7 +91,7 @@ class FullScreen(SessionScreen[R]):
 
     def draw_header(self) -> None:
         """Which host, which directory, which daemon: the wrong window is the costliest mistake."""
-        draw_frame(self, self.subject)
+        bars.draw_frame(self, self.subject)
 
     def live_changed(self, change: LiveChange) -> None:
         self.draw_header()
@@ -111,9 +101,9 @@ class FullScreen(SessionScreen[R]):
     def entries_changed(self) -> None:
         """An entry, a file or a zone came or went."""
 
-    def show_keys(self, keys: Keys) -> None:
+    def show_keys(self, keys: bars.Keys) -> None:
         self._keys_now = keys
-        show_keys(self, keys, self.always)
+        bars.show_keys(self, keys, self.always)
 
     def show_lines(self, lines: Iterable[Line | LongList], *, keep_place: bool = False) -> None:
         # None is left for an answer that comes when the screen was just closed.
@@ -131,15 +121,15 @@ class FullScreen(SessionScreen[R]):
         self.stand(text)
 
     def draw_status(self) -> None:
-        for bar in self.query(StatusBar):
+        for bar in self.query(bars.StatusBar):
             bar.show([f" {clean(self.message or self._stands)}"])
 
     def ask(self, text: str, about: str) -> None:
         """Ask, with ``text`` to go on from."""
-        self.query_one(OneLineQuestion).ask(text, about)
+        self.query_one(bars.OneLineQuestion).ask(text, about)
 
     def _end_asking(self, keep: bool) -> None:
-        question = self.query_one(OneLineQuestion)
+        question = self.query_one(bars.OneLineQuestion)
         if self.focused is question:
             self.set_focus(self.query(self.AUTO_FOCUS).first())
         question.close()
@@ -151,7 +141,7 @@ class FullScreen(SessionScreen[R]):
         """Enter was pressed, or the keys went elsewhere."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action == "interrupt" or not any(question.open for question in self.query(OneLineQuestion))
+        return action == "interrupt" or not any(question.open for question in self.query(bars.OneLineQuestion))
 
     def copied_lines(self) -> Iterable[Line | LongList]:
         """What is copied as Markdown."""
@@ -251,7 +241,7 @@ class ConfirmScreen(FullScreen[str | None]):
     shown_as = "the plan"
     verb: ClassVar[str] = "Do it"
     stay: ClassVar[str] = "Cancel"
-    more_keys: ClassVar[Keys] = ()
+    more_keys: ClassVar[bars.Keys] = ()
     """What else can be pressed while it waits for an answer."""
     writes: ClassVar[bool] = True
     """Whether it changes the cache, and so waits until that may be done."""
