@@ -186,8 +186,6 @@ GROUPS = {
 ACTIONS = tuple(chain.from_iterable(GROUPS.values()))
 
 BY_NAME = {action.name: action for action in ACTIONS}
-MAKES_ROOM = "room"
-"""The action that makes room on a full disk."""
 _USUAL = (
     *("resolve", "import_image", "delete", "filter", "mark", "open"),
     *("undo", "sort", "problems", "copy", "bad_row(1)"),

@@ -42,8 +42,9 @@ Findings = tuple["Finding", ...]
 # Looking at the whole cache, and at what is remembered, takes no more than this share of a core however much happens.
 _SHARE = 0.1
 _STEP_SECONDS, _WATCH_SECONDS, _REMEMBER_SECONDS, _HOST_SECONDS = 0.2, 1.0, 1.0, 2.0
-ALARMING = ("index-emptied", "index-shrunk", "index-missing")
-_ASSESSED = (*ALARMING, "index-overwritten")
+P_SHOWS_IT = ": p shows it"
+_ALARMING = ("index-emptied", "index-shrunk", "index-missing")
+_ASSESSED = (*_ALARMING, "index-overwritten")
 
 
 class LiveChange(msgspec.Struct, frozen=True):
@@ -138,7 +139,7 @@ class LiveCache:
     @property
     def alarm(self) -> str:
         """What an operator must not miss, though the daemon would load the index: entries were lost; empty: nothing."""
-        lost = (one for one in self.about_cache if one.code in ALARMING and one.is_problem)
+        lost = (one for one in self.about_cache if one.code in _ALARMING and one.is_problem)
         return next((one.seen for one in lost), "")
 
     @property

@@ -25,7 +25,7 @@ from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of, 
 from ocitui.threads import settled
 
 from .actions import BY_NAME
-from .live import DeepCheck, LiveCache, LiveChange
+from .live import P_SHOWS_IT, DeepCheck, LiveCache, LiveChange
 from .terminal import HOST_COLOURS, THEMES, Terminal
 from .widgets.entry_rows import BY_NAME as BY_COLUMN
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 _SMALLEST = (40, 10)
 """The columns and lines that a screen needs."""
-P_SHOWS_IT = ": p shows it"
 LAYOUTS = ("split", "table", "pane")
 # Bytes of a file of settings, as a larger one is none of ours; and how much that is odd in it is told.
 _LARGEST, _TOLD = 1 << 16, 5

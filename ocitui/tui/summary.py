@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
@@ -39,8 +39,8 @@ from ocitui.words import first_lines
 from .widgets.lines import GOOD, SEVERITIES, UNKNOWN, Kind, Line, heading
 
 T = TypeVar("T")
-LARGEST_PARSED = 4 << 20
-"""Bytes of a document up to which the screen has it judged: a parser holds every other thread up."""
+# Bytes of a document up to which the screen has it judged: a parser holds every other thread up.
+_LARGEST_PARSED = 4 << 20
 
 
 def summarize(
@@ -91,7 +91,7 @@ def _read(directory: Path, name: str | None, parse: Callable[[bytes], T]) -> tup
     try:
         if not path.is_file():
             return None, "not there as a regular file: a miss for the daemon"
-        if path.stat().st_size > LARGEST_PARSED:
+        if path.stat().st_size > _LARGEST_PARSED:
             return None, f"{human_size(path.stat().st_size)}: too large to be read for the screen"
         return parse(read_regular(path)), ""
     except DocumentError as error:
@@ -99,6 +99,16 @@ def _read(directory: Path, name: str | None, parse: Callable[[bytes], T]) -> tup
         return None, f"{error.message}{place}; the daemon fails on it"
     except (StorageError, OSError) as error:
         return None, f"{error}; the daemon fails on it"
+
+
+def document_error(kind: Literal["manifest", "config"], raw: bytes) -> DocumentError | None:
+    """What the daemon would refuse in the document; of a very large one, the view finds what is no JSON."""
+    try:
+        if len(raw) <= _LARGEST_PARSED:
+            (Document.manifest if kind == "manifest" else Document.config)(raw)
+    except DocumentError as error:
+        return error
+    return None
 
 
 def _identity(entry: JudgedEntry, findings: Sequence[Finding]) -> Iterator[Line]:

@@ -13,7 +13,7 @@ from ocitui.doctor.acknowledged import load_acknowledged
 from ocitui.doctor.check.examine import Examination, ExamineOptions, examine
 from ocitui.doctor.findings import CATALOGUE, Depth
 from ocitui.threads import Stop
-from ocitui.tui.actions import BY_NAME, MAKES_ROOM
+from ocitui.tui.actions import BY_NAME
 from ocitui.tui.screens.problems import _BY_HAND, FirstRow, ProblemsScreen
 from ocitui.tui.widgets.lines import PickList
 from ocitui.words import capital
@@ -299,7 +299,7 @@ async def test_a_full_disk_comes_first_with_the_key_that_makes_room(
         await opened(one)
         await one.until(lambda: "disk-full" in codes(one))
         assert codes(one)[:3] == ["HIGH", "disk-full", "config-unparsable"]
-        makes_room = BY_NAME[MAKES_ROOM]
+        makes_room = BY_NAME["room"]
         key = f"{makes_room.key_label} {makes_room.label}"
         assert first_acts(one)[0] == f"1 high: {capital(CATALOGUE['disk-full'].mend)}: {key}"
         await one.until(lambda: key in one.text, "its line is drawn")

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from ..live import LiveChange
     from ..session import Session
-    from ..widgets.entry_pane import Tab
 
 
 class MainScreen(EntriesScreen):
@@ -150,7 +149,7 @@ class MainScreen(EntriesScreen):
     def action_problems(self) -> None:
         from .problems import ProblemsScreen
 
-        self.app.push_screen(ProblemsScreen(), partial(self._go_to, tab="problems"))
+        self.app.push_screen(ProblemsScreen(), partial(self._go_to, problems=True))
 
     def action_mend(self) -> None:
         """Under a banner about the index, the index, wherever the cursor is; else the entries that are bad."""
@@ -179,8 +178,8 @@ class MainScreen(EntriesScreen):
 
         self.app.push_screen(RepairScreen(RepairOptions(only=only)), self._said)
 
-    def _go_to(self, wanted: EntryToShow | None, *, tab: Tab | None = None) -> None:
-        """Put the cursor on an entry of a digest, that of the format and name if there is one, and open a tab of it."""
+    def _go_to(self, wanted: EntryToShow | None, *, problems: bool = False) -> None:
+        """Put the cursor on an entry of a digest, of the format and name if there is one; show its ``problems``."""
         self.draw_status()
         entries, table = self.session.live.entries, self.table
         if wanted is None or entries is None:
@@ -195,8 +194,8 @@ class MainScreen(EntriesScreen):
         if not table.move_cursor_to(best):
             table.filter_by("")
             table.move_cursor_to(best)
-        if tab is not None:
-            self.action_show_tab(tab)
+        if problems:
+            self.action_show_tab("problems")
 
     def action_why(self) -> None:
         from .answers import WhyScreen

@@ -34,9 +34,8 @@ from ocitui.words import (
     single_lines,
 )
 
-from ..actions import BY_NAME, MAKES_ROOM, Action
-from ..live import LiveCache, LiveChange
-from ..session import P_SHOWS_IT
+from ..actions import BY_NAME, Action
+from ..live import P_SHOWS_IT, LiveCache, LiveChange
 from ..terminal import Role
 from ..widgets.bars import RULE, Bar, Part, RuleBar, condition_text
 from ..widgets.lines import (
@@ -65,7 +64,7 @@ _MOST = 1000
 _NAME_MOST, _SEEN_LEAST, _NARROW = 52, 30, 8
 _MOST_FIRST = 4
 _BY_HAND = {
-    "disk-full": MAKES_ROOM,
+    "disk-full": "room",
     "journal-damaged": "trash",
     "zone-needs-missing": "import_image",
     "database-lost": "zones",

@@ -18,7 +18,6 @@ from .bars import Bar, Part, RuleBar
 from .lines import SEVERITIES, Line, LinesView, ReadingView, bound, cut
 
 if TYPE_CHECKING:
-    from ocitui.cache import DocumentError
     from ocitui.doctor import JudgedEntry
 
     from ..session import Session
@@ -189,6 +188,7 @@ class EntryPane(Vertical):
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError, read_regular
 
+        from ..summary import document_error
         from .document_view import DocumentView
 
         view = self._documents.get(tab)
@@ -208,19 +208,4 @@ class EntryPane(Vertical):
             missing = not await asyncio.to_thread(path.exists)
             view.clear(f"missing: there is no {tab} file for this digest" if missing else error.message)
             return
-        await view.show_document(raw, error=await asyncio.to_thread(_document_error, tab, raw))
-
-
-def _document_error(tab: Literal["manifest", "config"], raw: bytes) -> DocumentError | None:
-    """What the daemon would refuse in the document; of a very large one, the view finds what is no JSON."""
-    from ocitui.cache import Document, DocumentError
-
-    from ..summary import LARGEST_PARSED
-
-    if len(raw) > LARGEST_PARSED:
-        return None
-    try:
-        (Document.manifest if tab == "manifest" else Document.config)(raw)
-    except DocumentError as error:
-        return error
-    return None
+        await view.show_document(raw, error=await asyncio.to_thread(document_error, tab, raw))
