@@ -176,7 +176,6 @@ class _Output:
             self.y, self.x = y, x
 
     def _way(self, y: int, x: int) -> str:
-        """The shortest way of the cursor."""
         absolute = f"\x1b[{y + 1};{x + 1}H" if x else f"\x1b[{y + 1}H" if y else "\x1b[H"
         if self.y is None:
             return absolute

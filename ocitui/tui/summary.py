@@ -34,7 +34,7 @@ from ocitui.cache import (
 from ocitui.doctor import Depth, EntryState, FileRecords, Finding, JudgedEntry, Origins, in_order
 from ocitui.host import Zones, read_zones, users_of
 from ocitui.text import age_of, human_size, short_digest, short_digests, timestamp
-from ocitui.words import first_lines
+from ocitui.words import first_lines, with_text
 
 from .widgets.lines import GOOD, SEVERITIES, UNKNOWN, Kind, Line, heading
 
@@ -139,7 +139,6 @@ _RESOLVES = {
 
 
 def _checked(state: EntryState) -> Iterator[Line]:
-    """How deep the state rests."""
     if state.checked is not None:
         new = "first seen: no earlier hash to compare with; all bytes were read"
         read = new if state.first_seen else "all bytes were read and found sound"
@@ -191,10 +190,7 @@ _TYPES = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a 
 def _image(entry: JudgedEntry, manifest: ImageManifest | None, config: ImageConfiguration | None) -> Iterator[Line]:
     platform = entry.platform or (str(config.platform) if config else "")
     built = ", ".join(filter(None, (_since(config.created) if config else "", f"for {platform}" if platform else "")))
-    if built:
-        yield Line(built, "built")
-    if config is not None and config.author:
-        yield Line(config.author, "author")
+    yield from with_text(Line(built, "built"), Line((config and config.author) or "", "author"))
     if manifest is not None:
         size = sum(layer.size for layer in manifest.layers)
         yield Line(f"{len(manifest.layers)}, {human_size(size)} compressed", "layers")
@@ -262,7 +258,7 @@ def _runtime(config: ContainerConfig | None) -> Iterator[Line]:
         ("volumes", " ".join(config.volumes or ())),
         ("stop", config.stop_signal),
     )
-    yield from (Line(value, label) for label, value in scalars if value)
+    yield from with_text(*(Line(value or "", label) for label, value in scalars))
 
 
 async def history(cache: PackerCache, entry: JudgedEntry) -> list[Line]:

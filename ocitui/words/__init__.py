@@ -88,5 +88,6 @@ with front(__name__):
     from .lines import memory_warning as memory_warning
     from .lines import said as said
     from .lines import short_lines as short_lines
+    from .lines import with_text as with_text
     from .zones import zone_lines as zone_lines
     from .zones import zones_lines as zones_lines

@@ -12,7 +12,7 @@ from ocitui.cache import INDEX_NAME, FileKind
 from ocitui.doctor import Case, Finding, Severity, StepKind, Way, clean_text, entry_text, seen_text, tally
 from ocitui.text import counted, first_of, human_size, human_span, short_digest
 
-from .lines import CommandLine, Kind, Line, Ways, capital, first_lines, heading, said
+from .lines import CommandLine, Kind, Line, Ways, capital, first_lines, heading, said, with_text
 
 if TYPE_CHECKING:
     from ocitui.doctor import (
@@ -73,10 +73,7 @@ def shared_lines(finding: Finding) -> Iterator[Line]:
     """What all findings of its kind have in common: what the daemon does, what mends it, what that could lose."""
     fault = finding.fault
     yield Line(fault.daemon, "daemon")
-    if fault.mend:
-        yield Line(fault.mend, "mend" if fault.step else "by hand")
-    if fault.loses:
-        yield Line(fault.loses, "may lose", "bad")
+    yield from with_text(Line(fault.mend, "mend" if fault.step else "by hand"), Line(fault.loses, "may lose", "bad"))
 
 
 def _seen_lines(finding: Finding) -> list[Line]:
@@ -86,8 +83,7 @@ def _seen_lines(finding: Finding) -> list[Line]:
 def finding_lines(finding: Finding) -> list[Line]:
     """All there is to say of one."""
     lines = [heading(findings_title([finding])), Line(entry_text(finding), "about"), *_seen_lines(finding)]
-    lines += [Line(finding.digest, "digest")] if finding.digest else []
-    lines += [Line(finding.file, "file")] if finding.file else []
+    lines += with_text(Line(finding.digest, "digest"), Line(finding.file, "file"))
     return [*lines, Line(finding.fingerprint, "id", "muted")]
 
 
@@ -225,10 +221,7 @@ def step_lines(step: RepairStep, ways: Ways, most_files: int) -> Iterator[Line]:
         yield Line(f"{code}  {_named(list(group))}", "mends")
     files = (Line(f"{file.name}, {human_size(file.size)}, {file.fate}", "file") for file in step.files)
     yield from first_lines(files, len(step.files), most_files, "file")
-    if step.futile:
-        yield Line(step.futile, "futile", "bad")
-    if step.source:
-        yield Line(step.source, "from")
+    yield from with_text(Line(step.futile, "futile", "bad"), Line(step.source, "from"))
     yield Line(step.then, "then")
     yield Line(said(step.loses, ways) or "nothing", "may lose", "bad" if step.loses else "plain")
     if step.used_by:

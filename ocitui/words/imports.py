@@ -9,7 +9,7 @@ from ocitui.cache import PackedFormat
 from ocitui.importing import ImportOutcome, ImportPhase, JobState, NamedOtherwiseError
 from ocitui.text import counted, human_size, human_span, short_digests, timestamp
 
-from .lines import Line, Ways, said
+from .lines import Line, Ways, said, with_text
 
 if TYPE_CHECKING:
     from ocitui.cache import CacheError, PackedImage
@@ -126,12 +126,9 @@ def _progress_lines(now: ImportProgress) -> Iterator[Line]:
         yield Line(_PHASES[now.phase], "now")
     if now.total:
         yield Line(", ".join(part for part in (bytes_text(now), *import_pace(now)) if part), "bytes")
-    if now.files:
-        yield Line(files_text(now), "files")
-    if now.layer:
-        yield Line(f"{now.layer} of {now.layers_total}", "layer")
-    if now.note:
-        yield Line(now.note, "note", "bad")
+    files = files_text(now) if now.files else ""
+    layer = f"{now.layer} of {now.layers_total}" if now.layer else ""
+    yield from with_text(Line(files, "files"), Line(layer, "layer"), Line(now.note, "note", "bad"))
 
 
 def bytes_text(now: ImportProgress) -> str:

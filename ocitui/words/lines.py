@@ -37,6 +37,11 @@ def short_lines(lines: Iterable[Line]) -> list[Line]:
     return [msgspec.structs.replace(line, text=short_digests(line.text)) for line in lines]
 
 
+def with_text(*lines: Line) -> Iterator[Line]:
+    """Those of these lines that have anything to say."""
+    return (line for line in lines if line.text)
+
+
 def first_lines(lines: Iterable[Line], count: int, most: int = 10, label: str = "") -> Iterator[Line]:
     """The first of so many lines, and how many there are besides."""
     yield from islice(lines, most)

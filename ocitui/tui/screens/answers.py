@@ -30,7 +30,7 @@ from ocitui.cache import (
 from ocitui.doctor import Answer, Assessment, Chain, JudgedNeed, Link, LinkState, chain_of, judged_needs
 from ocitui.host import Zone, Zones, read_zones
 from ocitui.text import counted, short_digests
-from ocitui.words import capital, zone_lines, zones_lines
+from ocitui.words import capital, with_text, zone_lines, zones_lines
 
 from ..widgets.bars import FieldRow, Question
 from ..widgets.document_view import DocumentView
@@ -88,8 +88,7 @@ def verdict_lines(verdict: Verdict, health: Health, assessment: Assessment | Non
         Line(verdict.outcome, "outcome", "good" if verdict.sound else "bad"),
         Line(f"If it started now, {verdict.consequence}.", "daemon"),
     ]
-    if verdict.place:
-        lines.append(Line(verdict.place, "error", "bad"))
+    lines += with_text(Line(verdict.place, "error", "bad"))
     if health.condition is Condition.MISSING:
         held = "It held entries when it was last read; a running daemon writes it at its next store."
         lines.append(Line(held, "gone", "bad"))

@@ -21,7 +21,7 @@ from textual.widget import Widget
 
 from ocitui.cache import CacheError, LockedError
 from ocitui.text import clean, first_of
-from ocitui.words import KEYS, Ways, markdown, memory_warning, said
+from ocitui.words import KEYS, Ways, markdown, memory_warning, said, with_text
 
 from ..live import LiveChange
 from ..session import R, SessionScreen
@@ -394,8 +394,7 @@ WAYS: Ways = {**KEYS, "with --wait SECONDS": "and try again"}
 
 def error_lines(error: CacheError, ways: Ways = WAYS) -> list[Line]:
     """An error as lines: what, and what to do, in the words of ``ways``."""
-    hint = said(error.hint, ways)
-    return [Line(error.message, kind="bad"), *([Line(hint)] if hint else [])]
+    return [Line(error.message, kind="bad"), *with_text(Line(said(error.hint, ways)))]
 
 
 async def run_beside(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

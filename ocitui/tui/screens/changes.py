@@ -47,6 +47,7 @@ from ocitui.words import (
     transaction_extent,
     transaction_json,
     undo_sections,
+    with_text,
 )
 
 from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound, cut, heading
@@ -124,7 +125,7 @@ class UndoScreen(ConfirmScreen):
         memory = "bring back what this undoes" if target.changes_index else ""
         lines = self.opening(f"undo the {target.kind} of {timestamp(target.started)}", memory)
         lines += [Line(target.id, "transaction"), Line(target.by, "by", "bad" if by_another(target.by) else "plain")]
-        lines += [Line(target.about, "of")] if target.about else []
+        lines += with_text(Line(target.about, "of"))
         indexes = await asyncio.to_thread(indexes_of_undo, self.session.directory, target)
         lines += await self.look_for_users(await asyncio.to_thread(files_of_undo, target, *indexes))
         return lines + await asyncio.to_thread(lambda: section_lines(undo_sections(target, *indexes)))
@@ -275,7 +276,7 @@ def transaction_lines(transaction: Transaction) -> list[Line]:
     if transaction.bytes_in_trash:
         stands += f"; {human_size(transaction.bytes_in_trash)} lie in the trash"
     lines = [heading(title), Line(transaction.by, "by"), Line(transaction.id, "id"), Line(stands, "now")]
-    lines += [Line(text, "note") for text in (transaction.note, transaction.explanation) if text]
+    lines += with_text(Line(transaction.note, "note"), Line(transaction.explanation, "note"))
     if transaction.swap is not None:
         lines.append(Line("index.json was replaced as a whole", "index"))
     for sign, recorded in (("−", transaction.removed), ("+", transaction.added)):

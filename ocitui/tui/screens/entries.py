@@ -255,7 +255,6 @@ class EntriesScreen(SessionScreen[None]):
         self._draw_keys()
 
     def _hint(self) -> list[bars.Part]:
-        """What helps on the cursor's row."""
         if not self.session.live.health.sound:
             rows = "rows of the last good index" if self.session.live.total else "no entry is known"
             return [" ", (rows, "warn"), "; nothing is written until it is sound"]

@@ -33,7 +33,7 @@ from ocitui.importing import (
     standing_of,
 )
 from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
-from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said, size_lines
+from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said, size_lines, with_text
 
 from ..widgets.bars import RULE, Choice, FieldRow, Part, PathSuggester, Question, RuleBar
 from ..widgets.lines import BAD, GOOD, MARK, Line, LinesView, PickList, PickRow, bound, fit, heading
@@ -359,7 +359,6 @@ _GAUGE, _MOST_JOBS, _MOST_DIGITS = 12, 4, 18
 
 
 def _job_parts(job: ImportJob, width: int) -> list[Part]:
-    """How far an import is, in a line."""
     now = job.progress
     full = min(now.done * _GAUGE // now.total, _GAUGE) if now.total else 0
     doing = now.phase if job.state is JobState.RUNNING else job.state
@@ -426,8 +425,7 @@ def _image_lines(image: SourceImage) -> Iterator[Line]:
     layers = counted(len(image.layers), "layer")
     yield Line(image.digest.removeprefix("sha256:"), "digest")
     yield Line(f"{image.platform}, {layers}, {human_size(image.size)}", "image")
-    if image.names:
-        yield Line(", ".join(image.names), "called")
+    yield from with_text(Line(", ".join(image.names), "called"))
 
 
 def _packed_lines(packed: PackedSource) -> Iterator[Line]:

@@ -55,6 +55,7 @@ from ocitui.words import (
     sources_title,
     step_lines,
     takes_name,
+    with_text,
 )
 
 from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, bound, fit, heading
@@ -148,14 +149,12 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
 
 
 def _step_lines(step: RepairStep, *, chosen: bool) -> list[Line]:
-    """All there is to know of one step."""
     lines = [heading(f"{step.number}. {step.title}")]
     lines += [] if chosen else [Line("not marked: it will not be made; space marks it", "step", "bad")]
     return short_lines([*lines, *step_lines(step, KEYS, _MOST)])
 
 
 def _left(left: Sequence[Left]) -> list[Line]:
-    """Findings that stay for one reason."""
     return short_lines([heading(findings_title([one.finding for one in left])), *left_lines(left, KEYS, _MOST)])
 
 
@@ -185,7 +184,7 @@ def repaired_lines(repaired: Repaired) -> list[Line]:
     lines: list[Line] = []
     for done in repaired.transactions:
         lines += [heading(f"Mended in transaction {done.id}"), Line("u on the first screen takes it all back", "undo")]
-        lines += [Line(done.note, "note")] if done.note else []
+        lines += with_text(Line(done.note, "note"))
     return [*lines, Line(), heading("Checked again"), *short_lines(remaining_lines(repaired.report, _MOST))]
 
 

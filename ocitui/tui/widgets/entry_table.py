@@ -379,7 +379,6 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
     # After any change
 
     def _settle(self) -> None:
-        """Repaint what changed, and tell what changed."""
         self._sync()
         counts = (self.shown, self.total, self.rows.marks, self.rows.hidden_marks)
         if counts != self._told_counts:

@@ -252,7 +252,6 @@ def role_of(kind: Kind) -> Role:
 
 
 def _label_column(lines: Sequence[Line | LongList], width: int) -> int:
-    """How wide the column of the labels is."""
     labels = {None if isinstance(line, LongList) else line.label for line in lines}
     cells = (_LABEL_OF_LONG_LIST if label is None else cell_len(clean(label)) for label in labels)
     return min(max(cells, default=0), _WIDEST_LABEL, max(width // 3, 1))
