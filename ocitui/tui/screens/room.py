@@ -354,14 +354,11 @@ class PruneScreen(ConfirmScreen):
     async def act(self) -> str:
         cache, said = self.session.cache, list[str]()
         if self._plan is not None:
-            done = await cache.delete(self._plan.keys, self._plan)
-            said.append(
-                f"{counted(len(self._chosen), 'entry')} gone"
-                if self._for_good
-                else f"{counted(len(self._chosen), 'entry')} in the trash, u undoes it: {done.id}"
-            )
+            done, count = await cache.delete(self._plan.keys, self._plan), counted(len(self._chosen), "entry")
             if self._for_good:
-                said.append(emptied_text(await cache.empty_trash(ids=[done.id])))
+                said += [f"{count} gone", emptied_text(await cache.empty_trash(ids=[done.id]))]
+            else:
+                said.append(f"{count} in the trash, u undoes it: {done.id}")
         if self._files:
             ids = {file.transaction for file in self._files if file.transaction}
             names = [file.trash for file in self._files]
