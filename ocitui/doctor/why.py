@@ -226,25 +226,27 @@ async def chain_of(
     return await asyncio.to_thread(lambda: _Asking(directory, format, fallback).why(text))
 
 
-async def ask_upstream_of(directory: Path, chain: Chain, options: RegistryOptions, *, keep: bool = True) -> Link | None:
-    """Whether upstream still gives what a chain ends in, and whether its name gives that there today; None where there
-    is nothing to ask for. The ledger is to ``keep`` the answer. Raises CacheDirectoryError, CorruptIndexError."""
+async def ask_upstream_of(directory: Path, chain: Chain, options: RegistryOptions, *, keep: bool = True) -> Chain:
+    """The chain with one link more: whether upstream still gives what it ends in, and whether its name gives that there
+    today; as it was where there is nothing to ask for. The answer is noted in the ledger, unless it is not to ``keep``.
+    Raises CacheDirectoryError, CorruptIndexError."""
     index = (await asyncio.to_thread(read_patiently, directory)).contents
     names = (index.names[at] for at in index.positions(chain.digest))
     name = chain.name or next(filter(None, names), "")
     if not (name and usable_digest(chain.digest)):
-        return None
+        return chain
     file, ledger = packed_name(chain.digest, chain.formats[0].format), await asyncio.to_thread(Ledger.open, directory)
     answer = (await ask_origins(directory, ledger, {file: name}, options, anew=True)).get(file)
     if keep:
         with suppress(CacheError):
             await asyncio.to_thread(ledger.flush)
     if answer is None:
-        return None
+        return chain
+    link = Link("upstream", LinkState.OK if answer.today else LinkState.UNKNOWN, answer.text)
     if answer.today and answer.today != chain.digest:
         advice = f"`kratactl image pull --update {name}` would bring that one" if chain.name else ""
-        return Link("upstream", LinkState.BAD, f"{name} is {answer.today} there today; {answer.text}", advice)
-    return Link("upstream", LinkState.OK if answer.today else LinkState.UNKNOWN, answer.text)
+        link = Link("upstream", LinkState.BAD, f"{name} is {answer.today} there today; {answer.text}", advice)
+    return msgspec.structs.replace(chain, links=(*chain.links, link))
 
 
 class _Asking:

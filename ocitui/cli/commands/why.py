@@ -47,10 +47,7 @@ def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **t
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
     chain = run_async(chain_of(call.directory, text, known_format(format_), fallback=fallback))
     if ask:
-        from msgspec.structs import replace
-
-        link = run_async(ask_upstream_of(call.directory, chain, access, keep=not call.read_only))
-        chain = replace(chain, links=(*chain.links, *([link] if link is not None else [])))
+        chain = run_async(ask_upstream_of(call.directory, chain, access, keep=not call.read_only))
     call.answer(lambda: chain_json(chain), (*call.place(), *chain_lines(chain)))
     return _status(chain)
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-import msgspec
 from textual import on, work
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -195,9 +194,7 @@ class WhyScreen(AnswerScreen):
 
         self.show_lines([*chain_lines(chain), Line("asking the registry", "upstream", "muted")])
         keep = not self.session.live.read_only
-        link = await run_beside(lambda: ask_upstream_of(directory, chain, RegistryOptions(), keep=keep))
-        more = [link] if link is not None else []
-        return chain_lines(msgspec.structs.replace(chain, links=(*chain.links, *more)))
+        return chain_lines(await run_beside(lambda: ask_upstream_of(directory, chain, RegistryOptions(), keep=keep)))
 
     def action_ask_upstream(self) -> None:
         """Whether the name is the same there today, and whether the image can be had again."""
