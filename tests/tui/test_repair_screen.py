@@ -12,11 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
-from ocitui.doctor.assessment import Assessment
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
-from ocitui.doctor.report import Report
-from ocitui.tui.screens.repair import RepairScreen
+from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.tui.widgets.bars import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList
 from tests.doctor.repair_support import let_come_back
@@ -246,13 +244,11 @@ async def test_what_is_in_use_is_asked_twice(tmp_path: Path, monkeypatch: pytest
     cache = make_cache(tmp_path / "image")
     packed_path(cache, TEA).unlink()
 
-    really = RepairScreen._make_plan
-
-    async def used(self: RepairScreen, report: Report, assessment: Assessment | None) -> Any:
-        plan = await really(self, report, assessment)
+    async def used(*asked: Any) -> RepairPlan:
+        plan = await plan_repair(*asked)
         return replace(plan, steps=tuple(replace(step, used_by=("/dev/loop3",)) for step in plan.steps))
 
-    monkeypatch.setattr(RepairScreen, "_make_plan", used)
+    monkeypatch.setattr("ocitui.tui.screens.repair.plan_repair", used)
     async with desk(cache) as one:
         await one.press("j", "j")
         await one.open("m", "RepairScreen")

@@ -322,7 +322,6 @@ def look(call: Call, asked: AskedRepair, checked: Report | None = None) -> Looke
         except SourceError as error:
             error.hint = said(error.hint, OPTIONS)
             raise
-        plan = plan.narrowed(options.only) if options.only else plan
         return Looked(report, plan, assessment if checked is None and assessment.bears_on(report) else None)
 
     with line_shown(doctor_text) as show:

@@ -308,7 +308,7 @@ async def plan_repair(
         )
         for number, step in enumerate(outcome.steps, 1)
     )
-    return RepairPlan(
+    plan = RepairPlan(
         steps,
         tuple(outcome.left.values()),
         snapshot.seen,
@@ -319,6 +319,7 @@ async def plan_repair(
         None if snapshot.replaced else snapshot.index,
         options.access,
     )
+    return plan.narrowed(options.only) if options.only else plan
 
 
 # Carried out: fetched first what has to be, then one transaction, then the check once more

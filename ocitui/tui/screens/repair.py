@@ -291,17 +291,14 @@ class RepairScreen(ListScreen[str | None, PlanRow], ConfirmScreen):
         report = self._report = self._report or await live.report(anew=self._outdated)
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and assessment.bears_on(report) else None
+        cache, options = self.session.cache, self._options
         try:
-            plan = await run_beside(lambda: self._make_plan(report, assessment))
+            # In a thread and a loop of its own.
+            plan = await run_beside(lambda: plan_repair(cache, report, options, assessment, self._tell))
         finally:
             self._progress = None
         self._list(plan)
         return self._lines(plan)
-
-    async def _make_plan(self, report: Report, assessment: Assessment | None) -> RepairPlan:
-        """In a thread and a loop of its own."""
-        plan = await plan_repair(self.session.cache, report, self._options, assessment, self._tell)
-        return plan.narrowed(self._options.only) if self._options.only else plan
 
     def _tell(self, now: RepairProgress) -> None:
         """May be called in any thread."""
