@@ -88,7 +88,6 @@ class MenuScreen(PopUp[tuple[str, bool]]):
 class CommandScreen(PopUp[str]):
     """What is typed narrows the list; the arrows choose. Dismissed with the name of an action."""
 
-    AUTO_FOCUS = "Question"
     BINDINGS = bound({"up": "step(-1)", "down": "step(1)", "enter": "take"})
 
     def __init__(self) -> None:
@@ -132,8 +131,6 @@ class CommandScreen(PopUp[str]):
 
 class ReasonScreen(PopUp[str]):
     """Asks why an entry is kept. Dismissed with what was typed."""
-
-    AUTO_FOCUS = "Question"
 
     def __init__(self, name: str) -> None:
         why = Question(placeholder="as: runs the billing of each month")
@@ -219,7 +216,6 @@ async def _copy(screen: SessionScreen[R], wanted: Copyable, *, into_file: bool) 
 class FileNameScreen(PopUp[str]):
     """Asks for a file and writes it, over one that is there after a question only. Dismissed with what was done."""
 
-    AUTO_FOCUS = "Question"
     BINDINGS = bound({"y": "replace"})
 
     def __init__(self, what: str, text: str) -> None:

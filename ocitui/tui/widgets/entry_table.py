@@ -112,7 +112,7 @@ class EntryTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.set_reactive(Widget.scroll_target_y, float(top))
 
     def cover(self, lines: int) -> None:
-        """Have rows stay where they are on the screen as so many lines were taken from above; less than none: given."""
+        """Keep rows where they are on the screen, where so many lines were taken from above; less than none: given."""
         if self.cursor_row is not None and self.cursor_row >= self.top + lines:
             self._set_top(self.top + lines)
             self._sync()
