@@ -194,10 +194,8 @@ class LiveCache:
                 state, found = judge.state_at(same[nth]), judge.findings_at(same[nth])
         return None if state.depth is None and not found else found
 
-    async def report(self, *, anew: bool = False) -> Report:
-        """What the judge says by now, for a plan, once everything was looked at; ``anew`` lists the directory again."""
-        if anew:
-            self.read_again()
+    async def report(self) -> Report:
+        """What the judge says by now, for a plan, once everything was looked at."""
         await self.settle()
         return await asyncio.to_thread(self._report)
 

@@ -274,7 +274,6 @@ class RepairScreen(ListScreen[str | None, PlanRow], ConfirmScreen):
     def __init__(self, options: RepairOptions) -> None:
         super().__init__()
         self._report: Report | None = None
-        self._outdated = False
         self._options = options
         self._plan: RepairPlan | None = None
         self._assessment: Assessment | None = None
@@ -288,7 +287,7 @@ class RepairScreen(ListScreen[str | None, PlanRow], ConfirmScreen):
 
     async def plan(self) -> Iterable[Line | LongList]:
         live = self.session.live
-        report = self._report = self._report or await live.report(anew=self._outdated)
+        report = self._report = self._report or await live.report()
         assessment = await live.assess()
         self._assessment = assessment if assessment is not None and assessment.bears_on(report) else None
         cache, options = self.session.cache, self._options
@@ -431,7 +430,8 @@ class RepairScreen(ListScreen[str | None, PlanRow], ConfirmScreen):
     def failed(self, error: CacheError) -> None:
         if isinstance(error, PlanChangedError):
             # What was found may be another thing by now, too.
-            self._report, self._outdated = None, True
+            self._report = None
+            self.session.live.read_again()
         super().failed(error)
 
     def action_leave(self) -> None:
