@@ -223,9 +223,6 @@ def _links(links: Sequence[Link]) -> Iterable[Line]:
             yield Line(link.advice, "  do", "muted")
 
 
-_ALL = "all"
-
-
 class ZonesScreen(ListScreen[EntryToShow | None, PickRow]):
     """Tells which zone needs which entry, and whether that is there."""
 
@@ -263,7 +260,7 @@ class ZonesScreen(ListScreen[EntryToShow | None, PickRow]):
                 self._needs[keys[id(one.zone)]].append(one)
             title = f"{counted(len(zones.zones), 'zone')}{'' if zones.sure else ', and perhaps others'}"
             rows = [_row(keys[id(zone)], zone, self._needs[keys[id(zone)]]) for zone in zones.zones]
-            self.show_rows([PickRow(_ALL, title, "sure" if zones.sure else "not sure", "heading"), *rows])
+            self.show_rows([PickRow("all", title, "sure" if zones.sure else "not sure", "heading"), *rows])
             self.stand("" if zones.zones else "no zone is known")
 
     def draw_detail(self) -> None:
