@@ -16,7 +16,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -90,20 +90,14 @@ class RecordedSource(msgspec.Struct, frozen=True, gc=False):
 
 
 class Topic(StrEnum):
-    """What is noted of a packed file. PINNED: it is kept, for the reason that the text is. USED: when it was last seen
-    in use, and by which zones and loop devices, or by a resolve of ocitui. ASKED: whether a registry gives its image to
-    the daemon's own client, as `importing.Upstream` says. WATCHED, of no file: since when ocitui has looked who uses
-    what."""
+    """What is noted of a packed file. PINNED: kept, and why. USED: when it was last seen in use, and by which zones
+    and loop devices, or by a resolve. ASKED: whether a registry gives its image to the daemon's own client,
+    as `importing.Upstream` says. WATCHED, of no file: since when ocitui has looked who uses what."""
 
     PINNED = "pinned"
     USED = "used"
     ASKED = "asked"
     WATCHED = "watched"
-
-    @property
-    def lasts(self) -> bool:
-        """Whether it is kept however old it is, and whatever became of the file."""
-        return self in (Topic.PINNED, Topic.WATCHED)
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
@@ -120,80 +114,98 @@ Damaged = dict[str, tuple[Damage, ...]]
 """By the file's name; the newest of each name is the last."""
 
 
+class LedgerRecords:
+    """What the lines of a ledger tell of packed files."""
+
+    def __init__(self) -> None:
+        self.sound: Sound = {}
+        self.damaged: Damaged = {}
+        self.sources: Sources = {}
+        self.notes: Notes = {}
+
+    def noted(self, topic: Topic) -> dict[str, Note]:
+        """What is noted of files, by name."""
+        return self.notes.get(topic, {})
+
+    def read(self, data: bytes) -> list[bytes]:
+        """Take in every line that is whole, in order; gives what a later ocitui may have written."""
+        later = []
+        for line in data.split(b"\n"):
+            text, _, checksum = line.rpartition(b" ")
+            if b"%08x" % zlib.crc32(text) != checksum:
+                continue
+            if found := _LINE.fullmatch(text):
+                self._take_state(found)
+            elif told := _SOURCE_LINE.fullmatch(text):
+                by = _text(told[5] or b"-").removeprefix("-")
+                self.sources[_text(told[2])] = RecordedSource(_text(told[3]), int(told[1]), told[4] != b"-", by)
+            elif (noted := _NOTE_LINE.fullmatch(text)) and noted[2].decode() in tuple(Topic):
+                name, same = _text(noted[3]), self.notes.setdefault(Topic(noted[2].decode()), {})
+                if noted[4]:
+                    same[name] = Note(_text(noted[4]), int(noted[1]))
+                else:
+                    same.pop(name, None)
+            elif text.partition(b" ")[0].isdigit():
+                later.append(line + b"\n")
+        return later
+
+    def _take_state(self, found: re.Match[bytes]) -> None:
+        """Have a file be sound, or damaged, in place of what was known of it."""
+        kind, device, inode, size, modified, sha256, at, word, file, seen = found.groups()
+        identity = int(device), int(inode), int(size), int(modified)
+        name, good, code = _text(file), sha256.decode().removeprefix("-"), word.decode()
+        damages = tuple(one for one in self.damaged.get(name, ()) if one.identity != identity)
+        if kind == b"1" and good and seen is None:
+            self.sound[name] = Recorded(identity, good, int(at), "r" in code, "w" in code, "f" in code)
+        elif kind == b"2" and seen is not None and code in LASTING_CODES:
+            damages = (*damages[1 - _MOST_DAMAGES :], Damage(identity, good, int(at), code, _text(seen)))
+        else:
+            return
+        if damages:
+            self.damaged[name] = damages
+        else:
+            self.damaged.pop(name, None)
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines that tell as much."""
+        yield from (sound_line(name, one) for name, one in self.sound.items())
+        yield from (damaged_line(name, one) for name, some in self.damaged.items() for one in some)
+        yield from (source_line(name, one) for name, one in self.sources.items())
+        yield from (note_line(topic, name, one) for topic, some in self.notes.items() for name, one in some.items())
+
+    def forget(self, there: Container[str], oldest: float) -> None:
+        """Drop what is older and of files that are not ``there``; pins last, and since when use is watched."""
+        self.sound = {name: one for name, one in self.sound.items() if name in there or one.checked > oldest}
+        self.damaged = {name: some for name, some in self.damaged.items() if name in there or some[-1].found > oldest}
+        self.sources = {name: one for name, one in self.sources.items() if name in there or one.imported > oldest}
+        for topic, some in self.notes.items():
+            if topic not in (Topic.PINNED, Topic.WATCHED):
+                self.notes[topic] = {name: one for name, one in some.items() if name in there or one.when > oldest}
+
+
 def sound_line(name: str, one: Recorded) -> bytes:
     known = {"r": one.read_through, "w": one.whole, "f": one.first_seen}
     flags = "".join(flag for flag, so in known.items() if so) or "-"
-    return _line(f"1 {_stat(one)} {one.sha256} {one.checked} {flags} {_word(name)}".encode())
+    return _line(f"1 {_stat(one)} {one.sha256} {one.checked} {flags} {_word(name)}")
 
 
 def damaged_line(name: str, one: Damage) -> bytes:
     # What no file name can hold is written as it is shown, which leaves the finding's fingerprint as it is.
     seen = quote(one.seen, safe=_PLAIN, errors="backslashreplace")
-    return _line(f"2 {_stat(one)} {one.sha256 or '-'} {one.found} {one.code} {_word(name)} {seen}".encode())
+    return _line(f"2 {_stat(one)} {one.sha256 or '-'} {one.found} {one.code} {_word(name)} {seen}")
 
 
 def source_line(name: str, one: RecordedSource) -> bytes:
     flag = "p" if one.private else "-"
-    return _line(f"3 {one.imported} {_word(name)} {_word(one.text)} {flag} {_word(one.by) or '-'}".encode())
+    return _line(f"3 {one.imported} {_word(name)} {_word(one.text)} {flag} {_word(one.by) or '-'}")
 
 
 def note_line(topic: Topic, name: str, one: Note) -> bytes:
-    return _line(f"4 {one.when} {topic} {_word(name)} {_word(one.text)}".rstrip().encode())
+    return _line(f"4 {one.when} {topic} {_word(name)} {_word(one.text)}".rstrip())
 
 
-def read_lines(data: bytes, sound: Sound, damaged: Damaged, sources: Sources, notes: Notes) -> list[bytes]:
-    """Take in every line that is whole, in order; gives what a later ocitui may have written, without its checksum."""
-    later = []
-    for text in _whole_lines(data):
-        if found := _LINE.fullmatch(text):
-            kind, device, inode, size, modified, sha256, at, word, file, seen = found.groups()
-            identity = int(device), int(inode), int(size), int(modified)
-            name, good, code = _text(file), sha256.decode().removeprefix("-"), word.decode()
-            if kind == b"1" and good and seen is None:
-                sound[name] = Recorded(identity, good, int(at), "r" in code, "w" in code, "f" in code)
-                _no_longer_damaged(damaged, name, identity)
-            elif kind == b"2" and seen is not None and code in LASTING_CODES:
-                _add_damage(damaged, name, Damage(identity, good, int(at), code, _text(seen)))
-        elif told := _SOURCE_LINE.fullmatch(text):
-            by = _text(told[5] or b"-").removeprefix("-")
-            sources[_text(told[2])] = RecordedSource(_text(told[3]), int(told[1]), told[4] != b"-", by)
-        elif (noted := _NOTE_LINE.fullmatch(text)) and noted[2].decode() in tuple(Topic):
-            _take_note(notes, Topic(noted[2].decode()), _text(noted[3]), Note(_text(noted[4] or b""), int(noted[1])))
-        elif text.partition(b" ")[0].isdigit():
-            later.append(text)
-    return later
-
-
-def _take_note(notes: Notes, topic: Topic, name: str, note: Note) -> None:
-    """Have the note stand; one without a text takes it away."""
-    if note.text:
-        notes.setdefault(topic, {})[name] = note
-    else:
-        notes.get(topic, {}).pop(name, None)
-
-
-def _whole_lines(data: bytes) -> Iterator[bytes]:
-    """What stands before the checksum of each line that has a right one."""
-    for line in data.split(b"\n"):
-        text, _, checksum = line.rpartition(b" ")
-        if b"%08x" % zlib.crc32(text) == checksum:
-            yield text
-
-
-def _add_damage(damaged: Damaged, name: str, damage: Damage) -> None:
-    """Note it as the newest of its name, in place of what was known of the same file."""
-    others = [one for one in damaged.get(name, ()) if one.identity != damage.identity]
-    damaged[name] = (*others[1 - _MOST_DAMAGES :], damage)
-
-
-def _no_longer_damaged(damaged: Damaged, name: str, identity: FileIdentity) -> None:
-    if others := tuple(one for one in damaged.get(name, ()) if one.identity != identity):
-        damaged[name] = others
-    else:
-        damaged.pop(name, None)
-
-
-def _line(data: bytes) -> bytes:
+def _line(text: str) -> bytes:
+    data = text.encode()
     return b"%s %08x\n" % (data, zlib.crc32(data))
 
 
@@ -219,18 +231,14 @@ HASH_CHUNK = 1 << 20
 _FORGOTTEN_SECONDS = 90 * 86_400
 
 
-class Ledger:
+class Ledger(LedgerRecords):
     """The ledger of one cache. Reading takes no lock; any thread may call."""
 
     def __init__(self, directory: Path, disk: Disk | None = None) -> None:
+        super().__init__()
         self._directory = directory
         self._disk = disk or Disk()
         self._lock = threading.Lock()
-        self.sound: Sound = {}
-        self.damaged: Damaged = {}
-        self.sources: Sources = {}
-        """What is known of files, by name."""
-        self.notes: Notes = {}
         self._waiting: list[bytes] = []
         self._lines = 0
         self.problem = ""
@@ -248,7 +256,7 @@ class Ledger:
             ledger.problem = f"the ledger is not read: {error.message}"
         except OSError as error:
             ledger.problem = f"the ledger cannot be read: {error.strerror}"
-        read_lines(data, ledger.sound, ledger.damaged, ledger.sources, ledger.notes)
+        ledger.read(data)
         ledger._lines = data.count(b"\n")
         return ledger
 
@@ -271,43 +279,32 @@ class Ledger:
         whole: bool = False,
         first_seen: bool = False,
     ) -> Recorded:
-        """Note a sound file; `flush` writes it down."""
+        """Note a sound file."""
         record = Recorded(file_identity(found), sha256, int(time.time()), read_through, whole, first_seen)
-        with self._lock:
-            self.sound[name] = record
-            _no_longer_damaged(self.damaged, name, record.identity)
-            self._waiting.append(sound_line(name, record))
+        self._take(sound_line(name, record))
         return record
 
     def note_damage(self, name: str, found: os.stat_result, code: str, seen: str, sha256: str = "") -> Damage:
-        """Note a damaged file by its finding, and the ``sha256`` that it ought to have, if that is what told; `flush`
-        writes it down."""
+        """Note a damaged file by its finding, and the ``sha256`` it ought to have, if that told."""
         damage = Damage(file_identity(found), sha256, int(time.time()), code, seen)
-        with self._lock:
-            _add_damage(self.damaged, name, damage)
-            self._waiting.append(damaged_line(name, damage))
+        self._take(damaged_line(name, damage))
         return damage
 
     def record_source(self, name: str, source: RecordedSource) -> None:
-        """Note where a packed file's image was imported from, by this program, and now where no time is given; `flush`
-        writes it down, unless it is overlong."""
-        source = replace(source, imported=source.imported or int(time.time()), by=whoami())
-        if len(line := source_line(name, source)) <= _LONGEST_LINE:
-            with self._lock:
-                self.sources[name] = source
-                self._waiting.append(line)
-
-    def noted(self, topic: Topic) -> dict[str, Note]:
-        """What is noted of files, by name."""
-        return self.notes.get(topic, {})
+        """Note where a file's image was imported from, now where no time is given, unless that is overlong."""
+        line = source_line(name, replace(source, imported=source.imported or int(time.time()), by=whoami()))
+        if len(line) <= _LONGEST_LINE:
+            self._take(line)
 
     def note(self, topic: Topic, name: str, text: str) -> None:
-        """Note something of a file, cut where it is overlong; without a text what was noted before is taken back.
-        `flush` writes it down."""
-        note = Note(text[:_LONGEST_NOTE], int(time.time()))
+        """Note something of a file, cut where it is overlong; without a text take it back."""
+        self._take(note_line(topic, name, Note(text[:_LONGEST_NOTE], int(time.time()))))
+
+    def _take(self, line: bytes) -> None:
+        """Know what a line tells; `flush` writes it down."""
         with self._lock:
-            _take_note(self.notes, topic, name, note)
-            self._waiting.append(note_line(topic, name, note))
+            self.read(line)
+            self._waiting.append(line)
 
     def flush(self) -> None:
         """Make what was noted durable. Raises ReadOnlyError, StorageError, LockedError, ConflictError; it then stays
@@ -323,37 +320,22 @@ class Ledger:
                 self._disk.append_lines(own, LEDGER_NAME, b"".join(self._waiting), own.file_mode)
                 self._lines += len(self._waiting)
                 self._waiting.clear()
-                noted = sum(len(some) for some in self.notes.values())
-                known = len(self.sound) + len(self.damaged) + len(self.sources) + noted
+                known = len(self.sound) + len(self.damaged) + len(self.sources) + sum(map(len, self.notes.values()))
                 if self._lines > 2 * known + _SLACK_LINES:
                     self._compact(own)
 
     def _compact(self, own: Folder) -> None:
         """Write what counts of each name, and what a later ocitui wrote, to a file that takes the ledger's place."""
-        records: Sound = {}
-        damaged: Damaged = {}
-        sources: Sources = {}
-        notes: Notes = {}
-        later = read_lines(own.read(LEDGER_NAME, MOST_LEDGER_BYTES), records, damaged, sources, notes)
-        there, oldest = set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS
-        kept = {name: one for name, one in records.items() if name in there or one.checked > oldest}
-        bad = {name: some for name, some in damaged.items() if name in there or some[-1].found > oldest}
-        known = {name: one for name, one in sources.items() if name in there or one.imported > oldest}
-        noted = {
-            topic: {name: one for name, one in some.items() if name in there or one.when > oldest or topic.lasts}
-            for topic, some in notes.items()
-        }
-        lines = [*map(_line, later), *(sound_line(name, record) for name, record in kept.items())]
-        lines += [damaged_line(name, one) for name, some in bad.items() for one in some]
-        lines += [source_line(name, one) for name, one in known.items()]
-        lines += [note_line(topic, name, one) for topic, some in noted.items() for name, one in some.items()]
+        kept = LedgerRecords()
+        later = kept.read(own.read(LEDGER_NAME, MOST_LEDGER_BYTES))
+        kept.forget(set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS)
+        lines = [*later, *kept.lines()]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), own.file_mode)
-        self.sound, self.damaged, self.sources, self.notes, self._lines = kept, bad, known, noted, len(lines)
+        vars(self).update(vars(kept), _lines=len(lines))
 
 
 def note_resolved(directory: Path, file: str) -> None:
-    """Note that a packed file was found for who asked for its name, in the ledger of a cache that has one; it is not
-    read for that. Where that cannot be written it is not noted."""
+    """Note that a packed file was found for who asked for its name, in a ledger that is there and can be written."""
     with suppress(CacheError, OSError):
         if (directory / OWN_NAME / LEDGER_NAME).is_file():
             ledger = Ledger(directory)

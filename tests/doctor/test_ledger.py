@@ -127,10 +127,10 @@ def test_sources_outlive_old_lines_as_long_as_their_files(tmp_path: Path, monkey
 
 
 def test_a_source_of_before_its_line_told_more_is_kept() -> None:
-    line = ledger_module._line(f"3 1000 {NAME} oci:/layout".encode())
-    read: dict[str, RecordedSource] = {}
-    assert ledger_module.read_lines(line, {}, {}, read, {}) == []
-    assert read == {NAME: RecordedSource("oci:/layout", 1000, private=True)}
+    line = ledger_module._line(f"3 1000 {NAME} oci:/layout")
+    read = ledger_module.LedgerRecords()
+    assert read.read(line) == []
+    assert read.sources == {NAME: RecordedSource("oci:/layout", 1000, private=True)}
 
 
 def test_old_lines_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -388,12 +388,12 @@ def test_pins_last_whatever_becomes_of_the_ledger(tmp_path: Path, monkeypatch: p
 
 @given(st.text(max_size=30), st.integers(0, 1 << 33))
 def test_a_note_is_read_as_it_was_written(text: str, when: int) -> None:
-    from ocitui.cache.ledger import note_line, read_lines
+    from ocitui.cache.ledger import LedgerRecords, note_line
 
-    notes: dict[Topic, dict[str, Note]] = {}
+    read = LedgerRecords()
     text = text.encode(errors="replace").decode()
-    read_lines(note_line(Topic.PINNED, "a b", Note(text, when)), {}, {}, {}, notes)
-    assert notes.get(Topic.PINNED, {}) == ({"a b": Note(text, when)} if text else {})
+    read.read(note_line(Topic.PINNED, "a b", Note(text, when)))
+    assert read.noted(Topic.PINNED) == ({"a b": Note(text, when)} if text else {})
 
 
 POLICY = """
