@@ -3,7 +3,7 @@
 The house, for who comes new. Each room may import from those below it, and none from those above; what others may take
 from it stands in its `__init__`, its front::
 
-    cli         the command line: main, options, output; commands/<command>.py
+    cli         the command line: main, options, output; commands/, a file for those that belong together
     tui         the screen: app, session, live; screens/<screen>.py, widgets/
     words       a finding, a plan, an assessment, an import in words, for both
     help        the texts of `ocitui help`, of the screen's `?` and of the man pages
@@ -20,7 +20,7 @@ rows to draw.
 
 How a deletion is made: `cli.commands.delete`, or the screen's plan, asks `cache.PackerCache` for a plan and, once that
 is confirmed, to carry it out; `cache.changes` makes a `Change` of it; `cache.transactions` records it, moves the files
-to the trash (`cache.file_steps`), publishes the index (`cache.publish`) and marks the record done. After a crash the
+to the trash (`cache.workspace`), publishes the index (`cache.publish`) and marks the record done. After a crash the
 next writer finishes it or rolls it back; `cache.undoing` makes the change that reverses it.
 """
 

@@ -32,8 +32,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _is_plain(arguments: list[str]) -> bool:
-    """Whether the screen is asked for in a way that needs no parser, whose import is a tenth of the screen's start; a
-    word with a slash names no command."""
+    """Whether the screen is asked for plainly: a parser makes its start a tenth longer. A slash is in no command."""
     plain = not arguments or (len(arguments) == 1 and "/" in arguments[0] and not arguments[0].startswith("-"))
     has_terminal = bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
     return plain and "_OCITUI_COMPLETE" not in os.environ and has_terminal

@@ -1,5 +1,4 @@
-"""The front of a package: all that other packages take from it, each name imported when it is asked for, so that a
-program loads no more than it uses."""
+"""The front of a package: all that others take from it, each name imported only when it is asked for."""
 
 from __future__ import annotations
 

@@ -43,9 +43,9 @@ def human_size(size: int | None) -> str:
         value /= 1024
         if value < 9.95:
             return f"{value:.1f}{unit}"
-        if value < 1023.5 or unit == _UNITS[-1]:
-            return f"{value:.0f}{unit}"
-    raise AssertionError("unreachable")
+        if value < 1023.5:
+            break
+    return f"{value:.0f}{unit}"
 
 
 def parse_size(text: str) -> int | None:
@@ -76,8 +76,7 @@ def age_of(at: float | None) -> str:
 
 
 def timestamp(seconds: float | None) -> str:
-    """Seconds since the epoch as ``2026-01-31 12:00:00Z``, in UTC; ``-`` for None. A file may carry a time beyond the
-    year 9999, which is shown as ``@`` and its seconds."""
+    """Seconds since the epoch as ``2026-01-31 12:00:00Z``; ``-`` for None, ``@`` and seconds beyond the year 9999."""
     if seconds is None:
         return "-"
     try:

@@ -25,7 +25,7 @@ from zlib import error as ZlibError
 import msgspec
 from msgspec.structs import replace
 
-from .differences import ChainedIndex, IndexChain, compressed, linked, unpacked
+from .differences import IndexChain, compressed, linked, unpacked
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
 from .files import INDEX_NAME, regular_file
@@ -120,10 +120,8 @@ class Backups:
     def __init__(self, folder: Folder, disk: Disk | None = None) -> None:
         self.folder = folder
         self._disk = disk or Disk()
-        corrupt = folder.path.name == CORRUPT_NAME
-        self._most, self._most_bytes = (
-            (MOST_CORRUPT, MOST_CORRUPT_BYTES) if corrupt else (MOST_BACKUPS, MOST_BACKUP_BYTES)
-        )
+        bounds = {CORRUPT_NAME: (MOST_CORRUPT, MOST_CORRUPT_BYTES)}
+        self._most, self._most_bytes = bounds.get(folder.path.name, (MOST_BACKUPS, MOST_BACKUP_BYTES))
         self._known: list[Backup] | None = None
         self._chain: IndexChain | None = None
         self.lost = 0
@@ -146,7 +144,6 @@ class Backups:
         """Every copy and all that chains have, newest first; of these at ``least`` the newest, where there are more."""
         found, self.lost = [*self.all()], 0
         for file in self.chains():
-            links = list[ChainedIndex]()
             if len(found) >= least:
                 break
             try:
@@ -156,7 +153,7 @@ class Backups:
                 self._known = None
                 return self.everything(least)
             except OSError:
-                pass
+                links = []
             told = [(at, _parsed(link.name, link.length)) for at, link in enumerate(links)]
             found += [replace(one, chain=file.name, at=at) for at, one in told if one]
             self.lost += max(0, file.ordinal - len(links))
@@ -298,8 +295,7 @@ class Backups:
         return [*reversed(self.chains()), *reversed(loose), *reversed(pinned[1:])]
 
     def fold(self) -> None:
-        """Put the copies that need not be files of their own into a chain, as far as there is room, and compress those
-        that stay. Who does it has the turn. Raises OSError."""
+        """Put copies into a chain as far as there is room, and compress the others; in turn. Raises OSError."""
         going, parts, before = list[Backup](), list[bytes](), b""
         for backup in self._apart()[1]:
             if (data := self._sound(backup)) is not None:
@@ -367,10 +363,9 @@ def keep_backup(
     *,
     since: float = 0.0,
 ) -> Backup | None:
-    """Keep a sound index that was seen; gives the backup that has it, None where there is no room, the directory may
-    not be written, or the daemon loads no such bytes. ``number`` is what `next_number` gave before they were read. What
-    was seen before ``since``, in seconds since the epoch, is kept once more. Who has the lock gives a ``disk``, and
-    folds later."""
+    """Keep a sound index that was seen; gives the backup that has it, None where none could be made. ``number`` is what
+    `next_number` gave before it was read. What was seen before ``since``, in seconds since the epoch, is kept once
+    more. Who has the lock gives a ``disk``, and folds later."""
     found = examine_index(index)[1] if isinstance(index, bytes) else index
     if found is None:
         return None
@@ -411,8 +406,7 @@ def next_number(directory: Path) -> int:
 
 
 def list_backups(directory: Path) -> list[Backup]:
-    """The last backups, newest first, and those before that are files of their own: what was long before says nothing
-    of how things stand. Raises StorageError."""
+    """The last backups, newest first, and those before that are files of their own. Raises StorageError."""
     last = enumerate(one for one in _listed(directory) if not one.stalled)
     return [one for at, one in last if at < MOST_BACKUPS or not one.chain]
 

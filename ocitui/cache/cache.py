@@ -17,7 +17,7 @@ from .descriptors import Descriptor
 from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, NoSuchEntryError, ReadOnlyError
 from .files import PackedFormat, config_name, known_format, manifest_name, read_regular, regular_file, usable_digest
-from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, index_signature, read_once, read_patiently, refuse_link
+from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, index_signature, read_patiently, refuse_link
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName
 from .records import Transaction, TransactionKind, TransactionState
@@ -115,8 +115,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return cache
 
     async def _start_as_the_daemon(self) -> None:
-        """Put an empty index where there is none, or one that it would reset, which goes to the trash whole. Raises
-        ConflictError where it is a link, or ocitui's own folder is none."""
+        """Put an empty index where there is none, or one that it would reset, which goes to the trash whole."""
         from .changes import Change, IndexReplacement, see_index
 
         seen = await asyncio.to_thread(read_patiently, self.directory)
@@ -209,20 +208,22 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         entries that an index brought back could have had, and has not on purpose. It needs no sound index unless it
         edits one. Raises PlanChangedError where what it names is not what was seen, CorruptIndexError, DocumentError.
         """
-        from .transactions import About, make
+        from .transactions import make
 
-        about = About(kind, names=names, digests=digests, absent=given_up)
-        return await self._write(_DOING.get(kind, "change the cache"), lambda space: make(space, change, about))
+        def act(space: Workspace) -> Transaction:
+            return make(space, change, kind, names=names, digests=digests, absent=given_up)
+
+        return await self._write(_DOING.get(kind, "change the cache"), act)
 
     async def store(self, packed: PackedImage, *, kind: TransactionKind = TransactionKind.STORE) -> PackedImage:
         """Bring an image in; its file at ``packed.path`` is moved to its place, and the entry appended to the index. An
         entry of the same digest and format is replaced. ``kind`` is STORE or IMPORT, for the journal. Raises
         InvalidPackedImageError, CorruptIndexError; where it raises anything, the cache is as it was."""
         from .changes import as_entry, storing
-        from .transactions import About, make
+        from .transactions import make
 
         def act(space: Workspace) -> PackedImage:
-            make(space, storing(space.root, entry, packed.path), About(kind))
+            make(space, storing(space.root, entry, packed.path), kind)
             return entry
 
         entry = await asyncio.to_thread(as_entry, self.directory, packed)
@@ -242,13 +243,13 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         """Take entries out of the index in one transaction, then their files to the trash; with ``plan``, only what it
         says. Raises NoSuchEntryError, CorruptIndexError, PlanChangedError where the plan would be different by now."""
         from .changes import deletion
-        from .transactions import About, make
+        from .transactions import make
 
         wanted = tuple(keys)
 
         def act(space: Workspace) -> Transaction:
             change = deletion(space.root, space.read_index().contents, wanted, plan)
-            return make(space, change, About(TransactionKind.DELETE))
+            return make(space, change, TransactionKind.DELETE)
 
         return await self._write("delete entries", act, needs_index=True)
 
@@ -305,8 +306,7 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
         return await asyncio.to_thread(list_trash, self.directory)
 
     async def restore(self, names: Collection[str]) -> Transaction:
-        """Bring files back from the trash, by their names there, each to its place; `undo` reverses it. Raises
-        ConflictError where something stands in the place."""
+        """Bring files back, by their names in the trash; `undo` reverses it. Raises ConflictError for a taken place."""
         from .trash import restore
 
         return await self._write("restore from the trash", lambda space: restore(space, names))
@@ -406,15 +406,11 @@ class PackerCache(AbstractAsyncContextManager["PackerCache"]):
             seen, signature = self._seen, index_signature(self.directory)
             if seen is not None and seen.settled and signature is not None and signature == seen.signature:
                 return seen
-            previous = seen.index if seen else None
-            latest = read_once(self.directory, previous)
-            if not latest.verdict.sound:
-                latest = read_patiently(self.directory, previous)
+            latest = read_patiently(self.directory, seen.index if seen else None)
             if not latest.exists and seen is not None and seen.index:
-                raise CorruptIndexError(
-                    f"{self.directory / 'index.json'} is gone, though it held {len(seen.index)} entries",
-                    hint="nothing was changed; a running daemon writes it again at its next store",
-                )
+                told = f"{self.directory / 'index.json'} is gone, though it held {len(seen.index)} entries"
+                hint = "nothing was changed; a running daemon writes it again at its next store"
+                raise CorruptIndexError(told, hint=hint)
             latest.require_sound(self.directory)
             self._seen = latest
             return latest

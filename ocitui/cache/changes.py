@@ -1,5 +1,4 @@
-"""What is to change, bound to what was seen: an edit of the index or a new one, files out, files in, modes; what
-storing an image changes, and what a deletion of entries would, shown before it is done.
+"""What is to change, bound to what was seen: an edit of the index or a new one, files out, files in, modes.
 
 `PackerCache.change` makes one as a single transaction and `PackerCache.undo` reverses it, byte for byte. A change says
 of everything it names what it was when it was planned; where that is different by now, nothing is done.
@@ -101,8 +100,7 @@ class Insert(msgspec.Struct, frozen=True):
 
 class IndexEdit(msgspec.Struct, frozen=True):
     """An edit of an index the daemon loads; what other programs write meanwhile survives it. The same bytes removed and
-    inserted move a descriptor; nothing is lost by that. ``seen`` may bind the edit to the whole index; the descriptors
-    it removes always bind it."""
+    inserted move a descriptor. The descriptors it removes bind it, and ``seen``, if given, the whole index."""
 
     remove: tuple[Remove, ...] = ()
     insert: tuple[Insert, ...] = ()
@@ -140,8 +138,7 @@ class IndexReplacement(msgspec.Struct, frozen=True):
 
 
 class Discard(msgspec.Struct, frozen=True):
-    """A name of the cache directory that goes to the trash, a file, a link, a FIFO, or a directory with all in it;
-    ``aside`` is what it is to be called there, empty for its usual name."""
+    """What goes to the trash from the cache directory, of any kind; ``aside`` is its name there, if not the usual."""
 
     name: str
     seen: Seen
@@ -315,8 +312,7 @@ def _newly_winning(index: ImageIndex, left: ImageIndex, name: str) -> Descriptor
 
 
 def as_entry(directory: Path, packed: PackedImage) -> PackedImage:
-    """An image as the cache has it once it is stored: its file there, and in its descriptor the annotations that the
-    daemon writes. Raises InvalidPackedImageError where it cannot be an entry."""
+    """An image as it is once stored: its file there, the daemon's annotations. Raises InvalidPackedImageError."""
     digest = packed.digest
     if packed.descriptor.digest != digest:
         raise InvalidPackedImageError(f"the descriptor is for {packed.descriptor.digest}, the image is {digest}")
@@ -362,8 +358,7 @@ def _holds(root: Folder, name: str, found: os.stat_result, raw: bytes) -> bool:
 
 
 def deletion(root: Folder, index: ImageIndex, keys: Collection[Key], agreed: DeletePlan | None = None) -> Change:
-    """The change that takes entries out of the index, then their files to the trash. Raises NoSuchEntryError, and
-    PlanChangedError where the plan is no longer the ``agreed`` one."""
+    """The change that takes entries and files out, if as ``agreed``. Raises NoSuchEntryError, PlanChangedError."""
     plan = make_plan(root, index, keys)
     if agreed is not None and agreed != plan:
         raise PlanChangedError("the cache has changed since the plan was shown")

@@ -39,8 +39,7 @@ _BEFORE_ANNOTATIONS = ("mediaType", "digest", "size", "urls")
 
 
 class _Entry(msgspec.Struct, rename="camel", gc=False, omit_defaults=True):
-    """What the daemon reads of a descriptor; UNSET is absent, None is null. The platform is text, which is read once
-    for all that have the same."""
+    """What the daemon reads of a descriptor; UNSET is absent, None null. Equal platforms are read once."""
 
     media_type: str
     digest: str
@@ -194,8 +193,7 @@ def _make(
 
 @lru_cache(1024)
 def _read_platform(raw: bytes) -> tuple[Platform | None, int]:
-    """The platform of a descriptor, of which most images share a handful, and how many quotes it and its key take up.
-    Raises DocumentError."""
+    """The platform of a descriptor, and how many quotes it and its key take up. Raises DocumentError."""
     if not raw:
         return None, 0
     fields = None if raw == b"null" else read_strictly(raw, documents.PLATFORM)
@@ -535,8 +533,7 @@ class DescriptorArray:
         return next_element(scanner, first=False)
 
     def _decode(self, scanner: Scanner, limit: int, until: int) -> bool:
-        """Read descriptors until one begins at ``until`` or behind it; False at the array's end. ``limit`` is where the
-        last of them is thought to end."""
+        """Read descriptors until one begins at ``until`` or later; False at the array's end. It may be at ``limit``."""
         view, size, suspect, uncut = memoryview(scanner.data), _BLOCK, 0, 0
         while scanner.at < until:
             start = scanner.at

@@ -75,8 +75,7 @@ class Folder(AbstractContextManager["Folder"]):
         return os.listdir(self.fd)
 
     def size(self, name: str, deepest: int = 50, counted: Iterator[int] | None = None) -> int:
-        """The bytes of a file, or of all files in a directory, as far as a million ``counted``; of what cannot be read,
-        or lies too deep, nothing."""
+        """The bytes of a file, or of all in a directory, a million at most; of what is unreadable or too deep, none."""
         total, counted = 0, iter(range(_MOST_FILES)) if counted is None else counted
         with suppress(OSError):
             found = self.lstat(name)
@@ -95,12 +94,9 @@ class Folder(AbstractContextManager["Folder"]):
     def open_file(self, name: str, limit: int = MOST_INDEX_BYTES) -> FileIO:
         """A regular file to read, never through a link, nor another user's where this is guarded. Raises OSError."""
         file = open_bounded(name, limit, dir_fd=self.fd, follow=False)
-        try:
-            if self.guarded:
-                require_trusted(os.fstat(file.fileno()), name)
-        except ForeignFileError:
+        if self.guarded and not is_trusted(found := os.fstat(file.fileno())):
             file.close()
-            raise
+            raise ForeignFileError(found, name)
         return file
 
     def read(self, name: str, limit: int = MOST_INDEX_BYTES) -> bytes:
@@ -134,12 +130,6 @@ class ForeignFileError(PermissionError):
         with suppress(KeyError):
             owner = pwd.getpwuid(found.st_uid).pw_name
         super().__init__(errno.EACCES, f"it belongs to the user {owner}", str(path))
-
-
-def require_trusted(found: os.stat_result, path: Path | str) -> None:
-    """Raises ForeignFileError."""
-    if not is_trusted(found):
-        raise ForeignFileError(found, path)
 
 
 def is_trusted(found: os.stat_result) -> bool:
@@ -180,8 +170,7 @@ class Disk:
                     raise
 
     def make_folder(self, parent: Folder, name: str, mode: int | None = None) -> bool:
-        """A directory, unless it is there: with this mode, else the parent's rights. Gives whether it was made; `sync`
-        of the parent makes that durable."""
+        """Make a directory, unless it is there, with this mode, else the parent's rights; gives whether it did."""
         if parent.lstat(name) is not None:
             return False
         rights = stat.S_IMODE(parent.stat().st_mode) & 0o777 if mode is None else mode
@@ -214,7 +203,8 @@ class Disk:
                 os.fchmod(fd, mode)
         try:
             found = os.fstat(fd)
-            require_trusted(found, folder.path / name)
+            if not is_trusted(found):
+                raise ForeignFileError(found, folder.path / name)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file", str(folder.path / name))
         except OSError:
@@ -327,8 +317,7 @@ class Disk:
         self.sync(folder.fd, folder.path.name)
 
     def rename(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
-        """Move within the file system; FileExistsError where something has the new name, OSError with EXDEV from
-        another one."""
+        """Move within the file system; FileExistsError where the new name is taken, EXDEV from another file system."""
         self._do("rename", new_name, lambda: _rename_noreplace(source.fd, name, target.fd, new_name))
 
     def replace(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
@@ -361,8 +350,7 @@ class Disk:
             os.unlink(name, dir_fd=folder.fd)
 
     def remove(self, folder: Folder, name: str) -> None:
-        """Remove a file, or a directory with all in it, for good: only what is in the trash, and on request, or what
-        programs of ours left that died."""
+        """Remove a file or a whole directory for good: of the trash on request, or what programs that died left."""
         found = folder.lstat(name)
         if found is not None and stat.S_ISDIR(found.st_mode):
             self.step("rmtree", name)
@@ -422,10 +410,9 @@ def refuse_inside(directory: Path, path: Path) -> None:
 
 
 def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like: Path | None = None) -> None:
-    """Write a file that is none of the cache in ``directory``: whole, or not at all. One that is replaced keeps its
-    mode; a new one gets what the umask leaves, and no right that ``like`` withholds. Raises ConflictError for one of
-    the cache; FileTakenError for one that is there, unless it is to be replaced; StorageError, also for what is no
-    regular file; ReadOnlyError."""
+    """Write a file that is none of the cache in ``directory``, whole or not at all. What it replaces lends its mode; a
+    new one gets what the umask leaves, and no right that ``like`` withholds. Raises ConflictError for one of the
+    cache; FileTakenError for one that is not to be replaced; StorageError, ReadOnlyError."""
     import secrets
 
     refuse_inside(directory, path)

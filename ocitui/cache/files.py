@@ -107,8 +107,7 @@ def regular_file(path: Path) -> os.stat_result | None:
 
 
 FileIdentity = tuple[int, int, int, int]
-"""Device, inode, size in bytes and mtime in nanoseconds: what tells a file from any other, and from itself once it was
-written to."""
+"""Device, inode, size in bytes and mtime in nanoseconds: another once the file was written to."""
 
 
 def file_identity(found: os.stat_result) -> FileIdentity:
@@ -202,9 +201,8 @@ def read_regular(path: Path, limit: int = MOST_DOCUMENT_BYTES) -> bytes:
     try:
         return read_bounded(path, limit)
     except OSError as error:
-        raise StorageError(
-            f"cannot read {path.name}: {error.strerror}", hint="the daemon fails on it too; move it aside"
-        ) from error
+        told = f"cannot read {path.name}: {error.strerror}"
+        raise StorageError(told, hint="the daemon fails on it too; move it aside") from error
 
 
 def check_directory(directory: Path) -> None:
@@ -216,6 +214,5 @@ def check_directory(directory: Path) -> None:
     except NotADirectoryError:
         raise CacheDirectoryError(f"{directory} is not a directory") from None
     except OSError as error:
-        raise CacheDirectoryError(
-            f"{directory} cannot be read: {error.strerror}", hint="start ocitui as a user who may read it"
-        ) from error
+        told = f"{directory} cannot be read: {error.strerror}"
+        raise CacheDirectoryError(told, hint="start ocitui as a user who may read it") from error

@@ -1,8 +1,7 @@
 """The history of an index: each that was seen, what came and went from one to the next, and who did it.
 
-Backups tell the indexes, and the newest is index.json itself. The number of each is that of the first transaction that
-is not in it, so that these tell which were made between two of them, whatever the clock said. What they do not explain,
-another program did: the daemon, or somebody else.
+Backups tell the indexes, and the newest is index.json itself. Their numbers tell which transactions were made between
+two of them, whatever the clock said. What these do not explain, another program did: the daemon, or somebody else.
 """
 
 from __future__ import annotations
@@ -91,8 +90,7 @@ class IndexHistory:
             yield IndexChange(newer[0].kept, newer[1], oldest=True)
 
     def at(self, moment: float) -> IndexChange:
-        """The newest that was seen at a time, in seconds since the epoch, or before. Raises NoSuchEntryError where none
-        so old is kept, StorageError where it cannot be read."""
+        """The newest seen by a time, in seconds since the epoch. Raises NoSuchEntryError for none, StorageError."""
         for at, instant in enumerate(self.instants):
             ours = [one for older in self.instants[at + 1 : at + 2] for one in self._between(older, instant)]
             if instant.kept <= moment or any(one.started <= moment for one in ours):

@@ -1,7 +1,6 @@
 """index.json: read by the daemon's rules, held as its own bytes and as columns, edited by splicing.
 
-An index that is read and written unchanged is byte-identical, whatever wrote it, and unknown fields survive. On disk
-it is looked at cheaply, read patiently, and judged.
+An index that is read and written unchanged is byte-identical, whatever wrote it, and unknown fields survive.
 """
 
 from __future__ import annotations
@@ -344,8 +343,7 @@ class ImageIndex:
         return self._spliced([beginning, _Splice(count, 0, self.end(count - 1), self.descriptors.last, after=closing)])
 
     def laid_out(self, raw: bytes) -> bytes:
-        """A descriptor's JSON, white space alone changed, as the others of this index are written; as it is where it
-        has a text that is no Unicode, which the daemon ignores."""
+        """A descriptor's JSON with white space as the others have it; as it is where a text in it is no Unicode."""
         _, newline, indent = self._brackets()[0].rpartition(b"\n")
         try:
             laid_out = msgspec.json.format(raw, indent=2 if newline else 0)
@@ -503,10 +501,8 @@ class IndexFile(msgspec.Struct, frozen=True):
     def require_sound(self, directory: Path) -> None:
         """Raises CorruptIndexError where the daemon would reset or refuse."""
         if not self.verdict.sound:
-            path = directory / INDEX_NAME
-            raise CorruptIndexError(
-                f"{path} is corrupt: {self.verdict.place}; {self.verdict.consequence}", verdict=self.verdict
-            )
+            told = f"{directory / INDEX_NAME} is corrupt: {self.verdict.place}; {self.verdict.consequence}"
+            raise CorruptIndexError(told, verdict=self.verdict)
 
 
 def index_signature(directory: Path) -> Signature | None:
@@ -526,8 +522,7 @@ def refuse_link(directory: Path) -> None:
 
 
 def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
-    """Read index.json as it is now, quicker where it is much like ``previous``. Raises CacheDirectoryError where the
-    directory or the file cannot be read."""
+    """Read index.json as it is now, quicker where it is much like ``previous``. Raises CacheDirectoryError."""
     try:
         with open_bounded(directory / INDEX_NAME, MOST_INDEX_BYTES) as file:
             found, data = os.fstat(file.fileno()), read_to_end(file, MOST_INDEX_BYTES)
@@ -540,11 +535,9 @@ def read_once(directory: Path, previous: ImageIndex | None = None) -> IndexFile:
             kind = "a directory" if error.errno == errno.EISDIR else "not a regular file"
             verdict = Verdict(IndexOutcome.ERROR, message=f"it is {kind}")
             return IndexFile(index_signature(directory), verdict, None, b"")
-        denied = isinstance(error, PermissionError)
-        raise CacheDirectoryError(
-            f"{directory / INDEX_NAME} cannot be read: {error.strerror}",
-            hint="start ocitui as a user who may read it" if denied else "look at the disk's health",
-        ) from error
+        denied, told = isinstance(error, PermissionError), f"{directory / INDEX_NAME} cannot be read: {error.strerror}"
+        hint = "start ocitui as a user who may read it" if denied else "look at the disk's health"
+        raise CacheDirectoryError(told, hint=hint) from error
     settled = abs(time.time_ns() - found.st_mtime_ns) > _CLOCK_GRAIN_NS
     verdict, index = examine_index(data, previous)
     return IndexFile(_signature(found), verdict, index, data if index is None else None, settled)

@@ -72,8 +72,7 @@ class RefusedFile(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The folder of records; ``names`` are those in it, where that is known. There may be very many: it is listed once,
-    and what this changes is noted."""
+    """The folder of records; ``names`` are those in it, where that is known: they may be many, and are listed once."""
 
     def __init__(self, disk: Disk, folder: Folder, names: list[RecordName] | None = None) -> None:
         self._disk, self.folder, self._names = disk, folder, names
@@ -133,8 +132,7 @@ class Journal:
     def transactions(
         self, states: Iterable[TransactionState] = TransactionState, since: Order = (0, "")
     ) -> list[Transaction]:
-        """The transactions in these states, of this place in the order or later, newest first; a record that may not be
-        acted on is left out."""
+        """Transactions in these states, of this place in the order or later, newest first, that may be acted on."""
         wanted, readable = set(states), list[Transaction]()
         for record in self.names():
             if record.state in wanted and record.order >= since:
@@ -147,8 +145,7 @@ class Journal:
         return self.transactions(set(TransactionState) - _CHANGED_NOTHING, moment)
 
     def refused(self, largest: int = MOST_RECORD_BYTES) -> list[RefusedFile]:
-        """The records that may not be acted on, newest first, then what bears no record's name. Those of more than
-        ``largest`` bytes are not looked into."""
+        """The records that may not be acted on, up to ``largest`` bytes, newest first, then what bears no such name."""
         refused: list[RefusedFile] = []
         for record in self.names():
             found = self.folder.lstat(record.name)
@@ -172,8 +169,7 @@ class Journal:
         return next((record.order[0] for record in self.names()), 0)
 
     def drop_drafts(self) -> None:
-        """Remove records that were never finished, for which nothing had moved yet, and what they were called before
-        where a power cut left both names of a rename."""
+        """Remove records never finished, for which nothing had moved yet, and old names that a power cut left."""
         self.names()
         for name in self._left:
             self._disk.unlink(self.folder, name)
@@ -226,10 +222,9 @@ class Journal:
         try:
             found = records.decode_record(self.folder.read(record.name, MOST_RECORD_BYTES), record.id)
         except (ValueError, OSError) as error:
-            raise ConflictError(
-                f"the record of transaction {record.id} is not acted on: {reason_of(error)}",
-                hint="its files are in the trash folder, named after it; nothing was lost",
-            ) from error
+            told = f"the record of transaction {record.id} is not acted on: {reason_of(error)}"
+            hint = "its files are in the trash folder, named after it; nothing was lost"
+            raise ConflictError(told, hint=hint) from error
         return msgspec.structs.replace(found, state=record.state, stage=record.stage)
 
 

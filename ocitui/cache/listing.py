@@ -1,7 +1,6 @@
 """The names of a cache directory with their stat, in columns: by one listing, kept up to date name by name.
 
-A row for each digest, and in it a place for each of the files that its entries may have: what 100,000 entries need is
-a few arrays. Any other name has its own `Fact`.
+A row for each digest, in it a place for each file that its entries may have. Any other name has its own `Fact`.
 """
 
 from __future__ import annotations

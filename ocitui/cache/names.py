@@ -97,8 +97,7 @@ def find_entry(
 
     The whole word is a name, as it is written or as krata spells it, and of several that carry it the last, as for the
     daemon; else a digest or its beginning, with or without the algorithm; else either of them and ``.FORMAT``. ``held``
-    are digests that are known besides. Raises AmbiguousDigestError, with all of them, where more than one is meant, or
-    may be.
+    are digests that are known besides. Raises AmbiguousDigestError where more than one is meant, or may be.
     """
     held = tuple(held)
 

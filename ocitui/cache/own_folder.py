@@ -1,6 +1,5 @@
 """`.ocitui`, ocitui's own folder inside a cache, and the folders in it: opened without following a link, and only where
-they belong to root or to whoever runs the program. And the locks between such programs: flock(2) on files in it, which
-say who holds them."""
+they are root's or the user's own. And the locks between such programs: flock(2) on files that say who holds them."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .actor import whoami
-from .disk import NO_ROOM, Disk, Folder, ForeignFileError, require_trusted
+from .disk import NO_ROOM, Disk, Folder, ForeignFileError, is_trusted
 from .errors import ConflictError, LockedError
 from .files import OWN_NAME, closing
 
@@ -30,6 +29,7 @@ _RECORD_SIZE = 512
 # What opening gives for a pipe, a directory, a link and a socket.
 _NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 _TURN_SECONDS, _PAUSE = 10.0, 0.01
+_TAKEN_HINT = "it belongs to ocitui; move what stands there aside"
 
 
 @contextmanager
@@ -46,8 +46,7 @@ def open_own_folder(directory: Path, *names: str, making: Disk | None = None) ->
 
 @contextmanager
 def open_journal(directory: Path) -> Iterator[Journal]:
-    """The journal for reading only, without the lock; one of no records where there is none yet, or it is another
-    user's. Raises OSError, ConflictError."""
+    """The journal, to read without the lock; empty for none, or another user's. Raises OSError, ConflictError."""
     # The records' types are many, and whoever only reads a file of ours needs none.
     from .journal import JOURNAL_NAME, Journal
 
@@ -61,30 +60,24 @@ def open_journal(directory: Path) -> Iterator[Journal]:
 
 
 def enter(parent: Folder, name: str, making: Disk | None = None) -> Folder:
-    """Open a folder of ours, in which files of other users are not read; that is made where it is absent, durably, if
-    that says by which disk. Raises OSError, ConflictError."""
+    """Open a folder of ours, in which files of other users are not read; made durably where it is absent and ``making``
+    says by which disk. Raises OSError, ConflictError."""
     if making is not None and making.make_folder(parent, name):
         making.sync_folder(parent)
     try:
         folder = parent.open_folder(name)
     except NotADirectoryError:
-        raise ConflictError(
-            f"{parent.path / name} is not a directory of its own",
-            hint="it belongs to ocitui; move what stands there aside",
-        ) from None
-    try:
-        require_trusted(folder.stat(), folder.path)
-    except ForeignFileError:
+        raise ConflictError(f"{parent.path / name} is not a directory of its own", hint=_TAKEN_HINT) from None
+    if not is_trusted(found := folder.stat()):
         folder.close()
-        raise
+        raise ForeignFileError(found, folder.path)
     folder.guarded = True
     return folder
 
 
 @contextmanager
 def hold_lock(own: Folder, disk: Disk, doing: str) -> Iterator[None]:
-    """Hold the lock of a cache's own folder. Raises LockedError, with the holder, when another program has it;
-    ConflictError where what has its name is no file of ours."""
+    """Hold the lock of a cache's own folder. Raises LockedError, with the holder, ConflictError for no file of ours."""
     with ExitStack() as stack:
         fd = _lock(own, disk, stack)
         if os.fstat(fd).st_nlink > 1:
@@ -103,10 +96,7 @@ def _lock(own: Folder, disk: Disk, stack: ExitStack) -> int:
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
-            raise ConflictError(
-                f"{own.path / LOCK_NAME} is not a file of its own",
-                hint="it belongs to ocitui; move what stands there aside",
-            ) from error
+            raise ConflictError(f"{own.path / LOCK_NAME} is not a file of its own", hint=_TAKEN_HINT) from error
         stack.callback(os.close, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,8 +120,7 @@ def _lock_anew(own: Folder, disk: Disk, stack: ExitStack) -> int:
 
 @contextmanager
 def taking_turns(own: Folder, disk: Disk, name: str) -> Iterator[None]:
-    """Be the only one, of all programs, that holds the lock of that name: for the moment that a write takes. Raises
-    LockedError where another holds it for longer than any does."""
+    """Hold the lock of that name, alone of all programs, for the moment that a write takes. Raises LockedError."""
     with closing(disk.open_own(own, name, own.file_mode)) as fd:
         wait_for_turn(fd, str(own.path / name))
         yield
@@ -145,9 +134,8 @@ def wait_for_turn(fd: int, name: str) -> None:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise LockedError(
-                    f"another program holds {name} for too long", hint="see with fuser what it is"
-                ) from None
+                told = f"another program holds {name} for too long"
+                raise LockedError(told, hint="see with fuser what it is") from None
         time.sleep(_PAUSE)
 
 

@@ -141,9 +141,8 @@ def check_packed(path: Path) -> PackedCheck:
         with open_bounded(path) as file:
             return check_packed_file(file.fileno(), os.fstat(file.fileno()).st_size)
     except OSError as error:
-        raise StorageError(
-            f"cannot read {path}: {error.strerror}", hint="see that the file is there and readable"
-        ) from error
+        told = f"cannot read {path}: {error.strerror}"
+        raise StorageError(told, hint="see that the file is there and readable") from error
 
 
 def check_packed_file(fd: int, size: int) -> PackedCheck:

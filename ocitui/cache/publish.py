@@ -20,13 +20,12 @@ from .backups import keep_backup, newest_with
 from .changes import Edit
 from .disk import Folder
 from .errors import ConflictError
-from .file_steps import source_of
 from .files import INDEX_NAME, file_identity, read_kernel_file
 from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, index_signature, read_patiently, refuse_link
 from .journal import PUBLISHED, PUBLISHING
 from .records import Moved, Placed, Swap, Transaction, order_of
 from .verdict import IndexOutcome, Verdict
-from .workspace import Workspace
+from .workspace import Workspace, source_of
 
 SETTLE_SECONDS = 0.02
 """How long a writer has to finish that opened the old file before the exchange, where there are no leases."""
@@ -111,8 +110,7 @@ def _merged(now: ImageIndex, common: ImageIndex, theirs: ImageIndex) -> ImageInd
 
 
 def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str, marks: Marks) -> bool:
-    """Write the index and let it change places with the one on disk; False, and nothing changed, if that is not
-    ``base`` any more."""
+    """Let the index, written, change places with the one on disk; False, and nothing done, if that is not ``base``."""
     like = space.root.lstat(INDEX_NAME)
     space.disk.write_new(space.staging, draft, new.descriptors.parts, like)
     written = space.staging.lstat(draft)
@@ -136,15 +134,11 @@ def _put_in_place(space: Workspace, base: IndexFile, new: ImageIndex, draft: str
     space.index_changed = True
     space.disk.sync_folder(space.root)
     marks.published()
-    _note_published(space, new, written)
-    return True
-
-
-def _note_published(space: Workspace, new: ImageIndex, written: os.stat_result | None) -> None:
-    """Remember the index with its file's signature, unless another writer is in the file already."""
     now = index_signature(space.directory)
+    # Unless another writer is in the file already.
     ours = now is not None and written is not None and now[:4] == file_identity(written)
     space.published = IndexFile(now, Verdict(IndexOutcome.LOADED, len(new)), new) if ours else None
+    return True
 
 
 def _still(space: Workspace, base: IndexFile) -> bool:
@@ -249,8 +243,7 @@ def _is_written(process: str, fd: str, found: os.stat_result) -> bool:
 
 
 def keep_displaced(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool = False) -> None:
-    """Make a displaced index in the staging folder a backup: the very file where it is ours alone, else a copy of it.
-    Where that cannot be, it goes to the trash."""
+    """Make a displaced index a backup: the very file where it is ours alone, else a copy; else it goes to the trash."""
     kept = False
     with suppress(OSError):
         kept = _kept(space, draft, index, stalled=stalled)
@@ -281,8 +274,7 @@ def _kept(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool) -> 
 
 
 def publish_replacement(space: Workspace, swap: Swap, marks: Marks) -> None:
-    """Replace index.json whole, by a file of the staging folder or the trash, or take it away. Raises OSError, and
-    ConflictError where another program wrote a sound one meanwhile."""
+    """Replace index.json whole, or take it away. Raises OSError, ConflictError where another wrote a sound one."""
     old, new = swap.old, swap.new
     marks.ready(new.inode if new else 0)
     folder, name = source_of(space, new) if new else (space.staging, "")

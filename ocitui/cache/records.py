@@ -1,8 +1,7 @@
 """The records of the journal: what a transaction takes out of the index and the directory, and puts in.
 
 A record is input: it may have come from another host or another hand. `decode_record` gives one that may be acted on:
-every name in it is one of a file directly in its directory, every number in range, every text that goes into the index
-one that may stand there.
+its names are of files directly in their directory, its numbers in range, its texts such as an index may hold.
 """
 
 from __future__ import annotations
@@ -123,8 +122,7 @@ class RecordedFile(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Moved(RecordedFile, frozen=True, omit_defaults=True):
-    """A file of the cache that goes to the trash; ``trash`` is its name there, left out of a record where it is the
-    usual one."""
+    """A file of the cache that goes to the trash; ``trash`` is its name there, in a record only where it is unusual."""
 
     trash: str = ""
 
@@ -137,8 +135,7 @@ class Moved(RecordedFile, frozen=True, omit_defaults=True):
 
 class Placed(RecordedFile, frozen=True, omit_defaults=True):
     """A file that comes into the cache: from the trash or the staging folder by name, or from a path outside; with
-    both a path and a staging name, through that folder. Only the program that made the transaction acts on ``path``; in
-    a record it says no more than where a file was."""
+    both a path and a staging name, through that folder. Only the program that made the transaction acts on ``path``."""
 
     trash: str | None = None
     staging: str | None = None
@@ -322,8 +319,7 @@ def encode_record(transaction: Transaction) -> bytes:
 
 
 def decode_record(data: bytes, transaction_id: str) -> Transaction:
-    """The transaction of a record that may be acted on. Raises ValueError where it may not, or does not read;
-    NewerRecordError where a later ocitui wrote it."""
+    """The transaction of a record. Raises ValueError where it may not be acted on, NewerRecordError for a later one."""
     try:
         version = _decode_version(data).version
         found = _decode(data) if version <= RECORD_VERSION else None

@@ -136,8 +136,7 @@ class Scanner:
         return int(digits, 16)
 
     def number(self) -> int | float:
-        """Read a number whose first byte is next: an int where serde_json keeps an integer; a float, as there, for one
-        beyond 64 bits and for minus zero too."""
+        """Read a number whose first byte is next: an int where serde_json keeps one, within 64 bits and not -0."""
         start = self.at
         integral = self._skip_number("EOF while parsing a value")
         text = self.data[start : self.at].decode("ascii")
@@ -152,8 +151,7 @@ class Scanner:
         return number
 
     def _skip_number(self, truncated: str) -> bool:
-        """Step over a number by the grammar of RFC 8259; True where it has no fraction and no exponent. ``truncated``
-        is what to say where the text ends too early."""
+        """Step over a number of RFC 8259; True where it is an integer. ``truncated`` is said where the text ends."""
         data = self.data
         if data[self.at : self.at + 1] == b"-":
             self.at += 1

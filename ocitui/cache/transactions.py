@@ -16,13 +16,14 @@ import secrets
 import stat
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from . import file_steps, records
+from . import records
 from .actor import whoami
 from .backups import keep_backup, keep_corrupt
 from .changes import Change, Discard, Edit, IndexEdit, IndexReplacement, Place, Seen, needed, removals, see_index_in
@@ -33,38 +34,37 @@ from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, read_
 from .journal import JOURNAL_NAME, PUBLISHED, PUBLISHING, RefusedFile, is_passing, reason_of
 from .publish import Marks, gave_back, is_taken_away, keep_displaced, publish_edit, publish_replacement
 from .records import ChangeMode, Identity, Moved, Placed, RecordedDescriptor, Swap, Transaction, TransactionKind
-from .workspace import Workspace
+from .workspace import Workspace, bring_in, mode_of, move, send_back, set_modes, source_of
 
 _PAUSE = 0.01
 _DRAFT = ".index"
 
 
-class About(msgspec.Struct, frozen=True):
-    """What a transaction is: its kind, the one it reverses or does again, what it is about where no descriptor tells,
-    and the entries that it was to take out and that were gone already."""
-
-    kind: TransactionKind
-    of: str | None = None
-    names: Collection[str] = ()
-    digests: Collection[str] = ()
-    absent: Collection[Identity] = ()
-
-
-def make(space: Workspace, change: Change, about: About) -> Transaction:
+def make(
+    space: Workspace,
+    change: Change,
+    kind: TransactionKind,
+    *,
+    of: str | None = None,
+    names: Collection[str] = (),
+    digests: Collection[str] = (),
+    absent: Collection[Identity] = (),
+) -> Transaction:
     """Make a change, as one transaction. Raises PlanChangedError where something it names is not what was seen;
     CorruptIndexError where it edits an index that does not read, or would write one; ConflictError, DocumentError,
     OSError. The cache is then as it was, unless StorageError says that the next writer finishes the transaction."""
+    told = partial(Transaction, kind=kind, of=of, names=[*names], digests=[*digests], absent=[*absent])
     try:
-        return _make(space, change, about, copy=False)
+        return _make(space, change, told, copy=False)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         # Another mount of the same file system: it can be copied from, not renamed from.
         clear_after_failure(space)
-        return _make(space, change, about, copy=True)
+        return _make(space, change, told, copy=True)
 
 
-def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Transaction:
+def _make(space: Workspace, change: Change, told: Callable[..., Transaction], *, copy: bool) -> Transaction:
     _check_names(change)
     index, base, edit = change.index, None, None
     if isinstance(index, IndexEdit | Edit):
@@ -72,17 +72,12 @@ def _make(space: Workspace, change: Change, about: About, *, copy: bool) -> Tran
         edit = index.bound(base.index) if isinstance(index, IndexEdit) else index
     sequence = space.next_sequence()
     new = f"{sequence:06d}-{secrets.token_hex(2)}"
-    transaction = Transaction(
+    transaction = told(
         version=records.RECORD_VERSION,
         id=new,
         sequence=sequence,
-        kind=about.kind,
         started=time.time(),
         by=whoami(),
-        of=about.of,
-        names=list(about.names),
-        digests=list(about.digests),
-        absent=list(about.absent),
         marked=edit is None or edit.keys is None,
         displaced=_moved(space, new, change.place),
         modes=[_mode(space, one) for one in change.modes],
@@ -172,7 +167,7 @@ def _moved(space: Workspace, transaction_id: str, going: Iterable[Discard | Plac
 
 
 def _mode(space: Workspace, change: ChangeMode) -> ChangeMode:
-    if file_steps.mode_of(space.root, change.name) != change.old:
+    if mode_of(space.root, change.name) != change.old:
         raise PlanChangedError(f"the mode of {change.name} has changed since the plan was shown")
     return ChangeMode(change.name, change.old, change.new & 0o7777)
 
@@ -181,9 +176,8 @@ def _replacement(space: Workspace, transaction_id: str, wanted: IndexReplacement
     """A new index staged, to take the place of what was seen."""
     verdict, index = examine_index(wanted.data)
     if index is None and wanted.data is not None:
-        raise CorruptIndexError(
-            f"the new index would be corrupt: {verdict.place}", verdict=verdict, hint="nothing was changed"
-        )
+        told = f"the new index would be corrupt: {verdict.place}"
+        raise CorruptIndexError(told, verdict=verdict, hint="nothing was changed")
     _await_index(space, wanted)
     old = space.root.lstat(INDEX_NAME)
     moved = Moved.of(old, transaction_id, INDEX_NAME) if old is not None else None
@@ -269,15 +263,14 @@ def _placed(space: Workspace, draft: str, name: str) -> Placed:
 
 
 def run(space: Workspace, transaction: Transaction, base: IndexFile | None, edit: Edit | None) -> Transaction:
-    """Make a transaction durable, then make its steps; rolls back where one fails before there is no way back. ``base``
-    is the index that ``edit`` is of, None where it edits none. Raises StorageError where a step fails later: the next
-    writer then finishes the transaction."""
+    """Make a transaction durable, then make its steps; rolls back where one fails early. ``base`` is the index that
+    ``edit`` is of. Raises StorageError where a later step fails: the next writer finishes the transaction."""
     marks = Marks(space, transaction)
     space.journal.write(transaction)
     index: ImageIndex | None = None
     try:
-        file_steps.bring_in(space, transaction)
-        file_steps.set_modes(space, transaction.modes)
+        bring_in(space, transaction)
+        set_modes(space, transaction.modes)
         if base is not None and edit is not None:
             index = publish_edit(space, base, edit, f"{transaction.id}{_DRAFT}", marks)
         elif transaction.swap is not None:
@@ -311,39 +304,38 @@ def finish(space: Workspace, transaction: Transaction, index: ImageIndex | None)
         # What another program has put there since stays: an entry of it may be about to come.
         wanted = index is not None and not transaction.marked and needed(index, moved.name)
         if not wanted and moved.matches(space.root.lstat(moved.name)):
-            file_steps.move(space, space.root, moved.name, space.trash, moved.trash)
+            move(space, space.root, moved.name, space.trash, moved.trash)
     if transaction.trashed:
         space.disk.sync_folder(space.trash)
     return space.journal.mark_done(transaction)
 
 
 def _clear_old_index(space: Workspace, transaction: Transaction) -> None:
-    """Take away what changed places with the new index and was left there: to the trash what it replaced whole, to the
-    backups what it was an edit of."""
+    """Take away what the new index displaced: to the trash what it replaced whole, to the backups what it edited."""
     swap, draft = transaction.swap, f"{transaction.id}{_DRAFT}"
     if swap is None:
         with suppress(OSError):
             if old := examine_index(space.staging.read(draft))[1]:
                 keep_displaced(space, draft, old)
     elif swap.old is not None and swap.new is not None:
-        folder, name = file_steps.source_of(space, swap.new)
+        folder, name = source_of(space, swap.new)
         if not swap.new.matches(folder.lstat(name)):
-            file_steps.move(space, folder, name, space.trash, swap.old.trash)
+            move(space, folder, name, space.trash, swap.old.trash)
     elif swap.old is not None and space.trash.lstat(swap.old.trash) is not None:
         # Where a disk forgot that it is no longer in its place.
-        file_steps.move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
+        move(space, space.root, INDEX_NAME, space.trash, swap.old.trash)
 
 
 def roll_back(space: Workspace, transaction: Transaction, *, ours: bool) -> Transaction:
     """Undo the steps made so far, in reverse; ``ours`` is one of this very call, whose paths outside are known."""
     for moved in reversed(transaction.discarded):
-        file_steps.move(space, space.trash, moved.trash, space.root, moved.name)
+        move(space, space.trash, moved.trash, space.root, moved.name)
     swap = transaction.swap
     if swap is not None and swap.old is not None and swap.new is not None:
         # Where the replacement came no further than to take away what stood there.
-        file_steps.move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
-    file_steps.set_modes(space, [ChangeMode(mode.name, mode.new, mode.old) for mode in reversed(transaction.modes)])
-    file_steps.send_back(space, transaction, ours=ours)
+        move(space, space.trash, swap.old.trash, space.root, INDEX_NAME)
+    set_modes(space, [ChangeMode(mode.name, mode.new, mode.old) for mode in reversed(transaction.modes)])
+    send_back(space, transaction, ours=ours)
     for folder in (space.root, space.trash):
         space.disk.sync_folder(folder)
     return space.journal.mark(transaction, records.TransactionState.VOID)
@@ -396,7 +388,7 @@ def _is_marked_published(space: Workspace, left: Transaction) -> bool:
         return is_taken_away(space, swap)
     if swap is None and not left.stage.startswith(PUBLISHING):
         return False
-    folder, name = file_steps.source_of(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
+    folder, name = source_of(space, swap.new) if swap and swap.new else (space.staging, f"{left.id}{_DRAFT}")
     inode = swap.new.inode if swap and swap.new else int(left.stage.removeprefix(PUBLISHING))
     there, waiting = space.root.lstat(INDEX_NAME), folder.lstat(name)
     if waiting is not None and waiting.st_ino == inode:
@@ -421,9 +413,8 @@ def _shows(space: Workspace, transaction: Transaction, index: ImageIndex) -> boo
 
 
 def clear_staging(space: Workspace, left_alone: Iterable[str] = (), *, unsure: bool = False) -> None:
-    """Empty the staging folder, of what belongs to transactions that are ``left_alone`` apart: copies are removed. What
-    may be the only one of its kind goes to the trash: an index, which may have been displaced, and any file where a
-    transaction's record could not be read."""
+    """Empty the staging folder, but of transactions ``left_alone``: copies are removed. What may be the only one of its
+    kind goes to the trash: an index, and any file where it is ``unsure`` whose it is."""
     kept = tuple(f"{transaction_id}." for transaction_id in left_alone)
     for name in space.staging.names():
         if kept and name.startswith(kept):

@@ -13,7 +13,7 @@ from .disk import Folder, storage_errors
 from .errors import ConflictError, NoSuchTransactionError
 from .own_folder import open_journal, open_own_folder
 from .records import TRANSACTION_ID, Transaction, TransactionKind, TransactionState, is_entry_name, order_of
-from .transactions import About, make
+from .transactions import make
 from .undoing import can_be_undone
 from .workspace import TRASH_NAME, Workspace
 
@@ -102,7 +102,7 @@ def restore(space: Workspace, files: Collection[str]) -> Transaction:
     of = [transactions[one] for one in dict.fromkeys(file.transaction for file in told if file.recorded)]
     names = dict.fromkeys(name for one in of for name in one.image_names)
     digests = dict.fromkeys(digest for one in of for digest in one.image_digests)
-    return make(space, Change(place=places), About(TransactionKind.RESTORE, names=names, digests=digests))
+    return make(space, Change(place=places), TransactionKind.RESTORE, names=names, digests=digests)
 
 
 def empty(
@@ -135,8 +135,7 @@ def files_that_go(
     before: float | None = None,
     ids: Collection[str] | None = None,
 ) -> list[TrashedFile]:
-    """What emptying removes, as `PackerCache.empty_trash` says; none goes that a pending transaction needs. Raises
-    NoSuchTransactionError where an id has no file and no record."""
+    """What `PackerCache.empty_trash` removes: nothing that is pending. Raises NoSuchTransactionError."""
     files = list(files)
     for wanted in ids or ():
         if wanted not in transactions and not any(file.transaction == wanted for file in files):

@@ -34,23 +34,21 @@ from .changes import (
 from .descriptors import Descriptor
 from .disk import storage_errors
 from .errors import ConflictError, NoSuchTransactionError
-from .file_steps import is_half_moved, mode_of
 from .files import INDEX_NAME, regular_file
 from .index import ImageIndex, Key
 from .journal import Journal
 from .own_folder import open_journal
 from .publish import is_same
 from .records import ChangeMode, Identity, Moved, RecordedDescriptor, Transaction, TransactionKind, TransactionState
-from .transactions import About, make
-from .workspace import Workspace
+from .transactions import make
+from .workspace import Workspace, is_half_moved, mode_of
 
 _REVERSIBLE = frozenset(TransactionKind) - {TransactionKind.UNDO, TransactionKind.RESET}
 _MENDS = frozenset({TransactionKind.REPAIR, TransactionKind.REDO})
 
 
 def find_target(journal: Journal, transaction_id: str | None) -> Transaction:
-    """The transaction of an id, or the newest that can be undone, undo itself apart. Raises NoSuchTransactionError, and
-    ConflictError where the record of that id may not be acted on."""
+    """The transaction of an id, or the newest to undo, undos apart. Raises NoSuchTransactionError, ConflictError."""
     if transaction_id is not None:
         return journal.read(transaction_id)
     done = journal.transactions([TransactionState.DONE])
@@ -84,9 +82,8 @@ def require_done(target: Transaction) -> None:
 
 
 def undo(space: Workspace, target: Transaction) -> Transaction:
-    """Reverse a transaction. Raises ConflictError where something stands in the place, or is no longer what it had
-    left, or the trash no longer holds what is to come back; CorruptIndexError where it edited an index that does not
-    read now."""
+    """Reverse a transaction. Raises ConflictError where something is not as it had left it, or gone from the trash;
+    CorruptIndexError where it edited an index that does not read now."""
     require_done(target)
     index = space.read_index().contents if target.removed or target.added else None
     edit, left, absent = None, None, list[Identity]()
@@ -108,8 +105,9 @@ def undo(space: Workspace, target: Transaction) -> Transaction:
     )
     if not change:
         raise ConflictError(f"nothing is left of transaction {target.id}", hint="what came of it was deleted since")
-    about = About(TransactionKind.UNDO, target.id, target.names, target.digests, absent)
-    return make(space, change, about)
+    return make(
+        space, change, TransactionKind.UNDO, of=target.id, names=target.names, digests=target.digests, absent=absent
+    )
 
 
 def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
@@ -123,10 +121,8 @@ def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageInd
         if there is None:
             absent.append(descriptor.identity)
         elif there.image_name != descriptor.image_name:
-            raise ConflictError(
-                f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}",
-                hint="undo or delete that first",
-            )
+            told = f"{descriptor.digest} in format {descriptor.format} was stored since, as {there.image_name}"
+            raise ConflictError(told, hint="undo or delete that first")
     left = index.without(keys)
     for removed in target.removed:
         descriptor = removed.descriptor
@@ -140,10 +136,8 @@ def _edit_by_key(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageInd
 
 
 def _stored_since(descriptor: Descriptor) -> ConflictError:
-    return ConflictError(
-        f"an entry {descriptor.digest} in format {descriptor.format} was stored since",
-        hint="delete that entry first, then undo again",
-    )
+    told = f"an entry {descriptor.digest} in format {descriptor.format} was stored since"
+    return ConflictError(told, hint="delete that entry first, then undo again")
 
 
 def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, ImageIndex, list[Identity]]:
@@ -158,8 +152,8 @@ def _edit_by_position(target: Transaction, index: ImageIndex) -> tuple[Edit, Ima
 
 
 def _returning(target: Transaction, left: ImageIndex, leaving: Counter[bytes]) -> list[RecordedDescriptor]:
-    """The descriptors that come back; one that had only moved does not where it was deleted since. Raises ConflictError
-    where another stands for the same digest and format."""
+    """The descriptors that come back, but for what had only moved and was deleted since. Raises ConflictError where
+    another stands for the same digest and format."""
     moved = Counter(one.raw.encode() for one in target.added) & Counter(one.raw.encode() for one in target.removed)
     leaving = Counter(leaving)
     keys = {one.descriptor.key for one in target.removed}
@@ -191,9 +185,8 @@ def _files_back(space: Workspace, target: Transaction) -> Iterable[Place]:
                 continue
             raise ConflictError(f"{moved.name} stands in the place of the file in the trash")
         if kept is None:
-            raise ConflictError(
-                f"the trash no longer holds {moved.trash}", hint="import the image again to have its entry back"
-            )
+            told = f"the trash no longer holds {moved.trash}"
+            raise ConflictError(told, hint="import the image again to have its entry back")
         yield Place(moved.name, trash=moved.trash, source=Seen.of(kept))
 
 
@@ -285,8 +278,7 @@ class Overwritten(msgspec.Struct, frozen=True):
 
 
 def find_overwritten(directory: Path, index: ImageIndex) -> list[Overwritten]:
-    """What the index no longer shows of transactions, newest first; an entry counts for the newest that touched it
-    alone. Raises StorageError."""
+    """What the index no longer shows of transactions, newest first; the newest that touched an entry counts."""
     transactions = all_changes(directory)
     if not transactions:
         return []
@@ -323,8 +315,7 @@ class ExpectedEntries(msgspec.Struct, frozen=True):
 def expect_entries(
     directory: Path, backup: Sequence[Descriptor] = (), since: Iterable[Transaction] = ()
 ) -> ExpectedEntries:
-    """What the journal makes of a backup and the transactions ``since``, or of all where there is no backup. Raises
-    StorageError."""
+    """What the journal makes of a backup and the transactions ``since``; without one, of all. Raises StorageError."""
     journal, noted, removed = all_changes(directory)[::-1], dict[Key, Descriptor](), dict[Identity, Transaction]()
     mends = {one.id for chain in taken_back(journal) for one in chain}
     # What was there before an index that was replaced whole is no source of today's order.
@@ -425,15 +416,13 @@ class _State:
 
 
 def edit_again(directory: Path, index: ImageIndex, lost: Overwritten) -> IndexEdit:
-    """The edit that makes an index what a transaction had made of it. Raises ConflictError where the files of an entry
-    that is to come back are not there any more."""
+    """The edit that makes an index what it was after a transaction. Raises ConflictError where files of it are gone."""
     for descriptor in lost.missing:
         for name in descriptor.files.values():
             if regular_file(directory / name) is None:
-                raise ConflictError(
-                    f"{descriptor.image_name or descriptor.digest} cannot come back: {name} is not there any more",
-                    hint="import the image again",
-                )
+                what = descriptor.image_name or descriptor.digest
+                told = f"{what} cannot come back: {name} is not there any more"
+                raise ConflictError(told, hint="import the image again")
     # Of equal ones the first, which is what an older order has more of.
     going, leaving = Counter(one.identity for one in (*lost.returned, *lost.moved_back)), list[int]()
     for at, identity in enumerate(index.identities()):

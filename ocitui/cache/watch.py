@@ -247,7 +247,8 @@ class IndexWatch(AbstractAsyncContextManager["IndexWatch"]):
                     if difference is not None:
                         yield difference
                 names = await events.wait(to_the_second(POLL_SECONDS) if self._settled else _LOOK_AGAIN_SECONDS)
-                if self._folder_changed() and names == frozenset():
+                before, self._folder = self._folder, identity_of(self._directory)
+                if before != self._folder and names == frozenset():
                     # A name came or went; most probably an event is on its way that says which.
                     names = await events.wait(_EVENT_SECONDS) or None
         finally:
@@ -294,11 +295,6 @@ class IndexWatch(AbstractAsyncContextManager["IndexWatch"]):
             return self._report(health, names)
         self._health = health
         return Difference(health, seen, before, names)
-
-    def _folder_changed(self) -> bool:
-        """Whether a name came or went in the directory since the last look, whatever the events say."""
-        before, self._folder = self._folder, identity_of(self._directory)
-        return before != self._folder
 
     def _doubtful(self, seen: IndexFile, polling: str) -> Health | None:
         """What is said of an index that does not read, or is gone, once that has lasted; None before there was any."""

@@ -73,6 +73,7 @@ with front(__name__):
     from .json_values import plan_json as plan_json
     from .json_values import summary_json as summary_json
     from .json_values import tenure_json as tenure_json
+    from .json_values import time_json as time_json
     from .json_values import transaction_json as transaction_json
     from .json_values import verdict_json as verdict_json
     from .lines import KEYS as KEYS

@@ -13,9 +13,8 @@ import pytest
 
 from ocitui.cache import ChangeMode
 from ocitui.cache.disk import Disk
-from ocitui.cache.file_steps import bring_in, is_half_moved, mode_of, move, send_back, set_modes
 from ocitui.cache.records import Moved, Placed, Transaction, trash_name
-from ocitui.cache.workspace import Workspace
+from ocitui.cache.workspace import Workspace, bring_in, is_half_moved, mode_of, move, send_back, set_modes
 from tests.cache.meddling import ID, MeddledDisk
 from tests.cache.scenes import Stop, StoppingDisk, WithoutExchange
 from tests.cache.support import OWN
