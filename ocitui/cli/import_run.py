@@ -1,5 +1,4 @@
-"""One import of a command: what was typed for it, checked before anything is asked or written; its record, its
-progress, the question it may have, and what a signal leaves."""
+"""One import of a command: what was typed, checked before anything is written; its record, progress and questions."""
 
 from __future__ import annotations
 
@@ -64,7 +63,7 @@ from .options import run_async
 from .output import Call, InterruptedBySignalError, UsageProblemError, can_ask
 from .progress import progress_shown
 
-REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
+_REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
 _LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "complete_config")
@@ -79,8 +78,7 @@ _KINDS = {
 
 
 def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
-    """What was typed of a source; its ``format`` is that of packed files only, and is not among what this gives. Raises
-    UsageProblemError, SourceError where there is no such path."""
+    """What was typed of a source, without its ``format``. Raises UsageProblemError, SourceError for no such path."""
     request = ImportRequest(**typed)
     kind = recognise_source(request.source).kind
     _refuse_others(request, kind)
@@ -89,14 +87,13 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     with _as_usage():
         if request.platform is not None:
             parse_platform(request.platform)
-    check_registry(**{name: getattr(request, name) for name in REGISTRY_ONLY})
+    check_registry({name: getattr(request, name) for name in _REGISTRY_ONLY})
     return request
 
 
-def check_registry(
-    *, tls_ca: str | None, plain_http: bool, authfile: str | None, mirror: str | None
-) -> RegistryOptions:
-    """How to reach a registry, as it was typed. Raises UsageProblemError."""
+def check_registry(typed: dict[str, Any]) -> RegistryOptions:
+    """How to reach a registry, taken out of what was typed. Raises UsageProblemError."""
+    tls_ca, plain_http, authfile, mirror = (typed.pop(name) for name in _REGISTRY_ONLY)
     with _as_usage():
         if authfile is not None:
             read_credentials(home_path(authfile))
@@ -136,7 +133,7 @@ def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
 def _refuse_others(request: ImportRequest, kind: SourceKind) -> None:
     """Raises UsageProblemError for what this kind of source would not heed."""
     for fields, wanted, what in (
-        (REGISTRY_ONLY, kind is SourceKind.REGISTRY, "a registry"),
+        (_REGISTRY_ONLY, kind is SourceKind.REGISTRY, "a registry"),
         (_PACKED_ONLY, kind is SourceKind.PACKED, "packed files"),
         (_LAYERS_ONLY, kind is not SourceKind.PACKED, "images that are still to be packed"),
     ):
@@ -179,25 +176,23 @@ class Imported(msgspec.Struct, frozen=True):
 
 def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Imported:
     """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
-    Where the cache has the image under another name, or its name stands for another image, the operator is asked, if
-    there is one. Raises NamedOtherwiseError, RepointsNameError, CancelledError, InterruptedBySignalError, and what
-    `import_image` raises."""
+    Where the image or its name is taken, the operator is asked, if there is one. Raises NamedOtherwiseError,
+    RepointsNameError, CancelledError, InterruptedBySignalError, and what `import_image` raises."""
     request = msgspec.structs.replace(request, repoint=request.repoint or call.agreed)
     # No --yes takes an entry's name away.
     asking = replace(call, agreed=False)
     while True:
         try:
             return _carried_out(call, request, import_id)
-        except NamedOtherwiseError as error:
+        except (NamedOtherwiseError, RepointsNameError) as error:
             if not can_ask():
                 raise
-            asking.agree([error.message, *_about_renaming(request)], "give the entry the new name?")
-            request = msgspec.structs.replace(request, rename=True)
-        except RepointsNameError as error:
-            if not can_ask():
-                raise
-            asking.agree([error.message], "let the name stand for the new image?")
-            request = msgspec.structs.replace(request, repoint=True)
+            if isinstance(error, NamedOtherwiseError):
+                asking.agree([error.message, *_about_renaming(request)], "give the entry the new name?")
+                request = msgspec.structs.replace(request, rename=True)
+            else:
+                asking.agree([error.message], "let the name stand for the new image?")
+                request = msgspec.structs.replace(request, repoint=True)
 
 
 def _about_renaming(request: ImportRequest) -> list[str]:

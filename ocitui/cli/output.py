@@ -118,8 +118,7 @@ def complain(message: str, hint: str) -> None:
 
 
 def _write(text: str, stream: TextIO | None) -> None:
-    """Write at once; click would take a stream that is ASCII for a mistake, and write UTF-8 to it. A terminal that hung
-    up is no reason to fail: there is nobody to tell any more."""
+    """Write at once, unlike click as a stream's own encoding has it; that a terminal hung up is no reason to fail."""
     if stream is None:
         return
     try:
@@ -162,6 +161,12 @@ _STATUSES: tuple[tuple[ExitCode, tuple[type[CacheError], ...]], ...] = (
 def status_of(error: CacheError) -> ExitCode:
     """The status a command exits with where this stopped it."""
     return next((status for status, kinds in _STATUSES if isinstance(error, kinds)), ExitCode.UNCHECKED)
+
+
+def complained(error: CacheError, of: str = "") -> ExitCode:
+    """Print the line of an error that stopped a part of a command, and what it is ``of``; gives its status."""
+    complain(f"{of}{error.message}", error.hint)
+    return status_of(error)
 
 
 class NotAskedError(UsageProblemError):
@@ -423,12 +428,12 @@ def cut(text: str, width: int) -> str:
 
 
 _DIGEST = re.compile(r"\b(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})(\.[a-z][.a-z]*[a-z])?")
-_USUAL_WIDTH, _WIDEST = 80, 100
+USUAL_WIDTH, _WIDEST = 80, 100
 
 
 def text_width() -> int:
     """The cells of a line of prose: as many as the terminal has, 80 where there is none, 100 at most."""
-    return min(terminal_width() or _USUAL_WIDTH, _WIDEST)
+    return min(terminal_width() or USUAL_WIDTH, _WIDEST)
 
 
 def shortened(text: str) -> str:
@@ -437,8 +442,7 @@ def shortened(text: str) -> str:
 
 
 def paragraph(text: str, first: str = "") -> list[str]:
-    """The text in lines of at most `text_width`; ``first`` begins the first one, and the others are set in as far. A
-    word that is longer than a line is left whole."""
+    """The text in lines of at most `text_width`, but for long words; ``first`` begins them, the others are set in."""
     lines = textwrap.wrap(
         clean(shortened(text)),
         max(text_width(), len(first) + 20),

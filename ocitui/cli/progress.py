@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ocitui.text import clean, counted, human_size, human_span
 
-from .output import Call, cell_width, cut, is_terminal, say, shortened
+from .output import USUAL_WIDTH, Call, cell_width, cut, is_terminal, say, shortened
 
 if TYPE_CHECKING:
     from ocitui.doctor import Progress, RepairProgress
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _REDRAW_SECONDS = 0.25
 _TICK_SECONDS = 1.0
-# Of a terminal that does not say how wide it is.
-_USUAL_WIDTH = 80
 
 
 @contextmanager
@@ -53,7 +51,7 @@ def line_shown(words: Callable[[T, int], str]) -> Iterator[Callable[[T], None]]:
                 if latest is None or ended.is_set():
                     continue
                 # The last cell of the line is left: a terminal may wrap there.
-                width = max((os.get_terminal_size(fd).columns or _USUAL_WIDTH) - 1, 1)
+                width = max((os.get_terminal_size(fd).columns or USUAL_WIDTH) - 1, 1)
                 text = cut(words(latest, width), width)
                 if text != drawn:
                     draw(text)

@@ -391,8 +391,7 @@ def _text(raw: bytes) -> str:
 
 
 def _digests(directory: Path, word: str, told: Collection[tuple[str, str]], *, held: bool = True) -> Collection[str]:
-    """The digests that begin so, written as the word is; of many only for who begins one. ``held``: also those that
-    only files tell of, as all do where there is no index."""
+    """The digests that begin so, written as the word is; of many only for who begins one. ``held``: of files too."""
     if word and word != _ALGORITHM and _ALGORITHM.startswith(word):
         return [_ALGORITHM]
     few = len(told) <= _MOST_DIGESTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,10 +47,7 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
         users, ledger = find_users(call.directory), Ledger.open(call.directory)
         files = [one.packed_file for one in plan.entries]
         used_by, origins = users.of_files(files), Origins(call.directory, ledger)
-
-        def told() -> dict[str, Any]:
-            return {"plan": plan_json(plan, used_by) | {"doubt": users.doubt, "origins": _origins(plan, origins)}}
-
+        told = partial(_told, plan, used_by, users.doubt, origins)
         sections = delete_sections(plan, origins, ledger)
         call.agree(_explain(plan, lost_names, used_by, users.doubt, sections), "delete?", told)
         call.agree_to_drop_used(used_by, "delete them all the same?", told)
@@ -66,29 +64,31 @@ async def _make_plan(cache: PackerCache, chosen: Sequence[Key]) -> tuple[DeleteP
     """The plan, and the names that no entry carries afterwards."""
     plan = await cache.plan_delete(chosen)
     index = await cache.index()
-    keys = zip(index.digests, index.formats, strict=True)
     gone = set(plan.keys)
-    left = {name for key, name in zip(keys, index.names, strict=True) if key not in gone}
+    left = {name for digest, format, name in index.identities() if (digest, format) not in gone}
     lost = dict.fromkeys(d.image_name for d in plan.entries if d.image_name and d.image_name not in left)
     return plan, list(lost)
 
 
-def plan_json(plan: DeletePlan, used_by: Sequence[str]) -> dict[str, Any]:
-    """A plan as programs read it; ``used_by`` are the zones that need its files, and the loop devices on them."""
-    return {
-        "entries": [descriptor.as_dict() for descriptor in plan.entries],
-        "files": [{"name": file.name, "size": file.size} for file in plan.files],
-        "kept": list(plan.kept),
-        "uncovered": [descriptor.as_dict() for descriptor in plan.uncovered],
-        "bytes_trashed": plan.bytes_trashed,
-        "used_by": list(used_by),
-    }
-
-
-def _origins(plan: DeletePlan, origins: Origins) -> dict[str, dict[str, str | None]]:
-    """Whether each entry can come back, by the name of its packed file."""
+def _told(plan: DeletePlan, used_by: Sequence[str], doubt: str, origins: Origins) -> dict[str, Any]:
+    """A plan as programs read it; ``used_by`` are the zones that need its files, and the loop devices on them. Whether
+    each entry can come back is told by the name of its packed file."""
     known = ((file, origins.of(file)) for file in (f"{digest}.{format}" for digest, format in plan.keys))
-    return {file: {"comes_back": one.comes_back, "text": one.text, "source": one.source or None} for file, one in known}
+    return {
+        "plan": {
+            "entries": [descriptor.as_dict() for descriptor in plan.entries],
+            "files": [{"name": file.name, "size": file.size} for file in plan.files],
+            "kept": list(plan.kept),
+            "uncovered": [descriptor.as_dict() for descriptor in plan.uncovered],
+            "bytes_trashed": plan.bytes_trashed,
+            "used_by": list(used_by),
+            "doubt": doubt,
+            "origins": {
+                file: {"comes_back": one.comes_back, "text": one.text, "source": one.source or None}
+                for file, one in known
+            },
+        }
+    }
 
 
 def _explain(

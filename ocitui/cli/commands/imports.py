@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +11,7 @@ from ocitui.cache import CacheError, NoSuchEntryError, check_directory
 from ocitui.text import counted, human_size, timestamp
 
 from ..options import changing, writing_cache
-from ..output import Call, CancelledError, Column, ExitCode, UsageProblemError, complain, say, status_of, table
+from ..output import Call, CancelledError, Column, ExitCode, UsageProblemError, complained, say, table
 from ..selectors import complete_import
 
 if TYPE_CHECKING:
@@ -93,17 +92,17 @@ def go_on_with(call: Call, import_ids: Sequence[str]) -> ExitCode:
         except CancelledError:
             raise
         except CacheError as error:
-            complain(f"{_what(one)}: {error.message}" if not one.problem else error.message, error.hint)
+            failed = complained(error, "" if one.problem else f"{_what(one)}: ")
             failure = {"code": error.code, "message": error.message, "hint": error.hint}
             results.append(_record_json(one) | {"error": failure})
-            status = status or status_of(error)
+            status = status or failed
     call.answer(lambda: {"imports": results}, () if results else [_NONE])
     return status
 
 
 def forget_imports(call: Call, import_ids: Sequence[str]) -> ExitCode:
-    """Forget interrupted imports; what was downloaded for them stays. A record of a later ocitui stays too, and gives
-    the status. Raises NoSuchImportError, StorageError."""
+    """Forget interrupted imports; what was downloaded stays. A record of a later ocitui stays too, and gives the
+    status. Raises NoSuchImportError, StorageError."""
     from ocitui.importing import SourceError, forget_import
 
     writing_cache(call, "forget an import")
@@ -113,8 +112,7 @@ def forget_imports(call: Call, import_ids: Sequence[str]) -> ExitCode:
             forget_import(call.directory, one.id)
             forgotten.append(one)
         except SourceError as error:
-            complain(error.message, error.hint)
-            status = status_of(error)
+            status = complained(error)
     lines = [f"forgotten: {_what(one)}" for one in forgotten] if chosen else [_NONE]
     call.answer(lambda: {"forgotten": [_record_json(one) for one in forgotten]}, lines)
     return status
@@ -162,15 +160,12 @@ def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
 
 
 def _record_json(one: UnfinishedImport) -> dict[str, Any]:
-    request, told = one.request, {"id": one.id, "started": datetime.fromtimestamp(one.started, UTC).isoformat()}
+    from ocitui.words import time_json
+
+    request, told = one.request, {"id": one.id, "started": time_json(one.started)}
     if one.problem:
         return told | {"source": None, "problem": one.problem}
-    return told | {
-        "source": request.source,
-        "name": request.name,
-        "format": request.format.value,
-        "platform": request.platform,
-    }
+    return told | {key: getattr(request, key) for key in ("source", "name", "format", "platform")}
 
 
 def _row(one: UnfinishedImport) -> list[str]:

@@ -48,7 +48,8 @@ def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
             return found, Cached(problem=error.message)
 
     inspection, cached = run_async(see())
-    lines = _describe_packed(inspection.packed, cached) if inspection.packed else _describe(inspection, cached)
+    packed = inspection.packed
+    lines = _describe_packed(packed, cached) if packed else _describe(inspection, cached)
     if inspection.image is not None:
         sizes = size_lines(inspection.image, cached.standing, request)
         lines = chain(lines, (f"{line.label}: {line.text}" for line in sizes))
@@ -69,8 +70,7 @@ _COLUMNS = (
 
 
 class Cached(NamedTuple):
-    """The entries of the cache, for looking images up, and what it has of what would be taken; ``problem`` is why there
-    are none to look at."""
+    """The entries of the cache, and what it has of what would be taken; ``problem`` is why nobody can tell."""
 
     descriptors: Sequence[Descriptor] = ()
     problem: str = ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.cache import ImageName, NamedEntry, NoSuchEntryError, PackedFormat, find_entry, known_format
+from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat, find_entry, known_format
 from ocitui.words import verdict_json
 
 from ..options import format_option, reading
@@ -15,7 +15,7 @@ from ..output import Call, ExitCode, say
 from ..selectors import complete_entry
 
 if TYPE_CHECKING:
-    from ocitui.cache import Explanation, ImageIndex, Verdict
+    from ocitui.cache import Explanation, ImageIndex, NamedEntry, Verdict
 
 
 @click.command("resolve")
@@ -31,8 +31,7 @@ def resolve_command(call: Call, word: str, format_: str | None) -> ExitCode:
     """
     from ocitui.cache import explain_resolve
 
-    index = _index(call)
-    named = find_entry(word, index.digests, index.names)
+    index, named = _find(call, word)
     text = word if named is None else _name_of(index, named)
     found = explain_resolve(call.directory, index, ImageName.parse(text), _asked(named, format_))
     one = found.descriptor
@@ -57,8 +56,7 @@ def recall_command(call: Call, word: str, format_: str | None) -> ExitCode:
     """
     from ocitui.cache import explain_recall
 
-    index = _index(call)
-    named = find_entry(word, index.digests, index.names)
+    index, named = _find(call, word)
     digest, form = named.digest if named else word, _asked(named, format_)
     descriptor = index.by_key(digest, form)
     name = ImageName.parse((descriptor.image_name if descriptor else None) or "")
@@ -76,11 +74,11 @@ def verdict_command(call: Call) -> ExitCode:
     from ocitui.cache import read_patiently
 
     verdict = read_patiently(call.directory).verdict
-    call.answer(lambda: verdict_json(verdict), _explain(call, verdict))
+    call.answer(lambda: verdict_json(verdict), _verdict_lines(call, verdict))
     return ExitCode.CLEAN if verdict.sound else ExitCode.PROBLEMS
 
 
-def _explain(call: Call, verdict: Verdict) -> Iterator[str]:
+def _verdict_lines(call: Call, verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.outcome}: {verdict.consequence}"
     if verdict.message:
         yield f"index.json breaks here: {verdict.place}"
@@ -106,13 +104,13 @@ def _name_of(index: ImageIndex, named: NamedEntry) -> str:
     return names[-1]
 
 
-def _index(call: Call) -> ImageIndex:
-    """Raises CorruptIndexError, CacheDirectoryError."""
+def _find(call: Call, word: str) -> tuple[ImageIndex, NamedEntry | None]:
+    """What a word names in the index. Raises CorruptIndexError, CacheDirectoryError, AmbiguousDigestError."""
     from ocitui.cache import read_patiently
 
     seen = read_patiently(call.directory)
     seen.require_sound(call.directory)
-    return seen.contents
+    return seen.contents, find_entry(word, seen.contents.digests, seen.contents.names)
 
 
 def _answer(call: Call, found: Explanation, **keys: Any) -> ExitCode:

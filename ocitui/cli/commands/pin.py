@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,7 +33,7 @@ def pin_command(call: Call, words: tuple[str, ...], filter_text: str | None, rea
         return _list(call)
     if not reason.strip():
         raise UsageProblemError("the reason is empty", hint="say why, with --reason TEXT")
-    return _note(call, words, filter_text, reason.strip(), "pinned")
+    return _pin(call, words, filter_text, reason.strip(), "pinned")
 
 
 @click.command("unpin")
@@ -42,10 +42,10 @@ def pin_command(call: Call, words: tuple[str, ...], filter_text: str | None, rea
 @keeping
 def unpin_command(call: Call, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
     """Let entries go by a rule again; one that is gone by its digest, as `ocitui pin` lists it."""
-    return _note(call, words, filter_text, "", "no longer pinned")
+    return _pin(call, words, filter_text, "", "no longer pinned")
 
 
-def _note(call: Call, words: tuple[str, ...], filter_text: str | None, reason: str, done: str) -> ExitCode:
+def _pin(call: Call, words: tuple[str, ...], filter_text: str | None, reason: str, done: str) -> ExitCode:
     from ocitui.cache import Ledger, Topic
     from ocitui.doctor import pin
 
@@ -82,7 +82,13 @@ def _list(call: Call) -> ExitCode:
     pins = Ledger.open(call.directory).noted(Topic.PINNED)
     index = run_async(call.cache().index())
     names = {f"{digest}.{format}": name for digest, format, name in index.identities()}
-    call.answer(lambda: {"entries": [_json(file, pins, name=names.get(file)) for file in pins]}, _lines(pins, names))
+    rows = []
+    for file, note in pins.items():
+        digest, _, format = file.rpartition(".")
+        name = names.get(file) or "not in the index"
+        rows.append([name, format, short_digest(digest), age_of(note.when), note.text])
+    lines = table(_COLUMNS, rows) if rows else ["nothing is pinned"]
+    call.answer(lambda: {"entries": [_json(file, pins, name=names.get(file)) for file in pins]}, lines)
     return ExitCode.CLEAN
 
 
@@ -98,17 +104,3 @@ _COLUMNS = (
     Column("SINCE", right=True),
     Column("WHY", shrink=True),
 )
-
-
-def _lines(pins: Mapping[str, Note], names: Mapping[str, str | None]) -> Iterator[str]:
-    if not pins:
-        yield "nothing is pinned"
-        return
-    told = ((file, *file.rpartition("."), note) for file, note in pins.items())
-    yield from table(
-        _COLUMNS,
-        (
-            [names.get(file) or "not in the index", format, short_digest(digest), age_of(note.when), note.text]
-            for file, digest, _, format, note in told
-        ),
-    )

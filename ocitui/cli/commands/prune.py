@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +55,9 @@ def prune_command(
     """
     from ocitui.doctor import PruneRules, choose, read_policy
 
-    from ..import_run import REGISTRY_ONLY, check_registry
+    from ..import_run import check_registry
 
-    registries = check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY})
+    registries = check_registry(typed)
     access = registries if ask else None
     rules = PruneRules(**typed)
     if policy is not None and not rules.empty:
@@ -95,20 +95,21 @@ def _chosen(
         note_use(call.directory, users, ledger)
     room = survey_room(call.directory, ledger, users)
     choice = choose(room)
-    if access is not None:
-        asked = [*choice.going, *(one for one, _ in choice.staying if not one.origin.is_sure)]
-        names = {one.file: one.name for one in asked if one.names and not one.users and not one.pin}
-        shown: AbstractContextManager[Callable[[tuple[int, int]], None]] = line_shown(
-            lambda now, _: f"asked for {now[0]} of {now[1]}"
-        )
-        with shown as show:
-            run_async(ask_origins(call.directory, ledger, names, access, lambda *now: show(now)))
-        if not call.read_only:
-            with suppress(CacheError):
-                ledger.flush()
-        room = survey_room(call.directory, ledger, users)
-        choice = choose(room)
-    return room, choice
+    if access is None:
+        return room, choice
+    asked = [*choice.going, *(one for one, _ in choice.staying if not one.origin.is_sure)]
+    names = {one.file: one.name for one in asked if one.names and not one.users and not one.pin}
+
+    def words(now: tuple[int, int], _: int) -> str:
+        return f"asked for {now[0]} of {now[1]}"
+
+    with line_shown(words) as show:
+        run_async(ask_origins(call.directory, ledger, names, access, lambda *now: show(now)))
+    if not call.read_only:
+        with suppress(CacheError):
+            ledger.flush()
+    room = survey_room(call.directory, ledger, users)
+    return room, choose(room)
 
 
 def _told(room: Room, choice: PruneChoice) -> dict[str, Any]:

@@ -102,11 +102,11 @@ def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
     from ocitui.doctor import RepairOptions
     from ocitui.importing import SourceOptions
 
-    from ..import_run import REGISTRY_ONLY, check_registry
+    from ..import_run import check_registry
 
     if apply:
         writing_cache(call, "repair the cache")
-    access = SourceOptions(registry=check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY}))
+    access = SourceOptions(registry=check_registry(typed))
     options = RepairOptions(access=access, **{name: typed.pop(name) for name in _AS_TYPED})
     asked = AskedRepair(options=options, **typed)
     looks = [look(call, asked)]
@@ -122,8 +122,8 @@ def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
 
 
 def _repair(call: Call, asked: AskedRepair, looks: list[Looked], transactions: list[Transaction]) -> Report:
-    """Carry the plan out; a new one where that one no longer holds, and one more once the index is replaced. Gathers
-    the plans in ``looks``, and the transactions."""
+    """Carry the plan out, or a new one where it no longer holds, and one more once the index is replaced; gathers both
+    plans and transactions."""
     from ocitui.doctor import apply_plan
 
     told = partial(_so_far, looks, transactions)
@@ -187,8 +187,7 @@ async def _options(call: Call, asked: AskedRepair, report: Report) -> RepairOpti
 
 
 def refuse_idle(options: RepairOptions, findings: Sequence[Finding]) -> None:
-    """Raises UsageProblemError for a name that would change nothing, whatever the plan. Where the index itself is to be
-    mended, any digest may turn out to need one."""
+    """Raises UsageProblemError for a name that no plan needs; to mend the index itself, any may be needed."""
     from ocitui.doctor import is_about_index
 
     if any(is_about_index(finding) for finding in findings):

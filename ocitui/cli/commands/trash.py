@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 
 from ocitui.cache import NoSuchEntryError, check_directory
 from ocitui.text import counted, human_size, timestamp
+from ocitui.words import time_json
 
 from ..options import changing, pass_on, reading, run_async, shared_options, span, writing, writing_cache
 from ..output import Call, ExitCode, UsageProblemError, paragraph, shortened
@@ -123,7 +123,7 @@ def file_json(file: TrashedFile) -> dict[str, Any]:
         "transaction": file.transaction or None,
         "kind": file.kind,
         "size": file.size,
-        "when": datetime.fromtimestamp(file.when, UTC).isoformat(),
+        "when": time_json(file.when),
         "undoable": file.undoable,
         "recorded": file.recorded,
     }
@@ -144,7 +144,8 @@ def trash_lines(files: Sequence[TrashedFile], transactions: Mapping[str, Transac
 def file_lines(files: Sequence[TrashedFile]) -> Iterator[str]:
     """A line for each, as far as they are few enough to be read."""
     for file in files[:_MOST_OF_ONE]:
-        yield f"  {human_size(file.size):>5}  {_described(file)}"
+        kind = "" if file.kind == "file" else f"  ({file.kind})"
+        yield f"  {human_size(file.size):>5}  {shortened(file.name or file.trash)}{kind}"
     if len(files) > _MOST_OF_ONE:
         yield f"{'':9}and {len(files) - _MOST_OF_ONE} more; --json has them all"
 
@@ -154,17 +155,17 @@ def _find(files: Sequence[TrashedFile], word: str) -> list[TrashedFile]:
     for same in ([file for file in files if file.transaction == word], [file for file in files if file.trash == word]):
         if same:
             return same
-    named = [file for file in files if file.name == word or _begins(file.name, word)]
+
+    def is_meant(name: str) -> bool:
+        return name == word or (len(word) >= 4 and (name.startswith(word) or name.partition(":")[2].startswith(word)))
+
+    named = [file for file in files if is_meant(file.name)]
     if not named:
         raise NotInTrashError(f"the trash holds nothing of {word}")
     if len({file.name for file in named}) < len(named):
         choices = ", ".join(sorted({file.transaction or "no transaction" for file in named}))
         raise AmbiguousFileError(f"the trash holds more than one version of {word}, of {choices}")
     return named
-
-
-def _begins(name: str, word: str) -> bool:
-    return len(word) >= 4 and (name.startswith(word) or name.partition(":")[2].startswith(word))
 
 
 def _title(transaction_id: str, files: Sequence[TrashedFile], transaction: Transaction | None) -> str:
@@ -176,11 +177,6 @@ def _title(transaction_id: str, files: Sequence[TrashedFile], transaction: Trans
     fate = "can be undone" if undoable else f"{transaction.state}, cannot be undone"
     names = f"  {transaction.about}" if transaction.about else ""
     return f"{when}  {transaction.kind} {transaction_id}{names}  {fate}"
-
-
-def _described(file: TrashedFile) -> str:
-    name = shortened(file.name or file.trash)
-    return name if file.kind == "file" else f"{name}  ({file.kind})"
 
 
 def _look(cache: PackerCache) -> tuple[Sequence[TrashedFile], dict[str, Transaction]]:

@@ -40,9 +40,9 @@ def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **t
     """
     from ocitui.doctor import ask_upstream_of, chain_of
 
-    from ..import_run import REGISTRY_ONLY, check_registry
+    from ..import_run import check_registry
 
-    access = check_registry(**{name: typed.pop(name) for name in REGISTRY_ONLY})
+    access = check_registry(typed)
     check_directory(call.directory)
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
     chain = run_async(chain_of(call.directory, text, known_format(format_), fallback=fallback))

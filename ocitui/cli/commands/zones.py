@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +52,7 @@ _COLUMNS = (
 )
 
 
-def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
-    if not zones.zones:
-        yield "no zone is known"
-        return
+def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterable[str]:
     rows = [
         [one.zone.label, one.zone.state, one.need.role, one.name, one.need.format, short_digest(one.need.digest),
          one.need.when, f"{one.verdict}, overruled" if one.overruled else one.verdict]
@@ -63,7 +60,7 @@ def _lines(zones: Zones, needs: Sequence[JudgedNeed]) -> Iterator[str]:
     ]  # fmt: skip
     needing = {one.zone.uuid for one in needs}
     rows += [[zone.label, zone.state, "", "", "", "", "", ""] for zone in zones.zones if zone.uuid not in needing]
-    yield from table(_COLUMNS, rows)
+    return table(_COLUMNS, rows) if zones.zones else ["no zone is known"]
 
 
 def zones_json(zones: Zones, needs: Sequence[JudgedNeed], left: Sequence[Leftover]) -> dict[str, Any]:
