@@ -1,8 +1,9 @@
-"""What the host's own programs print, kratactl and Xen's tools: bounded in time and bytes."""
+"""The host's own programs: where they are, and what kratactl and Xen's tools print, bounded in time and bytes."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -13,6 +14,13 @@ from io import BufferedReader
 from ocitui.cache import read_to_end
 
 _MOST_ANSWER = 64 << 20
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program by PATH; None where it is not there. A relative entry of PATH counts for nothing: what lies
+    in the current directory may be anybody's."""
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return shutil.which(name, path=os.pathsep.join(filter(os.path.isabs, places)))
 
 
 def answer_of(command: Sequence[str], seconds: float) -> bytes | None:

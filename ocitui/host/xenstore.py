@@ -9,13 +9,12 @@ all that a store holds takes a second for fifty guests, as their devices have a 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
 
-from .programs import answer_of
+from .programs import answer_of, find_program
 
 UUID_FORM = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 """A uuid as krata writes it."""
@@ -57,7 +56,7 @@ def _told(tool: str, paths: Sequence[str]) -> list[str]:
     """The lines that a tool prints of nodes, or of what is right below them. Raises LookupError where nobody tells."""
     if not paths:
         return []
-    program = shutil.which(tool)
+    program = find_program(tool)
     answer = answer_of([program, "-p", *paths], _SECONDS) if program else None
     if answer is None:
         raise LookupError

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -26,7 +25,7 @@ from ocitui.cache import FileIdentity, PackedFormat, identity_of, packed_name, u
 
 from .daemon import DATABASE_NAME, daemon_socket, is_served
 from .loop_devices import LoopUse, users_of
-from .programs import answer_of
+from .programs import answer_of, find_program
 from .redb import DatabaseState, Table, read_table
 from .xenstore import Domain, read_domains
 
@@ -174,7 +173,7 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     # Before the rows: of a domain that is made meanwhile the row is there first.
     domains = read_domains()
     table, found = _read(directory)
-    program = shutil.which("kratactl") if ask and daemon_socket(directory).is_socket() else None
+    program = find_program("kratactl") if ask and daemon_socket(directory).is_socket() else None
     told = _asked(directory, program) if program else None
     if program and told is not None and table.is_sure and _alike(found) != _alike(told):
         # One of both is newer than the other.

@@ -1,8 +1,4 @@
-"""How the screen is to look, as it was kept from an earlier start: theme, layout, sort, the colour of the host's name.
-
-They lie in `ocitui/settings.toml` below `$XDG_CONFIG_HOME`, else `~/.config` (XDG Base Directory Specification). The
-file is written when an operator asks for it, and never else.
-"""
+"""How the screen is to look, as it was kept from an earlier start: theme, layout, sort, colour of the host's name."""
 
 from __future__ import annotations
 
@@ -12,14 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import read_bounded
+from ocitui.host import config_path, read_config, write_config
 
 from .terminal import HOST_COLOURS, THEMES
 from .widgets.entry_columns import BY_NAME
 
 LAYOUTS = ("split", "table", "pane")
-_LARGEST, _TOLD = 1 << 16, 5
-"""Bytes: a file that is larger is none of ours."""
+_TOLD = 5
 
 
 class ScreenSettings(msgspec.Struct):
@@ -47,22 +42,18 @@ _ALLOWED: dict[str, Container[object]] = {
 
 
 def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where they lie; a relative XDG_CONFIG_HOME is to be ignored."""
-    base = environment.get("XDG_CONFIG_HOME", "")
-    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.config")) / "ocitui" / "settings.toml"
+    """Where they lie."""
+    return config_path("settings.toml", environment)
 
 
 def read_settings(path: Path) -> tuple[ScreenSettings, str]:
     """What is kept there, and what is wrong with it; what is not understood counts as not said."""
     settings, odd = ScreenSettings(), list[str]()
     try:
-        text = read_bounded(path, _LARGEST).decode()
-        import tomllib  # few have such a file
-
-        kept = tomllib.loads(text)
+        kept = read_config(path)
     except FileNotFoundError:
         return settings, ""
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return settings, f"{path} is not read: {getattr(error, 'strerror', None) or error}"
     for name, value in kept.items():
         if name in _ALLOWED and type(value) is type(getattr(settings, name)) and value in _ALLOWED[name]:
@@ -74,13 +65,4 @@ def read_settings(path: Path) -> tuple[ScreenSettings, str]:
 
 def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:
     """Write them. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
-    from ocitui.cache import refuse_inside, storage_errors, write_outside
-
-    refuse_inside(directory, path)
-    with storage_errors(f"write {path}"):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Texts, numbers and truths are in TOML what they are in JSON.
-    lines = (
-        f"{name} = {msgspec.json.encode(value).decode()}" for name, value in msgspec.structs.asdict(settings).items()
-    )
-    write_outside(directory, path, "\n".join([*lines, ""]), replace=True)
+    write_config(directory, path, msgspec.structs.asdict(settings))
