@@ -46,10 +46,10 @@ from ocitui.importing import (
     SourceError,
     SourceKind,
     check_choice,
+    checked_host,
     forget_import,
     home_path,
     import_image,
-    is_host,
     optional_path,
     parse_platform,
     read_credentials,
@@ -102,8 +102,9 @@ def check_registry(
             read_credentials(home_path(authfile))
     if tls_ca is not None:
         _check_authority(tls_ca)
-    if mirror is not None and not is_host(mirror):
-        raise UsageProblemError(f"--mirror {mirror} is not a host", hint="write it as HOST[:PORT]")
+    with _as_usage():
+        if mirror is not None:
+            checked_host(mirror, "--mirror")
     return RegistryOptions(optional_path(tls_ca), plain_http, optional_path(authfile), mirror)
 
 

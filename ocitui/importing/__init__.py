@@ -62,7 +62,7 @@ with front(__name__):
     from .sources.opening import recognise_source as recognise_source
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
-    from .sources.references import is_host as is_host
+    from .sources.references import checked_host as checked_host
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
     from .staging import staging_folder as staging_folder

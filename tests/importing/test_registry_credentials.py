@@ -145,6 +145,13 @@ async def test_helper_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await find(tmp_path, {"credsStore": "ours"}, "ghcr.io")
 
 
+async def test_a_helper_that_fails_and_prints_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_helper(tmp_path, monkeypatch, ANSWER.replace('"s"', '"s3cret"') + "; exit 1")
+    with pytest.raises(CredentialsError) as raised:
+        await find(tmp_path, {"credsStore": "ours"}, "ghcr.io")
+    assert "s3cret" not in raised.value.one_line
+
+
 @pytest.mark.parametrize("name", ["nowhere-to-be-found", "../evil", "a b", ""])
 async def test_helper_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(CredentialsError):

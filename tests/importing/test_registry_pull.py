@@ -15,7 +15,7 @@ from ocitui.cache import ImageName, Platform
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError, SourceError
 from ocitui.importing.registry.client import RegistrySource
-from ocitui.importing.registry.failures import transport_failure
+from ocitui.importing.registry.failures import Route, transport_failure
 from ocitui.importing.sources.references import RegistryOptions
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry, make_certificate
 from tests.importing.image_makers import (
@@ -132,7 +132,8 @@ def test_a_certificate_of_another_time(code: int) -> None:
     error = httpx2.ConnectError("no")
     error.__cause__ = cause = ssl.SSLCertVerificationError("no")
     cause.verify_code, cause.verify_message = code, "certificate has expired"
-    failure = transport_failure(error, httpx2.URL("https://registry.example/"), 1)
+    request = httpx2.Request("GET", "https://registry.example/")
+    failure = transport_failure(error, request, 1, Route(request.url))
     assert isinstance(failure, RegistryError)
     assert "clock" in failure.hint
 

@@ -30,9 +30,10 @@ import httpx2
 import msgspec
 
 from ocitui.cache import read_bounded
+from ocitui.host import find_program
 
 from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB_NAMES, RegistryOptions
+from ..sources.references import HUB_NAMES, LARGEST_PORT, RegistryOptions
 from .failures import PassingError, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -92,7 +93,8 @@ async def ask_helper(name: str, server: str) -> Credentials | None:
     if status != 0:
         if _NOT_FOUND in output + errors:
             return None
-        said = printable((errors or output).decode("utf-8", "replace"))
+        # Its errors stand in either; an object may hold the secret.
+        said = printable((errors or output).partition(b"{")[0].decode("utf-8", "replace"))
         raise CredentialsError(f"{program} fails with status {status}: {said}", hint="see that the helper works")
     try:
         answer = _decode_answer(output)
@@ -106,14 +108,14 @@ async def ask_helper(name: str, server: str) -> Credentials | None:
 
 
 async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
-    pipe = asyncio.subprocess.PIPE
+    pipe, hint = asyncio.subprocess.PIPE, "install it, or name other credentials with --authfile"
+    if (path := find_program(program)) is None:
+        raise CredentialsError(f"the credential helper {program} is not installed", hint=hint)
     try:
-        process = await asyncio.create_subprocess_exec(program, "get", stdin=pipe, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(path, "get", stdin=pipe, stdout=pipe, stderr=pipe)
     except OSError as error:
-        raise CredentialsError(
-            f"the credential helper {program} cannot be run: {error.strerror}",
-            hint="install it, or name other credentials with --authfile",
-        ) from error
+        message = f"the credential helper {program} cannot be run: {error.strerror}"
+        raise CredentialsError(message, hint=hint) from error
     try:
         output, errors = await asyncio.wait_for(process.communicate(server.encode()), _TIMEOUT)
     except TimeoutError as error:
@@ -251,6 +253,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def address_of(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
+    """An address, as it is read at ``base``. Raises RegistryError where it is none."""
+    with suppress(httpx2.InvalidURL):
+        url = base.join(text) if base is not None else httpx2.URL(text)
+        if url.host and 0 < (url.port or 1) <= LARGEST_PORT:
+            return url
+    raise RegistryError(f"{text[:80]!r} is no address")
+
+
 def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
     """Scheme, host and port: what has another origin is told no secret."""
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
@@ -348,12 +359,12 @@ class Authorizer:
 
     def _realm(self, key: TokenKey, secret: bool) -> httpx2.URL:
         """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there."""
-        try:
-            realm = self._base.join(key.realm)
-        except httpx2.InvalidURL as error:
-            raise RegistryError(f"{self._host} names a token server that is no address: {key.realm[:80]!r}") from error
-        if not key.realm or not realm.host:
+        if not key.realm:
             raise RegistryError(f"{self._host} names no token server")
+        try:
+            realm = address_of(key.realm, self._base)
+        except RegistryError as error:
+            raise RegistryError(f"{self._host} names a token server, but {error.message}") from error
         if not may_carry(realm, self._options.plain_http and not secret):
             raise RegistryError(
                 f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",

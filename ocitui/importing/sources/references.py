@@ -30,7 +30,7 @@ HUB = "docker.io"
 HUB_REGISTRY = "registry-1.docker.io"
 HUB_NAMES = (HUB, "index.docker.io", HUB_REGISTRY)
 _LONGEST_NAME = 255
-_LARGEST_PORT = 65_535
+LARGEST_PORT = 65_535
 
 _WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST = re.compile(rf"({_WORD}(?:\.{_WORD})*|\[[a-fA-F0-9:]+\])(?::([0-9]+))?", re.ASCII)
@@ -50,7 +50,15 @@ def checked_digest(text: str) -> str:
 def is_host(text: str) -> bool:
     """Whether this is a host as a reference holds it, with a port or without."""
     match = _HOST.fullmatch(text)
-    return match is not None and (not match[2] or (len(match[2]) <= 5 and int(match[2]) <= _LARGEST_PORT))
+    return match is not None and (not match[2] or (len(match[2]) <= 5 and int(match[2]) <= LARGEST_PORT))
+
+
+def checked_host(text: str, what: str) -> str:
+    """The text, a host with a port or without; ``what`` it is to be. Raises InvalidReferenceError."""
+    refuse_login(text)
+    if not is_host(text):
+        raise InvalidReferenceError(f"{what} {text} is not a host", hint="write it as HOST[:PORT]")
+    return text
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -65,6 +73,7 @@ class Reference(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Raises InvalidReferenceError."""
+        refuse_login(text)
         name, tag, digest = _split(text)
         domain, path = _split_domain(name)
         _check(text, domain, path, tag, digest)
@@ -79,6 +88,19 @@ class Reference(msgspec.Struct, frozen=True):
     def registry(self) -> str:
         """The host and port that serve it."""
         return HUB_REGISTRY if self.domain == HUB else self.domain
+
+
+def refuse_login(text: str) -> None:
+    """Raises InvalidReferenceError, which does not repeat it, for a text that holds what may be a password, as
+    `user:password@host/name` does."""
+    before, _, behind = text.rpartition("://")[2].partition("@")
+    # A tag has a password's place only where nothing is said of a digest; a name with a port has a slash.
+    tagged = ":" in before and "/" not in before and not behind.startswith(("sha256:", "sha512:"))
+    if "/" in behind or "@" in behind or (tagged and behind):
+        raise InvalidReferenceError(
+            "what stands before the @ reads as a login, which nobody takes from there",
+            hint="leave it out, and log in with skopeo login, or give --login",
+        )
 
 
 def same_image(name: str, other: str) -> bool:
