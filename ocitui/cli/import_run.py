@@ -4,13 +4,16 @@ progress, the question it may have, and what a signal leaves."""
 from __future__ import annotations
 
 import asyncio
+import getpass
 import signal
 import ssl
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,15 +39,18 @@ from ocitui.cache import (
 from ocitui.doctor import Entries, Judge, JudgedEntry, read_index
 from ocitui.importing import (
     BlobStore,
+    Credentials,
     ImportDesk,
     ImportOutcome,
     ImportRequest,
     ImportResult,
+    Logins,
     NamedOtherwiseError,
     RegistryOptions,
     RepointsNameError,
     SourceError,
     SourceKind,
+    UnknownRealmError,
     check_choice,
     checked_host,
     forget_import,
@@ -57,13 +63,17 @@ from ocitui.importing import (
     recorded_import,
     remove_abandoned,
 )
-from ocitui.text import human_size
+from ocitui.importing import (
+    allow_realm as agree_to_realm,
+)
+from ocitui.text import clean, human_size
 from ocitui.words import entry_json, outcome_text, transaction_json
 
-from .options import run_async
-from .output import Call, InterruptedBySignalError, UsageProblemError, can_ask
+from .options import ended_by_signals, run_async
+from .output import Call, CancelledError, InterruptedBySignalError, UsageProblemError, can_ask
 from .progress import progress_shown
 
+T = TypeVar("T")
 REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
@@ -178,7 +188,52 @@ class Imported(msgspec.Struct, frozen=True):
         return [*self.result.notes, *_about_tag(self.result.image.name)]
 
 
-def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Imported:
+def agreed_login(call: Call, request: ImportRequest, *, login: bool, allow_realm: str | None) -> Logins:
+    """What the options about a login ask for: a realm is agreed to, and a name and password are asked for. Raises
+    UsageProblemError, CacheError, CancelledError, InterruptedBySignalError."""
+    registry = request.registry
+    if (login or allow_realm) and not registry:
+        option = "--login" if login else "--allow-realm"
+        raise UsageProblemError(f"{option} is for a registry, and {request.source} is none", hint=f"leave out {option}")
+    if allow_realm:
+        with _as_usage():
+            checked_host(allow_realm, "--allow-realm")
+        agree_to_realm(call.directory, registry, allow_realm.lower())
+    return {registry: _ask_login(registry)} if login else {}
+
+
+def _ask_login(registry: str) -> Credentials:
+    """Ask on the terminal itself, whatever standard input is; a password is not shown."""
+    try:
+        with ended_by_signals(), warnings.catch_warnings(), open("/dev/tty", "r+b", buffering=0) as terminal:
+            # It warns where it could only ask in the open.
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            try:
+                terminal.write(f"name for {clean(registry)}: ".encode())
+                if not (name := terminal.readline().decode().strip()):
+                    raise CancelledError("cancelled")
+                return Credentials(name, getpass.getpass(f"password of {clean(name)}: "))
+            except (InterruptedBySignalError, EOFError):
+                terminal.write(b"\n")
+                raise
+    except (OSError, EOFError, UnicodeDecodeError, getpass.GetPassWarning) as error:
+        hint = "log in with skopeo login, or name the credentials with --authfile"
+        raise UsageProblemError("--login has no terminal to ask on", hint=hint) from error
+
+
+def with_realms(call: Call, work: Callable[[], T]) -> T:
+    """What work gives; where a login is to go to another host, the operator is asked, if there is one."""
+    while True:
+        try:
+            return work()
+        except UnknownRealmError as error:
+            if not can_ask():
+                raise
+            replace(call, agreed=False).agree([error.message], "may it be sent there, from now on?")
+            agree_to_realm(call.directory, error.registry, error.realm)
+
+
+def carry_out(call: Call, request: ImportRequest, import_id: str = "", logins: Logins | None = None) -> Imported:
     """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
     Where the cache has the image under another name, or its name stands for another image, the operator is asked, if
     there is one. Raises NamedOtherwiseError, RepointsNameError, CancelledError, InterruptedBySignalError, and what
@@ -188,7 +243,7 @@ def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Import
     asking = replace(call, agreed=False)
     while True:
         try:
-            return _carried_out(call, request, import_id)
+            return with_realms(call, partial(_carried_out, call, request, import_id, logins))
         except NamedOtherwiseError as error:
             if not can_ask():
                 raise
@@ -216,7 +271,7 @@ def _about_tag(name: ImageName | None) -> list[str]:
     return ["the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"]
 
 
-def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported:
+def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Logins | None) -> Imported:
     cache, record = call.cache(), import_id
     began = next_number(cache.directory)
 
@@ -224,7 +279,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported
         nonlocal record
         await asyncio.to_thread(remove_abandoned, cache.directory)
         with recorded_import(cache.directory, request, import_id) as record:
-            return await import_image(ImportDesk(cache), request, progress)
+            return await import_image(ImportDesk(cache), request, progress, logins)
 
     with progress_shown(call) as progress:
         try:

@@ -36,7 +36,7 @@ from .terminal import Terminal
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
     from ocitui.doctor import JudgedEntry, Progress
-    from ocitui.importing import ImportJob, ImportQueue, LayerProgress, UnfinishedImport
+    from ocitui.importing import ImportJob, ImportQueue, LayerProgress, Logins, UnfinishedImport
 
 R = TypeVar("R")
 _SMALLEST = (40, 10)
@@ -315,15 +315,15 @@ class Imports:
         self.queue: ImportQueue = ImportQueue(cache, self._changed)
         self.interrupted: list[UnfinishedImport] = []
 
-    def go_on(self, unfinished: UnfinishedImport) -> int:
+    def go_on(self, unfinished: UnfinishedImport, logins: Logins | None = None) -> int:
         """Take up an interrupted import, its record held meanwhile; gives its number."""
         self.interrupted = [one for one in self.interrupted if one.id != unfinished.id]
-        return self.queue.submit(unfinished.request, unfinished.id)
+        return self.queue.submit(unfinished.request, unfinished.id, logins)
 
     def try_again(self, job: ImportJob) -> int:
         """The same once more, by its record where that is still there; gives its number."""
         record = next((one for one in self.interrupted if one.id == job.resumes), None)
-        return self.go_on(record) if record else self.queue.submit(job.request)
+        return self.go_on(record, job.logins) if record else self.queue.submit(job.request, logins=job.logins)
 
     def take_news(self) -> None:
         """What changes from here on is told again."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ocitui.importing.errors import CredentialsError
-from ocitui.importing.registry.auth import Credentials, find_credentials
-from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.registry.auth import find_credentials
+from ocitui.importing.sources.references import Credentials, RegistryOptions
 
 HUB_KEY = "https://index.docker.io/v1/"
 

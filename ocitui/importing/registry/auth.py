@@ -11,7 +11,8 @@ Challenges are separated by commas, and so are their parameters; a quoted string
 
 Credentials are those of Docker's `config.json` and containers' `auth.json`. Their keys are hosts, addresses, or
 (containers only) a host and the beginning of a name; the Hub's is `https://index.docker.io/v1/`. `credHelpers` and
-`credsStore` name programs that keep the secrets.
+`credsStore` name programs that keep the secrets. They go to the registry's own host, and to a token server on another
+one only where that is known for it, or the operator agreed.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ import asyncio
 import base64
 import binascii
 import ipaddress
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import httpx2
 import msgspec
 
 from ocitui.cache import read_bounded
-from ocitui.host import find_program
+from ocitui.host import config_path, find_program, read_config, write_config
 
-from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB_NAMES, LARGEST_PORT, RegistryOptions
-from .failures import PassingError, printable, retried, status_failure
+from ..errors import CredentialsError, DeniedError, RegistryError, UnknownRealmError
+from ..sources.references import HUB_NAMES, HUB_REGISTRY, LARGEST_PORT, Credentials, RegistryOptions, is_host
+from .failures import PassingError, host_of, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _AUTH_SCHEME = re.compile(rf"[ \t,]*({_TOKEN})(?=[ \t,]|\Z)")
@@ -131,19 +133,6 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
 HUB_KEY = "https://index.docker.io/v1/"
 _SCHEME = re.compile(r"https?://")
 _LARGEST_CONFIG = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user's name and password, or a token that an OAuth2 server takes in their place."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-
-    def basic(self) -> str:
-        """The value of an `Authorization` field (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -276,6 +265,45 @@ Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 """Sends one request, follows no redirect, reads so much of the body."""
 
 
+_REALMS = "realms.toml"
+_KNOWN_REALMS = {HUB_REGISTRY: ("auth.docker.io",)}
+_Realms = dict[str, list[str]]
+
+
+def allowed_realms(registry: str, environment: Mapping[str, str]) -> Sequence[str]:
+    """The hosts besides a registry's own that may be sent its login: those that are known to give its tokens, and those
+    that the operator agreed to. Raises CredentialsError."""
+    kept = _kept_realms(config_path(_REALMS, environment))
+    return (*_KNOWN_REALMS.get(registry, ()), *kept.get(registry, ()))
+
+
+def allow_realm(directory: Path, registry: str, realm: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Remember, for this operator, that a registry's login may be sent to a realm. Raises CredentialsError,
+    StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
+    path = config_path(_REALMS, environment)
+    kept = _kept_realms(path)
+    realms = kept.get(registry, [])
+    if realm not in realms:
+        write_config(directory, path, kept | {registry: [*realms, realm]})
+
+
+def _kept_realms(path: Path) -> _Realms:
+    hint = "mend it, or remove it: where a login may go is asked again then"
+    try:
+        kept = msgspec.convert(read_config(path), _Realms)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:  # msgspec.ValidationError is one
+        raise CredentialsError(f"{path} is not read: {getattr(error, 'strerror', None) or error}", hint=hint) from error
+    if odd := [host for host in chain(kept, *kept.values()) if not is_host(host)]:
+        raise CredentialsError(f"{path} is not read: {odd[0][:80]!r} is no host", hint=hint)
+    return kept
+
+
+# It reads the type before there are threads, two of which may not convert to it for the first time together.
+_DECODER = msgspec.json.Decoder(_Realms)
+
+
 class TokenKey(msgspec.Struct, frozen=True):
     """What a token is for."""
 
@@ -353,12 +381,15 @@ class Authorizer:
 
     async def _find(self) -> Credentials | None:
         if not self._looked and not self._options.as_daemon:
-            self._credentials = await find_credentials(self._host, self._path, self._options)
+            known = self._options.logins.get(self._host)
+            self._credentials = known or await find_credentials(self._host, self._path, self._options)
             self._looked = True
         return self._credentials
 
     def _realm(self, key: TokenKey, secret: bool) -> httpx2.URL:
-        """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there."""
+        """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there, and
+        UnknownRealmError where nobody agreed to it."""
+        environment = self._options.environment
         if not key.realm:
             raise RegistryError(f"{self._host} names no token server")
         try:
@@ -370,6 +401,9 @@ class Authorizer:
                 f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",
                 hint="ask who runs the registry: its token server must speak https",
             )
+        name = host_of(realm)
+        if secret and realm.host != self._base.host and name not in allowed_realms(self._host, environment):
+            raise UnknownRealmError(self._host, name)
         return realm
 
     async def _ask(self, realm: httpx2.URL, key: TokenKey, credentials: Credentials | None) -> str:

@@ -42,7 +42,7 @@ from ..sources.images import (
     media_type_of,
     read_image,
 )
-from ..sources.references import HUB, Reference, RegistryOptions, checked_digest, checked_host
+from ..sources.references import Reference, RegistryOptions, checked_digest
 from .auth import CLIENT_ID, Authorizer, address_of, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
     OF_ANOTHER_TIME,
@@ -382,10 +382,7 @@ class RegistrySource:
         self._asked = asked
         self._platform, self._complete = platform, complete
         self.reference = Reference.parse(asked)
-        host = self.reference.registry
-        if self.reference.domain == HUB and options.mirror is not None:
-            host = checked_host(options.mirror, "the mirror")
-        self._client = RegistryClient(host, self.reference.path, options)
+        self._client = RegistryClient(self.reference.asked_of(options.mirror), self.reference.path, options)
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
 

@@ -17,8 +17,6 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
-from ocitui.text import timestamp
-
 from ..errors import DeniedError, NoSuchImageError, RegistryError, SourceError, TransferError
 from ..sources.references import RegistryOptions
 
@@ -100,7 +98,7 @@ def transport_failure(
     avoiding = f"or name {url.host} in NO_PROXY"
     if (certificate := certificate_fault(error)) is not None:
         return RegistryError(
-            f"the certificate of {host} is not to be trusted: {times or certificate.verify_message}",
+            f"the certificate of {host} is not to be trusted: {certificate.verify_message}{times}",
             hint=_CERTIFICATE_HINTS.get(certificate.verify_code, "name the file of its authority with --tls-ca"),
         )
     if isinstance(error, httpx2.ProxyError):
@@ -135,20 +133,14 @@ _NO_CHECK_TIME = 0x200000
 
 
 async def certificate_times(url: httpx2.URL, context: ssl.SSLContext, seconds: float) -> str:
-    """Since when a host's certificate is valid no more, or from when on it is; empty where it does not tell. Nothing is
-    sent there."""
+    """From when until when a host's certificate is valid; empty where it does not tell. Nothing is sent there."""
     context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
-    with suppress(OSError, ValueError, TypeError, KeyError, TimeoutError):
+    with suppress(OSError, KeyError, TypeError):
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(url.host, url.port or _PORTS["https"], ssl=context)
         writer.close()
         told = writer.get_extra_info("peercert")
-        begins, ends = (ssl.cert_time_to_seconds(told[name]) for name in ("notBefore", "notAfter"))
-        now = datetime.datetime.now(datetime.UTC).timestamp()
-        if ends < now:
-            return f"it has expired on {timestamp(ends)}"
-        if begins > now:
-            return f"it is valid from {timestamp(begins)} on"
+        return f"; its own is valid from {told['notBefore']} until {told['notAfter']}"
     return ""
 
 

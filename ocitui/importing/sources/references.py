@@ -14,10 +14,12 @@ without one is Docker Hub's, where a name of one component is in `library/`.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -89,6 +91,10 @@ class Reference(msgspec.Struct, frozen=True):
         """The host and port that serve it."""
         return HUB_REGISTRY if self.domain == HUB else self.domain
 
+    def asked_of(self, mirror: str | None) -> str:
+        """The same where a ``mirror`` serves the Hub's images. Raises InvalidReferenceError."""
+        return self.registry if self.domain != HUB or mirror is None else checked_host(mirror, "the mirror")
+
 
 def refuse_login(text: str) -> None:
     """Raises InvalidReferenceError, which does not repeat it, for a text that holds what may be a password, as
@@ -99,7 +105,7 @@ def refuse_login(text: str) -> None:
     if "/" in behind or "@" in behind or (tagged and behind):
         raise InvalidReferenceError(
             "what stands before the @ reads as a login, which nobody takes from there",
-            hint="leave it out, and log in with skopeo login, or give --login",
+            hint="leave it out: skopeo login or --login is the place for it",
         )
 
 
@@ -144,12 +150,29 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user's name and password, or a token that an OAuth2 server takes in their place."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    def basic(self) -> str:
+        """The value of an `Authorization` field (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+Logins = Mapping[str, Credentials]
+
+
 class RegistryOptions(msgspec.Struct, frozen=True):
     """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host. ``mirror``
     serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than ``least_rate`` bytes a
     second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off. ``sleep`` waits between two of
-    ``tries``, and ``notify`` is told why. ``as_daemon`` keeps to what krata's own client does (crates/oci/src/
-    registry.rs): anonymous, a token only where realm, service and scope are named, https but for localhost."""
+    ``tries``, and ``notify`` is told why. ``logins``, by their registries' hosts, go before all that lie in files.
+    ``as_daemon`` keeps to what krata's own client does (crates/oci/src/registry.rs): anonymous, a token only where
+    realm, service and scope are named, https but for localhost."""
 
     tls_ca: Path | None = None
     plain_http: bool = False
@@ -163,4 +186,5 @@ class RegistryOptions(msgspec.Struct, frozen=True):
     clock: Callable[[], float] = time.monotonic
     notify: Callable[[str], None] = lambda message: None
     environment: Mapping[str, str] = os.environ
+    logins: Logins = {}
     as_daemon: bool = False

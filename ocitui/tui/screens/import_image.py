@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from textual import on, work
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
@@ -16,6 +17,8 @@ from textual.widgets import Input
 
 from ocitui.cache import CacheError, ImageName, PackedFormat
 from ocitui.importing import (
+    Credentials,
+    DeniedError,
     ImportJob,
     ImportRequest,
     Inspection,
@@ -24,6 +27,8 @@ from ocitui.importing import (
     SourceImage,
     SourceKind,
     Standing,
+    UnknownRealmError,
+    allow_realm,
     check_choice,
     chosen_source,
     expanded_source,
@@ -38,9 +43,10 @@ from ocitui.words import Ways, bytes_text, import_label, import_pace, import_per
 from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.bars import RULE, Part, RuleBar
 from ..widgets.entry_columns import BAD, GOOD, fit
-from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question
+from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question, Secret
 from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, bound, heading
 from .base import TYPED_INTO, WAYS, FullScreen, error_lines
+from .popups import PopUp
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -83,7 +89,8 @@ _LABELS = {
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
     "yes": "y in the form",
 }
-FIELDS: Ways = {**WAYS, **{f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}}
+_ASKED = {"--allow-realm HOST": "Y in the form", "--login": "enter in the form, which asks for it"}
+FIELDS: Ways = {**WAYS, **_ASKED, **{f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}}
 """What the form calls each option that a hint names."""
 
 
@@ -127,6 +134,28 @@ def _size(text: str) -> int | None:
     return size
 
 
+class LoginScreen(PopUp[Credentials]):
+    """Asks for a registry's name and password. Dismissed with them."""
+
+    AUTO_FOCUS = "Question"
+
+    def __init__(self, registry: str) -> None:
+        super().__init__(f"log in at {registry}", "for this import only: enter logs in, esc goes back")
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield FieldRow(("name", Question(id="login")))
+            yield FieldRow(("password", Secret(id="password")))
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        name, password = (question.value for question in self.query(Question))
+        if name.strip() and password:
+            self.dismiss(Credentials(name.strip(), password))
+        else:
+            self.query_one("#password" if name.strip() else "#login").focus()
+
+
 Missing = dict[PackedFormat, str]
 _FIELDS = (SOURCE, *BASIC, *ADVANCED)
 _HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
@@ -157,6 +186,8 @@ class ImportScreen(FullScreen[str | None]):
         self._standing = Standing()
         self._missing: Missing = {}
         self._name_is_ours = True
+        self._logins: dict[str, Credentials] = {}
+        self._realm: UnknownRealmError | None = None
 
     # The fields
 
@@ -217,8 +248,8 @@ class ImportScreen(FullScreen[str | None]):
             return
         if isinstance(event, Input.Changed) and event.input.id == "name":
             self._name_is_ours = not event.value
-        if self._request is not None:
-            self._request = None
+        if self._request is not None or self._realm is not None:
+            self._request = self._realm = None
             self.show_keys(_KEYS)
             self.conclude("changed: enter looks again")
 
@@ -264,7 +295,7 @@ class ImportScreen(FullScreen[str | None]):
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
         """See what the source holds and what the cache has of it; the source is not asked twice for a mere name."""
-        typed = self._typed()
+        typed, self._realm = self._typed(), None
         try:
             request = make_request(typed)
             seen = tuple(typed[field] for field in SOURCE_FIELDS)
@@ -272,7 +303,7 @@ class ImportScreen(FullScreen[str | None]):
                 self._head("looking")
                 self.conclude(f"looking at {request.source}; ctrl+c stops it")
                 self._inspection, self._seen = None, seen
-                self._inspection = await run_beside(lambda: inspect_source(request, self._note))
+                self._inspection = await run_beside(lambda: inspect_source(request, self._note, logins=self._logins))
             inspection = self._inspection
             if self._name_is_ours:
                 self._fill("name", str(inspection.name) if inspection.name else "")
@@ -285,6 +316,26 @@ class ImportScreen(FullScreen[str | None]):
             self.show_lines(error_lines(error, FIELDS))
             self.show_keys(_KEYS)
             self.conclude("nothing was changed")
+            if isinstance(error, UnknownRealmError):
+                self._realm = error
+                self.query_one(LinesView).focus()
+                self.show_keys([("Y", "Send it there"), ("shift+tab", "Fields")])
+            elif isinstance(error, DeniedError):
+                self._ask_login(await asyncio.to_thread(lambda: request.registry))
+
+    def _ask_login(self, registry: str) -> None:
+        def answered(login: Credentials | None) -> None:
+            if login is not None:
+                self._logins[registry] = login
+                self._look()
+
+        self.app.push_screen(LoginScreen(registry), answered)
+
+    @work
+    async def _agree(self, realm: UnknownRealmError) -> None:
+        with self.saying_errors():
+            await asyncio.to_thread(allow_realm, self.session.directory, realm.registry, realm.realm)
+            self._look()
 
     def _note(self, text: str) -> None:
         """Called from the thread that looks."""
@@ -337,6 +388,8 @@ class ImportScreen(FullScreen[str | None]):
 
     def action_start(self, rename: bool) -> None:
         request, inspection = self._request, self._inspection
+        if rename and self._realm is not None:
+            self._agree(self._realm)
         if request is None or inspection is None:
             return
         if self._standing.is_other(request.name or "") and not rename:
@@ -344,7 +397,7 @@ class ImportScreen(FullScreen[str | None]):
         elif self.may("import_image"):
             # What the name stands for now was shown.
             request = pinned_request(msgspec.structs.replace(request, rename=rename, repoint=True), inspection)
-            number = self.session.imports.queue.submit(request)
+            number = self.session.imports.queue.submit(request, logins=self._logins)
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:

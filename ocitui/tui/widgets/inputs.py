@@ -46,6 +46,17 @@ class Question(Input):
         self.cursor_blink = False
 
 
+class Secret(Question):
+    """One whose text is neither shown nor copied."""
+
+    def on_mount(self) -> None:
+        self.password = True
+
+    @property
+    def selected_text(self) -> str:
+        return ""
+
+
 class OneLineQuestion(Question):
     """A question that is there while it is open; enter and escape end it at once, before the next key is looked at.
     Where the keys go elsewhere it is answered with what was typed; a terminal that is not looked at changes nothing."""
