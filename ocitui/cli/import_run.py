@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import signal
-import ssl
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,7 +30,6 @@ from ocitui.cache import (
     check_packed,
     known_format,
     next_number,
-    open_bounded,
     record_stored,
     whoami,
 )
@@ -62,6 +59,7 @@ from ocitui.importing import (
     recognise_source,
     recorded_import,
     remove_abandoned,
+    trusting,
 )
 from ocitui.importing import (
     allow_realm as agree_to_realm,
@@ -75,7 +73,6 @@ from .progress import progress_shown
 
 T = TypeVar("T")
 REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
-_LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
 _LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "complete_config")
 
@@ -110,9 +107,8 @@ def check_registry(
     with _as_usage():
         if authfile is not None:
             read_credentials(home_path(authfile))
-    if tls_ca is not None:
-        _check_authority(tls_ca)
-    with _as_usage():
+        if tls_ca is not None:
+            trusting(home_path(tls_ca))
         if mirror is not None:
             checked_host(mirror, "--mirror")
     return RegistryOptions(optional_path(tls_ca), plain_http, optional_path(authfile), mirror)
@@ -159,15 +155,6 @@ def _refuse_others(request: ImportRequest, kind: SourceKind) -> None:
             )
 
 
-def _check_authority(path: str) -> None:
-    try:
-        open_bounded(home_path(path), _LARGEST_AUTHORITY).close()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(home_path(path))
-    except OSError as error:  # ssl.SSLError is one
-        reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise UsageProblemError(f"--tls-ca {path}: {reason}", hint="name a file of certificates in PEM") from error
-
-
 @contextmanager
 def _as_usage() -> Iterator[None]:
     """What the library refuses of the options is a mistake in the command line."""
@@ -192,33 +179,30 @@ def agreed_login(call: Call, request: ImportRequest, *, login: bool, allow_realm
     """What the options about a login ask for: a realm is agreed to, and a name and password are asked for. Raises
     UsageProblemError, CacheError, CancelledError, InterruptedBySignalError."""
     registry = request.registry
-    if (login or allow_realm) and not registry:
-        option = "--login" if login else "--allow-realm"
-        raise UsageProblemError(f"{option} is for a registry, and {request.source} is none", hint=f"leave out {option}")
+    for option, given in (("--login", login), ("--allow-realm", allow_realm)):
+        if given and not registry:
+            raise UsageProblemError(f"{option} is for a registry, {request.source} is none", hint=f"leave out {option}")
     if allow_realm:
         with _as_usage():
-            checked_host(allow_realm, "--allow-realm")
-        agree_to_realm(call.directory, registry, allow_realm.lower())
+            agree_to_realm(call.directory, registry, checked_host(allow_realm, "--allow-realm").lower())
     return {registry: _ask_login(registry)} if login else {}
 
 
 def _ask_login(registry: str) -> Credentials:
     """Ask on the terminal itself, whatever standard input is; a password is not shown."""
     try:
-        with ended_by_signals(), warnings.catch_warnings(), open("/dev/tty", "r+b", buffering=0) as terminal:
-            # It warns where it could only ask in the open.
-            warnings.simplefilter("error", getpass.GetPassWarning)
+        with ended_by_signals(), open("/dev/tty", "r+b", buffering=0) as terminal:
             try:
                 terminal.write(f"name for {clean(registry)}: ".encode())
-                if not (name := terminal.readline().decode().strip()):
-                    raise CancelledError("cancelled")
-                return Credentials(name, getpass.getpass(f"password of {clean(name)}: "))
-            except (InterruptedBySignalError, EOFError):
+                if name := terminal.readline().decode().strip():
+                    return Credentials(name, getpass.getpass(f"password of {clean(name)}: "))
+            except BaseException:
                 terminal.write(b"\n")
                 raise
-    except (OSError, EOFError, UnicodeDecodeError, getpass.GetPassWarning) as error:
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         hint = "log in with skopeo login, or name the credentials with --authfile"
         raise UsageProblemError("--login has no terminal to ask on", hint=hint) from error
+    raise CancelledError("cancelled")
 
 
 def with_realms(call: Call, work: Callable[[], T]) -> T:

@@ -12,8 +12,7 @@ import msgspec
 
 from ocitui.cache import read_bounded, refuse_inside, storage_errors, write_outside
 
-_LARGEST = 1 << 16
-"""Bytes: a file that is larger is none of ours."""
+_LARGEST = 1 << 16  # bytes: a file that is larger is none of ours
 
 
 def config_path(name: str, environment: Mapping[str, str] = os.environ) -> Path:
@@ -39,10 +38,7 @@ def write_config(directory: Path, path: Path, values: Mapping[str, Any]) -> None
     refuse_inside(directory, path)
     with storage_errors(f"write {path}"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Texts, numbers, truths and lists of them are in TOML what they are in JSON; so is a key in quotes.
-    lines = (f"{_key(name)} = {msgspec.json.encode(value).decode()}\n" for name, value in values.items())
+    # Texts, numbers, truths and lists are in TOML what they are in JSON, and so is a key in quotes.
+    told = {name if name.isidentifier() else f'"{name}"': msgspec.json.encode(values[name]).decode() for name in values}
+    lines = (f"{key} = {value}\n" for key, value in told.items())
     write_outside(directory, path, "".join(lines), replace=True, most=0o600)
-
-
-def _key(name: str) -> str:
-    return name if name.isidentifier() and name.isascii() else msgspec.json.encode(name).decode()

@@ -100,7 +100,7 @@ class UnknownRealmError(RegistryError):
     code = "unknown-realm"
 
     def __init__(self, registry: str, realm: str) -> None:
-        hint = "where that host is known to give its tokens, agree to it once, with --allow-realm HOST"
+        hint = "where that host is known to give its tokens, agree to it once, with --allow-realm"
         super().__init__(f"{registry} wants its login sent to {realm}, which nobody agreed to yet", hint=hint)
         self.registry, self.realm = registry, realm
 

@@ -57,7 +57,7 @@ async def test_a_dead_proxy_is_named_and_no_proxy_goes_round_it(
     with pytest.raises(SourceError) as raised:
         await pull.run()
     assert raised.value.message.startswith(f"the proxy {dead} ({variable}) cannot be reached")
-    assert raised.value.hint == "see that the proxy runs, or name 127.0.0.1 in NO_PROXY"
+    assert raised.value.hint == "see that the proxy is right and runs, or name 127.0.0.1 in NO_PROXY"
     assert pull.waits.seconds == []
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert is_whole(await pull.run(), image)
@@ -65,7 +65,7 @@ async def test_a_dead_proxy_is_named_and_no_proxy_goes_round_it(
 
 async def test_a_proxy_that_has_no_address(pull: Pull, image: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
-    with pytest.raises(SourceError, match=r"no host of the proxy proxy\.invalid:3128 \(HTTP_PROXY\)"):
+    with pytest.raises(SourceError, match=r"no host the proxy proxy\.invalid:3128 \(HTTP_PROXY\)"):
         await pull.run()
 
 

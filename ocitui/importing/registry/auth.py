@@ -266,31 +266,23 @@ Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 
 
 _REALMS = "realms.toml"
-_KNOWN_REALMS = {HUB_REGISTRY: ("auth.docker.io",)}
-_Realms = dict[str, list[str]]
-
-
-def allowed_realms(registry: str, environment: Mapping[str, str]) -> Sequence[str]:
-    """The hosts besides a registry's own that may be sent its login: those that are known to give its tokens, and those
-    that the operator agreed to. Raises CredentialsError."""
-    kept = _kept_realms(config_path(_REALMS, environment))
-    return (*_KNOWN_REALMS.get(registry, ()), *kept.get(registry, ()))
+_KNOWN_REALMS = {HUB_REGISTRY: ["auth.docker.io"]}
+"""Who gives a registry's tokens, and is another host."""
 
 
 def allow_realm(directory: Path, registry: str, realm: str, environment: Mapping[str, str] = os.environ) -> None:
     """Remember, for this operator, that a registry's login may be sent to a realm. Raises CredentialsError,
     StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
-    path = config_path(_REALMS, environment)
-    kept = _kept_realms(path)
-    realms = kept.get(registry, [])
-    if realm not in realms:
-        write_config(directory, path, kept | {registry: [*realms, realm]})
+    allowed = _allowed_realms(environment)
+    realms = dict.fromkeys((*allowed.get(registry, ()), realm))
+    write_config(directory, config_path(_REALMS, environment), allowed | {registry: [*realms]})
 
 
-def _kept_realms(path: Path) -> _Realms:
-    hint = "mend it, or remove it: where a login may go is asked again then"
+def _allowed_realms(environment: Mapping[str, str]) -> dict[str, list[str]]:
+    """The realms that the operator agreed to, by their registries. Raises CredentialsError."""
+    path, hint = config_path(_REALMS, environment), "mend it, or remove it: where a login may go is asked again then"
     try:
-        kept = msgspec.convert(read_config(path), _Realms)
+        kept = msgspec.convert(read_config(path), dict[str, list[str]])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:  # msgspec.ValidationError is one
@@ -298,10 +290,6 @@ def _kept_realms(path: Path) -> _Realms:
     if odd := [host for host in chain(kept, *kept.values()) if not is_host(host)]:
         raise CredentialsError(f"{path} is not read: {odd[0][:80]!r} is no host", hint=hint)
     return kept
-
-
-# It reads the type before there are threads, two of which may not convert to it for the first time together.
-_DECODER = msgspec.json.Decoder(_Realms)
 
 
 class TokenKey(msgspec.Struct, frozen=True):
@@ -389,7 +377,6 @@ class Authorizer:
     def _realm(self, key: TokenKey, secret: bool) -> httpx2.URL:
         """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there, and
         UnknownRealmError where nobody agreed to it."""
-        environment = self._options.environment
         if not key.realm:
             raise RegistryError(f"{self._host} names no token server")
         try:
@@ -401,9 +388,10 @@ class Authorizer:
                 f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",
                 hint="ask who runs the registry: its token server must speak https",
             )
-        name = host_of(realm)
-        if secret and realm.host != self._base.host and name not in allowed_realms(self._host, environment):
-            raise UnknownRealmError(self._host, name)
+        if secret and realm.host != self._base.host:
+            agreed = {} if self._host in _KNOWN_REALMS else _allowed_realms(self._options.environment)
+            if host_of(realm) not in (_KNOWN_REALMS | agreed).get(self._host, ()):
+                raise UnknownRealmError(self._host, host_of(realm))
         return realm
 
     async def _ask(self, realm: httpx2.URL, key: TokenKey, credentials: Credentials | None) -> str:

@@ -9,10 +9,12 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from pathlib import Path
 
 import httpx2
 
-from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, usual_digest
+from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, open_bounded, usual_digest
+from ocitui.threads import look_up_apart
 
 from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
 from ..errors import (
@@ -45,14 +47,13 @@ from ..sources.images import (
 from ..sources.references import Reference, RegistryOptions, checked_digest
 from .auth import CLIENT_ID, Authorizer, address_of, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
-    OF_ANOTHER_TIME,
     Backoff,
     PassingError,
     Route,
     causes_of,
-    certificate_fault,
     certificate_times,
     host_of,
+    is_of_another_time,
     media_type,
     paced,
     proxy_variable,
@@ -65,7 +66,7 @@ ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _MOST_LOGINS = 3
-_LARGEST_FAULT = 64 << 10
+_LARGEST_FAULT, _LARGEST_AUTHORITY = 64 << 10, 64 << 20
 
 
 class RegistryClient:
@@ -195,15 +196,11 @@ class RegistryClient:
         except TimeoutError as error:
             raise PassingError(f"{host_of(request.url)} gave no whole answer in {longest:g} seconds") from error
         except httpx2.TransportError as error:
-            times = await self._certificate_times(error, route)
+            times = ""
+            if is_of_another_time(error) and not route.proxy:
+                context = await asyncio.to_thread(trusting, self.options.tls_ca)
+                times = await certificate_times(request.url, context, self.options.timeout)
             raise transport_failure(error, request, self.options.timeout, route, times) from error
-
-    async def _certificate_times(self, error: httpx2.TransportError, route: Route) -> str:
-        fault = certificate_fault(error)
-        if fault is None or fault.verify_code not in OF_ANOTHER_TIME or route.proxy:
-            return ""
-        context = await asyncio.to_thread(_trusting, self.options)
-        return await certificate_times(route.url, context, self.options.timeout)
 
     async def _send_and_read(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """One request of a login."""
@@ -245,6 +242,7 @@ class RegistryClient:
         """The registry's address; where it is on loopback, https is tried before http."""
         async with self._starting:
             if self._http is None:
+                look_up_apart(asyncio.get_running_loop())
                 # Reading the system's authorities takes longer than a key's answer may.
                 self._http = await asyncio.to_thread(_http_client, self.options)
             if self._base is None:
@@ -272,34 +270,32 @@ class RegistryClient:
 
 def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
     _check_proxies()
-    return httpx2.AsyncClient(verify=_trusting(options), timeout=options.timeout)
+    return httpx2.AsyncClient(verify=trusting(options.tls_ca), timeout=options.timeout)
 
 
 def _check_proxies() -> None:
     """Raises SourceError for a proxy of the environment that cannot be used; its address may hold a password."""
-    for scheme in ("http", "https", "all"):
-        if not (variable := proxy_variable(scheme)):
-            continue
-        text = os.environ[variable]
-        try:
+    for variable in filter(None, map(proxy_variable, ("http", "https", "all"))):
+        text, kind = os.environ[variable], ""
+        with suppress(RegistryError):
             kind = address_of(text if "://" in text else f"http://{text}").scheme
-        except RegistryError as error:
-            hint = "write it as http://HOST:PORT, an IPv6 address in brackets, or unset it"
-            raise SourceError(f"{variable} names a proxy with what is no address", hint=hint) from error
         if kind not in ("http", "https"):
-            hint = f"name one that speaks http, or unset {variable}"
-            raise SourceError(f"{variable} names a proxy that speaks {kind}, which is not known here", hint=hint)
+            what = f"that speaks {kind}" if kind else "with what is no address"
+            hint = f"write it as http://HOST:PORT, an IPv6 address in brackets, or unset {variable}"
+            raise SourceError(f"{variable} names a proxy {what}", hint=hint)
 
 
-def _trusting(options: RegistryOptions) -> ssl.SSLContext:
-    """Trusts the system's authorities, and the one that was named. Raises SourceError."""
+def trusting(tls_ca: Path | None) -> ssl.SSLContext:
+    """Trusts the system's authorities, and those of a file. Raises SourceError."""
     context = ssl.create_default_context()
-    if options.tls_ca is not None:
+    if tls_ca is not None:
         try:
-            context.load_verify_locations(options.tls_ca)
+            open_bounded(tls_ca, _LARGEST_AUTHORITY).close()
+            context.load_verify_locations(tls_ca)
         except OSError as error:  # ssl.SSLError is one
-            reason = error.strerror or error
-            raise SourceError(f"{options.tls_ca} holds no certificate: {reason}", hint="give a file in PEM") from error
+            reason = "it is no PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            hint = "name a file of certificates in PEM with --tls-ca"
+            raise SourceError(f"{tls_ca} holds no certificate: {reason}", hint=hint) from error
     return context
 
 

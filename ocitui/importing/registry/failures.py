@@ -93,43 +93,38 @@ def transport_failure(
 ) -> SourceError | PassingError:
     """What a failure on the way means; ``times`` is what is known of a certificate that is not valid now."""
     url, proxy = request.url, route.proxy
-    failed = proxy if proxy and route.failed else ""
-    host, causes = failed or host_of(url), list(causes_of(error))
-    avoiding = f"or name {url.host} in NO_PROXY"
-    if (certificate := certificate_fault(error)) is not None:
+    host, causes = (proxy if route.failed else "") or host_of(url), list(causes_of(error))
+    way = f"see that the proxy is right and runs, or name {url.host} in NO_PROXY" if proxy else ""
+    certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    if certificate is not None:
         return RegistryError(
             f"the certificate of {host} is not to be trusted: {certificate.verify_message}{times}",
             hint=_CERTIFICATE_HINTS.get(certificate.verify_code, "name the file of its authority with --tls-ca"),
         )
     if isinstance(error, httpx2.ProxyError):
         # Its status only: what a proxy says besides may be anything.
-        hint = f"see what it asks for and allows, {avoiding}"
-        return PassingError(
-            f"{proxy or 'the proxy'} gives no way to {host}: {str(error)[:3]}", connected=False, hint=hint
-        )
+        return PassingError(f"{proxy} gives no way to {host}: {str(error)[:3]}", connected=False, hint=way)
     if isinstance(error, httpx2.ConnectError) and any(isinstance(cause, ssl.SSLError) for cause in causes):
         return RegistryError(f"{host} does not speak TLS", hint="give --plain-http if it is meant to speak plain http")
     if any(isinstance(cause, socket.gaierror) for cause in causes):
-        if failed:
-            return RegistryError(f"there is no host of {failed}", hint=f"see that it is right, {avoiding}")
-        return RegistryError(f"there is no host {url.host}", hint="see that the name is right and that DNS answers")
+        there = host if route.failed and proxy else url.host
+        return RegistryError(f"there is no host {there}", hint=way or "see that the name is right and that DNS answers")
     said = without_secrets(str(error), request) or type(error).__name__
     if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
-        hint = f"see that the proxy runs, {avoiding}" if failed else ""
-        return PassingError(f"{host} cannot be reached: {said}", connected=False, hint=hint)
+        return PassingError(f"{host} cannot be reached: {said}", connected=False, hint=way)
     if isinstance(error, httpx2.TimeoutException):
         return PassingError(f"{host} sent nothing for {timeout:g} seconds")
     return PassingError(f"{host} broke off: {said}")
 
 
-def certificate_fault(error: BaseException) -> ssl.SSLCertVerificationError | None:
-    """What is wrong with a certificate, where it is that which failed."""
-    return next((cause for cause in causes_of(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
+def is_of_another_time(error: BaseException) -> bool:
+    """Whether it is a certificate's time that failed."""
+    faults = (cause for cause in causes_of(error) if isinstance(cause, ssl.SSLCertVerificationError))
+    return any(fault.verify_code in (9, 10) for fault in faults)
 
 
-OF_ANOTHER_TIME = (9, 10)
+# X509_V_FLAG_NO_CHECK_TIME: all of a certificate is verified but when it is valid.
 _NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME: all of a certificate is verified but when it is valid."""
 
 
 async def certificate_times(url: httpx2.URL, context: ssl.SSLContext, seconds: float) -> str:

@@ -43,10 +43,10 @@ from ocitui.words import Ways, bytes_text, import_label, import_pace, import_per
 from ..background import DRAW_SECONDS, Throttle, run_beside
 from ..widgets.bars import RULE, Part, RuleBar
 from ..widgets.entry_columns import BAD, GOOD, fit
-from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question, Secret
+from ..widgets.inputs import Choice, FieldRow, PathSuggester, Question
 from ..widgets.lines import MARK, Line, LinesView, PickList, PickRow, bound, heading
 from .base import TYPED_INTO, WAYS, FullScreen, error_lines
-from .popups import PopUp
+from .popups import MenuScreen, PopUp
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -89,7 +89,7 @@ _LABELS = {
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
     "yes": "y in the form",
 }
-_ASKED = {"--allow-realm HOST": "Y in the form", "--login": "enter in the form, which asks for it"}
+_ASKED = dict.fromkeys(("--allow-realm", "--login"), "enter in the form, which asks")
 FIELDS: Ways = {**WAYS, **_ASKED, **{f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}}
 """What the form calls each option that a hint names."""
 
@@ -138,22 +138,30 @@ class LoginScreen(PopUp[Credentials]):
     """Asks for a registry's name and password. Dismissed with them."""
 
     AUTO_FOCUS = "Question"
+    # At once: a password that is typed ahead is not to land in the field that shows it.
+    BINDINGS = bound({"enter": "step"}, priority=True)
 
     def __init__(self, registry: str) -> None:
         super().__init__(f"log in at {registry}", "for this import only: enter logs in, esc goes back")
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield FieldRow(("name", Question(id="login")))
-            yield FieldRow(("password", Secret(id="password")))
+            yield Question(placeholder="name")
+            yield Question(placeholder="password", password=True)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "step" or self.focused is self.query(Question).first()
+
+    def action_step(self) -> None:
+        self.focus_next()
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
         name, password = (question.value for question in self.query(Question))
         if name.strip() and password:
             self.dismiss(Credentials(name.strip(), password))
-        else:
-            self.query_one("#password" if name.strip() else "#login").focus()
+        elif not name.strip():
+            self.focus_next()
 
 
 Missing = dict[PackedFormat, str]
@@ -187,7 +195,6 @@ class ImportScreen(FullScreen[str | None]):
         self._missing: Missing = {}
         self._name_is_ours = True
         self._logins: dict[str, Credentials] = {}
-        self._realm: UnknownRealmError | None = None
 
     # The fields
 
@@ -248,8 +255,8 @@ class ImportScreen(FullScreen[str | None]):
             return
         if isinstance(event, Input.Changed) and event.input.id == "name":
             self._name_is_ours = not event.value
-        if self._request is not None or self._realm is not None:
-            self._request = self._realm = None
+        if self._request is not None:
+            self._request = None
             self.show_keys(_KEYS)
             self.conclude("changed: enter looks again")
 
@@ -295,7 +302,7 @@ class ImportScreen(FullScreen[str | None]):
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
         """See what the source holds and what the cache has of it; the source is not asked twice for a mere name."""
-        typed, self._realm = self._typed(), None
+        typed = self._typed()
         try:
             request = make_request(typed)
             seen = tuple(typed[field] for field in SOURCE_FIELDS)
@@ -317,24 +324,22 @@ class ImportScreen(FullScreen[str | None]):
             self.show_keys(_KEYS)
             self.conclude("nothing was changed")
             if isinstance(error, UnknownRealmError):
-                self._realm = error
-                self.query_one(LinesView).focus()
-                self.show_keys([("Y", "Send it there"), ("shift+tab", "Fields")])
+                await self._ask_realm(error)
             elif isinstance(error, DeniedError):
-                self._ask_login(await asyncio.to_thread(lambda: request.registry))
+                await self._ask_login(await asyncio.to_thread(lambda: request.registry))
 
-    def _ask_login(self, registry: str) -> None:
-        def answered(login: Credentials | None) -> None:
-            if login is not None:
-                self._logins[registry] = login
+    async def _ask_realm(self, error: UnknownRealmError) -> None:
+        rows = {"n": "do not send it there", "y": f"send it to {error.realm}, now and from now on"}
+        menu = MenuScreen(f"the login of {error.registry}", rows, "esc goes back")
+        if (await self.app.push_screen_wait(menu) or ("n", False))[0] == "y":
+            with self.saying_errors():
+                await asyncio.to_thread(allow_realm, self.session.directory, error.registry, error.realm)
                 self._look()
 
-        self.app.push_screen(LoginScreen(registry), answered)
-
-    @work
-    async def _agree(self, realm: UnknownRealmError) -> None:
-        with self.saying_errors():
-            await asyncio.to_thread(allow_realm, self.session.directory, realm.registry, realm.realm)
+    async def _ask_login(self, registry: str) -> None:
+        self._logins.pop(registry, None)
+        if (login := await self.app.push_screen_wait(LoginScreen(registry))) is not None:
+            self._logins[registry] = login
             self._look()
 
     def _note(self, text: str) -> None:
@@ -388,8 +393,6 @@ class ImportScreen(FullScreen[str | None]):
 
     def action_start(self, rename: bool) -> None:
         request, inspection = self._request, self._inspection
-        if rename and self._realm is not None:
-            self._agree(self._realm)
         if request is None or inspection is None:
             return
         if self._standing.is_other(request.name or "") and not rename:
@@ -397,7 +400,7 @@ class ImportScreen(FullScreen[str | None]):
         elif self.may("import_image"):
             # What the name stands for now was shown.
             request = pinned_request(msgspec.structs.replace(request, rename=rename, repoint=True), inspection)
-            number = self.session.imports.queue.submit(request, logins=self._logins)
+            number = self.session.imports.queue.submit(request, logins={**self._logins})
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from rich.segment import Segment
 from textual import events
@@ -39,22 +40,9 @@ class Question(Input):
     Question:focus { border: none; }
     """
 
-    def __init__(
-        self, value: str = "", *, placeholder: str = "", suggester: Suggester | None = None, id: str | None = None
-    ) -> None:
-        super().__init__(value, placeholder=placeholder, suggester=suggester, id=id, select_on_focus=False)
+    def __init__(self, value: str = "", *, suggester: Suggester | None = None, **options: Any) -> None:
+        super().__init__(value, suggester=suggester, select_on_focus=False, **options)
         self.cursor_blink = False
-
-
-class Secret(Question):
-    """One whose text is neither shown nor copied."""
-
-    def on_mount(self) -> None:
-        self.password = True
-
-    @property
-    def selected_text(self) -> str:
-        return ""
 
 
 class OneLineQuestion(Question):
