@@ -43,7 +43,7 @@ with front(__name__):
     from .progress import ProgressCall as ProgressCall
     from .registry.auth import allow_realm as allow_realm
     from .registry.auth import read_credentials as read_credentials
-    from .registry.client import trusting as trusting
+    from .registry.failures import trusting as trusting
     from .registry.upstream import Upstream as Upstream
     from .registry.upstream import UpstreamAnswer as UpstreamAnswer
     from .registry.upstream import ask_upstream as ask_upstream

@@ -128,12 +128,12 @@ async def test_a_certificate_for_another_name(blobs: BlobStore, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("code", [9, 10], ids=["not yet", "no longer"])
-def test_a_certificate_of_another_time(code: int) -> None:
+async def test_a_certificate_of_another_time(code: int) -> None:
     error = httpx2.ConnectError("no")
     error.__cause__ = cause = ssl.SSLCertVerificationError("no")
     cause.verify_code, cause.verify_message = code, "certificate has expired"
-    request = httpx2.Request("GET", "https://registry.example/")
-    failure = transport_failure(error, request, 1, Route(request.url))
+    request = httpx2.Request("GET", "https://127.0.0.1:1/")
+    failure = await transport_failure(error, request, RegistryOptions(timeout=1), Route(request.url))
     assert isinstance(failure, RegistryError)
     assert "clock" in failure.hint
 

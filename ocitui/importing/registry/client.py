@@ -9,11 +9,10 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
-from pathlib import Path
 
 import httpx2
 
-from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, open_bounded, usual_digest
+from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, usual_digest
 from ocitui.threads import look_up_apart
 
 from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
@@ -51,22 +50,21 @@ from .failures import (
     PassingError,
     Route,
     causes_of,
-    certificate_times,
     host_of,
-    is_of_another_time,
     media_type,
     paced,
     proxy_variable,
     retried,
     status_failure,
     transport_failure,
+    trusting,
 )
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _MOST_LOGINS = 3
-_LARGEST_FAULT, _LARGEST_AUTHORITY = 64 << 10, 64 << 20
+_LARGEST_FAULT = 64 << 10
 
 
 class RegistryClient:
@@ -196,11 +194,7 @@ class RegistryClient:
         except TimeoutError as error:
             raise PassingError(f"{host_of(request.url)} gave no whole answer in {longest:g} seconds") from error
         except httpx2.TransportError as error:
-            times = ""
-            if is_of_another_time(error) and not route.proxy:
-                context = await asyncio.to_thread(trusting, self.options.tls_ca)
-                times = await certificate_times(request.url, context, self.options.timeout)
-            raise transport_failure(error, request, self.options.timeout, route, times) from error
+            raise await transport_failure(error, request, self.options, route) from error
 
     async def _send_and_read(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """One request of a login."""
@@ -214,7 +208,7 @@ class RegistryClient:
                 yield chunk
         except httpx2.TransportError as error:
             request = response.request
-            raise transport_failure(error, request, self.options.timeout, Route(request.url)) from error
+            raise await transport_failure(error, request, self.options, Route(request.url)) from error
 
     async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
         """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
@@ -283,20 +277,6 @@ def _check_proxies() -> None:
             what = f"that speaks {kind}" if kind else "with what is no address"
             hint = f"write it as http://HOST:PORT, an IPv6 address in brackets, or unset {variable}"
             raise SourceError(f"{variable} names a proxy {what}", hint=hint)
-
-
-def trusting(tls_ca: Path | None) -> ssl.SSLContext:
-    """Trusts the system's authorities, and those of a file. Raises SourceError."""
-    context = ssl.create_default_context()
-    if tls_ca is not None:
-        try:
-            open_bounded(tls_ca, _LARGEST_AUTHORITY).close()
-            context.load_verify_locations(tls_ca)
-        except OSError as error:  # ssl.SSLError is one
-            reason = "it is no PEM" if isinstance(error, ssl.SSLError) else error.strerror
-            hint = "name a file of certificates in PEM with --tls-ca"
-            raise SourceError(f"{tls_ca} holds no certificate: {reason}", hint=hint) from error
-    return context
 
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)

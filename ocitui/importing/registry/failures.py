@@ -12,16 +12,20 @@ import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
 import msgspec
+
+from ocitui.cache import open_bounded
 
 from ..errors import DeniedError, NoSuchImageError, RegistryError, SourceError, TransferError
 from ..sources.references import RegistryOptions
 
 _LONGEST_WAIT = 60
 _LONGEST_TEXT = 300
+_LARGEST_AUTHORITY = 64 << 20
 # By OpenSSL's X509_V_ERR_: HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH; CERT_NOT_YET_VALID and CERT_HAS_EXPIRED.
 _CERTIFICATE_HINTS = {
     **dict.fromkeys((62, 64), "write the host as its certificate names it"),
@@ -88,15 +92,17 @@ def proxy_variable(scheme: str) -> str:
     return next((name for name in (wanted, *os.environ) if name.lower() == wanted and os.environ.get(name)), "")
 
 
-def transport_failure(
-    error: httpx2.TransportError, request: httpx2.Request, timeout: float, route: Route, times: str = ""
+async def transport_failure(
+    error: httpx2.TransportError, request: httpx2.Request, options: RegistryOptions, route: Route
 ) -> SourceError | PassingError:
-    """What a failure on the way means; ``times`` is what is known of a certificate that is not valid now."""
+    """What a failure on the way means; a host whose certificate is not valid now is asked again when it is."""
     url, proxy = request.url, route.proxy
     host, causes = (proxy if route.failed else "") or host_of(url), list(causes_of(error))
     way = f"see that the proxy is right and runs, or name {url.host} in NO_PROXY" if proxy else ""
     certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if certificate is not None:
+        is_of_now = proxy or certificate.verify_code not in (9, 10)
+        times = "" if is_of_now else await _certificate_times(url, options)
         return RegistryError(
             f"the certificate of {host} is not to be trusted: {certificate.verify_message}{times}",
             hint=_CERTIFICATE_HINTS.get(certificate.verify_code, "name the file of its authority with --tls-ca"),
@@ -113,30 +119,39 @@ def transport_failure(
     if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
         return PassingError(f"{host} cannot be reached: {said}", connected=False, hint=way)
     if isinstance(error, httpx2.TimeoutException):
-        return PassingError(f"{host} sent nothing for {timeout:g} seconds")
+        return PassingError(f"{host} sent nothing for {options.timeout:g} seconds")
     return PassingError(f"{host} broke off: {said}")
-
-
-def is_of_another_time(error: BaseException) -> bool:
-    """Whether it is a certificate's time that failed."""
-    faults = (cause for cause in causes_of(error) if isinstance(cause, ssl.SSLCertVerificationError))
-    return any(fault.verify_code in (9, 10) for fault in faults)
 
 
 # X509_V_FLAG_NO_CHECK_TIME: all of a certificate is verified but when it is valid.
 _NO_CHECK_TIME = 0x200000
 
 
-async def certificate_times(url: httpx2.URL, context: ssl.SSLContext, seconds: float) -> str:
+async def _certificate_times(url: httpx2.URL, options: RegistryOptions) -> str:
     """From when until when a host's certificate is valid; empty where it does not tell. Nothing is sent there."""
-    context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
     with suppress(OSError, KeyError, TypeError):
-        async with asyncio.timeout(seconds):
+        context = await asyncio.to_thread(trusting, options.tls_ca)
+        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+        async with asyncio.timeout(options.timeout):
             _, writer = await asyncio.open_connection(url.host, url.port or _PORTS["https"], ssl=context)
         writer.close()
         told = writer.get_extra_info("peercert")
         return f"; its own is valid from {told['notBefore']} until {told['notAfter']}"
     return ""
+
+
+def trusting(tls_ca: Path | None) -> ssl.SSLContext:
+    """Trusts the system's authorities, and those of a file. Raises SourceError."""
+    context = ssl.create_default_context()
+    if tls_ca is not None:
+        try:
+            open_bounded(tls_ca, _LARGEST_AUTHORITY).close()
+            context.load_verify_locations(tls_ca)
+        except OSError as error:  # ssl.SSLError is one
+            reason = "it is no PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            hint = "name a file of certificates in PEM with --tls-ca"
+            raise SourceError(f"{tls_ca} holds no certificate: {reason}", hint=hint) from error
+    return context
 
 
 def status_failure(response: httpx2.Response, body: bytes, what: str) -> SourceError | PassingError:

@@ -97,15 +97,14 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 def refuse_login(text: str) -> None:
-    """Raises InvalidReferenceError, which does not repeat it, for a text that holds what may be a password, as
-    `user:password@host/name` does."""
+    """Raises InvalidReferenceError, which does not repeat it, for what may hold a password: `user:password@host/a`."""
     before, _, behind = text.rpartition("://")[2].partition("@")
     # A tag has a password's place only where nothing is said of a digest; a name with a port has a slash.
     tagged = ":" in before and "/" not in before and not behind.startswith(("sha256:", "sha512:"))
     if "/" in behind or "@" in behind or (tagged and behind):
+        hint = "leave it out: skopeo login or --login is the place for it"
         raise InvalidReferenceError(
-            "what stands before the @ reads as a login, which nobody takes from there",
-            hint="leave it out: skopeo login or --login is the place for it",
+            "what stands before the @ reads as a login, which is not taken from there", hint=hint
         )
 
 
