@@ -24,12 +24,14 @@ class Passed:
 
 @dataclass
 class Proxy:
-    """``stops`` says by parts of a target after how many bytes its answer stops; ``refuses`` is a status for all."""
+    """``stops`` says by parts of a target after how many bytes its answer stops; ``refuses`` is a status for all,
+    and with ``silent`` nobody gets an answer."""
 
     address: str = ""
     passed: list[Passed] = field(default_factory=list)
     stops: dict[str, int] = field(default_factory=dict)
     refuses: str = ""
+    silent: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
     def asked(self, part: str) -> list[Passed]:
@@ -46,6 +48,8 @@ class Proxy:
         fields = dict(line.lower().split(": ", 1) for line in lines)
         exact = dict(line.split(": ", 1) for line in lines)
         self.passed.append(Passed(method, target, fields.get("range", ""), exact.get("Authorization", "")))
+        if self.silent:
+            self.ended.wait()
         if self.refuses:
             client.sendall(f"HTTP/1.1 {self.refuses}\r\nContent-Length: 0\r\n\r\n".encode())
             return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from ocitui.importing.blobs import BlobStore
-from ocitui.importing.errors import SourceError
+from ocitui.importing.errors import SourceError, TransferError
 from tests.importing.http_proxy import Proxy, http_proxy
 from tests.importing.image_makers import Made, make_image, put
 from tests.importing.pulling import Pull, is_whole
@@ -77,6 +77,15 @@ async def test_a_proxy_that_refuses(blobs: BlobStore, proxy: Proxy, monkeypatch:
     said = f"the proxy {proxy.address} (HTTPS_PROXY) gives no way to registry.example: 407"
     assert raised.value.message == said
     assert [one.target for one in proxy.passed] == ["registry.example:443"]
+
+
+async def test_a_proxy_that_is_silent(blobs: BlobStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy.silent = True
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+    with pytest.raises(TransferError) as raised:
+        await Pull("registry.example/app", blobs, plain_http=False, timeout=0.1).run()
+    said = f"registry.example by the proxy {proxy.address} (HTTPS_PROXY) sent nothing for 0.1 seconds (after 5 tries)"
+    assert raised.value.message == said
 
 
 @pytest.mark.parametrize(

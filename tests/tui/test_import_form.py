@@ -213,7 +213,7 @@ async def test_a_registry_that_wants_a_login_is_asked_with_one_for_this_import(
         await one.until(lambda: one.top == "LoginScreen", "it was for one import")
 
 
-@pytest.mark.parametrize("keys", [["enter"], ["escape"], ["n"], ["y"]])
+@pytest.mark.parametrize("keys", [["enter"], ["y", "escape"], ["n"], ["s"]])
 async def test_another_host_gets_a_login_only_where_that_is_agreed_to(
     keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +232,7 @@ async def test_another_host_gets_a_login_only_where_that_is_agreed_to(
         assert f"send it to {realm}, now and from now on" in one.text
         await one.press(*keys)
         await one.until(lambda: one.top == "ImportScreen", "the form")
-        if keys == ["y"]:
+        if keys == ["s"]:
             await _previewed(one)
             assert (tmp_path / "config" / "ocitui" / "realms.toml").read_text() == f'"{registry.host}" = ["{realm}"]\n'
         else:

@@ -115,12 +115,12 @@ async def transport_failure(
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         there = host if route.failed and proxy else url.host
         return RegistryError(f"there is no host {there}", hint=way or "see that the name is right and that DNS answers")
-    said = without_secrets(str(error), request) or type(error).__name__
+    said, by = without_secrets(str(error), request) or type(error).__name__, f" by {proxy}" if proxy else ""
     if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
         return PassingError(f"{host} cannot be reached: {said}", connected=False, hint=way)
     if isinstance(error, httpx2.TimeoutException):
-        return PassingError(f"{host} sent nothing for {options.timeout:g} seconds")
-    return PassingError(f"{host} broke off: {said}")
+        return PassingError(f"{host}{by} sent nothing for {options.timeout:g} seconds")
+    return PassingError(f"{host}{by} broke off: {said}")
 
 
 # X509_V_FLAG_NO_CHECK_TIME: all of a certificate is verified but when it is valid.

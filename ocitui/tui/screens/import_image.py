@@ -329,9 +329,10 @@ class ImportScreen(FullScreen[str | None]):
                 await self._ask_login(await asyncio.to_thread(lambda: request.registry))
 
     async def _ask_realm(self, error: UnknownRealmError) -> None:
-        rows = {"n": "do not send it there", "y": f"send it to {error.realm}, now and from now on"}
+        # Not y, which a hand that is used to the form presses next.
+        rows = {"n": "do not send it there", "s": f"send it to {error.realm}, now and from now on"}
         menu = MenuScreen(f"the login of {error.registry}", rows, "esc goes back")
-        if (await self.app.push_screen_wait(menu) or ("n", False))[0] == "y":
+        if (await self.app.push_screen_wait(menu) or ("n", False))[0] == "s":
             with self.saying_errors():
                 await asyncio.to_thread(allow_realm, self.session.directory, error.registry, error.realm)
                 self._look()
