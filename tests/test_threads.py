@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ocitui.threads import Stop, in_thread, look_up_apart, settled
+from tests.tools import PATIENT_SECONDS
 
 Wait = Callable[[Callable[[], None]], Awaitable[object]]
 
@@ -105,9 +106,12 @@ def test_a_resolver_that_is_silent_holds_no_end_up(monkeypatch: pytest.MonkeyPat
         with pytest.raises(asyncio.CancelledError):
             await looking
 
-    asyncio.run(look_up())  # were its thread waited for, this would be the end
-    assert not silent.is_set()
+    program = threading.Thread(target=lambda: asyncio.run(look_up()))
+    program.start()
+    program.join(PATIENT_SECONDS)
+    has_ended = not program.is_alive()
     silent.set()
+    assert has_ended, "it waits for the resolver"
     for thread in threading.enumerate():
         if thread.name == "ocitui-look-up":
             thread.join()
