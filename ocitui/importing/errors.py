@@ -91,7 +91,7 @@ class RegistryError(SourceError):
 
 class DeniedError(RegistryError):
     code = "denied"
-    default_hint = "log in with skopeo login, docker login or --login, or name the credentials with --authfile"
+    default_hint = "log in with skopeo login, name the credentials with --authfile, or import it with --login"
 
 
 class UnknownRealmError(RegistryError):
@@ -100,7 +100,7 @@ class UnknownRealmError(RegistryError):
     code = "unknown-realm"
 
     def __init__(self, registry: str, realm: str) -> None:
-        hint = "where that host is known to give its tokens, agree to it once, with --allow-realm"
+        hint = "where that host is known to give its tokens, agree to it once, in an import with --allow-realm"
         super().__init__(f"{registry} wants its login sent to {realm}, which nobody agreed to yet", hint=hint)
         self.registry, self.realm = registry, realm
 

@@ -74,7 +74,7 @@ def test_a_login_is_asked_for_used_and_kept_nowhere(registry: FaultyRegistry, ca
 def test_the_advice_of_a_refusal_is_to_log_in(registry: FaultyRegistry, cache: Path, ocitui: Ocitui) -> None:
     refused = ocitui("inspect", f"{registry.host}/team/app:1.0", "-C", cache)
     assert refused.status == 4
-    assert "log in with skopeo login, docker login or --login" in refused.err
+    assert "or import it with --login" in refused.err
     child = spawn("inspect", f"{registry.host}/team/app:1.0", "-C", cache, "--login")
     child.expect("name for ")
     child.sendline(NAME)

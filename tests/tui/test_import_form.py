@@ -197,7 +197,7 @@ async def test_a_registry_that_wants_a_login_is_asked_with_one_for_this_import(
         await one.press("escape")
         await one.until(lambda: one.top == "ImportScreen", "the form")
         assert "wants a name and password, and none are known" in one.lines
-        assert "login or enter in the form, which asks" in " ".join(one.lines.split())
+        assert "or import it with enter in the form, which asks" in " ".join(one.lines.split())
         below = one.app.screen.query_one(LinesView)
         await one.press("enter")
         await _answer_login(one, "anna", "wrongpass")

@@ -25,7 +25,6 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import httpx2
@@ -282,13 +281,15 @@ def _allowed_realms(environment: Mapping[str, str]) -> dict[str, list[str]]:
     """The realms that the operator agreed to, by their registries. Raises CredentialsError."""
     path, hint = config_path(_REALMS, environment), "mend it, or remove it: where a login may go is asked again then"
     try:
-        kept = msgspec.convert(read_config(path), dict[str, list[str]])
+        kept = read_config(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:  # msgspec.ValidationError is one
+    except (OSError, ValueError) as error:
         raise CredentialsError(f"{path} is not read: {getattr(error, 'strerror', None) or error}", hint=hint) from error
-    if odd := [host for host in chain(kept, *kept.values()) if not is_host(host)]:
-        raise CredentialsError(f"{path} is not read: {odd[0][:80]!r} is no host", hint=hint)
+    for registry, realms in kept.items():
+        names = [registry, *realms] if isinstance(realms, list) else [None]
+        if not all(isinstance(name, str) and is_host(name) for name in names):
+            raise CredentialsError(f"{path} is not read: {registry[:80]!r} has no list of hosts", hint=hint)
     return kept
 
 
