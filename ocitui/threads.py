@@ -4,15 +4,16 @@ several things at once, at a rate."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 _SWITCH_SECONDS, _USUAL_SECONDS = 0.0005, sys.getswitchinterval()
 _NAP_SECONDS = 0.05
@@ -73,6 +74,25 @@ def on_loop(progress: Callable[P, object] | None) -> Callable[P, None]:
             loop.call_soon_threadsafe(partial(progress, *args, **named))
 
     return report
+
+
+def look_up_apart(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a loop look hosts up in threads that it does not wait for at its end: a resolver may be silent for long."""
+
+    def getaddrinfo(*place: Any, **hints: Any) -> Awaitable[Any]:
+        found: Future[Any] = Future()
+        found.set_running_or_notify_cancel()
+
+        def look_up() -> None:
+            try:
+                found.set_result(socket.getaddrinfo(*place, **hints))
+            except Exception as error:  # noqa: BLE001  whoever asked is told
+                found.set_exception(error)
+
+        threading.Thread(target=look_up, name="ocitui-look-up", daemon=True).start()
+        return asyncio.wrap_future(found)
+
+    vars(loop)["getaddrinfo"] = getaddrinfo
 
 
 @contextmanager

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from ocitui.threads import Stop, in_thread, settled
+from ocitui.threads import Stop, in_thread, look_up_apart, settled
+from tests.tools import PATIENT_SECONDS
 
 Wait = Callable[[Callable[[], None]], Awaitable[object]]
 
@@ -83,3 +85,47 @@ async def test_what_the_work_gives_or_raises() -> None:
     for wait in (by_thread, by_task):
         with pytest.raises(ZeroDivisionError):
             await wait(lambda: 1 // 0)  # type: ignore[arg-type]
+
+
+def test_a_resolver_that_is_silent_holds_no_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, asked = threading.Event(), threading.Event()
+
+    def getaddrinfo(host: str, port: int, **hints: Any) -> list[Any]:
+        asked.set()
+        silent.wait()
+        raise OSError("no answer")
+
+    monkeypatch.setattr("ocitui.threads.socket.getaddrinfo", getaddrinfo)
+
+    async def look_up() -> None:
+        loop = asyncio.get_running_loop()
+        look_up_apart(loop)
+        looking = asyncio.ensure_future(loop.getaddrinfo("registry.example", 443))
+        await asyncio.to_thread(asked.wait)
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+
+    program = threading.Thread(target=lambda: asyncio.run(look_up()))
+    program.start()
+    program.join(PATIENT_SECONDS)
+    has_ended = not program.is_alive()
+    silent.set()
+    assert has_ended, "it waits for the resolver"
+    for thread in threading.enumerate():
+        if thread.name == "ocitui-look-up":
+            thread.join()
+
+
+async def test_hosts_are_looked_up_apart_as_they_are_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    usual = await loop.getaddrinfo("127.0.0.1", 443)
+    look_up_apart(loop)
+    assert await loop.getaddrinfo("127.0.0.1", 443) == usual
+
+    def getaddrinfo(*place: Any, **hints: Any) -> list[Any]:
+        raise socket.gaierror(-2, "no such host")
+
+    monkeypatch.setattr("ocitui.threads.socket.getaddrinfo", getaddrinfo)
+    with pytest.raises(socket.gaierror, match="no such host"):
+        await loop.getaddrinfo("registry.example", 443)

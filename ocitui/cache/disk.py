@@ -409,10 +409,13 @@ def refuse_inside(directory: Path, path: Path) -> None:
         raise ConflictError(f"{path} is in the cache", hint="name a file elsewhere")
 
 
-def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like: Path | None = None) -> None:
+def write_outside(
+    directory: Path, path: Path, text: str, *, replace: bool, like: Path | None = None, most: int = 0o7777
+) -> None:
     """Write a file that is none of the cache in ``directory``, whole or not at all. What it replaces lends its mode; a
-    new one gets what the umask leaves, and no right that ``like`` withholds. Raises ConflictError for one of the
-    cache; FileTakenError for one that is not to be replaced; StorageError, ReadOnlyError."""
+    new one gets what the umask leaves, and no right that ``like`` withholds; neither gets more than ``most``. Raises
+    ConflictError for one of the cache; FileTakenError for one that is not to be replaced; StorageError,
+    ReadOnlyError."""
     import secrets
 
     refuse_inside(directory, path)
@@ -422,13 +425,13 @@ def write_outside(directory: Path, path: Path, text: str, *, replace: bool, like
         there = os.stat(path) if path.exists() else None
         if there is not None and not stat.S_ISREG(there.st_mode):
             raise StorageError(f"cannot write {path}: it is no regular file")
-        mode = 0o666
+        mode = 0o666 & most
         if like is not None and like.exists():
             mode &= like.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR
         try:
             with open(draft, "x", encoding="utf-8", newline="\n", opener=partial(os.open, mode=mode)) as file:
                 if there is not None:
-                    os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode))
+                    os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode) & most)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import signal
-import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,43 +29,49 @@ from ocitui.cache import (
     check_packed,
     known_format,
     next_number,
-    open_bounded,
     record_stored,
     whoami,
 )
 from ocitui.doctor import Entries, Judge, JudgedEntry, read_index
 from ocitui.importing import (
     BlobStore,
+    Credentials,
     ImportDesk,
     ImportOutcome,
     ImportRequest,
     ImportResult,
+    Logins,
     NamedOtherwiseError,
     RegistryOptions,
     RepointsNameError,
     SourceError,
     SourceKind,
+    UnknownRealmError,
     check_choice,
+    checked_host,
     forget_import,
     home_path,
     import_image,
-    is_host,
     optional_path,
     parse_platform,
     read_credentials,
     recognise_source,
     recorded_import,
     remove_abandoned,
+    trusting,
 )
-from ocitui.text import human_size
+from ocitui.importing import (
+    allow_realm as agree_to_realm,
+)
+from ocitui.text import clean, human_size
 from ocitui.words import entry_json, outcome_text, transaction_json
 
-from .options import run_async
-from .output import Call, InterruptedBySignalError, UsageProblemError, can_ask
+from .options import ended_by_signals, run_async
+from .output import Call, CancelledError, InterruptedBySignalError, UsageProblemError, can_ask
 from .progress import progress_shown
 
+T = TypeVar("T")
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
-_LARGEST_AUTHORITY = 64 << 20
 _PACKED_ONLY = ("manifest", "config")
 _LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "complete_config")
 
@@ -97,10 +104,10 @@ def check_registry(typed: dict[str, Any]) -> RegistryOptions:
     with _as_usage():
         if authfile is not None:
             read_credentials(home_path(authfile))
-    if tls_ca is not None:
-        _check_authority(tls_ca)
-    if mirror is not None and not is_host(mirror):
-        raise UsageProblemError(f"--mirror {mirror} is not a host", hint="write it as HOST[:PORT]")
+        if tls_ca is not None:
+            trusting(home_path(tls_ca))
+        if mirror is not None:
+            checked_host(mirror, "--mirror")
     return RegistryOptions(optional_path(tls_ca), plain_http, optional_path(authfile), mirror)
 
 
@@ -145,15 +152,6 @@ def _refuse_others(request: ImportRequest, kind: SourceKind) -> None:
             )
 
 
-def _check_authority(path: str) -> None:
-    try:
-        open_bounded(home_path(path), _LARGEST_AUTHORITY).close()
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(home_path(path))
-    except OSError as error:  # ssl.SSLError is one
-        reason = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise UsageProblemError(f"--tls-ca {path}: {reason}", hint="name a file of certificates in PEM") from error
-
-
 @contextmanager
 def _as_usage() -> Iterator[None]:
     """What the library refuses of the options is a mistake in the command line."""
@@ -174,7 +172,49 @@ class Imported(msgspec.Struct, frozen=True):
         return [*self.result.notes, *_about_tag(self.result.image.name)]
 
 
-def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Imported:
+def agreed_login(call: Call, request: ImportRequest, *, login: bool, allow_realm: str | None) -> Logins:
+    """What the options about a login ask for: a realm is agreed to, and a name and password are asked for. Raises
+    UsageProblemError, CacheError, CancelledError, InterruptedBySignalError."""
+    registry = request.registry
+    for option, given in (("--login", login), ("--allow-realm", allow_realm)):
+        if given and not registry:
+            raise UsageProblemError(f"{option} is for a registry, {request.source} is none", hint=f"leave out {option}")
+    if allow_realm:
+        with _as_usage():
+            agree_to_realm(call.directory, registry, checked_host(allow_realm, "--allow-realm").lower())
+    return {registry: _ask_login(registry)} if login else {}
+
+
+def _ask_login(registry: str) -> Credentials:
+    """Ask on the terminal itself, whatever standard input is; a password is not shown."""
+    try:
+        with ended_by_signals(), open("/dev/tty", "r+b", buffering=0) as terminal:
+            try:
+                terminal.write(f"name for {clean(registry)}: ".encode())
+                if name := terminal.readline().decode().strip():
+                    return Credentials(name, getpass.getpass(f"password of {clean(name)}: "))
+            except BaseException:
+                terminal.write(b"\n")
+                raise
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        hint = "log in with skopeo login, or name the credentials with --authfile"
+        raise UsageProblemError("--login has no terminal to ask on", hint=hint) from error
+    raise CancelledError("cancelled")
+
+
+def with_realms(call: Call, work: Callable[[], T]) -> T:
+    """What work gives; where a login is to go to another host, the operator is asked, if there is one."""
+    while True:
+        try:
+            return work()
+        except UnknownRealmError as error:
+            if not can_ask():
+                raise
+            replace(call, agreed=False).agree([error.message], "may it be sent there, from now on?")
+            agree_to_realm(call.directory, error.registry, error.realm)
+
+
+def carry_out(call: Call, request: ImportRequest, import_id: str = "", logins: Logins | None = None) -> Imported:
     """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
     Where the image or its name is taken, the operator is asked, if there is one. Raises NamedOtherwiseError,
     RepointsNameError, CancelledError, InterruptedBySignalError, and what `import_image` raises."""
@@ -183,7 +223,7 @@ def carry_out(call: Call, request: ImportRequest, import_id: str = "") -> Import
     asking = replace(call, agreed=False)
     while True:
         try:
-            return _carried_out(call, request, import_id)
+            return with_realms(call, partial(_carried_out, call, request, import_id, logins))
         except (NamedOtherwiseError, RepointsNameError) as error:
             if not can_ask():
                 raise
@@ -210,7 +250,7 @@ def _about_tag(name: ImageName | None) -> list[str]:
     return ["the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"]
 
 
-def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported:
+def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Logins | None) -> Imported:
     cache, record = call.cache(), import_id
     began = next_number(cache.directory)
 
@@ -218,7 +258,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported
         nonlocal record
         await asyncio.to_thread(remove_abandoned, cache.directory)
         with recorded_import(cache.directory, request, import_id) as record:
-            return await import_image(ImportDesk(cache), request, progress)
+            return await import_image(ImportDesk(cache), request, progress, logins)
 
     with progress_shown(call) as progress:
         try:

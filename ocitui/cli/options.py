@@ -324,6 +324,8 @@ source_options = with_options(
         help="The image's platform, as linux/arm64 [default: this machine's].",
     ),
     registry_options,
+    click.option("--login", is_flag=True, help="Ask for the registry's name and password, and keep them nowhere."),
+    click.option("--allow-realm", metavar="HOST", help="Let HOST be sent the registry's login, from now on."),
     click.option("--complete-config", is_flag=True, help="Add an empty history to a config that has none."),
     click.option("--manifest", metavar="FILE", type=_FILE, help="For packed: its manifest [default: beside the file]."),
     click.option("--config", metavar="FILE", type=_FILE, help="For packed: its config [default: beside the file]."),

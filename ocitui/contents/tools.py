@@ -9,7 +9,6 @@ import os
 import platform
 import pwd
 import select
-import shutil
 import signal
 import stat
 import subprocess
@@ -22,6 +21,7 @@ from typing import BinaryIO
 import msgspec
 
 from ocitui.cache import HASH_CHUNK, hash_file, open_bounded
+from ocitui.host import find_program
 from ocitui.threads import Stop
 
 _KEPT_OUTPUT = 1 << 16
@@ -52,7 +52,7 @@ class Tool:
 
     def __init__(self, name: str, file: BinaryIO, stop: Stop) -> None:
         """Raises NotCheckedError where it is not installed, or could only be run as root."""
-        program = shutil.which(name)
+        program = find_program(name)
         if program is None:
             raise NotCheckedError(f"{name} is not installed")
         self._program, self._fd, self._stop = program, file.fileno(), stop

@@ -1,4 +1,4 @@
-"""What the host knows beside the cache: its daemon, its zones, its loop devices."""
+"""What the host knows beside the cache: daemon, zones, loop devices, programs, and what is kept for its operator."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ with front(__name__):
     from .loop_devices import LoopUse as LoopUse
     from .loop_devices import read_back as read_back
     from .loop_devices import users_of as users_of
+    from .programs import find_program as find_program
+    from .xdg import config_path as config_path
+    from .xdg import read_config as read_config
+    from .xdg import write_config as write_config
     from .zones import Leftover as Leftover
     from .zones import Need as Need
     from .zones import Users as Users

@@ -1,5 +1,5 @@
-"""What the host's own programs print, kratactl and Xen's tools, bounded in time and bytes; and the guests that run, by
-what krata wrote of each in xenstore when it launched it (`crates/runtime/src/launch.rs`).
+"""The host's own programs: where they are, and what kratactl and Xen's tools print, bounded in time and bytes; and the
+guests that run, by what krata wrote of each in xenstore when it launched it (`crates/runtime/src/launch.rs`).
 
 Xen's tools print a line for each node (`tools/xenstore/xenstore_client.c`), in a value a backslash and each byte that
 is no printable ASCII being escaped. Only what krata wrote is asked for: `xenstore-ls` of all that a store holds takes a
@@ -30,6 +30,13 @@ _ROOT, _OWN = "/local/domain", "/local/domain/0"
 _NODE = re.compile(r"/local/domain/([1-9][0-9]{0,9})/krata/(uuid|loops|name)")
 _uuid = re.compile(UUID_FORM).fullmatch
 _VALUE = re.compile(r"(?:[^\\]|\\(?:[tnr\\]|00[0-7]|x[0-9a-f]{2}))*")
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program by PATH; None where it is not there. A relative entry of PATH counts for nothing: what lies
+    in the current directory may be anybody's."""
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return shutil.which(name, path=os.pathsep.join(filter(os.path.isabs, places)))
 
 
 def answer_of(command: Sequence[str], seconds: float) -> bytes | None:
@@ -84,7 +91,7 @@ def _told(tool: str, paths: Sequence[str]) -> list[str]:
     """The lines that a tool prints of nodes, or of what is right below them. Raises LookupError where nobody tells."""
     if not paths:
         return []
-    program = shutil.which(tool)
+    program = find_program(tool)
     answer = answer_of([program, "-p", *paths], _SECONDS) if program else None
     if answer is None:
         raise LookupError

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +27,7 @@ from ocitui.cache import FileIdentity, Folder, PackedFormat, PlanChangedError, i
 
 from .daemon import DATABASE_NAME, daemon_socket, find_daemon, held_in, is_served, temporary_folder
 from .loop_devices import Loops, users_of
-from .programs import UUID_FORM, Domain, answer_of, read_domains
+from .programs import UUID_FORM, Domain, answer_of, find_program, read_domains
 from .redb import DatabaseState, Table, read_table
 
 HOST_NAME = "host.uuid"
@@ -179,7 +178,7 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     # Before the rows: of a domain that is made meanwhile the row is there first.
     domains = read_domains()
     table, found = _read(directory)
-    program = shutil.which("kratactl") if ask and daemon_socket(directory).is_socket() else None
+    program = find_program("kratactl") if ask and daemon_socket(directory).is_socket() else None
     told = _asked(directory, program) if program else None
     if program and told is not None and table.is_sure and _alike(found) != _alike(told):
         # One of both is newer than the other.

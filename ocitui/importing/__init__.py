@@ -7,10 +7,12 @@ from ocitui.front import front
 with front(__name__):
     from .blobs import BlobProgress as BlobProgress
     from .blobs import BlobStore as BlobStore
+    from .errors import DeniedError as DeniedError
     from .errors import NamedOtherwiseError as NamedOtherwiseError
     from .errors import NoSuchImageError as NoSuchImageError
     from .errors import RepointsNameError as RepointsNameError
     from .errors import SourceError as SourceError
+    from .errors import UnknownRealmError as UnknownRealmError
     from .errors import UnreadableSourceError as UnreadableSourceError
     from .errors import UnsupportedSourceError as UnsupportedSourceError
     from .image_import import ImportDesk as ImportDesk
@@ -40,7 +42,9 @@ with front(__name__):
     from .progress import ImportProgress as ImportProgress
     from .progress import LayerProgress as LayerProgress
     from .progress import ProgressCall as ProgressCall
+    from .registry.auth import allow_realm as allow_realm
     from .registry.auth import read_credentials as read_credentials
+    from .registry.failures import trusting as trusting
     from .registry.upstream import Upstream as Upstream
     from .registry.upstream import UpstreamAnswer as UpstreamAnswer
     from .registry.upstream import ask_upstream as ask_upstream
@@ -61,9 +65,11 @@ with front(__name__):
     from .sources.opening import open_source as open_source
     from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source
+    from .sources.references import Credentials as Credentials
+    from .sources.references import Logins as Logins
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
-    from .sources.references import is_host as is_host
+    from .sources.references import checked_host as checked_host
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
     from .staging import staging_folder as staging_folder

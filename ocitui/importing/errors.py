@@ -11,6 +11,7 @@ CacheError
 │   ├── CredentialsError        the files that hold credentials cannot be used
 │   └── RegistryError           the registry does not answer as one does
 │       ├── DeniedError         it wants other credentials
+│       ├── UnknownRealmError   it wants them sent to another host, which nobody agreed to
 │       └── TransferError       the connection, or what came by it, is broken
 ├── NamedOtherwiseError         the cache has the same digest and format under another name
 ├── RepointsNameError           the name stands for another image now
@@ -90,7 +91,18 @@ class RegistryError(SourceError):
 
 class DeniedError(RegistryError):
     code = "denied"
-    default_hint = "log in with skopeo login or docker login, or name the credentials with --authfile"
+    default_hint = "log in with skopeo login, name the credentials with --authfile, or import it with --login"
+
+
+class UnknownRealmError(RegistryError):
+    """``registry`` and ``realm`` are hosts, with a port where one is named."""
+
+    code = "unknown-realm"
+
+    def __init__(self, registry: str, realm: str) -> None:
+        hint = "where that host is known to give its tokens, agree to it once, in an import with --allow-realm"
+        super().__init__(f"{registry} wants its login sent to {realm}, which nobody agreed to yet", hint=hint)
+        self.registry, self.realm = registry, realm
 
 
 class TransferError(RegistryError):

@@ -62,7 +62,7 @@ from .sources.opening import (
     recognise_source,
     regular_size,
 )
-from .sources.references import RegistryOptions
+from .sources.references import Logins, Reference, RegistryOptions
 from .staging import check_room, import_folder, locked, staging_folder, while_there_is_room
 
 _VERSION = 2
@@ -78,7 +78,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     it take over an entry of the same digest and format, and ``repoint`` stand for another image than now; ``again``
     fetches and packs an image that the cache has already. ``complete_config`` adds a history to a config that has none.
     ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them. No secret is in here:
-    ``authfile`` is where credentials are."""
+    ``authfile`` is where credentials are, and a login for one import goes beside it."""
 
     source: str
     name: str | None = None
@@ -116,12 +116,20 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """Raises InvalidNameError."""
         return ImageName.parse(self.name) if self.name else None
 
-    def source_options(self, notify: Callable[[str], None] = lambda message: None) -> SourceOptions:
+    def source_options(
+        self, notify: Callable[[str], None] = lambda message: None, logins: Logins | None = None
+    ) -> SourceOptions:
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
         tls_ca, authfile = optional_path(self.tls_ca), optional_path(self.authfile)
-        registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify)
+        registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify, logins=logins or {})
         platform = parse_platform(self.platform) if self.platform else None
         return SourceOptions(platform, registry, self.complete_config)
+
+    @property
+    def registry(self) -> str:
+        """The host of the registry that would be asked; empty for other sources. Raises SourceError."""
+        found = recognise_source(self.source)
+        return Reference.parse(found.rest).asked_of(self.mirror) if found.kind is SourceKind.REGISTRY else ""
 
     def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
         """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
@@ -368,11 +376,13 @@ class ImportDesk:
         self.cache, self.blobs = cache, BlobStore(cache.directory, cache.disk)
 
 
-async def import_image(desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None) -> ImportResult:
-    """Bring an image in. A cancelled call leaves the cache as it was, or with the whole image, and no process; what was
-    downloaded stays. Who wants to go on with it later keeps a record of it: `recorded_import`. Raises SourceError,
-    NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError before anything is fetched),
-    WorkerError, and what `PackerCache.store` raises."""
+async def import_image(
+    desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None, logins: Logins | None = None
+) -> ImportResult:
+    """Bring an image in; ``logins`` are for this time only. A cancelled call leaves the cache as it was, or with the
+    whole image, and no process; what was downloaded stays. Who wants to go on with it later keeps a record of it:
+    `recorded_import`. Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError
+    before anything is fetched), WorkerError, and what `PackerCache.store` raises."""
     if desk.cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await desk.cache.index()  # one that cannot be written is no reason to download first
@@ -381,7 +391,7 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
         return await _import_packed_files(desk, await asyncio.to_thread(request.with_absolute_paths), tracker)
-    async with aclosing(await open_source(request.source, request.source_options(tracker.note))) as source:
+    async with aclosing(await open_source(request.source, request.source_options(tracker.note, logins))) as source:
         return await _import_from(desk, source, request, tracker)
 
 

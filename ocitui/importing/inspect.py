@@ -16,6 +16,7 @@ from .image_import import ImportRequest, formats_found
 from .packing.packing import check_tool
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
 from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source
+from .sources.references import Logins
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -86,11 +87,14 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 async def inspect_source(
-    request: ImportRequest, notify: Callable[[str], None] = lambda message: None, format: PackedFormat | None = None
+    request: ImportRequest,
+    notify: Callable[[str], None] = lambda message: None,
+    format: PackedFormat | None = None,
+    logins: Logins | None = None,
 ) -> Inspection:
-    """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be.
-    Raises SourceError."""
-    options = request.source_options(notify)
+    """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be,
+    ``logins`` are for this one time. Raises SourceError."""
+    options = request.source_options(notify, logins)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
         return Inspection(found.kind, packed=await asyncio.to_thread(inspect_packed, request.packed_files(format)))

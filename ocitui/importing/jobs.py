@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from ocitui.cache import CacheError, PackerCache
 
 from .image_import import ImportDesk, ImportRequest, ImportResult, forget_import, import_image, recorded_import
 from .progress import ImportPhase, ImportProgress
+from .sources.references import Logins
 
 _AT_ONCE = 2
 
@@ -33,7 +35,8 @@ class JobState(StrEnum):
 
 
 class ImportJob(msgspec.Struct, frozen=True):
-    """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none."""
+    """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none. Its
+    ``logins`` are in memory only."""
 
     id: int
     request: ImportRequest
@@ -42,6 +45,7 @@ class ImportJob(msgspec.Struct, frozen=True):
     progress: ImportProgress = ImportProgress(ImportPhase.WAIT)
     result: ImportResult | None = None
     error: CacheError | None = None
+    logins: Logins = {}
 
     @property
     def active(self) -> bool:
@@ -78,14 +82,14 @@ class ImportQueue:
         """Those that wait or run."""
         return [job for job in self.jobs if job.active]
 
-    def submit(self, request: ImportRequest, resumes: str = "") -> int:
+    def submit(self, request: ImportRequest, resumes: str = "", logins: Logins | None = None) -> int:
         """Put an import at the end of the queue; gives its id. One that is closed takes it as interrupted."""
         with self._starting:
             if self._thread is None:
                 self._thread = _LoopThread(self._end_all)
         number = next(self._numbers)
         state = JobState.INTERRUPTED if self._leaving else JobState.WAITING
-        self._jobs[number] = ImportJob(number, request, resumes, state)
+        self._jobs[number] = ImportJob(number, request, resumes, state, logins=logins or {})
         if not self._leaving:
             self._thread.call(self._start, number)
         return number
@@ -128,7 +132,8 @@ class ImportQueue:
             with recorded_import(self._cache.directory, job.request, job.resumes) as record:
                 async with self._turn:
                     self._change(number, state=JobState.RUNNING)
-                    result = await import_image(self._desk, job.request, lambda now: self._change(number, progress=now))
+                    tell = partial(self._change, number)
+                    result = await import_image(self._desk, job.request, lambda now: tell(progress=now), job.logins)
         except asyncio.CancelledError:
             state = self._state_of_cancelled(number)
             if state is JobState.CANCELLED and record:

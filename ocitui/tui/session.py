@@ -21,7 +21,8 @@ from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of, read_bounded
+from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of
+from ocitui.host import config_path, read_config, write_config
 from ocitui.threads import settled
 
 from .actions import BY_NAME
@@ -32,14 +33,13 @@ from .widgets.entry_rows import BY_NAME as BY_COLUMN
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
     from ocitui.doctor import Progress
-    from ocitui.importing import ImportJob, ImportQueue, LayerProgress, UnfinishedImport
+    from ocitui.importing import ImportJob, ImportQueue, LayerProgress, Logins, UnfinishedImport
 
 R = TypeVar("R")
 _SMALLEST = (40, 10)
 """The columns and lines that a screen needs."""
 LAYOUTS = ("split", "table", "pane")
-# Bytes of a file of settings, as a larger one is none of ours; and how much that is odd in it is told.
-_LARGEST, _TOLD = 1 << 16, 5
+_TOLD = 5
 _M_MMAP_THRESHOLD, _LARGE = -3, 1 << 18  # mallopt(3), bytes
 
 
@@ -90,22 +90,18 @@ _ALLOWED: dict[str, Container[object]] = {
 
 
 def settings_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where they lie, by the XDG Base Directory Specification: a relative XDG_CONFIG_HOME is to be ignored."""
-    base = environment.get("XDG_CONFIG_HOME", "")
-    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.config")) / "ocitui" / "settings.toml"
+    """Where they lie."""
+    return config_path("settings.toml", environment)
 
 
 def read_settings(path: Path) -> tuple[ScreenSettings, str]:
     """What is kept there, and what is wrong with it; what is not understood counts as not said."""
     settings, odd = ScreenSettings(), list[str]()
     try:
-        text = read_bounded(path, _LARGEST).decode()
-        import tomllib  # few have such a file
-
-        kept = tomllib.loads(text)
+        kept = read_config(path)
     except FileNotFoundError:
         return settings, ""
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return settings, f"{path} is not read: {getattr(error, 'strerror', None) or error}"
     for name, value in kept.items():
         if name in _ALLOWED and type(value) is type(getattr(settings, name)) and value in _ALLOWED[name]:
@@ -117,16 +113,7 @@ def read_settings(path: Path) -> tuple[ScreenSettings, str]:
 
 def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None:
     """Write them. Raises StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
-    from ocitui.cache import refuse_inside, storage_errors, write_outside
-
-    refuse_inside(directory, path)
-    with storage_errors(f"write {path}"):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Texts, numbers and truths are in TOML what they are in JSON.
-    lines = (
-        f"{name} = {msgspec.json.encode(value).decode()}" for name, value in msgspec.structs.asdict(settings).items()
-    )
-    write_outside(directory, path, "\n".join([*lines, ""]), replace=True)
+    write_config(directory, path, msgspec.structs.asdict(settings))
 
 
 class Session:
@@ -376,15 +363,15 @@ class Imports:
         self.queue: ImportQueue = ImportQueue(cache, self._changed)
         self.interrupted: list[UnfinishedImport] = []
 
-    def go_on(self, unfinished: UnfinishedImport) -> int:
+    def go_on(self, unfinished: UnfinishedImport, logins: Logins | None = None) -> int:
         """Take up an interrupted import, its record held meanwhile; gives its number."""
         self.interrupted = [one for one in self.interrupted if one.id != unfinished.id]
-        return self.queue.submit(unfinished.request, unfinished.id)
+        return self.queue.submit(unfinished.request, unfinished.id, logins)
 
     def try_again(self, job: ImportJob) -> int:
         """The same once more, by its record where that is still there; gives its number."""
         record = next((one for one in self.interrupted if one.id == job.resumes), None)
-        return self.go_on(record) if record else self.queue.submit(job.request)
+        return self.go_on(record, job.logins) if record else self.queue.submit(job.request, logins=job.logins)
 
     def take_news(self) -> None:
         """What changes from here on is told again."""

@@ -25,7 +25,7 @@ from tests.tools import need
 
 LAYERS = 4
 NAME = "bench/app:v1"
-AIM = 1.2
+AIM = 1.1
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     layout = write_files(folder / "layout", layout_files(make_index(named(image, "v1")), *image.blobs))
     with debian_registry(folder, secure=False) as registry:
         registry.put(f"oci:{layout}:v1", NAME)
-        yield Bench(registry, folder, size * LAYERS, 5 if many else 1)
+        yield Bench(registry, folder, size * LAYERS, 9 if many else 1)
 
 
 def pull(bench: Bench) -> Path:

@@ -16,7 +16,8 @@ from ocitui.text import human_size
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, staged, stall
 from tests.importing.image_makers import Made, make_image
-from tests.importing.registry_server import FaultyRegistry
+from tests.importing.pulling import write_auths
+from tests.importing.registry_server import FaultyRegistry, Reply
 from tests.importing.test_flatten_worker import has_ended
 from tests.tools import wait_for
 
@@ -97,6 +98,41 @@ def image(registry: FaultyRegistry) -> Made:
     image = put_image(registry, b"small", LARGE)
     stall(registry, image, layer=1, after=CAME)
     return image
+
+
+CHALLENGE = Reply(401, {"WWW-Authenticate": 'Bearer realm="/token",service="s"'})
+
+
+@pytest.mark.parametrize("command", ["inspect", "import"])
+@pytest.mark.parametrize("silent", ["/manifests/", "/token", "/blobs/", "a helper"])
+def test_ctrl_c_while_a_registry_is_asked_is_one_line(
+    command: str, silent: str, registry: FaultyRegistry, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_image(registry, b"small")
+    asked = tmp_path / "asked"
+    if silent == "a helper":
+        helper = tmp_path / "bin" / "docker-credential-slow"
+        helper.parent.mkdir()
+        helper.write_text(f"#!/bin/sh\n: > {asked}\nexec tail -f /dev/null\n")
+        helper.chmod(0o755)
+        authfile = tmp_path / "auth.json"
+        authfile.write_text('{"credsStore": "slow"}')
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(authfile))
+        registry.always("/v2/", CHALLENGE)
+    else:
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write_auths(tmp_path / "auth.json", registry.host)))
+        registry.always(silent, Reply(body=b"{}", cut=1, stall=True))
+        if silent == "/token":
+            registry.always("/v2/", CHALLENGE)
+    started = start(tmp_path, command, f"{registry.host}/team/app:1.0", "-C", cache, path=tmp_path / "bin")
+    wait_for(lambda: asked.exists() or registry.asked(silent), f"it waits for {silent}")
+    status, said = started.end(signal.SIGINT)
+    assert status == 130
+    (line,) = said.splitlines()[-1:]
+    assert line.startswith("ocitui: cancelled (" if command == "import" else "ocitui: interrupted by SIGINT (")
+    assert "Traceback" not in said
+    assert said.count("ocitui: ") == 1
+    assert staged(cache) == []
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

@@ -1,4 +1,5 @@
-"""Debian's docker-registry on loopback, plain or with TLS and a password."""
+"""Debian's docker-registry on loopback: plain or with TLS and a password, or with a token service of the tests' own, or
+as a mirror of another one."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ version: 0.1
 log: {{level: info, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {root}/storage}}, delete: {{enabled: false}}}}
 http: {{addr: "127.0.0.1:{port}", secret: ours{tls}}}
-{auth}
+{more}
 """
 
 
@@ -41,17 +42,19 @@ class DebianRegistry:
 
 
 @contextmanager
-def debian_registry(root: Path, secure: bool) -> Iterator[DebianRegistry]:
-    """Run it until the end of the block."""
+def debian_registry(root: Path, secure: bool, *, more: str = "", expired: bool = False) -> Iterator[DebianRegistry]:
+    """Run it until the end of the block; ``more`` is added to its configuration in place of the password, and with
+    ``expired`` the certificate is of yesterday."""
     need("docker-registry", "skopeo", *(["openssl"] if secure else []))
+    root.mkdir(exist_ok=True)
     port = _free_port()
     config = root / "config.yml"
     tls = f", tls: {{certificate: {root}/leaf.pem, key: {root}/leaf.key}}" if secure else ""
-    auth = f"auth: {{htpasswd: {{realm: ours, path: {root}/htpasswd}}}}" if secure else ""
+    more = more or (f"auth: {{htpasswd: {{realm: ours, path: {root}/htpasswd}}}}" if secure else "")
     if secure:
-        make_certificate(root)
+        make_certificate(root, expired=expired)
         (root / "htpasswd").write_text(f"{USER}:{_HASH}\n")
-    config.write_text(_CONFIG.format(root=root, port=port, tls=tls, auth=auth))
+    config.write_text(_CONFIG.format(root=root, port=port, tls=tls, more=more))
     program = shutil.which("docker-registry") or ""
     environment = {"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"}
     # To a file, as nobody reads a pipe while the tests go on, and a full one holds it up.
@@ -70,14 +73,18 @@ def debian_registry(root: Path, secure: bool) -> Iterator[DebianRegistry]:
             process.wait()
 
 
-def make_certificate(root: Path) -> None:
-    """An authority of our own (`ca.pem`) and a certificate of it for loopback (`leaf.pem`, `leaf.key`)."""
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+def make_certificate(root: Path, *, expired: bool = False) -> None:
+    """An authority of our own (`ca.pem`) and a certificate of it for loopback (`leaf.pem`, `leaf.key`), which was valid
+    until yesterday where it is ``expired``."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     ca, leaf = root / "ca", root / "leaf"
-    run("openssl", "req", "-x509", *key, "-subj", "/CN=ours", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
-    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
-    signed = ("-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-addext", names, "-addext", "basicConstraints=CA:FALSE")
-    run("openssl", "req", "-x509", *key, *signed, "-subj", "/CN=leaf", "-keyout", f"{leaf}.key", "-out", f"{leaf}.pem")
+    run("openssl", "req", "-x509", *key, "-days", "2", "-subj", "/CN=ours", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n"
+    (root / "names").write_text(names)
+    run("openssl", "req", "-new", *key, "-subj", "/CN=leaf", "-keyout", f"{leaf}.key", "-out", f"{leaf}.csr")
+    signed = ("-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial", "-extfile", str(root / "names"))
+    days = "-1" if expired else "2"
+    run("openssl", "x509", "-req", "-in", f"{leaf}.csr", *signed, "-days", days, "-out", f"{leaf}.pem")
 
 
 def _free_port() -> int:

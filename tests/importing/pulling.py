@@ -11,7 +11,7 @@ from ocitui.importing.blobs import BlobProgress, BlobStore, unheard
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.sources.images import SourceImage
-from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.sources.references import Credentials, RegistryOptions
 from tests.importing.image_makers import Made
 
 AMD64 = Platform("amd64", "linux")
@@ -42,6 +42,7 @@ class Pull:
     mirror: str | None = None
     platform: Platform | None = AMD64
     environment: dict[str, str] = field(default_factory=dict)
+    logins: dict[str, Credentials] = field(default_factory=dict)
 
     def source(self) -> RegistrySource:
         options = RegistryOptions(
@@ -53,6 +54,7 @@ class Pull:
             sleep=self.waits.sleep,
             notify=self.waits.messages.append,
             environment=self.environment,
+            logins=self.logins,
         )
         return RegistrySource(self.name, self.platform, options)
 

@@ -22,6 +22,7 @@ from ocitui.importing.image_import import (
 )
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
+from ocitui.importing.sources.references import Credentials, Logins
 from tests.cache.support import PATIENT_SECONDS, TAR, make_image, until, write_cache
 from tests.importing.pipeline import LAYERS, NAME, image_of, layout_of, staged
 
@@ -42,9 +43,13 @@ class Stage:
         self.begun: list[str] = []
         self.free: set[str] = set()
         self.errors: dict[str, Exception] = {}
+        self.logins: dict[str, Logins] = {}
 
-    async def import_image(self, desk: ImportDesk, request: ImportRequest, progress: ProgressCall) -> ImportResult:
+    async def import_image(
+        self, desk: ImportDesk, request: ImportRequest, progress: ProgressCall, logins: Logins
+    ) -> ImportResult:
         self.begun.append(request.source)
+        self.logins[request.source] = logins
         progress(ImportProgress(ImportPhase.READ, 1, 2))
         await until(lambda: request.source in self.free)
         if request.source in self.errors:
@@ -210,3 +215,12 @@ def test_real_imports_are_refused(queue: ImportQueue, cache: PackerCache, tmp_pa
     first, second = queue.jobs
     assert isinstance(first.error, SourceError)
     assert isinstance(second.error, CorruptIndexError)
+
+
+def test_a_login_goes_along_with_its_own_import(queue: ImportQueue, stage: Stage) -> None:
+    login = {"registry.example": Credentials("anna", "s3cret")}
+    queue.submit(asked("a"), logins=login)
+    queue.submit(asked("b"))
+    stage.free |= {asked("a").source, asked("b").source}
+    wait_for(lambda: not queue.active)
+    assert stage.logins == {asked("a").source: login, asked("b").source: {}}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ocitui.importing.errors import CredentialsError
-from ocitui.importing.registry.auth import Credentials, find_credentials
-from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.registry.auth import find_credentials
+from ocitui.importing.sources.references import Credentials, RegistryOptions
 
 HUB_KEY = "https://index.docker.io/v1/"
 
@@ -143,6 +143,13 @@ async def test_helper_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     make_helper(tmp_path, monkeypatch, script)
     with pytest.raises(CredentialsError, match="docker-credential-ours"):
         await find(tmp_path, {"credsStore": "ours"}, "ghcr.io")
+
+
+async def test_a_helper_that_fails_and_prints_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_helper(tmp_path, monkeypatch, ANSWER.replace('"s"', '"s3cret"') + "; exit 1")
+    with pytest.raises(CredentialsError) as raised:
+        await find(tmp_path, {"credsStore": "ours"}, "ghcr.io")
+    assert "s3cret" not in raised.value.one_line
 
 
 @pytest.mark.parametrize("name", ["nowhere-to-be-found", "../evil", "a b", ""])

@@ -15,7 +15,7 @@ from ocitui.cache import ImageName, Platform
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError, SourceError
 from ocitui.importing.registry.client import RegistrySource
-from ocitui.importing.registry.failures import transport_failure
+from ocitui.importing.registry.failures import Route, transport_failure
 from ocitui.importing.sources.references import RegistryOptions
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry, make_certificate
 from tests.importing.image_makers import (
@@ -128,11 +128,12 @@ async def test_a_certificate_for_another_name(blobs: BlobStore, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("code", [9, 10], ids=["not yet", "no longer"])
-def test_a_certificate_of_another_time(code: int) -> None:
+async def test_a_certificate_of_another_time(code: int) -> None:
     error = httpx2.ConnectError("no")
     error.__cause__ = cause = ssl.SSLCertVerificationError("no")
     cause.verify_code, cause.verify_message = code, "certificate has expired"
-    failure = transport_failure(error, httpx2.URL("https://registry.example/"), 1)
+    request = httpx2.Request("GET", "https://127.0.0.1:1/")
+    failure = await transport_failure(error, request, RegistryOptions(timeout=1), Route(request.url))
     assert isinstance(failure, RegistryError)
     assert "clock" in failure.hint
 

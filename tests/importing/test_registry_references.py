@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from ocitui.cache import usual_digest
 from ocitui.importing.errors import InvalidReferenceError
-from ocitui.importing.sources.references import Reference, is_host
+from ocitui.importing.sources.opening import recognise_source
+from ocitui.importing.sources.references import Reference, checked_host, is_host
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -109,3 +110,31 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     assert ".." not in reference.path.split("/")
     assert is_host(reference.domain)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anna:PASS@host/a",
+        "anna:PASS@host",
+        "https://anna:PASS@host/a:1",
+        "anna:P@PASS@host/a",
+        "a:PA/PASS@host/a",
+        f"anna:PASS@host.com/a@sha256:{'0' * 64}",
+        "anna:PASS@host/image.tar",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "docker://"])
+def test_a_login_in_a_name_is_refused_and_not_repeated(prefix: str, text: str) -> None:
+    with pytest.raises(InvalidReferenceError) as error:
+        recognise_source(f"{prefix}{text}")
+    assert "PASS" not in error.value.one_line
+    with pytest.raises(InvalidReferenceError) as error:
+        Reference.parse(text)
+    assert "PASS" not in error.value.one_line
+
+
+def test_a_mirror_with_a_login_is_not_repeated() -> None:
+    with pytest.raises(InvalidReferenceError) as error:
+        checked_host("anna:PASS@host", "the mirror")
+    assert "PASS" not in error.value.one_line

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.errors import DeniedError, RegistryError
+from ocitui.importing.errors import DeniedError, RegistryError, SourceError, TransferError
 from ocitui.importing.registry.auth import Challenge
 from tests.importing.image_makers import Made, make_image, put
 from tests.importing.pulling import Pull, is_whole, write_auths
@@ -161,7 +161,10 @@ async def test_token_server_that_gives_none(pull: Pull, registry: FaultyRegistry
         await pull.run()
 
 
-@pytest.mark.parametrize("realm", ["http://registry.example/token", "ftp://127.0.0.1/token", "", "http://["])
+@pytest.mark.parametrize(
+    "realm",
+    ["http://registry.example/token", "ftp://127.0.0.1/token", "", "http://[", "https://a:99999/t", "https://a:-1/t"],
+)
 async def test_realm_that_is_told_no_secret(
     pull: Pull, registry: FaultyRegistry, image: Made, authfile: Path, realm: str
 ) -> None:
@@ -267,3 +270,56 @@ async def test_many_requests_ask_once(pull: Pull, registry: FaultyRegistry, imag
     await source.aclose()
     assert set(answers) == {"Bearer t2"}
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "x"])
+async def test_redirect_to_a_port_that_there_is_not(
+    pull: Pull, registry: FaultyRegistry, image: Made, port: str
+) -> None:
+    registry.always("/manifests/", Reply(307, {"Location": f"https://127.0.0.1:{port}/x"}))
+    with pytest.raises(RegistryError, match="is no address"):
+        await pull.run()
+
+
+ECHO = json.dumps({"errors": [{"code": "DENIED", "message": "{}"}]})
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 503])
+@pytest.mark.parametrize("told", ["Basic YW5uYTpzZTpjcmV0", "se:cret", "se%3Acret", "x" * 297 + "se:cret"])
+async def test_an_error_that_echoes_a_password(
+    pull: Pull, registry: FaultyRegistry, image: Made, authfile: Path, status: int, told: str
+) -> None:
+    challenge = Reply(401, {"WWW-Authenticate": 'Basic realm="ours"'})
+    echo = Reply(status, body=ECHO.replace("{}", told).encode())
+    registry.rules.append(lambda request: echo if request.authorization == BASIC else challenge)
+    pull.authfile = authfile
+    with pytest.raises(SourceError) as raised:
+        await pull.run()
+    said = [raised.value.one_line, *pull.waits.messages]
+    assert "***" in said[0]
+    assert not [text for text in said for part in ("se:", "se%", "cret", "YW5uY") if part in text]
+
+
+async def test_a_server_that_echoes_an_identity_token(
+    pull: Pull, registry: FaultyRegistry, image: Made, tmp_path: Path
+) -> None:
+    server = TokenServer(registry, f"http://{registry.host}/token")
+    registry.once("/token", Reply(400, body=ECHO.replace("{}", "no token s/cret+ here").encode()))
+    registry.rules.reverse()
+    pull.authfile = write_auths(tmp_path / "auth.json", registry.host, identitytoken="s/cret+")
+    with pytest.raises(RegistryError, match=r"no token \*\*\* here"):
+        await pull.run()
+    assert server.given == 0
+
+
+async def test_a_header_that_is_none_and_echoes_a_password(
+    pull: Pull, registry: FaultyRegistry, image: Made, authfile: Path
+) -> None:
+    challenge = Reply(401, {"WWW-Authenticate": 'Basic realm="ours"'})
+    broken = Reply(200, {"Your Authorization": BASIC})
+    registry.rules.append(lambda request: broken if request.authorization == BASIC else challenge)
+    pull.authfile = authfile
+    with pytest.raises(TransferError) as raised:
+        await pull.run()
+    assert "broke off" in raised.value.message
+    assert "YW5uY" not in "".join([raised.value.one_line, *pull.waits.messages])

@@ -19,9 +19,10 @@ from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.inspect import Inspection, Standing
 from ocitui.importing.jobs import JobState
 from ocitui.importing.sources.images import SourceKind, SourceListing
+from ocitui.importing.sources.references import Credentials
 from ocitui.tui.screens.import_image import FIELDS, preview_lines
-from ocitui.tui.widgets.bars import Choice, complete_source
-from ocitui.tui.widgets.lines import PickList
+from ocitui.tui.widgets.bars import Choice, Question, complete_source
+from ocitui.tui.widgets.lines import LinesView, PickList
 from ocitui.words.lines import said
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
@@ -30,7 +31,7 @@ from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, se
 from tests.tools import need
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look, show_jobs
-from tests.tui.screen_support import SMALL, WIDE, Desk, desk
+from tests.tui.screen_support import SMALL, WIDE, Desk, desk, text_of
 
 pytestmark = pytest.mark.slow
 
@@ -166,6 +167,78 @@ async def test_archives_of_other_tools(tmp_path: Path, tool: str) -> None:
         await one.until(lambda: "digest" in one.lines, "what was found")
         assert "1 image" in one.bar_at("#found")
         assert ("docker save kept no manifest" in one.lines) == (tool == "docker")
+
+
+async def _answer_login(one: Desk, name: str, password: str) -> None:
+    await one.until(lambda: one.top == "LoginScreen", "the question")
+    # In one go: what is typed ahead is not to land in the field that shows it.
+    one.send_at_once(*name, "enter", *password)
+    wanted = [name, password]
+    await one.until(lambda: [field.value for field in one.app.screen.query(Question)] == wanted, "each in its field")
+    await one.until(lambda: "•" * len(password) in one.text, "as many dots")
+    assert password not in one.text
+    await one.press("enter")
+
+
+async def test_a_registry_that_wants_a_login_is_asked_with_one_for_this_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("mksquashfs")
+    cache = make_cache(tmp_path / "image")
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write_auths(tmp_path / "none.json", "other.example")))
+    async with serving(FaultyRegistry()) as registry, desk(cache) as one:
+        put(registry, make_image(b"once"), "v1")
+        refusal = Reply(401, {"WWW-Authenticate": 'Basic realm="ours"'})
+        wanted = Credentials("anna", "s3cretpass").basic()
+        registry.rules.append(lambda request: None if request.authorization == wanted else refusal)
+        await look(one, f"{registry.host}/team/app:v1")
+        await one.until(lambda: one.top == "LoginScreen" and bool(one.text), "the question")
+        assert f"log in at {registry.host}" in one.text
+        await one.press("escape")
+        await one.until(lambda: one.top == "ImportScreen", "the form")
+        assert "wants a name and password, and none are known" in one.lines
+        assert "or import it with enter in the form, which asks" in " ".join(one.lines.split())
+        below = one.app.screen.query_one(LinesView)
+        await one.press("enter")
+        await _answer_login(one, "anna", "wrongpass")
+        await one.until(lambda: "refuses the password of anna" in text_of(below), "the refusal")
+        await _answer_login(one, "anna", "s3cretpass")
+        await _previewed(one)
+        assert re.search(r"login +as anna", one.lines)
+        await one.press("y")
+        await one.until(lambda: "; u undoes it" in one.status, "the end is told")
+        assert b"s3cretpass" not in b"".join(path.read_bytes() for path in cache.rglob("*") if path.is_file())
+        await one.open("i", "ImportScreen")
+        await look(one, f"{registry.host}/team/app:v1")
+        await one.until(lambda: one.top == "LoginScreen", "it was for one import")
+
+
+@pytest.mark.parametrize("keys", [["enter"], ["y", "escape"], ["n"], ["s"]])
+async def test_another_host_gets_a_login_only_where_that_is_agreed_to(
+    keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    async with serving(FaultyRegistry()) as registry, desk(make_cache(tmp_path / "image")) as one:
+        put(registry, make_image(b"once"), "v1")
+        realm = f"localhost:{registry.host.rpartition(':')[2]}"
+        challenge = Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{realm}/token",service="s"'})
+        registry.rules.append(lambda request: Reply(body=b'{"token": "t"}') if request.path == "/token" else None)
+        registry.rules.append(lambda request: None if request.authorization == "Bearer t" else challenge)
+        authfile = write_auths(tmp_path / "auth.json", registry.host, username="anna", password="s3cretpass")
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(authfile))
+        await look(one, f"{registry.host}/team/app:v1")
+        await one.until(lambda: one.top == "MenuScreen" and bool(one.text), "the question")
+        assert f"the login of {registry.host}" in one.text
+        assert f"send it to {realm}, now and from now on" in one.text
+        await one.press(*keys)
+        await one.until(lambda: one.top == "ImportScreen", "the form")
+        if keys == ["s"]:
+            await _previewed(one)
+            assert (tmp_path / "config" / "ocitui" / "realms.toml").read_text() == f'"{registry.host}" = ["{realm}"]\n'
+        else:
+            assert f"wants its login sent to {realm}" in one.lines
+            assert registry.asked("/token") == []
+            assert not (tmp_path / "config").exists()
 
 
 async def test_the_platforms_of_a_registry(tmp_path: Path) -> None:

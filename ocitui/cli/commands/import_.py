@@ -36,7 +36,7 @@ from ..output import Call, ExitCode, is_terminal, say
 @click.option("--again", is_flag=True, help="Bring it in even where the cache has it already.")
 @source_options
 @changing
-def import_command(call: Call, /, **typed: Any) -> ExitCode:
+def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed: Any) -> ExitCode:
     """Bring the image at SOURCE into the cache; SOURCE itself stays as it is.
 
     \b
@@ -57,16 +57,17 @@ def import_command(call: Call, /, **typed: Any) -> ExitCode:
     """
     from ocitui.importing import unfinished_imports
 
-    from ..import_run import carry_out, import_request, imported_json, imported_lines
+    from ..import_run import agreed_login, carry_out, import_request, imported_json, imported_lines
 
     writing_cache(call, "import an image")
     request = import_request(**typed)
+    logins = agreed_login(call, request, login=login, allow_realm=allow_realm)
     count = 0
     with suppress(CacheError):
         count = len(unfinished_imports(call.directory))
     if count and (is_terminal(sys.stderr) or not call.as_json):
         were = counted(count, "import was", "imports were")
         say(f"{were} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)
-    done = carry_out(call, request)
+    done = carry_out(call, request, logins=logins)
     call.answer(lambda: imported_json(call.directory, done), imported_lines(done))
     return ExitCode.CLEAN

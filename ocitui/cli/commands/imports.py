@@ -28,8 +28,11 @@ class NoSuchImportError(NoSuchEntryError):
 @click.option("--go-on", is_flag=True, help="Carry them out, one after the other.")
 @click.option("--forget", is_flag=True, help="Forget them; what was downloaded stays.")
 @click.option("--clear", is_flag=True, help="Remove what was downloaded and no import uses, after a question.")
+@click.option("--login", is_flag=True, help="For --go-on: ask for the registry's name and password.")
 @changing
-def imports_command(call: Call, import_ids: tuple[str, ...], go_on: bool, forget: bool, clear: bool) -> ExitCode:
+def imports_command(
+    call: Call, import_ids: tuple[str, ...], go_on: bool, forget: bool, clear: bool, login: bool
+) -> ExitCode:
     """List the imports that were interrupted, and the bytes that were downloaded and are kept.
 
     ID, or its beginning, is what --go-on and --forget are about; without one they are about all.
@@ -43,7 +46,7 @@ def imports_command(call: Call, import_ids: tuple[str, ...], go_on: bool, forget
     if forget:
         return forget_imports(call, import_ids)
     if go_on:
-        return go_on_with(call, import_ids)
+        return go_on_with(call, import_ids, login=login)
     return list_interrupted(call)
 
 
@@ -73,10 +76,10 @@ def list_interrupted(call: Call) -> ExitCode:
     return ExitCode.CLEAN
 
 
-def go_on_with(call: Call, import_ids: Sequence[str]) -> ExitCode:
+def go_on_with(call: Call, import_ids: Sequence[str], *, login: bool) -> ExitCode:
     """Carry interrupted imports out, one after the other; one that fails stays in the list, and the next begins. Gives
     the status of the first that failed. Raises NoSuchImportError, InterruptedBySignalError, CancelledError."""
-    from ..import_run import carry_out, imported_json, imported_lines
+    from ..import_run import agreed_login, carry_out, imported_json, imported_lines
 
     writing_cache(call, "import an image")
     status, results = ExitCode.CLEAN, []
@@ -85,7 +88,8 @@ def go_on_with(call: Call, import_ids: Sequence[str]) -> ExitCode:
             one.require_readable()
             if not call.as_json:
                 say(f"{one.request.source} as {one.request.format}")
-            done = carry_out(call, one.request, one.id)
+            logins = agreed_login(call, one.request, login=login, allow_realm=None)
+            done = carry_out(call, one.request, one.id, logins)
             if not call.as_json:
                 say(*imported_lines(done))
             results.append(_record_json(one) | imported_json(call.directory, done))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--format", type=click.Choice(FORMATS), help="For packed: the format [default: as the file's name ends].")
 @source_options
 @reading
-def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
+def inspect_command(call: Call, /, login: bool, allow_realm: str | None, **typed: Any) -> ExitCode:
     """Say what images are at SOURCE, which one an import would take, and whether the cache has it.
 
     SOURCE is what ocitui import takes. Nothing is written; of a registry's image only its documents are fetched.
@@ -35,19 +35,20 @@ def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
     from ocitui.importing import inspect_source, standing_of
     from ocitui.words import size_lines
 
-    from ..import_run import read_request
+    from ..import_run import agreed_login, read_request, with_realms
 
     request = read_request(**typed)
+    logins = agreed_login(call, request, login=login, allow_realm=allow_realm)
 
     async def see() -> tuple[Inspection, Cached]:
-        found = await inspect_source(request, format=known_format(typed["format"]))
+        found = await inspect_source(request, format=known_format(typed["format"]), logins=logins)
         try:
             cache = call.cache()
             return found, Cached(await cache.list(), standing=await standing_of(cache, found, request))
         except CacheError as error:
             return found, Cached(problem=error.message)
 
-    inspection, cached = run_async(see())
+    inspection, cached = with_realms(call, lambda: run_async(see()))
     packed = inspection.packed
     lines = _describe_packed(packed, cached) if packed else _describe(inspection, cached)
     if inspection.image is not None:

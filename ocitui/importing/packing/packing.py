@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
+from ocitui.host import find_program
 from ocitui.threads import settled
 
 from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
@@ -109,7 +110,7 @@ _PACKAGES = {"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "tar":
 
 def find_tool(name: str) -> str:
     """Its path. Raises MissingToolError, which names the Debian package."""
-    found = shutil.which(name)
+    found = find_program(name)
     if found is None:
         package = _PACKAGES[name]
         raise MissingToolError(f"{name} is not installed", hint=f"apt install {package}, or choose another format")

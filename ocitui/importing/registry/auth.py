@@ -11,7 +11,8 @@ Challenges are separated by commas, and so are their parameters; a quoted string
 
 Credentials are those of Docker's `config.json` and containers' `auth.json`. Their keys are hosts, addresses, or
 (containers only) a host and the beginning of a name; the Hub's is `https://index.docker.io/v1/`. `credHelpers` and
-`credsStore` name programs that keep the secrets.
+`credsStore` name programs that keep the secrets. They go to the registry's own host, and to a token server on another
+one only where that is known for it, or the operator agreed.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ import asyncio
 import base64
 import binascii
 import ipaddress
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import httpx2
 import msgspec
 
 from ocitui.cache import read_bounded
+from ocitui.host import config_path, find_program, read_config, write_config
 
-from ..errors import CredentialsError, DeniedError, RegistryError
-from ..sources.references import HUB_NAMES, RegistryOptions
-from .failures import PassingError, printable, retried, status_failure
+from ..errors import CredentialsError, DeniedError, RegistryError, UnknownRealmError
+from ..sources.references import HUB_NAMES, HUB_REGISTRY, LARGEST_PORT, Credentials, RegistryOptions, is_host
+from .failures import PassingError, host_of, printable, retried, status_failure
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _AUTH_SCHEME = re.compile(rf"[ \t,]*({_TOKEN})(?=[ \t,]|\Z)")
@@ -92,7 +94,8 @@ async def ask_helper(name: str, server: str) -> Credentials | None:
     if status != 0:
         if _NOT_FOUND in output + errors:
             return None
-        said = printable((errors or output).decode("utf-8", "replace"))
+        # Its errors stand in either; an object may hold the secret.
+        said = printable((errors or output).partition(b"{")[0].decode("utf-8", "replace"))
         raise CredentialsError(f"{program} fails with status {status}: {said}", hint="see that the helper works")
     try:
         answer = _decode_answer(output)
@@ -106,14 +109,14 @@ async def ask_helper(name: str, server: str) -> Credentials | None:
 
 
 async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
-    pipe = asyncio.subprocess.PIPE
+    pipe, hint = asyncio.subprocess.PIPE, "install it, or name other credentials with --authfile"
+    if (path := find_program(program)) is None:
+        raise CredentialsError(f"the credential helper {program} is not installed", hint=hint)
     try:
-        process = await asyncio.create_subprocess_exec(program, "get", stdin=pipe, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(path, "get", stdin=pipe, stdout=pipe, stderr=pipe)
     except OSError as error:
-        raise CredentialsError(
-            f"the credential helper {program} cannot be run: {error.strerror}",
-            hint="install it, or name other credentials with --authfile",
-        ) from error
+        message = f"the credential helper {program} cannot be run: {error.strerror}"
+        raise CredentialsError(message, hint=hint) from error
     try:
         output, errors = await asyncio.wait_for(process.communicate(server.encode()), _TIMEOUT)
     except TimeoutError as error:
@@ -129,19 +132,6 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
 HUB_KEY = "https://index.docker.io/v1/"
 _SCHEME = re.compile(r"https?://")
 _LARGEST_CONFIG = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user's name and password, or a token that an OAuth2 server takes in their place."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-
-    def basic(self) -> str:
-        """The value of an `Authorization` field (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -251,6 +241,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def address_of(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
+    """An address, as it is read at ``base``. Raises RegistryError where it is none."""
+    with suppress(httpx2.InvalidURL):
+        url = base.join(text) if base is not None else httpx2.URL(text)
+        if url.host and 0 < (url.port or 1) <= LARGEST_PORT:
+            return url
+    raise RegistryError(f"{text[:80]!r} is no address")
+
+
 def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
     """Scheme, host and port: what has another origin is told no secret."""
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
@@ -263,6 +262,35 @@ def may_carry(url: httpx2.URL, plain_http: bool) -> bool:
 
 Send = Callable[[httpx2.Request], Awaitable[tuple[httpx2.Response, bytes]]]
 """Sends one request, follows no redirect, reads so much of the body."""
+
+
+_REALMS = "realms.toml"
+_KNOWN_REALMS = {HUB_REGISTRY: ["auth.docker.io"]}
+"""Who gives a registry's tokens, and is another host."""
+
+
+def allow_realm(directory: Path, registry: str, realm: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Remember, for this operator, that a registry's login may be sent to a realm. Raises CredentialsError,
+    StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
+    allowed = _allowed_realms(environment)
+    realms = dict.fromkeys((*allowed.get(registry, ()), realm))
+    write_config(directory, config_path(_REALMS, environment), allowed | {registry: [*realms]})
+
+
+def _allowed_realms(environment: Mapping[str, str]) -> dict[str, list[str]]:
+    """The realms that the operator agreed to, by their registries. Raises CredentialsError."""
+    path, hint = config_path(_REALMS, environment), "mend it, or remove it: where a login may go is asked again then"
+    try:
+        kept = read_config(path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CredentialsError(f"{path} is not read: {getattr(error, 'strerror', None) or error}", hint=hint) from error
+    for registry, realms in kept.items():
+        names = [registry, *realms] if isinstance(realms, list) else [None]
+        if not all(isinstance(name, str) and is_host(name) for name in names):
+            raise CredentialsError(f"{path} is not read: {registry[:80]!r} has no list of hosts", hint=hint)
+    return kept
 
 
 class TokenKey(msgspec.Struct, frozen=True):
@@ -342,23 +370,29 @@ class Authorizer:
 
     async def _find(self) -> Credentials | None:
         if not self._looked and not self._options.as_daemon:
-            self._credentials = await find_credentials(self._host, self._path, self._options)
+            known = self._options.logins.get(self._host)
+            self._credentials = known or await find_credentials(self._host, self._path, self._options)
             self._looked = True
         return self._credentials
 
     def _realm(self, key: TokenKey, secret: bool) -> httpx2.URL:
-        """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there."""
-        try:
-            realm = self._base.join(key.realm)
-        except httpx2.InvalidURL as error:
-            raise RegistryError(f"{self._host} names a token server that is no address: {key.realm[:80]!r}") from error
-        if not key.realm or not realm.host:
+        """Where tokens are given. Raises RegistryError where no secret, or nothing, may be sent there, and
+        UnknownRealmError where nobody agreed to it."""
+        if not key.realm:
             raise RegistryError(f"{self._host} names no token server")
+        try:
+            realm = address_of(key.realm, self._base)
+        except RegistryError as error:
+            raise RegistryError(f"{self._host} names a token server, but {error.message}") from error
         if not may_carry(realm, self._options.plain_http and not secret):
             raise RegistryError(
                 f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",
                 hint="ask who runs the registry: its token server must speak https",
             )
+        if secret and realm.host != self._base.host:
+            agreed = {} if self._host in _KNOWN_REALMS else _allowed_realms(self._options.environment)
+            if host_of(realm) not in (_KNOWN_REALMS | agreed).get(self._host, ()):
+                raise UnknownRealmError(self._host, host_of(realm))
         return realm
 
     async def _ask(self, realm: httpx2.URL, key: TokenKey, credentials: Credentials | None) -> str:

@@ -4,6 +4,7 @@ blobs") to one repository, and what is made of their answers."""
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -12,11 +13,11 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 import httpx2
 
 from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, usual_digest
+from ocitui.threads import look_up_apart
 
 from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
 from ..errors import (
     DeniedError,
-    InvalidReferenceError,
     NoSuchImageError,
     RegistryError,
     SourceError,
@@ -42,18 +43,21 @@ from ..sources.images import (
     media_type_of,
     read_image,
 )
-from ..sources.references import HUB, Reference, RegistryOptions, checked_digest, is_host
-from .auth import CLIENT_ID, Authorizer, is_loopback, may_carry, origin_of, parse_challenges
+from ..sources.references import Reference, RegistryOptions, checked_digest
+from .auth import CLIENT_ID, Authorizer, address_of, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
     Backoff,
     PassingError,
+    Route,
     causes_of,
     host_of,
     media_type,
     paced,
+    proxy_variable,
     retried,
     status_failure,
     transport_failure,
+    trusting,
 )
 
 ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
@@ -126,14 +130,14 @@ class RegistryClient:
     def blob(self, digest: str, offset: int, url: str | None = None) -> AbstractAsyncContextManager[httpx2.Response]:
         """A blob from an offset on, its body not read yet; ``url`` is one of its descriptor's. Raises as `get` does."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        address = str(_parsed(url)) if url else f"/v2/{self.path}/blobs/{checked_digest(digest)}"
+        address = str(address_of(url)) if url else f"/v2/{self.path}/blobs/{checked_digest(digest)}"
         return self.get(address, f"blob {digest}", headers)
 
     @asynccontextmanager
     async def get(self, address: str, what: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.Response]:
         """A response of success, logged in and redirected; a path is one at the registry. A range that cannot be had
         (416) counts as success: what is there is of no use. Raises SourceError, PassingError."""
-        response = await self._logged_in(_parsed(address, await self._start()), headers)
+        response = await self._logged_in(address_of(address, await self._start()), headers)
         async with aclosing(response):
             if response.status_code not in (200, 206, 416):
                 body = await self._beginning(response)
@@ -162,15 +166,14 @@ class RegistryClient:
         """Follow redirects; the secret goes to the registry's own origin only."""
         for _ in range(_MOST_REDIRECTS + 1):
             if not may_carry(url, self.options.plain_http):
-                raise RegistryError(
-                    f"{self.host} sends to {url.host} without https", hint="give --plain-http to allow it"
-                )
+                hint = "give --plain-http to allow it" if url.scheme == "http" else ""
+                raise RegistryError(f"{self.host} sends to {url.host} without https", hint=hint)
             own = {"Authorization": secret} if secret and self._is_ours(url) else {}
             response = await self._send(httpx2.Request("GET", url, headers={**headers, **own}))
             if response.status_code not in _REDIRECTS:
                 return response
             await self._drain(response)
-            url = _parsed(response.headers.get("location", ""), response.url)
+            url = address_of(response.headers.get("location", ""), response.url)
         raise RegistryError(f"{self.host} redirects more than {_MOST_REDIRECTS} times")
 
     def _is_ours(self, url: httpx2.URL) -> bool:
@@ -182,7 +185,8 @@ class RegistryClient:
         request.headers.setdefault("Accept", "*/*")
         request.headers["User-Agent"] = CLIENT_ID
         request.headers["Accept-Encoding"] = "identity"
-        request.extensions["timeout"] = self._http.timeout.as_dict()
+        route = Route(request.url)
+        request.extensions |= {"timeout": self._http.timeout.as_dict(), "trace": route}
         longest = self.options.timeout + self.options.rate_seconds
         try:
             async with asyncio.timeout(longest):
@@ -190,7 +194,7 @@ class RegistryClient:
         except TimeoutError as error:
             raise PassingError(f"{host_of(request.url)} gave no whole answer in {longest:g} seconds") from error
         except httpx2.TransportError as error:
-            raise transport_failure(error, request.url, self.options.timeout) from error
+            raise await transport_failure(error, request, self.options, route) from error
 
     async def _send_and_read(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """One request of a login."""
@@ -203,7 +207,8 @@ class RegistryClient:
             async for chunk in paced(response.aiter_raw(), host_of(response.url), self.options):
                 yield chunk
         except httpx2.TransportError as error:
-            raise transport_failure(error, response.url, self.options.timeout) from error
+            request = response.request
+            raise await transport_failure(error, request, self.options, Route(request.url)) from error
 
     async def _read(self, response: httpx2.Response, largest: int, what: str) -> bytes:
         """All of a body. Raises UnsoundSourceError for more than ``largest`` bytes."""
@@ -231,18 +236,19 @@ class RegistryClient:
         """The registry's address; where it is on loopback, https is tried before http."""
         async with self._starting:
             if self._http is None:
+                look_up_apart(asyncio.get_running_loop())
                 # Reading the system's authorities takes longer than a key's answer may.
                 self._http = await asyncio.to_thread(_http_client, self.options)
             if self._base is None:
                 scheme = "http" if self.options.plain_http or await self._speaks_http_only() else "https"
-                self._base = _parsed(f"{scheme}://{self.host}")
+                self._base = address_of(f"{scheme}://{self.host}")
                 self._authorizer = Authorizer(self.host, self.path, self.options, self._send_and_read, self._base)
             return self._base
 
     async def _speaks_http_only(self) -> bool:
         if self.options.as_daemon:
             return self.host.startswith("localhost")
-        url = _parsed(f"https://{self.host}/v2/")
+        url = address_of(f"https://{self.host}/v2/")
         if not is_loopback(url.host):
             return False
         try:
@@ -257,22 +263,20 @@ class RegistryClient:
 
 
 def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
-    context = ssl.create_default_context()
-    if options.tls_ca is not None:
-        try:
-            context.load_verify_locations(options.tls_ca)
-        except OSError as error:  # ssl.SSLError is one
-            reason = error.strerror or error
-            raise SourceError(f"{options.tls_ca} holds no certificate: {reason}", hint="give a file in PEM") from error
-    return httpx2.AsyncClient(verify=context, timeout=options.timeout)
+    _check_proxies()
+    return httpx2.AsyncClient(verify=trusting(options.tls_ca), timeout=options.timeout)
 
 
-def _parsed(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
-    with suppress(httpx2.InvalidURL):
-        url = base.join(text) if base is not None else httpx2.URL(text)
-        if url.host:
-            return url
-    raise RegistryError(f"{text[:80]!r} is no address")
+def _check_proxies() -> None:
+    """Raises SourceError for a proxy of the environment that cannot be used; its address may hold a password."""
+    for variable in filter(None, map(proxy_variable, ("http", "https", "all"))):
+        text, kind = os.environ[variable], ""
+        with suppress(RegistryError):
+            kind = address_of(text if "://" in text else f"http://{text}").scheme
+        if kind not in ("http", "https"):
+            what = f"that speaks {kind}" if kind else "with what is no address"
+            hint = f"write it as http://HOST:PORT, an IPv6 address in brackets, or unset {variable}"
+            raise SourceError(f"{variable} names a proxy {what}", hint=hint)
 
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)
@@ -354,12 +358,7 @@ class RegistrySource:
         self._asked = asked
         self._platform, self._complete = platform, complete
         self.reference = Reference.parse(asked)
-        host = self.reference.registry
-        if self.reference.domain == HUB and options.mirror is not None:
-            host = options.mirror
-            if not is_host(host):
-                raise InvalidReferenceError(f"the mirror {host!r} is not a host", hint="write it as HOST[:PORT]")
-        self._client = RegistryClient(host, self.reference.path, options)
+        self._client = RegistryClient(self.reference.asked_of(options.mirror), self.reference.path, options)
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
 

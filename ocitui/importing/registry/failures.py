@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import datetime
 import email.utils
+import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TypeVar
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
+
+from ocitui.cache import open_bounded
 
 from ..errors import DeniedError, NoSuchImageError, RegistryError, SourceError, TransferError
 from ..sources.references import RegistryOptions
 
 _LONGEST_WAIT = 60
 _LONGEST_TEXT = 300
+_LARGEST_AUTHORITY = 64 << 20
 # By OpenSSL's X509_V_ERR_: HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH; CERT_NOT_YET_VALID and CERT_HAS_EXPIRED.
 _CERTIFICATE_HINTS = {
     **dict.fromkeys((62, 64), "write the host as its certificate names it"),
@@ -28,9 +37,10 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 class PassingError(Exception):
     """Something that may go well the next time. ``wait`` is what the registry asked for, in seconds."""
 
-    def __init__(self, message: str, *, wait: float | None = None, connected: bool = True) -> None:
+    def __init__(self, message: str, *, wait: float | None = None, connected: bool = True, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.hint = hint or "see that the registry runs and can be reached"
         self.wait = wait
         self.connected = connected
 
@@ -50,32 +60,105 @@ class _Faults(msgspec.Struct, frozen=True):
 _decode_faults = msgspec.json.Decoder(_Faults).decode
 
 
-def transport_failure(error: httpx2.TransportError, url: httpx2.URL, timeout: float) -> SourceError | PassingError:
-    """What a failure on the way means."""
-    host = host_of(url)
-    causes = list(causes_of(error))
+class Route:
+    """Where the connection of a request is made to, by httpcore's trace of it: a proxy fails otherwise than a registry.
+    ``failed`` says whether it came no further than there."""
+
+    def __init__(self, url: httpx2.URL) -> None:
+        self.url = url
+        self.failed = False
+        self._end = ("", 0)
+
+    async def __call__(self, event: str, told: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.started":
+            self._end = told["host"], told["port"]
+        self.failed = event in ("connection.connect_tcp.failed", "connection.start_tls.failed")
+
+    @property
+    def proxy(self) -> str:
+        """The proxy, and the variable that names it; empty where the host itself was asked."""
+        host, port = self._end
+        if not host or (host, port) == (self.url.host, self.url.port or _PORTS.get(self.url.scheme)):
+            return ""
+        return f"the proxy {host}:{port} ({proxy_variable(self.url.scheme) or proxy_variable('all')})"
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def proxy_variable(scheme: str) -> str:
+    """The variable of the environment that names the proxy of a scheme, or of all; empty where none does."""
+    wanted = f"{scheme}_proxy"
+    return next((name for name in (wanted, *os.environ) if name.lower() == wanted and os.environ.get(name)), "")
+
+
+async def transport_failure(
+    error: httpx2.TransportError, request: httpx2.Request, options: RegistryOptions, route: Route
+) -> SourceError | PassingError:
+    """What a failure on the way means; a host whose certificate is not valid now is asked again when it is."""
+    url, proxy = request.url, route.proxy
+    host, causes = (proxy if route.failed else "") or host_of(url), list(causes_of(error))
+    way = f"see that the proxy is right and runs, or name {url.host} in NO_PROXY" if proxy else ""
     certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if certificate is not None:
+        is_of_now = proxy or certificate.verify_code not in (9, 10)
+        times = "" if is_of_now else await _certificate_times(url, options)
         return RegistryError(
-            f"the certificate of {host} is not to be trusted: {certificate.verify_message}",
+            f"the certificate of {host} is not to be trusted: {certificate.verify_message}{times}",
             hint=_CERTIFICATE_HINTS.get(certificate.verify_code, "name the file of its authority with --tls-ca"),
         )
+    if isinstance(error, httpx2.ProxyError):
+        # Its status only: what a proxy says besides may be anything.
+        return PassingError(f"{proxy} gives no way to {host}: {str(error)[:3]}", connected=False, hint=way)
     if isinstance(error, httpx2.ConnectError) and any(isinstance(cause, ssl.SSLError) for cause in causes):
         return RegistryError(f"{host} does not speak TLS", hint="give --plain-http if it is meant to speak plain http")
     if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return RegistryError(f"there is no host {url.host}", hint="see that the name is right and that DNS answers")
-    if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError | httpx2.ProxyError):
-        return PassingError(f"{host} cannot be reached: {_said(error)}", connected=False)
+        there = host if route.failed and proxy else url.host
+        return RegistryError(f"there is no host {there}", hint=way or "see that the name is right and that DNS answers")
+    said, by = without_secrets(str(error), request) or type(error).__name__, f" by {proxy}" if proxy else ""
+    if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError):
+        return PassingError(f"{host} cannot be reached: {said}", connected=False, hint=way)
     if isinstance(error, httpx2.TimeoutException):
-        return PassingError(f"{host} sent nothing for {timeout:g} seconds")
-    return PassingError(f"{host} broke off: {_said(error)}")
+        return PassingError(f"{host}{by} sent nothing for {options.timeout:g} seconds")
+    return PassingError(f"{host}{by} broke off: {said}")
+
+
+# X509_V_FLAG_NO_CHECK_TIME: all of a certificate is verified but when it is valid.
+_NO_CHECK_TIME = 0x200000
+
+
+async def _certificate_times(url: httpx2.URL, options: RegistryOptions) -> str:
+    """From when until when a host's certificate is valid; empty where it does not tell. Nothing is sent there."""
+    with suppress(OSError, KeyError, TypeError):
+        context = await asyncio.to_thread(trusting, options.tls_ca)
+        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+        async with asyncio.timeout(options.timeout):
+            _, writer = await asyncio.open_connection(url.host, url.port or _PORTS["https"], ssl=context)
+        writer.close()
+        told = writer.get_extra_info("peercert")
+        return f"; its own is valid from {told['notBefore']} until {told['notAfter']}"
+    return ""
+
+
+def trusting(tls_ca: Path | None) -> ssl.SSLContext:
+    """Trusts the system's authorities, and those of a file. Raises SourceError."""
+    context = ssl.create_default_context()
+    if tls_ca is not None:
+        try:
+            open_bounded(tls_ca, _LARGEST_AUTHORITY).close()
+            context.load_verify_locations(tls_ca)
+        except OSError as error:  # ssl.SSLError is one
+            reason = "it is no PEM" if isinstance(error, ssl.SSLError) else error.strerror
+            hint = "name a file of certificates in PEM with --tls-ca"
+            raise SourceError(f"{tls_ca} holds no certificate: {reason}", hint=hint) from error
+    return context
 
 
 def status_failure(response: httpx2.Response, body: bytes, what: str) -> SourceError | PassingError:
     """What a status that is no success means; ``what`` was asked for."""
     host = host_of(response.url)
-    status = printable(f"{response.status_code} {response.reason_phrase}")
-    said = _fault(body)
+    status = without_secrets(f"{response.status_code} {response.reason_phrase}", response.request)
+    said = without_secrets(_fault(body), response.request)
     if response.status_code in (401, 403):
         return DeniedError(f"{host} does not give {what}: {said or status}; it may not exist, or want a login")
     if response.status_code == 404:
@@ -123,11 +206,20 @@ def _fault(body: bytes) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     first = faults.errors[0] if faults.errors else _Fault(message=faults.details)
-    return printable(first.message or first.code)
+    return first.message or first.code
 
 
-def _said(error: Exception) -> str:
-    return printable(str(error)) or type(error).__name__
+def without_secrets(text: str, request: httpx2.Request) -> str:
+    """A registry's words as a terminal may show them, without what the request told it in confidence."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    secrets = [secret, *urllib.parse.parse_qs(request.content.decode("latin-1")).get("refresh_token", [])]
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            secrets.append(base64.b64decode(secret).decode().partition(":")[2])
+    for one in filter(None, secrets):
+        for spelled in (one, urllib.parse.quote(one, safe=""), urllib.parse.quote_plus(one)):
+            text = text.replace(spelled, "***")
+    return printable(text)
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
@@ -190,5 +282,5 @@ async def retried(options: RegistryOptions, attempt: Callable[[], Awaitable[T]])
             return await attempt()
         except PassingError as error:
             if not error.connected:
-                raise TransferError(error.message, hint="see that the registry runs and can be reached") from error
+                raise TransferError(error.message, hint=error.hint) from error
             await backoff.wait(error)

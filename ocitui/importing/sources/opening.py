@@ -42,7 +42,7 @@ from ..layers.layers import Compression, compression_of
 from .archive import Archive
 from .images import Source, SourceKind, digest_of, packed_image, refuse_irregular
 from .layouts import DirectoryFiles, DockerSource, OciSource, Recognised
-from .references import RegistryOptions
+from .references import RegistryOptions, refuse_login
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -123,9 +123,11 @@ class SourceOptions(msgspec.Struct, frozen=True):
 
 def recognise_source(text: str) -> Recognised:
     """What kind of source this is: by its prefix, else by looking at the path. Raises UnsupportedSourceError for
-    skopeo's other transports, UnreadableSourceError for a path that is not there, or a text surely meant as one."""
+    skopeo's other transports, UnreadableSourceError for a path that is not there, or a text surely meant as one;
+    InvalidReferenceError for a name with a login in it."""
     text = expanded_source(text)
     if text.startswith(_REGISTRY):
+        refuse_login(text)
         return Recognised(SourceKind.REGISTRY, text.removeprefix(_REGISTRY), Path())
     if text.startswith(CACHE_PREFIX):
         return _in_cache(os.path.expanduser(text.removeprefix(CACHE_PREFIX)))
@@ -242,6 +244,7 @@ def _by_looking(text: str) -> Recognised:
     if is_path or os.path.lexists(path):
         refuse_irregular(path)
         raise UnreadableSourceError(f"{text} does not exist")
+    refuse_login(text)
     if text.lower().endswith(_FILE_ENDINGS):
         # No registry far away is asked for a typing mistake.
         raise UnreadableSourceError(f"{text} does not exist", hint=f"docker://{text} would be an image of that name")

@@ -14,10 +14,12 @@ without one is Docker Hub's, where a name of one component is in `library/`.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -30,7 +32,7 @@ HUB = "docker.io"
 HUB_REGISTRY = "registry-1.docker.io"
 HUB_NAMES = (HUB, "index.docker.io", HUB_REGISTRY)
 _LONGEST_NAME = 255
-_LARGEST_PORT = 65_535
+LARGEST_PORT = 65_535
 
 _WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST = re.compile(rf"({_WORD}(?:\.{_WORD})*|\[[a-fA-F0-9:]+\])(?::([0-9]+))?", re.ASCII)
@@ -50,7 +52,15 @@ def checked_digest(text: str) -> str:
 def is_host(text: str) -> bool:
     """Whether this is a host as a reference holds it, with a port or without."""
     match = _HOST.fullmatch(text)
-    return match is not None and (not match[2] or (len(match[2]) <= 5 and int(match[2]) <= _LARGEST_PORT))
+    return match is not None and (not match[2] or (len(match[2]) <= 5 and int(match[2]) <= LARGEST_PORT))
+
+
+def checked_host(text: str, what: str) -> str:
+    """The text, a host with a port or without; ``what`` it is to be. Raises InvalidReferenceError."""
+    refuse_login(text)
+    if not is_host(text):
+        raise InvalidReferenceError(f"{what} {text} is not a host", hint="write it as HOST[:PORT]")
+    return text
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -65,6 +75,7 @@ class Reference(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Raises InvalidReferenceError."""
+        refuse_login(text)
         name, tag, digest = _split(text)
         domain, path = _split_domain(name)
         _check(text, domain, path, tag, digest)
@@ -79,6 +90,22 @@ class Reference(msgspec.Struct, frozen=True):
     def registry(self) -> str:
         """The host and port that serve it."""
         return HUB_REGISTRY if self.domain == HUB else self.domain
+
+    def asked_of(self, mirror: str | None) -> str:
+        """The same where a ``mirror`` serves the Hub's images. Raises InvalidReferenceError."""
+        return self.registry if self.domain != HUB or mirror is None else checked_host(mirror, "the mirror")
+
+
+def refuse_login(text: str) -> None:
+    """Raises InvalidReferenceError, which does not repeat it, for what may hold a password: `user:password@host/a`."""
+    before, _, behind = text.rpartition("://")[2].partition("@")
+    # A tag has a password's place only where nothing is said of a digest; a name with a port has a slash.
+    tagged = ":" in before and "/" not in before and not behind.startswith(("sha256:", "sha512:"))
+    if "/" in behind or "@" in behind or (tagged and behind):
+        hint = "leave it out: skopeo login or --login is the place for it"
+        raise InvalidReferenceError(
+            "what stands before the @ reads as a login, which is not taken from there", hint=hint
+        )
 
 
 def same_image(name: str, other: str) -> bool:
@@ -122,12 +149,29 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
         raise InvalidReferenceError(f"{text!r}: {digest!r} is not sha256: and 64 hexadecimal digits")
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user's name and password, or a token that an OAuth2 server takes in their place."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    def basic(self) -> str:
+        """The value of an `Authorization` field (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+Logins = Mapping[str, Credentials]
+
+
 class RegistryOptions(msgspec.Struct, frozen=True):
     """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host. ``mirror``
     serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than ``least_rate`` bytes a
     second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off. ``sleep`` waits between two of
-    ``tries``, and ``notify`` is told why. ``as_daemon`` keeps to what krata's own client does (crates/oci/src/
-    registry.rs): anonymous, a token only where realm, service and scope are named, https but for localhost."""
+    ``tries``, and ``notify`` is told why. ``logins``, by their registries' hosts, go before all that lie in files.
+    ``as_daemon`` keeps to what krata's own client does (crates/oci/src/registry.rs): anonymous, a token only where
+    realm, service and scope are named, https but for localhost."""
 
     tls_ca: Path | None = None
     plain_http: bool = False
@@ -141,4 +185,5 @@ class RegistryOptions(msgspec.Struct, frozen=True):
     clock: Callable[[], float] = time.monotonic
     notify: Callable[[str], None] = lambda message: None
     environment: Mapping[str, str] = os.environ
+    logins: Logins = {}
     as_daemon: bool = False

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from textual import on, work
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
@@ -16,6 +17,8 @@ from textual.widgets import Input
 
 from ocitui.cache import CacheError, ImageName, PackedFormat
 from ocitui.importing import (
+    Credentials,
+    DeniedError,
     ImportJob,
     ImportRequest,
     Inspection,
@@ -24,6 +27,8 @@ from ocitui.importing import (
     SourceImage,
     SourceKind,
     Standing,
+    UnknownRealmError,
+    allow_realm,
     check_choice,
     chosen_source,
     expanded_source,
@@ -38,6 +43,7 @@ from ocitui.words import Ways, bytes_text, import_label, import_pace, import_per
 from ..widgets.bars import RULE, Choice, FieldRow, Part, PathSuggester, Question, RuleBar
 from ..widgets.lines import BAD, GOOD, MARK, Line, LinesView, PickList, PickRow, bound, fit, heading
 from .base import DRAW_SECONDS, TYPED_INTO, WAYS, FullScreen, Throttle, error_lines, run_beside
+from .popups import MenuScreen, PopUp
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -78,7 +84,8 @@ _LABELS = {
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
     "yes": "y in the form",
 }
-FIELDS: Ways = {**WAYS, **{f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}}
+_ASKED = dict.fromkeys(("--allow-realm", "--login"), "enter in the form, which asks")
+FIELDS: Ways = {**WAYS, **_ASKED, **{f"--{id.replace('_', '-')}": label for id, label in _LABELS.items()}}
 """What the form calls each option that a hint names."""
 
 
@@ -122,6 +129,36 @@ def _size(text: str) -> int | None:
     return size
 
 
+class LoginScreen(PopUp[Credentials]):
+    """Asks for a registry's name and password. Dismissed with them."""
+
+    AUTO_FOCUS = "Question"
+    # At once: a password that is typed ahead is not to land in the field that shows it.
+    BINDINGS = bound({"enter": "step"}, priority=True)
+
+    def __init__(self, registry: str) -> None:
+        super().__init__(f"log in at {registry}", "for this import only: enter logs in, esc goes back")
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Question(placeholder="name")
+            yield Question(placeholder="password", password=True)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "step" or self.focused is self.query(Question).first()
+
+    def action_step(self) -> None:
+        self.focus_next()
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        name, password = (question.value for question in self.query(Question))
+        if name.strip() and password:
+            self.dismiss(Credentials(name.strip(), password))
+        elif not name.strip():
+            self.focus_next()
+
+
 Missing = dict[PackedFormat, str]
 _FIELDS = (SOURCE, *BASIC, *ADVANCED)
 _HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
@@ -152,6 +189,7 @@ class ImportScreen(FullScreen[str | None]):
         self._standing = Standing()
         self._missing: Missing = {}
         self._name_is_ours = True
+        self._logins: dict[str, Credentials] = {}
 
     # The fields
 
@@ -267,7 +305,7 @@ class ImportScreen(FullScreen[str | None]):
                 self._head("looking")
                 self.conclude(f"looking at {request.source}; ctrl+c stops it")
                 self._inspection, self._seen = None, seen
-                self._inspection = await run_beside(lambda: inspect_source(request, self._note))
+                self._inspection = await run_beside(lambda: inspect_source(request, self._note, logins=self._logins))
             inspection = self._inspection
             if self._name_is_ours:
                 self._fill("name", str(inspection.name) if inspection.name else "")
@@ -280,6 +318,25 @@ class ImportScreen(FullScreen[str | None]):
             self.show_lines(error_lines(error, FIELDS))
             self.show_keys(_KEYS)
             self.conclude("nothing was changed")
+            if isinstance(error, UnknownRealmError):
+                await self._ask_realm(error)
+            elif isinstance(error, DeniedError):
+                await self._ask_login(await asyncio.to_thread(lambda: request.registry))
+
+    async def _ask_realm(self, error: UnknownRealmError) -> None:
+        # Not y, which a hand that is used to the form presses next.
+        rows = {"n": "do not send it there", "s": f"send it to {error.realm}, now and from now on"}
+        menu = MenuScreen(f"the login of {error.registry}", rows, "esc goes back")
+        if (await self.app.push_screen_wait(menu) or ("n", False))[0] == "s":
+            with self.saying_errors():
+                await asyncio.to_thread(allow_realm, self.session.directory, error.registry, error.realm)
+                self._look()
+
+    async def _ask_login(self, registry: str) -> None:
+        self._logins.pop(registry, None)
+        if (login := await self.app.push_screen_wait(LoginScreen(registry))) is not None:
+            self._logins[registry] = login
+            self._look()
 
     def _note(self, text: str) -> None:
         """Called from the thread that looks."""
@@ -339,7 +396,7 @@ class ImportScreen(FullScreen[str | None]):
         elif self.may("import_image"):
             # What the name stands for now was shown.
             request = pinned_request(msgspec.structs.replace(request, rename=rename, repoint=True), inspection)
-            number = self.session.imports.queue.submit(request)
+            number = self.session.imports.queue.submit(request, logins={**self._logins})
             self.dismiss(f"import {number} of {request.name} is in the queue; I shows it")
 
     def action_interrupt(self) -> None:

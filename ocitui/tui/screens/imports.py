@@ -146,7 +146,8 @@ class ImportsScreen(ListScreen[None, PickRow]):
     def action_rename(self) -> None:
         job = self._job
         if job is not None and isinstance(job.error, NamedOtherwiseError) and self.may("import_image"):
-            self._begun(self.session.imports.queue.submit(msgspec.structs.replace(job.request, rename=True)))
+            request = msgspec.structs.replace(job.request, rename=True)
+            self._begun(self.session.imports.queue.submit(request, logins=job.logins))
 
     def action_forget(self) -> None:
         if (old := self._old) is not None and self.may("import_image"):

@@ -348,10 +348,8 @@ class Question(Input):
     Question:focus { border: none; }
     """
 
-    def __init__(
-        self, value: str = "", *, placeholder: str = "", suggester: Suggester | None = None, id: str | None = None
-    ) -> None:
-        super().__init__(value, placeholder=placeholder, suggester=suggester, id=id, select_on_focus=False)
+    def __init__(self, value: str = "", *, suggester: Suggester | None = None, **options: Any) -> None:
+        super().__init__(value, suggester=suggester, select_on_focus=False, **options)
         self.cursor_blink = False
 
 
