@@ -60,6 +60,7 @@ with front(__name__):
     from .sources.opening import open_source as open_source
     from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source
+    from .sources.opening import standard_input as standard_input
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
     from .sources.references import is_host as is_host

@@ -52,6 +52,7 @@ from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
 from .sources.opening import (
+    STANDARD_INPUT,
     PackedFiles,
     PackedSource,
     SourceOptions,
@@ -61,8 +62,10 @@ from .sources.opening import (
     optional_path,
     recognise_source,
     regular_size,
+    standard_input,
 )
 from .sources.references import RegistryOptions
+from .sources.standard_input import received
 from .staging import check_room, import_folder, locked, staging_folder, while_there_is_room
 
 _VERSION = 2
@@ -377,6 +380,12 @@ async def import_image(desk: ImportDesk, request: ImportRequest, progress: Progr
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await desk.cache.index()  # one that cannot be written is no reason to download first
     tracker = Tracker(progress)
+    if standard_input(request.source) is not None:
+        directory, most = desk.cache.directory, request.max_bytes
+        async with received(request.source, directory, tracker.copied, most) as source:
+            done = await import_image(desk, msgspec.structs.replace(request, source=source), progress)
+            recorded = done.source and RecordedSource(STANDARD_INPUT)
+            return msgspec.structs.replace(done, source=recorded)
     tracker.enter(ImportPhase.INSPECT)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:

@@ -135,8 +135,10 @@ def _progress_lines(now: ImportProgress) -> Iterator[Line]:
 
 
 def bytes_text(now: ImportProgress) -> str:
-    """As ``12M of 40M``; empty where nobody knows how much there is to do."""
-    return f"{human_size(now.done)} of {human_size(now.total)}" if now.total else ""
+    """As ``12M of 40M``; what came alone, where nobody knows how much there is to do."""
+    return (
+        f"{human_size(now.done)} of {human_size(now.total)}" if now.total else human_size(now.done) if now.done else ""
+    )
 
 
 def files_text(now: ImportProgress) -> str:

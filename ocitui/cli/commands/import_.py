@@ -46,6 +46,7 @@ def import_command(call: Call, /, **typed: Any) -> ExitCode:
     docker://HOST/NAME:TAG       an image in a registry
     packed:FILE                  a packed root filesystem, its manifest and config
     cache:DIR:ENTRY              an entry of another cache
+    -                            an archive from standard input
 
     Asks where the name stands for another image now, that the daemon finds.
 
