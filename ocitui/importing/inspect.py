@@ -19,6 +19,8 @@ from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
 from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source, standard_input
 from .sources.standard_input import name_in, named_so, received
 
+_MOST_VERDICTS = 10
+
 
 class Inspection(msgspec.Struct, frozen=True):
     """What was found. ``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would
@@ -51,7 +53,8 @@ class Inspection(msgspec.Struct, frozen=True):
         """What to know of it, each once, but for what the refusal says itself."""
         said = self.refusal.message if self.refusal else ""
         bad = [one for one in self.images if one.problem and one.problem != said]
-        verdicts = (f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in bad)
+        verdicts = [f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in bad[:_MOST_VERDICTS]]
+        verdicts += [f"{len(bad) - _MOST_VERDICTS} more are no images"] if len(bad) > _MOST_VERDICTS else []
         listed = self.listing.notes if self.listing else ()
         notes = (*(self.image.notes if self.image else ()), *listed, *verdicts)
         return tuple(note for note in dict.fromkeys(notes) if note not in said)

@@ -9,20 +9,23 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter as Counted
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
+from ocitui.text import counted
 
-from ..errors import MissingToolError, PackerError
-from ..layers.flatten import flattening
+from ..errors import MissingToolError, PackerError, printable
+from ..layers.flatten import Flattening, flattening
 from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
 from .packing import (
@@ -413,7 +416,7 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
     """Flatten and pack; gives what could not be kept. Raises LayerError, PackerError, StorageError; nothing of the
     output is left then."""
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
-    with flattening(request.layers, request.options.limits, counter) as image:
+    with flattening(request.layers, request.options.limits, counter, _HELD[request.format]) as image:
         plan = image.plan
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
@@ -428,7 +431,45 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         except BaseException:
             packer.abort()
             raise
-        return tuple(packer.warnings)
+        return (*_losses(image, request.format), *_grouped(packer.warnings))
+
+
+_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+_LINUX = (b"user.", b"trusted.", b"security.")
+_HELD = {PackedFormat.SQUASHFS: _LINUX, PackedFormat.EROFS: (*_LINUX, *_ACLS), PackedFormat.TAR: (b"",)}
+_MOST_NOTES = 10
+_OWN_WORDS = re.compile(r"'[^']*'|\S*/\S*|\d+")
+"""What differs in what a tool says of one file and of another."""
+
+
+def _losses(image: Flattening, format: PackedFormat) -> Iterator[str]:
+    """What the format cannot hold, counted."""
+    lost, plan = dict(image.lost), image.plan
+    acls = dict.fromkeys(inode for name in _ACLS for inode in lost.pop(name, ()))
+    count, which = plan.examples(acls)
+    if count:
+        files = counted(count, "file")
+        yield f"{format} holds no POSIX ACLs: those of {files} are left out ({which}); --format erofs or tar keeps them"
+    found = ((name, *plan.examples(inodes)) for name, inodes in lost.items())
+    told = [(name, count, which) for name, count, which in found if count]
+    for name, count, which in told[:_MOST_NOTES]:
+        which = f"that of {counted(count, 'file')} is left out ({which})"
+        yield f"{format} holds no extended attribute {printable(name)}: {which}"
+    if len(told) > _MOST_NOTES:
+        yield f"{format} holds {len(told) - _MOST_NOTES} more extended attributes neither"
+    count, which = plan.examples(sorted(plan.tree.clamped))
+    if count:
+        yield f"{counted(count, 'time')} before 1970 or after 2106 became the nearest that can be held ({which})"
+
+
+def _grouped(lines: Sequence[str]) -> Iterator[str]:
+    """What a tool said, the first of each kind."""
+    kinds = Counted(_OWN_WORDS.sub("", line) for line in lines)
+    firsts = {_OWN_WORDS.sub("", line): line for line in reversed(lines)}
+    for kind, count in list(kinds.items())[:_MOST_NOTES]:
+        yield f"{firsts[kind]} ({count - 1} more like it)" if count > 1 else firsts[kind]
+    if len(kinds) > _MOST_NOTES:
+        yield f"the packer said {len(kinds) - _MOST_NOTES} more things"
 
 
 def _say(answer: WorkerAnswer) -> None:
