@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ocitui.cache import PackedFormat, PackerCache
 from ocitui.importing import ImportDesk, ImportRequest, import_image, inspect_source
+from ocitui.importing.errors import PackerError
 from ocitui.importing.layers.flatten import flattening
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.layers.tree import Counter
@@ -156,3 +158,53 @@ async def test_the_note_reaches_who_imports(tmp_path: Path) -> None:
     desk = ImportDesk(PackerCache(tmp_path / "cache"))
     request = ImportRequest(source=f"oci:{layout}:x", name="a/b:1", platform="linux/amd64")
     assert any("POSIX ACLs" in note for note in (await import_image(desk, request)).notes)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("place", ["", "d/"])
+def test_a_name_that_erofs_loses_is_refused_before_it_packs(place: str, tmp_path: Path) -> None:
+    """Version 1.5 cuts it: it fails, or, where a shorter name is there, takes that one's file without a word."""
+    need("mkfs.erofs", "mksquashfs", "unsquashfs")
+    longest, shorter = "n" * 255, "n" * 254
+    both = layer(folder("d"), Item(place + longest, data=b"long"), Item(place + shorter, data=b"short"))
+    refused: PackerError | None = None
+    try:
+        packed(tmp_path / "out", EROFS, both)
+    except PackerError as error:
+        refused = error
+    if refused is not None:
+        assert refused.message == f"mkfs.erofs here loses a name of 255 bytes: '{longest}'"
+        assert refused.hint == "--format squashfs or tar holds it"
+    else:  # a version that holds it
+        with mounted(tmp_path / "out", tmp_path / "mount") as root:
+            assert (root / place / longest).read_bytes() == b"long"
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+    assert packed(tmp_path / "squashfs", SQUASHFS, both) == packed(tmp_path / "tar", TAR, both) == ()
+    assert tree_of_tar((tmp_path / "tar").read_bytes()).tree[place + longest]["size"] == 4
+    listed = subprocess.run(["unsquashfs", "-ll", tmp_path / "squashfs"], capture_output=True, check=True)
+    assert f"squashfs-root/{place}{longest}\n".encode() in listed.stdout
+
+
+@AS_ROOT
+def test_the_longest_name_that_erofs_holds_is_packed(tmp_path: Path) -> None:
+    need("mkfs.erofs")
+    assert packed(tmp_path / "out", EROFS, layer(Item("n" * 254, data=b"long"))) == ()
+    with mounted(tmp_path / "out", tmp_path / "mount") as root:
+        assert (root / ("n" * 254)).read_bytes() == b"long"
+
+
+@pytest.mark.parametrize(("writes", "holds"), [("cat", True), ("head -c 90", False), ("false", False)])
+def test_one_that_reads_the_tar_is_tried_with_a_tar(
+    writes: str, holds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "tools" / "mkfs.erofs"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\ncase "$1" in --help) echo " --tar=X"; exit;; esac\n{writes} > "$2"; cat > /dev/null\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    long = layer(Item("n" * 255))
+    if holds:
+        assert packed(tmp_path / "out", EROFS, long) == ()
+    else:
+        with pytest.raises(PackerError, match="loses a name of 255 bytes"):
+            packed(tmp_path / "out", EROFS, long)

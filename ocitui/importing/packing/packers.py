@@ -25,7 +25,8 @@ from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.text import counted
 
 from ..errors import MissingToolError, PackerError, printable
-from ..layers.flatten import Flattening, flattening
+from ..layers.flatten import END, Flattening, flattening, header
+from ..layers.tar_headers import Kind
 from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
 from .packing import (
@@ -286,10 +287,12 @@ _UNTAR = (
 )
 
 
-def erofs_packer(output: Path, options: PackOptions) -> Packer:
+def erofs_packer(output: Path, tree: Tree, options: PackOptions) -> Packer:
     """The way that this machine's mkfs.erofs allows. Raises MissingToolError, PackerError, StorageError."""
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
+    if name := next((name for _, name, _ in tree.names() if len(name) == _LONGEST_NAME), None):
+        _try_name(tool, name, output, reads_tar="--tar" in words)
     command = [tool, *_options(options, words)]
     if "--tar" in words:
         # Without a source it reads its input.
@@ -297,6 +300,30 @@ def erofs_packer(output: Path, options: PackOptions) -> Packer:
         packer.start([*command, "--tar=f", str(output)])
         return packer
     return _UnpackingErofsPacker(output, command)
+
+
+_LONGEST_NAME, _TRIAL_SECONDS = 255, 30
+
+
+def _try_name(tool: str, name: bytes, output: Path, *, reads_tar: bool) -> None:
+    """Some versions cut a name of 255 bytes, and fail, or take the file of the shorter name. Raises PackerError where
+    this one does, by packing an empty file of that name; StorageError."""
+    trial = private_directory(output)
+    image, root = trial / "image", trial / "root"
+    try:
+        with writing(trial):
+            root.mkdir(0o700, parents=True)
+            open(os.fsencode(root) + b"/" + name, "xb").close()
+        tar = header(name, Kind.FILE, 0o644, 0, 0, 0, 0) + END if reads_tar else b""
+        command = [tool, *(["--tar=f", image] if reads_tar else [image, root])]
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, input=tar, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
+            if name in image.read_bytes():
+                return
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+    hint = "--format squashfs or tar holds it"
+    raise PackerError(f"mkfs.erofs here loses a name of {len(name)} bytes: {printable(name)}", hint=hint)
 
 
 class _UnpackingErofsPacker(FedPacker):
@@ -383,7 +410,7 @@ def start_packer(format: PackedFormat, output: Path, tree: Tree, size: int, opti
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
         return SquashfsPacker(output, tree, options)
-    return erofs_packer(output, options)
+    return erofs_packer(output, tree, options)
 
 
 # Below what draws the screen; the packers inherit it.
