@@ -17,7 +17,7 @@ from .image_import import ImportRequest, formats_found
 from .packing.packing import check_tool
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
 from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source, standard_input
-from .sources.standard_input import name_in, named_so, received
+from .sources.standard_input import name_in, received
 
 _MOST_VERDICTS = 10
 
@@ -100,7 +100,12 @@ async def inspect_source(
     Standard input is kept in ``directory`` meanwhile, a cache. Raises SourceError, and what `received` raises."""
     if standard_input(request.source) is not None:
         async with received(request.source, directory, lambda done, total: None) as kept:
-            return _as_received(await inspect_source(msgspec.structs.replace(request, source=kept)), request.source)
+            seen = await inspect_source(msgspec.structs.replace(request, source=kept))
+            assert seen.listing is not None  # no packed file comes that way
+            if seen.refusal is not None:
+                name_in(seen.refusal, seen.listing.source)
+            listing = msgspec.structs.replace(seen.listing, source=request.source)
+            return msgspec.structs.replace(seen, listing=listing)
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
@@ -111,17 +116,6 @@ async def inspect_source(
             return Inspection(source.kind, listing, await source.resolve())
         except SourceError as error:
             return Inspection(source.kind, listing, refusal=error)
-
-
-def _as_received(found: Inspection, source: str) -> Inspection:
-    """What was found in the file that standard input was kept in, which is gone now."""
-    assert found.listing is not None
-    path = found.listing.source
-    images = [msgspec.structs.replace(one, problem=named_so(one.problem, path)) for one in found.images]
-    if found.refusal is not None:
-        name_in(found.refusal, path)
-    listing = msgspec.structs.replace(found.listing, source=source, images=tuple(images))
-    return msgspec.structs.replace(found, listing=listing)
 
 
 async def standing_of(cache: PackerCache, inspection: Inspection, request: ImportRequest) -> Standing:

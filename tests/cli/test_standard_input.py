@@ -109,7 +109,7 @@ def test_what_came_so_cannot_come_back_from_there(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "standard input gave nothing (see what the command before the pipe says)"),
+        (b"", "standard input is empty (see what the command before the pipe says)"),
         (bytes(5000), "standard input gives no archive (pipe an archive into it"),
         (b"hsqs" + bytes(5000), "a packed file is kept beside its documents, and named packed:FILE"),
         (b"\x7fELF" + bytes(5000), "standard input is a program"),
@@ -210,7 +210,7 @@ def test_a_real_pipe(archive: Path, cache: Path, ocitui: Ocitui, tmp_path: Path)
     ended_before = subprocess.run(
         f"false | {' '.join(PROGRAM)} import - -C {cache}", shell=True, capture_output=True, check=False
     )
-    assert b"standard input gave nothing" in ended_before.stderr
+    assert b"standard input is empty" in ended_before.stderr
 
 
 @pytest.mark.slow

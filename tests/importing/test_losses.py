@@ -47,7 +47,7 @@ def test_squashfs_is_told_to_hold_no_acls_and_what_does(tmp_path: Path) -> None:
     need("mksquashfs", "unsquashfs")
     (note,) = packed(tmp_path / "out", SQUASHFS, with_acls())
     assert note == (
-        "squashfs holds no POSIX ACLs: those of 2 files are left out ('d', 'd/file'); --format erofs or tar keeps them"
+        "squashfs holds no POSIX ACL: that of 2 files is left out ('d', 'd/file'); --format erofs or tar keeps it"
     )
 
 
@@ -157,7 +157,7 @@ async def test_the_note_reaches_who_imports(tmp_path: Path) -> None:
     layout = layout_of(tmp_path / "layout", image_of(with_acls()))
     desk = ImportDesk(PackerCache(tmp_path / "cache"))
     request = ImportRequest(source=f"oci:{layout}:x", name="a/b:1", platform="linux/amd64")
-    assert any("POSIX ACLs" in note for note in (await import_image(desk, request)).notes)
+    assert any("POSIX ACL" in note for note in (await import_image(desk, request)).notes)
 
 
 @AS_ROOT

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter as Counted
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -461,6 +460,7 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         return (*_losses(image, request.format), *_grouped(packer.warnings))
 
 
+_ACL = "POSIX ACL"
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _LINUX = (b"user.", b"trusted.", b"security.")
 _HELD = {PackedFormat.SQUASHFS: _LINUX, PackedFormat.EROFS: (*_LINUX, *_ACLS), PackedFormat.TAR: (b"",)}
@@ -471,30 +471,28 @@ _OWN_WORDS = re.compile(r"'[^']*'|\S*/\S*|\d+")
 
 def _losses(image: Flattening, format: PackedFormat) -> Iterator[str]:
     """What the format cannot hold, counted."""
-    lost, plan = dict(image.lost), image.plan
-    acls = dict.fromkeys(inode for name in _ACLS for inode in lost.pop(name, ()))
-    count, which = plan.examples(acls)
-    if count:
-        files = counted(count, "file")
-        yield f"{format} holds no POSIX ACLs: those of {files} are left out ({which}); --format erofs or tar keeps them"
-    found = ((name, *plan.examples(inodes)) for name, inodes in lost.items())
-    told = [(name, count, which) for name, count, which in found if count]
-    for name, count, which in told[:_MOST_NOTES]:
-        which = f"that of {counted(count, 'file')} is left out ({which})"
-        yield f"{format} holds no extended attribute {printable(name)}: {which}"
+    lost: dict[str, dict[int, None]] = {}
+    for name, inodes in image.lost.items():
+        what = _ACL if name in _ACLS else f"extended attribute {printable(name)}"
+        lost.setdefault(what, {}).update(dict.fromkeys(inodes))
+    told = [(what, count, which) for what in lost for count, which in [image.plan.examples(lost[what])] if count]
+    for what, count, which in told[:_MOST_NOTES]:
+        end = "; --format erofs or tar keeps it" if what is _ACL else ""
+        yield f"{format} holds no {what}: that of {counted(count, 'file')} is left out ({which}){end}"
     if len(told) > _MOST_NOTES:
         yield f"{format} holds {len(told) - _MOST_NOTES} more extended attributes neither"
-    count, which = plan.examples(sorted(plan.tree.clamped))
+    count, which = image.plan.examples(sorted(image.plan.tree.clamped))
     if count:
         yield f"{counted(count, 'time')} before 1970 or after 2106 became the nearest that can be held ({which})"
 
 
 def _grouped(lines: Sequence[str]) -> Iterator[str]:
     """What a tool said, the first of each kind."""
-    kinds = Counted(_OWN_WORDS.sub("", line) for line in lines)
-    firsts = {_OWN_WORDS.sub("", line): line for line in reversed(lines)}
-    for kind, count in list(kinds.items())[:_MOST_NOTES]:
-        yield f"{firsts[kind]} ({count - 1} more like it)" if count > 1 else firsts[kind]
+    kinds: dict[str, list[str]] = {}
+    for line in lines:
+        kinds.setdefault(_OWN_WORDS.sub("", line), []).append(line)
+    for alike in list(kinds.values())[:_MOST_NOTES]:
+        yield alike[0] + (f" ({len(alike) - 1} more like it)" if len(alike) > 1 else "")
     if len(kinds) > _MOST_NOTES:
         yield f"the packer said {len(kinds) - _MOST_NOTES} more things"
 
