@@ -547,7 +547,12 @@ async def read_image(
         digest = digest_of(manifest.raw)
     config = read_config(what, config_raw)
     layers = layers_of(manifest.value, config.value)
-    notes = (*check_platform(config.value.platform, wanted), *names_left_out(leaf.names, image_name))
+    called, runs = leaf.platform, normal(config.value.platform)
+    # Who asks for a platform is given what an index calls so: the daemon looks at no config for that either.
+    asked = None if wanted and called and fit(wanted, called) is not None else wanted
+    notes = (*check_platform(config.value.platform, asked), *names_left_out(leaf.names, image_name))
+    if called is not None and (called.os, called.architecture) != (runs.os, runs.architecture):
+        notes += (f"its index calls it {called}, its config {runs}, which is what runs",)
     notes += (COMPLETED,) if completed is not None else ()
     return SourceImage(leaf.names, image_name, digest, manifest, config, layers, notes=notes)
 
