@@ -191,20 +191,3 @@ def test_the_longest_name_that_erofs_holds_is_packed(tmp_path: Path) -> None:
     assert packed(tmp_path / "out", EROFS, layer(Item("n" * 254, data=b"long"))) == ()
     with mounted(tmp_path / "out", tmp_path / "mount") as root:
         assert (root / ("n" * 254)).read_bytes() == b"long"
-
-
-@pytest.mark.parametrize(("writes", "holds"), [("cat", True), ("head -c 90", False), ("false", False)])
-def test_one_that_reads_the_tar_is_tried_with_a_tar(
-    writes: str, holds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tool = tmp_path / "tools" / "mkfs.erofs"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\ncase "$1" in --help) echo " --tar=X"; exit;; esac\n{writes} > "$2"; cat > /dev/null\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    long = layer(Item("n" * 255))
-    if holds:
-        assert packed(tmp_path / "out", EROFS, long) == ()
-    else:
-        with pytest.raises(PackerError, match="loses a name of 255 bytes"):
-            packed(tmp_path / "out", EROFS, long)

@@ -254,16 +254,12 @@ def _begins(block: bytes, at: int, blocks: Iterator[bytes], compression: Compres
     if not start or (not first and not start.strip(b"\0")):
         if not start or not any(part.strip(b"\0") for part in chain((block[at:],), blocks)):
             return False
-    elif first or compression_of(start) is compression or any(one.startswith(start) for one in _magics(compression)):
+    elif first or compression in (compression_of(start), *(_MAGICS[one] for one in _MAGICS if one.startswith(start))):
         return True
     raise LayerError(
         f"something follows the end of its {compression} data",
         hint=f"what stands before that is whole: {compression} -dc gives it",
     )
-
-
-def _magics(compression: Compression) -> list[bytes]:
-    return [magic for magic, found in _MAGICS.items() if found is compression]
 
 
 def _tools(compression: Compression) -> tuple[Callable[[], _Decompressor], type[Exception]]:

@@ -24,8 +24,7 @@ from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.text import counted
 
 from ..errors import MissingToolError, PackerError, printable
-from ..layers.flatten import END, Flattening, flattening, header
-from ..layers.tar_headers import Kind
+from ..layers.flatten import Flattening, flattening
 from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
 from .packing import (
@@ -291,7 +290,7 @@ def erofs_packer(output: Path, tree: Tree, options: PackOptions) -> Packer:
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
     if name := next((name for _, name, _ in tree.names() if len(name) == _LONGEST_NAME), None):
-        _try_name(tool, name, output, reads_tar="--tar" in words)
+        _try_name(tool, name, output)
     command = [tool, *_options(options, words)]
     if "--tar" in words:
         # Without a source it reads its input.
@@ -304,7 +303,7 @@ def erofs_packer(output: Path, tree: Tree, options: PackOptions) -> Packer:
 _LONGEST_NAME, _TRIAL_SECONDS = 255, 30
 
 
-def _try_name(tool: str, name: bytes, output: Path, *, reads_tar: bool) -> None:
+def _try_name(tool: str, name: bytes, output: Path) -> None:
     """Some versions cut a name of 255 bytes, and fail, or take the file of the shorter name. Raises PackerError where
     this one does, by packing an empty file of that name; StorageError."""
     trial = private_directory(output)
@@ -313,10 +312,8 @@ def _try_name(tool: str, name: bytes, output: Path, *, reads_tar: bool) -> None:
         with writing(trial):
             root.mkdir(0o700, parents=True)
             open(os.fsencode(root) + b"/" + name, "xb").close()
-        tar = header(name, Kind.FILE, 0o644, 0, 0, 0, 0) + END if reads_tar else b""
-        command = [tool, *(["--tar=f", image] if reads_tar else [image, root])]
         with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(command, input=tar, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
+            subprocess.run([tool, image, root], capture_output=True, timeout=_TRIAL_SECONDS, check=False)
             if name in image.read_bytes():
                 return
     finally:

@@ -70,8 +70,10 @@ def _keep(path: Path, most: int, told: Callable[[int, int], None], stop: Stop) -
                 continue
             chunk = os.read(source, _CHUNK)
             start += chunk[: LONGEST_START - len(start)]
-            if len(start) == LONGEST_START or not chunk:
-                _check_start(start)
+            whole = len(start) == LONGEST_START or not chunk
+            if whole and kind_of_bytes(start, STANDARD_INPUT_NAME, "FILE") is not SourceKind.DOCKER_ARCHIVE:
+                hint = f"{_PIPE}; a packed file is kept beside its documents, and named packed:FILE"
+                raise UnsupportedSourceError(f"{STANDARD_INPUT_NAME} gives no archive", hint=hint)
             if not chunk:
                 return
             done += len(chunk)
@@ -80,10 +82,3 @@ def _keep(path: Path, most: int, told: Callable[[int, int], None], stop: Stop) -
                 raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} gives more than {human_size(most)}", hint=hint)
             write(chunk)
             told(done, max(size, done) if size else 0)
-
-
-def _check_start(start: bytes) -> None:
-    """Raises UnreadableSourceError, UnsupportedSourceError for what begins as no archive does."""
-    if kind_of_bytes(start, STANDARD_INPUT_NAME, "FILE") is not SourceKind.DOCKER_ARCHIVE:
-        hint = f"{_PIPE}; a packed file is kept beside its documents, and named packed:FILE"
-        raise UnsupportedSourceError(f"{STANDARD_INPUT_NAME} gives no archive", hint=hint)
