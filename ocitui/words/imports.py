@@ -97,7 +97,7 @@ def job_lines(job: ImportJob, fields: Ways) -> Iterator[Line]:
         image = job.result.image
         yield Line(end_text(job), "done", "good")
         yield Line(image.digest, "digest")
-        yield from (Line(note, "note") for note in job.result.notes)
+        yield from (Line(said(note, fields), "note") for note in job.result.notes)
     elif job.state is JobState.RUNNING:
         yield from _progress_lines(job.progress)
     else:

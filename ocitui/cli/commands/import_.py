@@ -65,9 +65,10 @@ def import_command(call: Call, /, **typed: Any) -> ExitCode:
     count = 0
     with suppress(CacheError):
         count = len(unfinished_imports(call.directory))
-    if count and (is_terminal(sys.stderr) or not call.as_json):
+    if is_terminal(sys.stderr) or not call.as_json:
         were = counted(count, "import was", "imports were")
-        say(f"{were} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)
+        said = [f"{were} interrupted earlier; ocitui imports lists them, and goes on with them"] if count else []
+        say(*said, *call.daemon_warning(), err=True)
     done = carry_out(call, request)
     call.answer(lambda: imported_json(call.directory, done), imported_lines(done))
     return ExitCode.CLEAN

@@ -80,6 +80,8 @@ def go_on_with(call: Call, import_ids: Sequence[str]) -> ExitCode:
     from ..import_run import carry_out, imported_json, imported_lines
 
     writing_cache(call, "import an image")
+    if not call.as_json:
+        say(*call.daemon_warning(), err=True)
     status, results = ExitCode.CLEAN, []
     for one in _chosen(call, import_ids):
         try:

@@ -256,10 +256,8 @@ def _begins(block: bytes, at: int, blocks: Iterator[bytes], compression: Compres
             return False
     elif first or compression in (compression_of(start), *(_MAGICS[one] for one in _MAGICS if one.startswith(start))):
         return True
-    raise LayerError(
-        f"something follows the end of its {compression} data",
-        hint=f"what stands before that is whole: {compression} -dc gives it",
-    )
+    hint = f"what stands before that is whole: {compression} -dc gives it"
+    raise LayerError(f"something follows the end of its {compression} data", hint=hint)
 
 
 def _tools(compression: Compression) -> tuple[Callable[[], _Decompressor], type[Exception]]:
