@@ -229,8 +229,8 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str) -> Imported
         nonlocal record
         await asyncio.to_thread(remove_abandoned, cache.directory)
         # What comes by standard input comes once: nobody could go on with it.
-        once = standard_input(request.source) is not None
-        with nullcontext("") if once else recorded_import(cache.directory, request, import_id) as record:
+        recording = recorded_import(cache.directory, request, import_id)
+        with nullcontext("") if standard_input(request.source) else recording as record:
             return await import_image(ImportDesk(cache), request, progress)
 
     with progress_shown(call) as progress:

@@ -318,8 +318,9 @@ def _try_name(tool: str, name: bytes, output: Path) -> None:
                 return
     finally:
         shutil.rmtree(trial, ignore_errors=True)
-    hint = "--format squashfs or tar holds it"
-    raise PackerError(f"mkfs.erofs here loses a name of {len(name)} bytes: {printable(name)}", hint=hint)
+    raise PackerError(
+        f"mkfs.erofs loses names of 255 bytes: {printable(name)}", hint="--format squashfs or tar holds it"
+    )
 
 
 class _UnpackingErofsPacker(FedPacker):

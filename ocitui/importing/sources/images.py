@@ -230,7 +230,8 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
     claimed = claimed.partition(";")[0].strip().lower()
     if fields.get("schemaVersion") == 1 or any(one.startswith(_SCHEMA_1) for one in (said, claimed)):
         raise UnsupportedImageError(
-            f"{what} is of Docker's image manifest version 2, schema 1, which nobody has made since 2017"
+            f"{what} is of Docker's image manifest version 2, schema 1, which nobody has made since 2017",
+            hint="skopeo copy to oci:DIR makes an OCI image of it",
         )
     is_index, is_manifest = "manifests" in fields, "config" in fields or "layers" in fields
     if is_index and is_manifest:
