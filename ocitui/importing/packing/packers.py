@@ -318,9 +318,7 @@ def _try_name(tool: str, name: bytes, output: Path) -> None:
                 return
     finally:
         shutil.rmtree(trial, ignore_errors=True)
-    raise PackerError(
-        f"mkfs.erofs loses names of 255 bytes: {printable(name)}", hint="--format squashfs or tar holds it"
-    )
+    raise PackerError(f"mkfs.erofs loses names of 255 bytes: {printable(name)}", hint="--format squashfs holds it")
 
 
 class _UnpackingErofsPacker(FedPacker):
