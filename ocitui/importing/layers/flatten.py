@@ -24,7 +24,6 @@ END = bytes(2 * BLOCK)
 """What ends a tar."""
 
 _NAME_ROOM = 100
-_EXAMPLES = 3
 _MAX_OCTAL_ID = 0o7777777
 _MAX_OCTAL_SIZE = 0o77777777777
 _SUM = slice(148, 156)
@@ -120,7 +119,7 @@ class Plan:
     def examples(self, inodes: Iterable[int]) -> tuple[int, str]:
         """How many of these the image has, and the paths of the first."""
         there = [inode for inode in inodes if inode == ROOT or self._names[inode]]
-        first = [printable(self._path(inode) or b".") for inode in there[:_EXAMPLES]]
+        first = [printable(self._path(inode) or b".") for inode in there[:3]]
         return len(there), ", ".join([*first, "..."] if len(there) > len(first) else first)
 
     def headers_before_files(self) -> Iterator[bytes]:
