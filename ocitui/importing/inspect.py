@@ -102,10 +102,9 @@ async def inspect_source(
     if standard_input(request.source) is not None:
         async with received(request.source, directory, lambda done, total: None) as kept:
             seen = await inspect_source(msgspec.structs.replace(request, source=kept))
-            assert seen.listing is not None  # no packed file comes that way
-            if seen.refusal is not None:
+            if seen.refusal is not None and seen.listing is not None:
                 name_in(seen.refusal, seen.listing.source)
-            listing = msgspec.structs.replace(seen.listing, source=request.source)
+            listing = seen.listing and msgspec.structs.replace(seen.listing, source=request.source)
             return msgspec.structs.replace(seen, listing=listing)
     options = request.source_options(notify)
     found = await asyncio.to_thread(recognise_source, request.source)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import gzip
 import json
 import lzma
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 from ocitui.cache import PackedFormat, PackerCache
 from ocitui.importing import ImportDesk, ImportRequest, SourceError, import_image
 from ocitui.importing.errors import NoRoomError
+from ocitui.importing.sources.standard_input import received
 from tests.cache.support import write_cache
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, snapshot, staged
@@ -211,6 +214,37 @@ def test_a_real_pipe(archive: Path, cache: Path, ocitui: Ocitui, tmp_path: Path)
         f"false | {' '.join(PROGRAM)} import - -C {cache}", shell=True, capture_output=True, check=False
     )
     assert b"standard input is empty" in ended_before.stderr
+
+
+def test_read_only_keeps_nothing(
+    archive: Path, cache: Path, ocitui: Ocitui, given: Callable[[bytes], None], tmp_path: Path
+) -> None:
+    given(archive.read_bytes())
+    for command in ("inspect", "import"):
+        assert ocitui(command, "-", "-C", cache, "--read-only").status == 4
+    assert list(cache.iterdir()) == []
+
+
+async def test_what_came_is_told_also_while_nothing_comes(archive: Path, cache: Path, tmp_path: Path) -> None:
+    """To the last byte: the line would stand still at the first of them."""
+    write_cache(cache, [])
+    heard: list[tuple[int, int]] = []
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as pipe, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr("sys.stdin", pipe)
+        os.write(writing, archive.read_bytes()[:8000])
+        os.write(writing, archive.read_bytes()[8000:20_000])
+
+        def hear(done: int, total: int) -> None:
+            if (done, total) in heard and done == 20_000:
+                stack.callback(os.close, writing)
+                stack.close()
+            heard.append((done, total))
+
+        async with asyncio.timeout(TIMEOUT), received("-", cache, hear) as source:
+            assert Path(source.removeprefix("docker-archive:")).read_bytes() == archive.read_bytes()[:20_000]
+    assert heard.count((20_000, 0)) >= 2
+    assert staged(cache) == []
 
 
 @pytest.mark.slow

@@ -41,7 +41,8 @@ def inspect_command(call: Call, /, **typed: Any) -> ExitCode:
     request = read_request(**typed)
 
     async def see() -> tuple[Inspection, Cached]:
-        found = await inspect_source(request, format=known_format(typed["format"]), directory=call.directory)
+        place = None if call.read_only else call.directory
+        found = await inspect_source(request, format=known_format(typed["format"]), directory=place)
         try:
             cache = call.cache()
             return found, Cached(await cache.list(), standing=await standing_of(cache, found, request))

@@ -65,6 +65,7 @@ def _keep(path: Path, most: int, told: Callable[[int, int], None], stop: Stop) -
         size = os.fstat(source).st_size
         while True:
             stop.check()
+            told(done, max(size, done) if size else 0)
             # One that gives nothing for long is still left at once.
             if not ready.poll(_LOOK_MILLISECONDS):
                 continue
@@ -81,4 +82,3 @@ def _keep(path: Path, most: int, told: Callable[[int, int], None], stop: Stop) -
                 hint = "keep it in a file, and name that"
                 raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} gives more than {human_size(most)}", hint=hint)
             write(chunk)
-            told(done, max(size, done) if size else 0)
