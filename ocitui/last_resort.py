@@ -26,7 +26,8 @@ def guarded(program: Callable[[], int]) -> int:
     try:
         return program()
     except KeyboardInterrupt:
-        # Where nothing was begun yet that would have to be told of.
+        with suppress(AttributeError, OSError):  # where there is none to tell
+            sys.stderr.write("ocitui: interrupted\n")
         return _INTERRUPTED
     except Exception as error:  # noqa: BLE001
         return tell(error)

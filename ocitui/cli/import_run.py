@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -58,6 +58,7 @@ from ocitui.importing import (
     recognise_source,
     recorded_import,
     remove_abandoned,
+    standard_input,
     trusting,
 )
 from ocitui.importing import (
@@ -87,7 +88,7 @@ _KINDS = {
 def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     """What was typed of a source, without its ``format``. Raises UsageProblemError, SourceError for no such path."""
     request = ImportRequest(**typed)
-    kind = recognise_source(request.source).kind
+    kind = _kind(request.source)
     _refuse_others(request, kind)
     if format and kind is not SourceKind.PACKED:
         raise UsageProblemError(f"{request.source} is not packed yet, so it has no format", hint="leave out --format")
@@ -124,7 +125,7 @@ def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
 def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
     """What a packed file is by its magic or name, else what was asked for, else the one that the daemon looks for.
     Raises SourceError where a packed file is of another format, UsageProblemError for a choice that there is not."""
-    if recognise_source(request.source).kind is not SourceKind.PACKED:
+    if _kind(request.source) is not SourceKind.PACKED:
         format_ = asked or PackedFormat.SQUASHFS
         with _as_usage():
             check_choice(format_, request.compression, request.level)
@@ -135,6 +136,11 @@ def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
     if found and files.format and found is not files.format:
         raise SourceError(f"{files.packed} is {found} by its magic, not {files.format}")
     return found or files.format or PackedFormat.SQUASHFS
+
+
+def _kind(source: str) -> SourceKind:
+    """Raises SourceError where there is no such path."""
+    return recognise_source(source).kind if standard_input(source) is None else SourceKind.DOCKER_ARCHIVE
 
 
 def _refuse_others(request: ImportRequest, kind: SourceKind) -> None:
@@ -257,7 +263,9 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Log
     async def work() -> ImportResult:
         nonlocal record
         await asyncio.to_thread(remove_abandoned, cache.directory)
-        with recorded_import(cache.directory, request, import_id) as record:
+        # What comes by standard input comes once: nobody could go on with it.
+        recording = recorded_import(cache.directory, request, import_id)
+        with nullcontext("") if standard_input(request.source) else recording as record:
             return await import_image(ImportDesk(cache), request, progress, logins)
 
     with progress_shown(call) as progress:
@@ -287,7 +295,7 @@ def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *
         error.message += ", but the image had been stored"
         error.hint = f"ocitui undo {stored.id} takes it out again"
         return
-    kept, to_go_on = 0, not cancelled or not is_new
+    kept, to_go_on = 0, bool(record) and not (cancelled and is_new)
     with suppress(CacheError):
         kept = BlobStore(cache.directory).size()
     said = [f"{human_size(kept)} that were downloaded are kept"] if kept else []

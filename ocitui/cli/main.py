@@ -16,7 +16,7 @@ from ocitui import __version__
 from ocitui.directory import default_directory
 
 from .options import NoTerminalError, json_option, likely, pass_on, screen_options
-from .output import Call, ExitCode, complain, is_terminal, say
+from .output import Call, ExitCode, complain, is_terminal
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -171,7 +171,7 @@ def _run(args: list[str]) -> int:
     except click.ClickException as error:
         return _usage_problem(error, args)
     except KeyboardInterrupt:
-        say("", err=True)  # the terminal shows ^C on the line
+        complain("interrupted", "ocitui log shows what was done before")
         return ExitCode.CANCELLED
 
 

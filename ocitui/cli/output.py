@@ -276,14 +276,16 @@ class Call:
 
     def place(self) -> list[str]:
         """Where it is going to happen, and whether a daemon there will meet it."""
+        return [f"on {os.uname().nodename}, in {self.directory.absolute()}", *self.daemon_warning()]
+
+    def daemon_warning(self) -> list[str]:
+        """What a daemon that runs there may do to what is changed."""
         from ocitui.host import find_daemon
         from ocitui.words import memory_warning
 
-        lines = [f"on {os.uname().nodename}, in {self.directory.absolute()}"]
         daemon = find_daemon(self.directory)
-        if daemon.running:
-            lines += paragraph(memory_warning("write back what it remembers", timestamp(daemon.since)))
-        return lines
+        warning = memory_warning("write back what it remembers", timestamp(daemon.since))
+        return list(paragraph(warning)) if daemon.running else []
 
     def agree(self, lines: Iterable[str], question: str, told: Told = dict, expected: str = "") -> None:
         """Show what is about to be done, and ask unless it is agreed to already; with a question the lines go where it

@@ -16,7 +16,7 @@ import msgspec
 
 from ocitui.cache import ImageName, InvalidNameError, Ledger, Note, RecordedSource, Sources, Topic, usual_digest
 from ocitui.host import daemon_seed
-from ocitui.importing import SourceError, SourceKind, layout_in, recognise_source
+from ocitui.importing import SourceError, SourceKind, layout_in, recognise_source, standard_input
 from ocitui.text import age_of
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Origins:
             return origin
         if recorded is None:
             return _NOTHING_KNOWN
+        if standard_input(source) is not None:
+            return Origin(ComesBack.NO, "it came by standard input, which gives nothing twice", source)
         if not is_registry:
             return Origin(ComesBack.NO, f"{source} is gone, or was written since", source)
         if time.time() - recorded.imported > LASTING_SECONDS:

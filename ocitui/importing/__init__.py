@@ -65,6 +65,7 @@ with front(__name__):
     from .sources.opening import open_source as open_source
     from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source
+    from .sources.opening import standard_input as standard_input
     from .sources.references import Credentials as Credentials
     from .sources.references import Logins as Logins
     from .sources.references import Reference as Reference

@@ -76,7 +76,7 @@ class NoSuchImageError(SourceError):
 
 class UnsupportedImageError(SourceError):
     code = "unsupported-image"
-    default_hint = "make it again as an OCI image, with skopeo copy or docker buildx"
+    default_hint = "build it again, with docker buildx or buildah: no copy changes what this is"
 
 
 class CredentialsError(SourceError):

@@ -52,6 +52,7 @@ from .packing.packing import PackOptions, check_tool, flatten_and_pack
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
 from .sources.opening import (
+    STANDARD_INPUT,
     PackedFiles,
     PackedSource,
     SourceOptions,
@@ -61,8 +62,10 @@ from .sources.opening import (
     optional_path,
     recognise_source,
     regular_size,
+    standard_input,
 )
 from .sources.references import Logins, Reference, RegistryOptions
+from .sources.standard_input import received
 from .staging import check_room, import_folder, locked, staging_folder, while_there_is_room
 
 _VERSION = 2
@@ -387,6 +390,10 @@ async def import_image(
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await desk.cache.index()  # one that cannot be written is no reason to download first
     tracker = Tracker(progress)
+    if standard_input(request.source) is not None:
+        async with received(request.source, desk.cache.directory, tracker.copied, request.max_bytes) as source:
+            done = await import_image(desk, msgspec.structs.replace(request, source=source), progress)
+            return msgspec.structs.replace(done, source=done.source and RecordedSource(STANDARD_INPUT))
     tracker.enter(ImportPhase.INSPECT)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
@@ -552,9 +559,9 @@ async def check_name(
     RepointsNameError where the name gives another image now, unless these are ``asked`` for."""
     index = await cache.index()
     winner = None if asked.repoint else index.by_name(str(name))
-    if winner is not None and winner.digest != digest and (lost := await formats_found(cache, name)):
-        others = [form for form in lost if form is not format]
-        then = f"; in {', '.join(others)} it would be a miss then" if others else ""
+    if winner is not None and winner.digest != digest and await formats_found(cache, name):
+        missed = (await answers_then(cache, name, digest, format))[1]
+        then = f"; in {', '.join(missed)} it would be a miss then" if missed else ""
         raise RepointsNameError(f"{name} is {winner.digest} now, which the daemon finds{then}")
     there = index.by_key(digest, format)
     if there is not None and there.image_name != str(name) and not asked.rename:
@@ -563,15 +570,25 @@ async def check_name(
         )
 
 
-async def formats_found(cache: PackerCache, name: ImageName) -> list[PackedFormat]:
-    """The formats in which the daemon finds what a name gives."""
+async def formats_found(cache: PackerCache, name: ImageName, digest: str = "") -> list[PackedFormat]:
+    """The formats in which the daemon finds what a name gives, or would if it gave this digest."""
     found = []
     for format in PackedFormat:
         with suppress(DocumentError):
-            image = await cache.resolve(name, format)
-            if image is not None and await cache.recall(name, image.digest, format) is not None:
+            image = None if digest else await cache.resolve(name, format)
+            wanted = image.digest if image else digest
+            if wanted and await cache.recall(name, wanted, format) is not None:
                 found.append(format)
     return found
+
+
+async def answers_then(
+    cache: PackerCache, name: ImageName, digest: str, format: PackedFormat
+) -> tuple[tuple[PackedFormat, ...], tuple[PackedFormat, ...]]:
+    """The formats in which a name will be a hit once it is that image's, and those in which it is one only now."""
+    hits = {format, *await formats_found(cache, name, digest)}
+    now = await formats_found(cache, name)
+    return tuple(one for one in PackedFormat if one in hits), tuple(one for one in now if one not in hits)
 
 
 def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, StorageError, spelled
+from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, StorageError
 
 from .blobs import BlobStore
 from .errors import SourceError
-from .image_import import ImportRequest, formats_found
+from .image_import import ImportRequest, answers_then, formats_found
 from .packing.packing import check_tool
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source
+from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source, standard_input
 from .sources.references import Logins
+from .sources.standard_input import name_in, received
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -49,8 +51,9 @@ class Inspection(msgspec.Struct, frozen=True):
     def notes(self) -> tuple[str, ...]:
         """What to know of it, each once, but for what the refusal says itself."""
         said = self.refusal.message if self.refusal else ""
-        bad = [one for one in self.images if one.problem and one.problem != said]
-        verdicts = (f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in bad)
+        bad, most = [one for one in self.images if one.problem and one.problem != said], 10
+        verdicts = [f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in bad[:most]]
+        verdicts += [f"{len(bad) - most} more are no images"] if len(bad) > most else []
         listed = self.listing.notes if self.listing else ()
         notes = (*(self.image.notes if self.image else ()), *listed, *verdicts)
         return tuple(note for note in dict.fromkeys(notes) if note not in said)
@@ -72,7 +75,8 @@ class Standing(msgspec.Struct, frozen=True):
     """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
     name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
     import has left, and ``layers`` how many whole ones: they are not fetched again. ``displaced`` is the digest that
-    the asked name gives now, where that is another image, which the daemon finds."""
+    the asked name gives now, where that is another image, which the daemon finds. It will be a hit in the formats
+    ``hits``, and is one now only in those that it ``misses`` then."""
 
     there: bool = False
     called: str = ""
@@ -80,6 +84,8 @@ class Standing(msgspec.Struct, frozen=True):
     kept: int = 0
     layers: int = 0
     displaced: str = ""
+    hits: tuple[PackedFormat, ...] = ()
+    misses: tuple[PackedFormat, ...] = ()
 
     def is_other(self, name: str) -> bool:
         """Whether the entry has another name, which the new one would take over."""
@@ -90,10 +96,19 @@ async def inspect_source(
     request: ImportRequest,
     notify: Callable[[str], None] = lambda message: None,
     format: PackedFormat | None = None,
+    directory: Path | None = None,
     logins: Logins | None = None,
 ) -> Inspection:
     """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be,
-    ``logins`` are for this one time. Raises SourceError."""
+    ``logins`` are for this one time. Standard input is kept in ``directory`` meanwhile, a cache. Raises SourceError,
+    and what `received` raises."""
+    if standard_input(request.source) is not None:
+        async with received(request.source, directory, lambda done, total: None) as kept:
+            seen = await inspect_source(msgspec.structs.replace(request, source=kept))
+            if seen.refusal is not None and seen.listing is not None:
+                name_in(seen.refusal, seen.listing.source)
+            listing = seen.listing and msgspec.structs.replace(seen.listing, source=request.source)
+            return msgspec.structs.replace(seen, listing=listing)
     options = request.source_options(notify, logins)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
@@ -114,13 +129,14 @@ async def standing_of(cache: PackerCache, inspection: Inspection, request: Impor
     kept, layers = await asyncio.to_thread(_kept, cache, inspection)
     index = await cache.index()
     there, displaced = index.by_key(inspection.digest, format_), ""
-    if request.name and (now := index.by_name(spelled(request.name))) and now.digest != inspection.digest:
-        displaced = now.digest if await formats_found(cache, ImageName.parse(request.name)) else ""
-    if there is None:
-        return Standing(kept=kept, layers=layers, displaced=displaced)
-    winner = index.by_name(there.image_name) if there.image_name else None
-    wins = winner is not None and winner.key == there.key
-    return Standing(True, there.image_name or "", wins, kept, layers, displaced)
+    name = ImageName.parse(request.name) if request.name else None
+    answers = await answers_then(cache, name, inspection.digest, format_) if name else ((), ())
+    if name and (now := index.by_name(str(name))) and now.digest != inspection.digest:
+        displaced = now.digest if await formats_found(cache, name) else ""
+    called = there.image_name or "" if there else ""
+    winner = index.by_name(called) if called else None
+    wins = winner is not None and there is not None and winner.key == there.key
+    return Standing(there is not None, called, wins, kept, layers, displaced, *answers)
 
 
 def _kept(cache: PackerCache, inspection: Inspection) -> tuple[int, int]:

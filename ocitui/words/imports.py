@@ -97,7 +97,7 @@ def job_lines(job: ImportJob, fields: Ways) -> Iterator[Line]:
         image = job.result.image
         yield Line(end_text(job), "done", "good")
         yield Line(image.digest, "digest")
-        yield from (Line(note, "note") for note in job.result.notes)
+        yield from (Line(said(note, fields), "note") for note in job.result.notes)
     elif job.state is JobState.RUNNING:
         yield from _progress_lines(job.progress)
     else:
@@ -132,8 +132,10 @@ def _progress_lines(now: ImportProgress) -> Iterator[Line]:
 
 
 def bytes_text(now: ImportProgress) -> str:
-    """As ``12M of 40M``; empty where nobody knows how much there is to do."""
-    return f"{human_size(now.done)} of {human_size(now.total)}" if now.total else ""
+    """As ``12M of 40M``; what came alone, where nobody knows how much there is to do."""
+    return (
+        f"{human_size(now.done)} of {human_size(now.total)}" if now.total else human_size(now.done) if now.done else ""
+    )
 
 
 def files_text(now: ImportProgress) -> str:

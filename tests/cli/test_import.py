@@ -185,3 +185,18 @@ def test_inspect_of_what_could_not_be_imported(source: Source, ocitui: Ocitui) -
     assert done.status == 1
     assert "problem:" in done.out
     assert ocitui("inspect", source.packed, "--json").json["images"][0]["problems"]
+
+
+def test_import_warns_of_a_daemon_in_the_words_of_delete(
+    source: Source, cache: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ocitui.host.daemon import DaemonState
+
+    words = ["import", f"packed:{source.packed}", "--name", "busybox:1", "-C", cache]
+    assert "kratad" not in ocitui(*words).err
+    monkeypatch.setattr("ocitui.host.daemon.find_daemon", lambda _: DaemonState(7, 0.0, True))
+    warned = ocitui(*words).err
+    assert "kratad runs here since 1970-01-01" in warned
+    assert warned.strip() in ocitui("delete", "busybox:1", "-C", cache).out
+    assert ocitui(*words, "--json").err == ""
+    assert "kratad runs here" in ocitui("imports", "--go-on", "-C", cache).err

@@ -225,3 +225,35 @@ def test_a_second_signal_changes_nothing(
     assert status in (128 + signal.SIGTERM, -signal.SIGTERM)  # it may come when all is done but the words
     assert len(ocitui("imports", "-C", cache, "--json").json["imports"]) == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_an_interrupt_at_any_moment_is_one_line(moment: int, tmp_path: Path, cache: Path) -> None:
+    """From the first module that is loaded to the last: each is another moment on a machine that is busy."""
+    before = snapshot(cache)
+    layout = make_layout(tmp_path / "layout", ("second:1", make_image(LARGE)))
+    # It interrupts itself as it loads, or comes to, what an import needs.
+    modules = [
+        *("ocitui.cli.main", "click", "ocitui.cli.commands.import_", "ocitui.cache", "ocitui.importing", "msgspec"),
+        *("ocitui.cli.import_run", "ocitui.doctor", "ocitui.cli.progress", "asyncio", "ocitui.words", "ocitui.host"),
+    ]
+    program = f"""
+import os, signal, sys
+from ocitui.__main__ import main
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {modules[moment]!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+sys.argv[1:] = ["import", {str(layout)!r}, "-C", {str(cache)!r}, "--format", "tar"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    # Python itself ends by the signal where it came amid code that was made at run time; a shell sees 130 then, too.
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr.startswith("ocitui: interrupted")
+    assert done.stderr.count("\n") == 1
+    assert (snapshot(cache), staged(cache)) == (before, [])

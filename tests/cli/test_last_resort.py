@@ -118,7 +118,7 @@ __main__._run = interrupted
 __main__.main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ocitui: interrupted\n")
 
 
 def test_a_report_is_written_whatever_the_locale(tmp_path: Path) -> None:

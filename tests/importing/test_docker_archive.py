@@ -213,7 +213,7 @@ async def test_linked_layers(tmp_path: Path, blobs: BlobStore, kind: bytes) -> N
 async def test_links_that_lead_nowhere(tmp_path: Path, target: str) -> None:
     archive = tmp_path / "a.tar"
     archive.write_bytes(linked({"0/layer.tar": (tarfile.SYMTYPE, target), "1/layer.tar": (tarfile.SYMTYPE, "../y")}))
-    with pytest.raises(UnsoundSourceError, match=r"the layer 0/layer\.tar is not in"):
+    with pytest.raises(UnsoundSourceError, match=r"the layer 0/layer\.tar is a link to .*, which is no file in"):
         await resolve(f"docker-archive:{archive}")
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +17,24 @@ from ocitui.cache import ImageName, PackedFormat, PackerCache
 from ocitui.importing import ImportDesk, ImportRequest, SourceError, import_image, inspect_source
 from ocitui.importing.errors import RepointsNameError
 from tests.cache.support import make_image, write_cache
+from tests.importing.builders import BASE, docker_image, docker_save
 from tests.importing.image_makers import (
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_MANIFEST,
     describe,
+    in_index,
     layout_files,
+    make_index,
     make_tar,
     named,
     put,
     write_files,
+    zstd_compress,
 )
 from tests.importing.image_makers import make_image as make_layers
 from tests.importing.registry_server import FaultyRegistry
-from tests.tools import ROOT
+from tests.tools import ROOT, need
 
 CASES = ROOT / "tests" / "cases"
 TAR = PackedFormat.TAR
@@ -197,3 +206,84 @@ async def test_an_entry_of_another_cache(tmp_path: Path, cache: PackerCache) -> 
     with pytest.raises(SourceError, match="corrupt") as refused:
         await imported(other, f"cache:{cache.directory}:foo/bar:1")
     assert "ocitui repair" in refused.value.hint
+
+
+TOOLS = {"gzip": gzip.compress, "zstd": zstd_compress, "xz": lzma.compress, "bzip2": bz2.compress}
+
+
+def unpack(tool: str, path: Path, to: Path) -> None:
+    """Whatever the tool says of what follows."""
+    to.write_bytes(subprocess.run([tool, "-dc"], input=path.read_bytes(), capture_output=True, check=False).stdout)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_what_follows_a_compressed_archive(tool: str, tmp_path: Path, cache: PackerCache) -> None:
+    path, data = tmp_path / "archive", TOOLS[tool]((CASES / "01-lowercase-keys.tar").read_bytes())
+    path.write_bytes(data + b"a signature, or what a broken copy left")
+    with pytest.raises(SourceError, match=f"something follows the end of its {tool} data") as refused:
+        await imported(cache, str(path))
+    assert refused.value.hint == f"what stands before that is whole: {tool} -dc gives it"
+    need(tool)
+    unpack(tool, path, tmp_path / "given")
+    assert await imported(cache, str(tmp_path / "given")) == "foo/bar:1"
+    path.write_bytes(data + bytes(5000))
+    assert await imported(cache, str(path)) == "foo/bar:1"
+
+
+@pytest.mark.parametrize("lost", [1, 4, 8, 30])
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_an_archive_that_lacks_its_last_bytes_is_called_cut(
+    tool: str, lost: int, tmp_path: Path, cache: PackerCache
+) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(TOOLS[tool]((CASES / "01-lowercase-keys.tar").read_bytes())[:-lost])
+    with pytest.raises(SourceError, match=f"its {tool} data are cut"):
+        await imported(cache, str(path))
+
+
+async def test_an_archive_that_goes_on_after_its_end_is_left(tmp_path: Path, cache: PackerCache) -> None:
+    path, whole = tmp_path / "archive", (CASES / "01-lowercase-keys.tar").read_bytes()
+    path.write_bytes(gzip.compress(whole + bytes(70 << 20), 1))
+    with pytest.raises(SourceError, match="goes on for long after the end of its tar"):
+        await imported(cache, str(path))
+
+
+async def test_a_link_that_leads_nowhere_is_named_with_its_target(tmp_path: Path, cache: PackerCache) -> None:
+    archive = docker_save((docker_image(BASE), "a/b:1"))
+    (name,) = (one for one in archive.members if one.endswith("layer.tar"))
+    archive.members[name], archive.links[name] = b"", "../elsewhere/layer.tar"
+    path = archive.write(tmp_path / "a.tar")
+    with pytest.raises(SourceError, match=f"the layer {name} is a link to elsewhere/layer.tar, which is no file in"):
+        await imported(cache, str(path))
+
+
+def disagreeing(directory: Path, *images: tuple[str, str]) -> str:
+    """A layout whose index calls images otherwise than their configs do."""
+    made = [(make_layers(its.encode(), platform=its), called) for its, called in images]
+    below = make_index(*(in_index(image, called) for image, called in made))
+    index = make_index(describe(below, OCI_INDEX))
+    write_files(directory, layout_files(index, below, *(blob for image, _ in made for blob in image.blobs)))
+    return f"oci:{directory}"
+
+
+async def test_where_index_and_config_disagree_both_are_named(tmp_path: Path, cache: PackerCache) -> None:
+    """The daemon chooses by the index, and looks at no config for that (crates/oci/src/fetch.rs)."""
+    source = disagreeing(tmp_path / "layout", ("linux/arm64", "linux/amd64"), ("linux/amd64", "linux/s390x"))
+    for asked, its in (("linux/amd64", "linux/arm64"), ("linux/s390x", "linux/amd64")):
+        found = await inspect_source(ImportRequest(source=source, platform=asked))
+        assert found.image is not None
+        assert str(found.image.platform) == its
+        assert f"its index calls it {asked}, its config {its}, which is what runs" in found.notes
+    with pytest.raises(SourceError, match="there is no image for linux/arm64, only for linux/amd64, linux/s390x"):
+        await imported(cache, source, name="a/b:1", platform="linux/arm64")
+    await imported(cache, source, name="a/b:1", platform="linux/amd64")
+    (stored,) = await cache.list()
+    assert stored.platform is not None
+    assert str(stored.platform) == "linux/arm64"
+
+
+async def test_where_index_and_config_agree_nothing_is_told(tmp_path: Path) -> None:
+    source = disagreeing(tmp_path / "layout", ("linux/arm64/v8", "linux/arm64"), ("linux/arm", "linux/arm/v6"))
+    for asked in ("linux/arm64", "linux/arm/v6"):
+        found = await inspect_source(ImportRequest(source=source, platform=asked))
+        assert not [note for note in found.notes if "its index calls it" in note]

@@ -84,7 +84,7 @@ async def test_an_image_one_folder_down(text: str) -> None:
 async def test_a_root_filesystem_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableSourceError, match="as docker export writes it") as refused:
         await (await open_source("exported.tar")).listing()
-    assert "docker save" in refused.value.hint
+    assert "skopeo copy tarball:FILE" in refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,19 @@ from textual import events
 from textual.widgets import Input
 
 from ocitui import importing
+from ocitui.cache import PackedFormat
+from ocitui.host.daemon import DaemonState
 from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportRequest
-from ocitui.importing.inspect import Inspection, Standing
+from ocitui.importing.inspect import Inspection, Standing, inspect_source
 from ocitui.importing.jobs import JobState
 from ocitui.importing.sources.images import SourceKind, SourceListing
 from ocitui.importing.sources.references import Credentials
 from ocitui.tui.screens.import_image import FIELDS, preview_lines
 from ocitui.tui.widgets.bars import Choice, Question, complete_source
 from ocitui.tui.widgets.lines import LinesView, PickList
-from ocitui.words.lines import said
+from ocitui.words.lines import memory_warning, said
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.pulling import write_auths
@@ -438,7 +440,7 @@ async def test_what_is_typed_ahead_lands_in_its_field(tmp_path: Path) -> None:
 
 def test_a_hint_names_the_fields_of_the_form() -> None:
     assert said("name the file with --tls-ca", FIELDS) == 'name the file with "TLS CA file" (F2)'
-    assert said("choose one with --platform; or --format", FIELDS) == 'choose one with "platform"; or --format'
+    assert said("choose one with --platform; or --odd", FIELDS) == 'choose one with "platform"; or --odd'
 
 
 def test_every_option_that_a_hint_names_is_a_field() -> None:
@@ -449,7 +451,7 @@ def test_every_option_that_a_hint_names_is_a_field() -> None:
             re.findall(r"[ \"](--[a-z]+(?:-[a-z]+)*)", "".join(line for line in lines if "ocitui " not in line))
         )
     # The new name is taken with a key of its own, and what it stands for was shown.
-    assert {"--plain-http", "--tls-ca", "--max-bytes"} < named - {"--rename"} <= FIELDS.keys()
+    assert {"--plain-http", "--tls-ca", "--max-bytes", "--format"} < named - {"--rename"} <= FIELDS.keys()
 
 
 async def test_what_is_under_way_stands_below_what_was_found(tmp_path: Path) -> None:
@@ -464,3 +466,29 @@ async def test_what_is_under_way_stands_below_what_was_found(tmp_path: Path) -> 
         assert "docker…/library/nginx:1.27" in fetching
         assert "waiting" in waiting
         assert all(line in one.text for line in (packing, fetching, waiting.rstrip())), "none is cut"
+
+
+async def test_the_form_warns_of_a_daemon_that_runs_and_says_what_will_be_found(tmp_path: Path) -> None:
+    """In the words of every other plan."""
+    cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE)
+    async with desk(cache, daemon=DaemonState(7, 0.0, True)) as one:
+        await look(one, str(layout))
+        await _previewed(one)
+        lines = " ".join(one.lines.split())
+        assert f"{memory_warning('write back what it remembers')}." in lines
+        assert f"{ALPINE} leads to it as squashfs" in lines
+    async with desk(cache) as one:
+        await look(one, str(layout))
+        await _previewed(one)
+        assert "keeps the index in memory" not in " ".join(one.lines.split())
+
+
+async def test_a_preview_names_the_formats_that_are_missed_then(tmp_path: Path) -> None:
+    layout = layout_with_names(tmp_path / "layout", ALPINE)
+    request = ImportRequest(source=f"oci:{layout}", name="a/b:1", format=PackedFormat.TAR)
+    hits, misses = (PackedFormat.TAR,), (PackedFormat.SQUASHFS, PackedFormat.EROFS)
+    standing = Standing(displaced=f"sha256:{'a' * 64}", hits=hits, misses=misses)
+    lines = preview_lines(await inspect_source(request), standing, request, {})
+    (line,) = [line for line in lines if line.label == "then"]
+    assert line.text == "▲ a/b:1 leads to it as tar, and no more to aaaaaaaaaaaa; a miss then as squashfs, erofs"
+    assert line.kind == "bad"

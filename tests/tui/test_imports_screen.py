@@ -219,7 +219,7 @@ async def test_a_name_that_stands_for_another_image_is_let_go_in_the_form(tmp_pa
         await one.until(lambda: advice in " ".join(one.lines.split()))
         await one.open("i", "ImportScreen")
         await one.press("enter")
-        await one.until(lambda: "new:1 leads to it, and no more to" in one.lines)
+        await one.until(lambda: "new:1 leads to it as squashfs, and no more to" in one.lines)
         await one.press("y")
         await one.until(lambda: one.table.total == 9, "the other image")
 

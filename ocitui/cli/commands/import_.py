@@ -46,6 +46,7 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
     docker://HOST/NAME:TAG       an image in a registry
     packed:FILE                  a packed root filesystem, its manifest and config
     cache:DIR:ENTRY              an entry of another cache
+    -                            an archive from standard input
 
     Asks where the name stands for another image now, that the daemon finds.
 
@@ -65,9 +66,10 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
     count = 0
     with suppress(CacheError):
         count = len(unfinished_imports(call.directory))
-    if count and (is_terminal(sys.stderr) or not call.as_json):
+    if is_terminal(sys.stderr) or not call.as_json:
         were = counted(count, "import was", "imports were")
-        say(f"{were} interrupted earlier; ocitui imports lists them, and goes on with them", err=True)
+        said = [f"{were} interrupted earlier; ocitui imports lists them, and goes on with them"] if count else []
+        say(*said, *call.daemon_warning(), err=True)
     done = carry_out(call, request, logins=logins)
     call.answer(lambda: imported_json(call.directory, done), imported_lines(done))
     return ExitCode.CLEAN

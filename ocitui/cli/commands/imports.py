@@ -82,6 +82,8 @@ def go_on_with(call: Call, import_ids: Sequence[str], *, login: bool) -> ExitCod
     from ..import_run import agreed_login, carry_out, imported_json, imported_lines
 
     writing_cache(call, "import an image")
+    if not call.as_json:
+        say(*call.daemon_warning(), err=True)
     status, results = ExitCode.CLEAN, []
     for one in _chosen(call, import_ids):
         try:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def inspect_command(call: Call, /, login: bool, allow_realm: str | None, **typed: Any) -> ExitCode:
     """Say what images are at SOURCE, which one an import would take, and whether the cache has it.
 
-    SOURCE is what ocitui import takes. Nothing is written; of a registry's image only its documents are fetched.
+    SOURCE is what ocitui import takes. Nothing is written, but for what standard input gives, which is kept meanwhile;
+    of a registry's image only its documents are fetched.
 
     Exits with 0 where it could be imported, with 1 where something speaks against it.
     """
@@ -41,7 +42,8 @@ def inspect_command(call: Call, /, login: bool, allow_realm: str | None, **typed
     logins = agreed_login(call, request, login=login, allow_realm=allow_realm)
 
     async def see() -> tuple[Inspection, Cached]:
-        found = await inspect_source(request, format=known_format(typed["format"]), logins=logins)
+        form, place = known_format(typed["format"]), None if call.read_only else call.directory
+        found = await inspect_source(request, format=form, directory=place, logins=logins)
         try:
             cache = call.cache()
             return found, Cached(await cache.list(), standing=await standing_of(cache, found, request))

@@ -8,13 +8,13 @@ header before one where ustar has no room (tar(5)).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import groupby
 
 import msgspec
 
-from ..errors import LayerError
+from ..errors import LayerError, printable
 from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
 from .tar_headers import BLOCK, ChunkReader, Kind, Segments, Xattrs
@@ -116,6 +116,12 @@ class Plan:
         self.files = len(self._file_order)
         self.size = len(END) + sum(self._sizes())
 
+    def examples(self, inodes: Iterable[int]) -> tuple[int, str]:
+        """How many of these the image has, and the paths of the first."""
+        there = [inode for inode in inodes if inode == ROOT or self._names[inode]]
+        first = [printable(self._path(inode) or b".") for inode in there[:3]]
+        return len(there), ", ".join([*first, "..."] if len(there) > len(first) else first)
+
     def headers_before_files(self) -> Iterator[bytes]:
         """``./``, directories, symbolic links, devices and FIFOs."""
         for inode in self._directories:
@@ -215,21 +221,28 @@ Put = Callable[[bytes | memoryview], None]
 
 
 @contextmanager
-def flattening(sources: Sequence[LayerSource], limits: LayerLimits, counter: Counter) -> Iterator[Flattening]:
-    """An image's layers, opened and read; ``counter`` counts the bytes of their files. Raises LayerError."""
+def flattening(
+    sources: Sequence[LayerSource], limits: LayerLimits, counter: Counter, held: tuple[bytes, ...] = (b"",)
+) -> Iterator[Flattening]:
+    """An image's layers, opened and read; ``counter`` counts the bytes of their files. The names of the extended
+    attributes that can be kept begin as those ``held``. Raises LayerError."""
     with ExitStack() as stack:
         layers = []
         for number, source in enumerate(sources, 1):
             with naming(number):
                 layers.append(stack.enter_context(closing(OpenLayer(source))))
-        yield Flattening(layers, Plan(merge_layers(layers, limits, counter)))
+        tree = merge_layers(layers, limits, counter)
+        lost = tree.keep_xattrs(held)
+        yield Flattening(layers, Plan(tree), lost)
 
 
 class Flattening(msgspec.Struct, frozen=True):
-    """Layers that were read; ``plan`` says what they come to, `write` writes it."""
+    """Layers that were read; ``plan`` says what they come to, `write` writes it. ``lost`` are the extended attributes
+    that are left out, with the inodes that had them."""
 
     layers: Sequence[OpenLayer]
     plan: Plan
+    lost: dict[bytes, list[int]] = {}
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""

@@ -254,10 +254,10 @@ def _begins(block: bytes, at: int, blocks: Iterator[bytes], compression: Compres
     if not start or (not first and not start.strip(b"\0")):
         if not start or not any(part.strip(b"\0") for part in chain((block[at:],), blocks)):
             return False
-        raise LayerError(f"something follows the end of its {compression} data")
-    if not first and len(start) == LONGEST_MAGIC and compression_of(start) is not compression:
-        raise LayerError(f"something follows the end of its {compression} data")
-    return True
+    elif first or compression in (compression_of(start), *(_MAGICS[one] for one in _MAGICS if one.startswith(start))):
+        return True
+    hint = f"what stands before that is whole: {compression} -dc gives it"
+    raise LayerError(f"something follows the end of its {compression} data", hint=hint)
 
 
 def _tools(compression: Compression) -> tuple[Callable[[], _Decompressor], type[Exception]]:

@@ -45,6 +45,8 @@ class Tree:
         self.xattrs: dict[int, Xattrs] = {}
         self.segments: dict[int, Segments] = {}
         """Of sparse files, what of them the layer has, and where it stands in them."""
+        self.clamped: set[int] = set()
+        """Those whose time no packed file can hold, which have the nearest that it can."""
         self._add(Kind.DIRECTORY, ROOT)
         self.modes[ROOT] = 0o755
 
@@ -82,11 +84,28 @@ class Tree:
         self.modes[inode] = entry.mode
         self.uids[inode] = entry.uid
         self.gids[inode] = entry.gid
-        self.mtimes[inode] = min(max(entry.mtime, 0), _MAX_TIME)
+        self.mtimes[inode] = mtime = min(max(entry.mtime, 0), _MAX_TIME)
+        if mtime != entry.mtime:
+            self.clamped.add(inode)
+        elif self.clamped:
+            self.clamped.discard(inode)
         if entry.xattrs:
             self.xattrs[inode] = entry.xattrs
         else:
             self.xattrs.pop(inode, None)
+
+    def keep_xattrs(self, beginnings: tuple[bytes, ...]) -> dict[bytes, list[int]]:
+        """Take away the extended attributes whose names do not begin so; gives what had each."""
+        gone: dict[bytes, list[int]] = {}
+        for inode, xattrs in list(self.xattrs.items()):
+            for name, _ in xattrs:
+                if not name.startswith(beginnings):
+                    gone.setdefault(name, []).append(inode)
+            if held := tuple(one for one in xattrs if one[0].startswith(beginnings)):
+                self.xattrs[inode] = held
+            else:
+                del self.xattrs[inode]
+        return gone
 
     def remove(self, parent: int, name: bytes) -> None:
         """Take a name away, and all below it. An inode that has another name keeps it."""

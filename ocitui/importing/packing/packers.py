@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,9 +21,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
+from ocitui.text import counted
 
-from ..errors import MissingToolError, PackerError
-from ..layers.flatten import flattening
+from ..errors import MissingToolError, PackerError, printable
+from ..layers.flatten import Flattening, flattening
 from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
 from .packing import (
@@ -283,10 +285,12 @@ _UNTAR = (
 )
 
 
-def erofs_packer(output: Path, options: PackOptions) -> Packer:
+def erofs_packer(output: Path, tree: Tree, options: PackOptions) -> Packer:
     """The way that this machine's mkfs.erofs allows. Raises MissingToolError, PackerError, StorageError."""
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
+    if name := next((name for _, name, _ in tree.names() if len(name) == _LONGEST_NAME), None):
+        _try_name(tool, name, output)
     command = [tool, *_options(options, words)]
     if "--tar" in words:
         # Without a source it reads its input.
@@ -294,6 +298,27 @@ def erofs_packer(output: Path, options: PackOptions) -> Packer:
         packer.start([*command, "--tar=f", str(output)])
         return packer
     return _UnpackingErofsPacker(output, command)
+
+
+_LONGEST_NAME, _TRIAL_SECONDS = 255, 30
+
+
+def _try_name(tool: str, name: bytes, output: Path) -> None:
+    """Some versions cut a name of 255 bytes, and fail, or take the file of the shorter name. Raises PackerError where
+    this one does, by packing an empty file of that name; StorageError."""
+    trial = private_directory(output)
+    image, root = trial / "image", trial / "root"
+    try:
+        with writing(trial):
+            root.mkdir(0o700, parents=True)
+            open(os.fsencode(root) + b"/" + name, "xb").close()
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([tool, image, root], capture_output=True, timeout=_TRIAL_SECONDS, check=False)
+            if name in image.read_bytes():
+                return
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+    raise PackerError(f"mkfs.erofs loses names of 255 bytes: {printable(name)}", hint="--format squashfs holds it")
 
 
 class _UnpackingErofsPacker(FedPacker):
@@ -380,7 +405,7 @@ def start_packer(format: PackedFormat, output: Path, tree: Tree, size: int, opti
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
         return SquashfsPacker(output, tree, options)
-    return erofs_packer(output, options)
+    return erofs_packer(output, tree, options)
 
 
 # Below what draws the screen; the packers inherit it.
@@ -413,7 +438,7 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
     """Flatten and pack; gives what could not be kept. Raises LayerError, PackerError, StorageError; nothing of the
     output is left then."""
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
-    with flattening(request.layers, request.options.limits, counter) as image:
+    with flattening(request.layers, request.options.limits, counter, _HELD[request.format]) as image:
         plan = image.plan
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
@@ -428,7 +453,44 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         except BaseException:
             packer.abort()
             raise
-        return tuple(packer.warnings)
+        return (*_losses(image, request.format), *_grouped(packer.warnings))
+
+
+_ACL = "POSIX ACL"
+_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+_LINUX = (b"user.", b"trusted.", b"security.")
+_HELD = {PackedFormat.SQUASHFS: _LINUX, PackedFormat.EROFS: (*_LINUX, *_ACLS), PackedFormat.TAR: (b"",)}
+_MOST_NOTES = 10
+_OWN_WORDS = re.compile(r"'[^']*'|\S*/\S*|\d+")
+"""What differs in what a tool says of one file and of another."""
+
+
+def _losses(image: Flattening, format: PackedFormat) -> Iterator[str]:
+    """What the format cannot hold, counted."""
+    lost: dict[str, dict[int, None]] = {}
+    for name, inodes in image.lost.items():
+        what = _ACL if name in _ACLS else f"extended attribute {printable(name)}"
+        lost.setdefault(what, {}).update(dict.fromkeys(inodes))
+    told = [(what, count, which) for what in lost for count, which in [image.plan.examples(lost[what])] if count]
+    for what, count, which in told[:_MOST_NOTES]:
+        end = "; --format erofs or tar keeps it" if what is _ACL else ""
+        yield f"{format} holds no {what}: that of {counted(count, 'file')} is left out ({which}){end}"
+    if len(told) > _MOST_NOTES:
+        yield f"{format} holds {len(told) - _MOST_NOTES} more extended attributes neither"
+    count, which = image.plan.examples(sorted(image.plan.tree.clamped))
+    if count:
+        yield f"{counted(count, 'time')} before 1970 or after 2106 became the nearest that can be held ({which})"
+
+
+def _grouped(lines: Sequence[str]) -> Iterator[str]:
+    """What a tool said, the first of each kind."""
+    kinds: dict[str, list[str]] = {}
+    for line in lines:
+        kinds.setdefault(_OWN_WORDS.sub("", line), []).append(line)
+    for alike in list(kinds.values())[:_MOST_NOTES]:
+        yield alike[0] + (f" ({len(alike) - 1} more like it)" if len(alike) > 1 else "")
+    if len(kinds) > _MOST_NOTES:
+        yield f"the packer said {len(kinds) - _MOST_NOTES} more things"
 
 
 def _say(answer: WorkerAnswer) -> None:

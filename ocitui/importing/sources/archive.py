@@ -38,6 +38,7 @@ _CHUNK = 1 << 20
 _MOST_LINKS = 16
 # What is kept of a compressed archive: every document of a sound one fits.
 _MOST_KEPT = 64 << 20
+_MOST_BEHIND = 64 << 20
 _TOP = ("oci-layout", "manifest.json", "index.json")
 _OF_SYSTEMS = ("bin/sh", "etc/passwd", "etc/os-release", "usr/bin/env", "usr/lib/os-release")
 
@@ -105,6 +106,9 @@ class Archive:
                 self._kept.pop(member.name, None)
                 if self.compressed and kept + member.size <= _MOST_KEPT:
                     kept += self._keep(member, reader)
+            # Only its end tells whether it was cut, or something follows it.
+            if self.compressed and self._members and reader.skip(_MOST_BEHIND) == _MOST_BEHIND:
+                raise UnreadableSourceError(f"{path} goes on for long after the end of its tar")
         if not self._members:
             raise UnreadableSourceError(f"{path} holds no file")
         self._folder = self._find_folder()
@@ -133,18 +137,24 @@ class Archive:
 
     def find(self, name: str) -> Member | None:
         """The file of that name, links followed; None where there is none."""
-        found = self._members.get(self._folder + (clean(name) or ""))
+        return self._followed(name)[0]
+
+    def _followed(self, name: str) -> tuple[Member | None, str]:
+        """The same, and where the last link leads."""
+        found, target = self._members.get(self._folder + (clean(name) or "")), ""
         for _ in range(_MOST_LINKS):
             if found is None or found.link is None:
-                return found
+                return found, target
+            target = found.link or "what is outside"
             found = self._members.get(found.link)
-        return None
+        return None, target
 
     def member(self, name: str, what: str) -> Member:
         """The same. Raises UnsoundSourceError where there is none: ``what`` it would have been."""
-        member = self.find(name)
+        member, target = self._followed(name)
         if member is None:
-            raise UnsoundSourceError(f"{what} is not in {self.path}")
+            why = f"is a link to {target}, which is no file" if target else "is not"
+            raise UnsoundSourceError(f"{what} {why} in {self.path}")
         return member
 
     def read(self, name: str, largest: int) -> bytes | None:

@@ -230,7 +230,8 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
     claimed = claimed.partition(";")[0].strip().lower()
     if fields.get("schemaVersion") == 1 or any(one.startswith(_SCHEMA_1) for one in (said, claimed)):
         raise UnsupportedImageError(
-            f"{what} is of Docker's image manifest version 2, schema 1, which nobody has made since 2017"
+            f"{what} is of Docker's image manifest version 2, schema 1, which nobody has made since 2017",
+            hint="skopeo copy to oci:DIR makes an OCI image of it",
         )
     is_index, is_manifest = "manifests" in fields, "config" in fields or "layers" in fields
     if is_index and is_manifest:
@@ -547,7 +548,12 @@ async def read_image(
         digest = digest_of(manifest.raw)
     config = read_config(what, config_raw)
     layers = layers_of(manifest.value, config.value)
-    notes = (*check_platform(config.value.platform, wanted), *names_left_out(leaf.names, image_name))
+    called, runs = leaf.platform, normal(config.value.platform)
+    # Who asks for a platform is given what an index calls so: the daemon looks at no config for that either.
+    asked = None if wanted and called and fit(wanted, called) is not None else wanted
+    notes = (*check_platform(config.value.platform, asked), *names_left_out(leaf.names, image_name))
+    if called is not None and (called.os, called.architecture) != (runs.os, runs.architecture):
+        notes += (f"its index calls it {called}, its config {runs}, which is what runs",)
     notes += (COMPLETED,) if completed is not None else ()
     return SourceImage(leaf.names, image_name, digest, manifest, config, layers, notes=notes)
 

@@ -322,7 +322,7 @@ class DockerSource(OciSource):
             if self._archive.is_root_filesystem:
                 raise UnreadableSourceError(
                     f"{self._archive.path} is a root filesystem, as docker export writes it, and no image",
-                    hint="`docker import FILE NAME` makes an image of it, `docker save -o image.tar NAME` an archive",
+                    hint="`skopeo copy tarball:FILE oci-archive:image.tar` makes an archive of an image of it",
                 )
             raise UnreadableSourceError(f"{self._archive.path} is no Docker archive: it has no manifest.json")
         saved = decoded(f"manifest.json in {self._archive.path}", raw, _decode_saved)

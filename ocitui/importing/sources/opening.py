@@ -108,6 +108,8 @@ _FOREIGN = (
 )
 """By their first bytes, what is given to an import by mistake, and the command that makes an image of it."""
 _DIGEST_AT_END = re.compile(r"(.*)@(sha256:.*)", re.DOTALL)
+STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
+_STANDARD_INPUT = re.compile(r"((?:docker|oci)-archive:)?-([:@].*)?", re.DOTALL)
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
 
@@ -123,9 +125,12 @@ class SourceOptions(msgspec.Struct, frozen=True):
 
 def recognise_source(text: str) -> Recognised:
     """What kind of source this is: by its prefix, else by looking at the path. Raises UnsupportedSourceError for
-    skopeo's other transports, UnreadableSourceError for a path that is not there, or a text surely meant as one;
-    InvalidReferenceError for a name with a login in it."""
+    skopeo's other transports and standard input, which `received` reads, UnreadableSourceError for a path that is not
+    there, or a text surely meant as one; InvalidReferenceError for a name with a login in it."""
     text = expanded_source(text)
+    if standard_input(text) is not None:
+        hint = "keep the archive in a file, and name that"
+        raise UnsupportedSourceError(f"{STANDARD_INPUT_NAME} cannot be read again", hint=hint)
     if text.startswith(_REGISTRY):
         refuse_login(text)
         return Recognised(SourceKind.REGISTRY, text.removeprefix(_REGISTRY), Path())
@@ -172,6 +177,12 @@ def expanded_source(text: str) -> str:
     """The source with a home directory written out: behind a prefix, no shell does that."""
     prefix = prefix_of(text)
     return prefix + os.path.expanduser(text.removeprefix(prefix))
+
+
+def standard_input(text: str) -> tuple[str, str] | None:
+    """The prefix of a source that is standard input, and what is wanted of it; None for any other."""
+    match = _STANDARD_INPUT.fullmatch(text)
+    return (match[1] or "", match[2] or "") if match else None
 
 
 def prefix_of(text: str) -> str:
@@ -261,29 +272,32 @@ def _kind_of(path: Path) -> SourceKind | None:
         return SourceKind.PACKED
     try:
         with open_bounded(path) as file:
-            start = file.read(_EROFS_MAGIC_AT + 4)
+            start = file.read(LONGEST_START)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UnreadableSourceError(f"cannot read {path}: {error}") from error
-    if compression_of(start) is not Compression.NONE or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
-        return SourceKind.DOCKER_ARCHIVE
-    if not (start.startswith(_SQUASHFS_MAGIC) or start[_EROFS_MAGIC_AT:] == _EROFS_MAGIC):
-        _refuse_foreign(path, start)
-    return SourceKind.PACKED
+    return kind_of_bytes(start, str(path), shlex.quote(str(path)))
 
 
 _SQUASHFS_MAGIC, _EROFS_MAGIC, _EROFS_MAGIC_AT = b"hsqs", 0xE0F5E1E2.to_bytes(4, "little"), 1024
+LONGEST_START = _EROFS_MAGIC_AT + len(_EROFS_MAGIC)
 
 
-def _refuse_foreign(path: Path, start: bytes) -> None:
-    """Raises UnreadableSourceError for a file that nobody takes for an image, with what makes one of it."""
+def kind_of_bytes(start: bytes, name: str, path: str) -> SourceKind:
+    """The kind of a file by its first bytes, `LONGEST_START` of them. Raises UnreadableSourceError for what nobody
+    takes for an image, with what makes one of it; ``path`` is how a command names it."""
+    if compression_of(start) is not Compression.NONE or start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
+        return SourceKind.DOCKER_ARCHIVE
+    if start.startswith(_SQUASHFS_MAGIC) or start[_EROFS_MAGIC_AT:] == _EROFS_MAGIC:
+        return SourceKind.PACKED
     if not start:
-        raise UnreadableSourceError(f"{path} is empty")
+        raise UnreadableSourceError(f"{name} is empty")
     for magic, what, command in _FOREIGN:
         if start.startswith(magic):
-            made = command.format(shlex.quote(str(path)))
-            raise UnreadableSourceError(f"{path} is {what}", hint=f"`{made}` makes an archive" if made else "")
+            made = command.format(path)
+            raise UnreadableSourceError(f"{name} is {what}", hint=f"`{made}` makes an archive" if made else "")
+    return SourceKind.PACKED
 
 
 def layout_in(path: Path) -> Path:

@@ -38,7 +38,17 @@ from ocitui.importing import (
     standing_of,
 )
 from ocitui.text import clean, counted, human_size, parse_size, short_digest, short_digests
-from ocitui.words import Ways, bytes_text, import_label, import_pace, import_percent, said, size_lines, with_text
+from ocitui.words import (
+    Ways,
+    bytes_text,
+    import_label,
+    import_pace,
+    import_percent,
+    memory_warning,
+    said,
+    size_lines,
+    with_text,
+)
 
 from ..widgets.bars import RULE, Choice, FieldRow, Part, PathSuggester, Question, RuleBar
 from ..widgets.lines import BAD, GOOD, MARK, Line, LinesView, PickList, PickRow, bound, fit, heading
@@ -82,6 +92,7 @@ _LABELS = {
     **{field.id: f'"{field.label}"' for field in (SOURCE, *BASIC)},
     **{field.id: f'"{field.label}" (F2)' for field in ADVANCED},
     **{id: f'"{label}" (F2)' for id, label in SWITCHES},
+    "format": '"as"',
     "yes": "y in the form",
 }
 _ASKED = dict.fromkeys(("--allow-realm", "--login"), "enter in the form, which asks")
@@ -347,8 +358,11 @@ class ImportScreen(FullScreen[str | None]):
         self._show_images(rows)
         count = counted(len(inspection.images), "image") if inspection.listing else "an image"
         self._head(f"in {_KINDS[inspection.kind]}: {count}; nothing is written yet")
-        room = self.session.live.host.disk
-        self.show_lines(preview_lines(inspection, self._standing, request, self._missing, room[1] if room else None))
+        host = self.session.live.host
+        lines = preview_lines(inspection, self._standing, request, self._missing, host.disk[1] if host.disk else None)
+        if host.daemon.running:
+            lines.insert(0, Line(f"{memory_warning('write back what it remembers')}.", kind="bad"))
+        self.show_lines(lines)
         if not inspection.can_be_taken:
             if rows:
                 self.query_one(PickList).focus()
@@ -475,7 +489,7 @@ def preview_lines(
             lines.append(
                 Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
             )
-    return [*lines, *(Line(short_digests(note), "note") for note in inspection.notes)]
+    return [*lines, *(Line(said(short_digests(note), FIELDS), "note") for note in inspection.notes)]
 
 
 def _image_lines(image: SourceImage) -> Iterator[Line]:
@@ -502,10 +516,11 @@ def _cache_lines(inspection: Inspection, standing: Standing, request: ImportRequ
         yield Line("none: a name is needed", "then", "bad")
     elif ImageName.parse(name).reference == "latest":
         yield Line("the daemon never resolves the tag latest from its cache", "then", "bad")
-    elif standing.displaced:
-        yield Line(f"▲ {name} leads to it, and no more to {short_digest(standing.displaced)}", "then", "bad")
     else:
-        yield Line(f"▲ {name} leads to it", "then")
+        no_more = f", and no more to {short_digest(standing.displaced)}" if standing.displaced else ""
+        missed = f"; a miss then as {', '.join(standing.misses)}" if standing.misses else ""
+        text = f"▲ {name} leads to it as {', '.join(standing.hits)}{no_more}{missed}"
+        yield Line(text, "then", "bad" if no_more or missed else "plain")
     if not standing.there:
         yield Line(f"it has nothing of this digest in format {format_}", "cache")
     elif standing.is_other(name):
