@@ -331,7 +331,8 @@ class Ledger(LedgerRecords):
         kept.forget(set(os.listdir(self._directory)), time.time() - _FORGOTTEN_SECONDS)
         lines = [*later, *kept.lines()]
         self._disk.rewrite(own, _DRAFT, LEDGER_NAME, b"".join(lines), own.file_mode)
-        vars(self).update(vars(kept), _lines=len(lines))
+        self.sound, self.damaged, self.sources, self.notes = kept.sound, kept.damaged, kept.sources, kept.notes
+        self._lines = len(lines)
 
 
 def note_resolved(directory: Path, file: str) -> None:

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -366,13 +367,14 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     for_good: bool = False
 
 
+_convert = partial(msgspec.convert, type=_PolicyFile)
 _SHARE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", re.ASCII)
 
 
 def read_policy(path: Path) -> Policy:
     """The policy of a TOML file. Raises PolicyError."""
     try:
-        told = msgspec.convert(tomllib.loads(read_bounded(path, _MOST_POLICY).decode()), _PolicyFile)
+        told = _convert(tomllib.loads(read_bounded(path, _MOST_POLICY).decode()))
         unused = (0.0 if told.unused else None) if isinstance(told.unused, bool) else _span_of(told.unused)
         high, low = _share_of(told.high), _share_of(told.low or told.high)
         rules = PruneRules(_span_of(told.older_than), unused, told.keep, None, told.pins, high, low)
