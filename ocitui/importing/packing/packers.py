@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
 
@@ -61,9 +62,9 @@ class FedPacker:
     which has the whole file on the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has
     finished. Each method raises PackerError, StorageError where there is no room."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, tree: Tree) -> None:
         self.warnings: list[str] = []
-        self._output = output
+        self._output, self._newest = output, max(tree.mtimes)
 
     def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
         """Start a program, as the user and group ``owner``, which is to have the file descriptor ``keep``."""
@@ -77,7 +78,8 @@ class FedPacker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, "LC_ALL": "C"},
+                # All tell the time of it, and none a later one: not that of the packing (reproducible-builds.org).
+                env={**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(self._newest)},
                 user=owner[0] if owner else None,
                 group=owner[1] if owner else None,
                 extra_groups=[] if owner else None,
@@ -206,7 +208,7 @@ class SquashfsPacker(FedPacker):
     too."""
 
     def __init__(self, output: Path, tree: Tree, options: PackOptions) -> None:
-        super().__init__(output)
+        super().__init__(output, tree)
         tool = find_tool("mksquashfs")
         words = help_of(tool, "-help")
         if "\n-tar\t" not in words:
@@ -283,24 +285,24 @@ _UNTAR = (
 )
 
 
-def erofs_packer(output: Path, options: PackOptions) -> Packer:
+def erofs_packer(output: Path, tree: Tree, options: PackOptions, identity: str) -> Packer:
     """The way that this machine's mkfs.erofs allows. Raises MissingToolError, PackerError, StorageError."""
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
-    command = [tool, *_options(options, words)]
+    command = [tool, *_options(options, words, identity)]
     if "--tar" in words:
         # Without a source it reads its input.
-        packer = FedPacker(output)
+        packer = FedPacker(output, tree)
         packer.start([*command, "--tar=f", str(output)])
         return packer
-    return _UnpackingErofsPacker(output, command)
+    return _UnpackingErofsPacker(output, tree, command)
 
 
 class _UnpackingErofsPacker(FedPacker):
     """The tar is unpacked beside the output, in a directory that nobody else enters, then packed from there."""
 
-    def __init__(self, output: Path, command: list[str]) -> None:
-        super().__init__(output)
+    def __init__(self, output: Path, image: Tree, command: list[str]) -> None:
+        super().__init__(output, image)
         if os.geteuid() != 0:
             raise MissingToolError(
                 "mkfs.erofs here does not read tars, and only root can unpack an image for it",
@@ -336,12 +338,13 @@ class _UnpackingErofsPacker(FedPacker):
         shutil.rmtree(self._private, ignore_errors=True)
 
 
-def _options(options: PackOptions, words: str) -> list[str]:
+def _options(options: PackOptions, words: str, identity: str) -> list[str]:
     """What this version has of them."""
     level = "" if options.level is None else f",{options.level}"
     compression = [] if options.compression is None else [f"-z{options.compression}{level}"]
     # Without it some versions give all files one time.
-    return compression + [word for word in ("--quiet", "--preserve-mtime") if word in words]
+    known = ["-U", str(uuid5(NAMESPACE_OID, identity))] if "\n -U" in words else []
+    return compression + known + [word for word in ("--quiet", "--preserve-mtime") if word in words]
 
 
 class TarPacker:
@@ -372,15 +375,18 @@ class TarPacker:
 Packer = FedPacker | TarPacker
 
 
-def start_packer(format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions) -> Packer:
-    """A packer that takes a tree's tar, of ``size`` bytes. Raises MissingToolError, PackerError, StorageError."""
+def start_packer(
+    format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
+) -> Packer:
+    """A packer that takes a tree's tar, of ``size`` bytes; ``identity`` is what its UUID is made from. Raises
+    MissingToolError, PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     if format is PackedFormat.TAR:
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
         return SquashfsPacker(output, tree, options)
-    return erofs_packer(output, options)
+    return erofs_packer(output, tree, options, identity)
 
 
 # Below what draws the screen; the packers inherit it.
@@ -418,7 +424,8 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
         counter.tell()
-        packer = start_packer(request.format, request.output, plan.tree, plan.size, request.options)
+        identity = " ".join(layer.diff_id for layer in request.layers)
+        packer = start_packer(request.format, request.output, plan.tree, plan.size, request.options, identity)
         try:
             image.write(packer.write, counter)
             counter.tell()

@@ -104,6 +104,19 @@ def check_tool(format: PackedFormat, compression: str | None) -> None:
         )
 
 
+_VERSION = re.compile(r"(?:mksquashfs version|erofs-utils\)|mkfs\.erofs) (\d[\w.-]*)")
+
+
+def packer_of(format: PackedFormat, compression: str | None, level: int | None) -> str:
+    """What packs, with its version and what is asked of it, for the record. Raises MissingToolError, PackerError."""
+    name, option = {PackedFormat.SQUASHFS: ("mksquashfs", "-version"), PackedFormat.EROFS: ("mkfs.erofs", "-V")}.get(
+        format, ("ocitui tar", "")
+    )
+    found = _VERSION.search(help_of(find_tool(name), option)) if option else None
+    said = (name, found and found[1], compression, level)
+    return " ".join(str(one) for one in said if one is not None)
+
+
 _PACKAGES = {"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "tar": "tar"}
 
 
