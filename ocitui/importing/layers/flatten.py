@@ -8,9 +8,9 @@ header before one where ustar has no room (tar(5)).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 
 import msgspec
 
@@ -112,21 +112,26 @@ class Plan:
         self._others = array("I")
         self._links: list[tuple[int, bytes, int]] = []
         self._last = (ROOT, b"")
-        self._file_order = self._arrange()
-        self.files = len(self._file_order)
+        self.file_order = self._arrange()
+        """Regular files, by layer and by their place in it."""
+        self.files = len(self.file_order)
         self.size = len(END) + sum(self._sizes())
 
+    @property
+    def before_files(self) -> Iterator[int]:
+        """The root, directories, symbolic links, devices and FIFOs."""
+        return chain(self._directories, self._others)
+
     def headers_before_files(self) -> Iterator[bytes]:
-        """``./``, directories, symbolic links, devices and FIFOs."""
+        """Of these."""
         for inode in self._directories:
             yield self._header(inode, self._path(inode) + b"/" if inode != ROOT else b"./")
         for inode in self._others:
             yield self._header(inode, self._path(inode))
 
-    def file_headers(self) -> Iterator[tuple[int, bytes]]:
-        """Regular files, by layer and by their place in it; to be followed by their bytes and padding."""
-        for inode in self._file_order:
-            yield inode, self._header(inode, self._path(inode))
+    def file_header(self, inode: int) -> bytes:
+        """To be followed by a regular file's bytes and padding."""
+        return self._header(inode, self._path(inode))
 
     def hard_links(self) -> Iterator[bytes]:
         """Second names, each a link to the name that was written before."""
@@ -158,7 +163,7 @@ class Plan:
             yield self._header_size(inode, lengths[inode], b"/")
         for inode in self._others:
             yield self._header_size(inode, lengths[self._parents[inode]] + len(self._names[inode]))
-        for inode in self._file_order:
+        for inode in self.file_order:
             size = tree.sizes[inode]
             length = lengths[self._parents[inode]] + len(self._names[inode])
             yield self._header_size(inode, length) + size + padding(size)
@@ -211,7 +216,6 @@ class Plan:
 _BUFFER = 1 << 18
 
 Write = Callable[[memoryview], None]
-Put = Callable[[bytes | memoryview], None]
 
 
 @contextmanager
@@ -248,30 +252,34 @@ class Flattening(msgspec.Struct, frozen=True):
             if len(gathered) >= _BUFFER:
                 flush()
 
+        def put_file(inode: int, parts: Iterable[bytes | memoryview]) -> None:
+            put(self.plan.file_header(inode))
+            for part in parts:
+                put(part)
+            put(bytes(padding(self.plan.tree.sizes[inode])))
+
         for block in self.plan.headers_before_files():
             put(block)
-        for layer, files in groupby(self.plan.file_headers(), lambda file: self.plan.tree.layers[file[0]]):
-            counter.layer = layer
-            with naming(layer):
-                self._write_files(self.layers[layer - 1], files, put, counter)
+        self.each_file(put_file, counter)
         for block in self.plan.hard_links():
             put(block)
         put(END)
         flush()
 
-    def _write_files(self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], put: Put, counter: Counter) -> None:
+    def each_file(self, take: Callable[[int, Iterable[bytes | memoryview]], None], counter: Counter) -> None:
+        """Have each regular file's bytes taken, in `Plan.file_order`. Raises LayerError, and what ``take`` raises."""
         tree = self.plan.tree
-        with _bodies(layer) as read:
-            for inode, block in files:
-                put(block)
-                if size := tree.sizes[inode]:
-                    segments = tree.segments.get(inode)
-                    parts = read(tree.offsets[inode], size)
-                    for part in parts if segments is None else _filled(tree.offsets[inode], size, segments, read):
-                        put(part)
-                    put(bytes(padding(size)))
-                counter.files += 1
-        layer.check_unchanged()
+        for number, files in groupby(self.plan.file_order, tree.layers.__getitem__):
+            layer, counter.layer = self.layers[number - 1], number
+            with naming(number), _bodies(layer) as read:
+                for inode in files:
+                    offset, size, segments = tree.offsets[inode], tree.sizes[inode], tree.segments.get(inode)
+                    if segments is not None:
+                        take(inode, _filled(offset, size, segments, read))
+                    else:
+                        take(inode, read(offset, size) if size else ())
+                    counter.files += 1
+                layer.check_unchanged()
 
 
 _HOLE = bytes(1 << 16)

@@ -23,9 +23,10 @@ from uuid import NAMESPACE_OID, uuid5
 from ocitui.cache import CacheError, PackedFormat, StorageError
 
 from ..errors import MissingToolError, PackerError
-from ..layers.flatten import flattening
+from ..layers.flatten import Flattening, flattening
 from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
+from .erofs import ErofsImage
 from .packing import (
     Failure,
     FlattenRequest,
@@ -38,6 +39,7 @@ from .packing import (
     help_of,
     how_ended,
     private_directory,
+    writes_erofs,
 )
 
 _PIPE_BYTES = 1 << 20
@@ -115,6 +117,9 @@ class FedPacker:
             # It closed its input, so it is ending: what it says last is the reason.
             self._end_input()
             raise self._failure(f"ended before its input did: {self._last_words()}") from error
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        image.write(self.write, counter)
 
     def finish(self) -> None:
         self._end()
@@ -287,6 +292,8 @@ _UNTAR = (
 
 def erofs_packer(output: Path, tree: Tree, options: PackOptions, identity: str) -> Packer:
     """The way that this machine's mkfs.erofs allows. Raises MissingToolError, PackerError, StorageError."""
+    if writes_erofs(options.compression):
+        return ErofsPacker(output, identity)
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
     command = [tool, *_options(options, words, identity)]
@@ -352,15 +359,27 @@ class TarPacker:
 
     def __init__(self, output: Path, size: int) -> None:
         self.warnings: list[str] = []
-        self._output = output
-        if shutil.disk_usage(output.parent).free < size:
-            raise no_room(output)
+        self._output, self._at = output, 0
+        self._expect(size)
         self._fd = create_file(output)
 
+    def take(self, image: Flattening, counter: Counter) -> None:
+        image.write(self.write, counter)
+
     def write(self, data: memoryview) -> None:
+        self._write_at(data, self._at)
+        self._at += len(data)
+
+    def _expect(self, size: int) -> None:
+        if shutil.disk_usage(self._output.parent).free < size:
+            raise no_room(self._output)
+
+    def _write_at(self, data: bytes | bytearray | memoryview, at: int) -> None:
+        left = memoryview(data)
         with writing(self._output):
-            while data:
-                data = data[os.write(self._fd, data) :]
+            while left:
+                done = os.pwrite(self._fd, left, at)
+                left, at = left[done:], at + done
 
     def finish(self) -> None:
         with writing(self._output):
@@ -370,6 +389,22 @@ class TarPacker:
     def abort(self) -> None:
         os.close(self._fd)
         discard(self._output)
+
+
+class ErofsPacker(TarPacker):
+    """erofs that is not compressed, written here. Raises StorageError."""
+
+    def __init__(self, output: Path, identity: str) -> None:
+        super().__init__(output, 0)
+        self._identity = identity
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        made = ErofsImage(image, self._identity)
+        self._expect(made.size)
+        made.write(self._write_at, counter)
+        if made.lost:
+            names = ", ".join(sorted({name.decode("utf-8", "backslashreplace")[:80] for name in made.lost})[:3])
+            self.warnings.append(f"erofs cannot hold {len(made.lost)} extended attributes: {names}")
 
 
 Packer = FedPacker | TarPacker
@@ -427,7 +462,7 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         identity = " ".join(layer.diff_id for layer in request.layers)
         packer = start_packer(request.format, request.output, plan.tree, plan.size, request.options, identity)
         try:
-            image.write(packer.write, counter)
+            packer.take(image, counter)
             counter.tell()
             counter.phase = ImportPhase.FINISH
             counter.tell()
