@@ -17,7 +17,7 @@ import msgspec
 from ..errors import LayerError
 from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
-from .tar_headers import BLOCK, ChunkReader, Kind, Segments, Xattrs
+from .tar_headers import BLOCK, ChunkReader, Kind, Segments, Xattrs, sum_of_bytes
 from .tree import ROOT, Counter, Tree, merge_layers, naming
 
 END = bytes(2 * BLOCK)
@@ -26,7 +26,7 @@ END = bytes(2 * BLOCK)
 _NAME_ROOM = 100
 _MAX_OCTAL_ID = 0o7777777
 _MAX_OCTAL_SIZE = 0o77777777777
-_SUM = slice(148, 156)
+_SUM_END, _USTAR = 156, b"ustar\00000" + bytes(64)
 
 
 def header(
@@ -79,17 +79,12 @@ def padding(size: int) -> int:
 def _block(
     name: bytes, kind: int, mode: int, uid: int, gid: int, size: int, mtime: int, link: bytes, device: tuple[int, int]
 ) -> bytes:
-    block = bytearray(BLOCK)
-    block[: len(name)] = name
-    block[100:148] = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
-    block[_SUM] = b"        "
-    block[156] = kind
-    block[157 : 157 + len(link)] = link
-    block[257:265] = b"ustar\00000"
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    before, after = name.ljust(_NAME_ROOM, b"\0") + numbers, b"%c" % kind + link.ljust(_NAME_ROOM, b"\0") + _USTAR
     if kind in (Kind.CHARACTER, Kind.BLOCK):
-        block[329:345] = b"%07o\0%07o\0" % device
-    block[_SUM] = b"%06o\0 " % sum(block.translate(None, b"\0"))
-    return bytes(block)
+        after += b"%07o\0%07o\0" % device
+    after = after.ljust(BLOCK - _SUM_END, b"\0")
+    return b"%b%06o\0 %b" % (before, sum_of_bytes(before + b"        " + after), after)
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -238,18 +233,21 @@ class Flattening(msgspec.Struct, frozen=True):
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
         counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
-        gathered = bytearray()
+        gathered, size = list[bytes | memoryview](), 0
 
         def flush() -> None:
-            nonlocal gathered
-            write(memoryview(gathered))
-            counter.add(len(gathered))
-            gathered = bytearray()
+            nonlocal size
+            write(memoryview(b"".join(gathered)))
+            counter.add(size)
+            gathered.clear()
+            size = 0
 
         def put(data: bytes | memoryview) -> None:
             """Small pieces are gathered into larger writes."""
-            gathered.extend(data)
-            if len(gathered) >= _BUFFER:
+            nonlocal size
+            gathered.append(data)
+            size += len(data)
+            if size >= _BUFFER:
                 flush()
 
         def put_file(inode: int, parts: Iterable[bytes | memoryview]) -> None:

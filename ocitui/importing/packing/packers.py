@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
@@ -43,6 +44,7 @@ from .packing import (
 )
 
 _PIPE_BYTES = 1 << 20
+_SYNCED_BYTES = 64 << 20
 _KEPT_OUTPUT = 1 << 16
 # Seconds that a packer may take nothing, or need after its input has ended.
 _PATIENCE = 600
@@ -359,9 +361,9 @@ class TarPacker:
 
     def __init__(self, output: Path, size: int) -> None:
         self.warnings: list[str] = []
-        self._output, self._at = output, 0
+        self._output, self._at, self._since = output, 0, 0
         self._expect(size)
-        self._fd = create_file(output)
+        self._fd, self._syncing = create_file(output), ThreadPoolExecutor(1, "sync")
 
     def take(self, image: Flattening, counter: Counter) -> None:
         image.write(self.write, counter)
@@ -379,14 +381,20 @@ class TarPacker:
         with writing(self._output):
             while left:
                 done = os.pwrite(self._fd, left, at)
-                left, at = left[done:], at + done
+                left, at, self._since = left[done:], at + done, self._since + done
+        if self._since >= _SYNCED_BYTES:
+            # The disk has its work meanwhile, not all of it at the end; what that says is asked there.
+            self._since = 0
+            self._syncing.submit(os.fdatasync, self._fd)
 
     def finish(self) -> None:
+        self._syncing.shutdown()
         with writing(self._output):
             os.fsync(self._fd)
         os.close(self._fd)
 
     def abort(self) -> None:
+        self._syncing.shutdown(cancel_futures=True)
         os.close(self._fd)
         discard(self._output)
 
