@@ -210,7 +210,33 @@ class Plan:
 
 _BUFFER = 1 << 18
 
+Part = bytes | memoryview
 Write = Callable[[memoryview], None]
+
+
+class Gathered:
+    """Bytes that are written one after the other, from a place on, gathered into larger writes, which are counted."""
+
+    def __init__(self, write_at: Callable[[bytes, int], None], counter: Counter, at: int = 0) -> None:
+        self.at, self._size, self._parts, self._write_at, self._counter = at, 0, list[Part](), write_at, counter
+
+    def add(self, data: Part) -> None:
+        if size := len(data):
+            self._parts.append(data)
+            self._size += size
+            self.at += size
+            if self._size >= _BUFFER:
+                self.flush()
+
+    def skip_to(self, at: int) -> None:
+        """With zeros."""
+        self.add(bytes(at - self.at))
+
+    def flush(self) -> None:
+        self._write_at(b"".join(self._parts), self.at - self._size)
+        self._counter.add(self._size)
+        self._parts.clear()
+        self._size = 0
 
 
 @contextmanager
@@ -233,38 +259,23 @@ class Flattening(msgspec.Struct, frozen=True):
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
         counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
-        gathered, size = list[bytes | memoryview](), 0
+        out = Gathered(lambda data, at: write(memoryview(data)), counter)
 
-        def flush() -> None:
-            nonlocal size
-            write(memoryview(b"".join(gathered)))
-            counter.add(size)
-            gathered.clear()
-            size = 0
-
-        def put(data: bytes | memoryview) -> None:
-            """Small pieces are gathered into larger writes."""
-            nonlocal size
-            gathered.append(data)
-            size += len(data)
-            if size >= _BUFFER:
-                flush()
-
-        def put_file(inode: int, parts: Iterable[bytes | memoryview]) -> None:
-            put(self.plan.file_header(inode))
+        def put_file(inode: int, parts: Iterable[Part]) -> None:
+            out.add(self.plan.file_header(inode))
             for part in parts:
-                put(part)
-            put(bytes(padding(self.plan.tree.sizes[inode])))
+                out.add(part)
+            out.add(bytes(padding(self.plan.tree.sizes[inode])))
 
         for block in self.plan.headers_before_files():
-            put(block)
+            out.add(block)
         self.each_file(put_file, counter)
         for block in self.plan.hard_links():
-            put(block)
-        put(END)
-        flush()
+            out.add(block)
+        out.add(END)
+        out.flush()
 
-    def each_file(self, take: Callable[[int, Iterable[bytes | memoryview]], None], counter: Counter) -> None:
+    def each_file(self, take: Callable[[int, Iterable[Part]], None], counter: Counter) -> None:
         """Have each regular file's bytes taken, in `Plan.file_order`. Raises LayerError, and what ``take`` raises."""
         tree = self.plan.tree
         for number, files in groupby(self.plan.file_order, tree.layers.__getitem__):
@@ -283,9 +294,7 @@ class Flattening(msgspec.Struct, frozen=True):
 _HOLE = bytes(1 << 16)
 
 
-def _filled(
-    offset: int, size: int, segments: Segments, read: Callable[[int, int], Iterator[bytes | memoryview]]
-) -> Iterator[bytes | memoryview]:
+def _filled(offset: int, size: int, segments: Segments, read: Callable[[int, int], Iterator[Part]]) -> Iterator[Part]:
     """The bytes of a sparse file, its holes as zeros."""
     end = 0
     for at, length in (*segments, (size, 0)):
@@ -297,7 +306,7 @@ def _filled(
 
 
 @contextmanager
-def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[bytes | memoryview]]]:
+def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[Part]]]:
     """Gives what reads a file's bytes, by offset and size; files are asked for in the order that they have in it."""
     if layer.compression is Compression.NONE:
         yield layer.part
@@ -305,7 +314,7 @@ def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[bytes | 
     with read_ahead(layer.chunks()) as chunks:
         reader = ChunkReader(chunks)
 
-        def read(offset: int, size: int) -> Iterator[bytes | memoryview]:
+        def read(offset: int, size: int) -> Iterator[Part]:
             reader.skip(offset - reader.position)
             for part in reader.parts(size):
                 size -= len(part)

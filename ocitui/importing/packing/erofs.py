@@ -13,12 +13,12 @@ from uuid import NAMESPACE_OID, uuid5
 
 from ocitui.cache import crc32c
 
-from ..layers.flatten import Flattening
+from ..layers.flatten import Flattening, Gathered, Part
 from ..layers.tar_headers import Kind, Xattrs
 from ..layers.tree import ROOT, Counter
 from ..progress import ImportPhase
 
-_BLOCK, _SLOT, _INODE, _BUFFER = 1 << 12, 32, 64, 1 << 18
+_BLOCK, _SLOT, _INODE = 1 << 12, 32, 64
 _SUPER_AT = 1024
 _SUPER = struct.Struct("<3I2BH2Q4I16s16x48x")
 _MAGIC, _CHECKSUM_AND_MTIME = 0xE0F5E1E2, 3
@@ -80,13 +80,12 @@ class ErofsImage:
         self._first = -(-at // _BLOCK)
         self.size = (self._first + blocks) * _BLOCK
 
-    def write(self, write_at: Callable[[bytes | bytearray, int], None], counter: Counter) -> None:
+    def write(self, write_at: Callable[[bytes, int], None], counter: Counter) -> None:
         """Raises LayerError, and what ``write_at`` raises."""
         counter.begin(ImportPhase.WRITE, self.size, self._image.plan.files)
-        nodes = _Gathered(write_at, counter, _BLOCK)
-        blocks = _Gathered(write_at, counter, self._first * _BLOCK)
+        nodes, blocks = Gathered(write_at, counter, _BLOCK), Gathered(write_at, counter, self._first * _BLOCK)
 
-        def put(inode: int, parts: Iterable[bytes | memoryview]) -> None:
+        def put(inode: int, parts: Iterable[Part]) -> None:
             size = self._sizes[inode]
             to_come = size - size % _BLOCK if self._inline[inode] else size
             nodes.skip_to(self._nodes[inode] * _SLOT)
@@ -173,24 +172,3 @@ class ErofsImage:
             return made + bytes(_BLOCK - _SUPER_AT - len(made))
 
         return bytes(_SUPER_AT) + block(crc32c(block(0)))
-
-
-class _Gathered:
-    """What is written one after the other from a place on, in large pieces, with zeros between."""
-
-    def __init__(self, write_at: Callable[[bytes | bytearray, int], None], counter: Counter, at: int) -> None:
-        self.at, self._gathered, self._write_at, self._counter = at, bytearray(), write_at, counter
-
-    def skip_to(self, at: int) -> None:
-        self.add(bytes(at - self.at))
-
-    def add(self, data: bytes | memoryview) -> None:
-        self._gathered += data
-        self.at += len(data)
-        if len(self._gathered) >= _BUFFER:
-            self.flush()
-
-    def flush(self) -> None:
-        self._write_at(self._gathered, self.at - len(self._gathered))
-        self._counter.add(len(self._gathered))
-        self._gathered = bytearray()
