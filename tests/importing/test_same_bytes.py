@@ -130,6 +130,18 @@ async def test_the_time_is_that_of_the_newest_file(tmp_path: Path) -> None:
         assert [path.stat().st_mtime for path in (root / "d", root / "d/f")] == [5, NEWEST], "files keep their own"
 
 
+@pytest.mark.parametrize("format", PackedFormat)
+async def test_files_of_a_time_to_come_keep_it(format: PackedFormat, tmp_path: Path) -> None:
+    need("mksquashfs", "mkfs.erofs")
+    last = (1 << 32) - 1
+    layers = sources(tmp_path / "layers", [layer(Item("f", data=b"x", mtime=last))])
+    said = await flatten_and_pack(layers, tmp_path / "out", format)
+    assert ("dates the root today" in "".join(said)) == (format is PackedFormat.SQUASHFS)
+    if format is not PackedFormat.TAR:
+        with mounted(tmp_path / "out", tmp_path / "mount") as root:
+            assert (root / "f").stat().st_mtime == last
+
+
 async def test_other_layers_have_another_uuid(tmp_path: Path) -> None:
     need("mkfs.erofs")
     uuids = set()

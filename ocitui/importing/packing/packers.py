@@ -225,6 +225,8 @@ class SquashfsPacker(FedPacker):
             )
         if ROOT in tree.xattrs:
             self.warnings.append("mksquashfs cannot keep the extended attributes of the root directory")
+        if self._newest > time.time():
+            self.warnings.append("a file is dated later than today, so mksquashfs 4.5 dates the root today")
         arguments = ["-tar", "-noappend", "-no-progress", "-quiet", "-no-recovery"]
         arguments += _compression(options) + _root(tree, words)
         owner = self._owner(tree.uids[ROOT], tree.gids[ROOT])
@@ -315,7 +317,7 @@ class _UnpackingErofsPacker(FedPacker):
         if os.geteuid() != 0:
             raise MissingToolError(
                 "mkfs.erofs here does not read tars, and only root can unpack an image for it",
-                hint="install erofs-utils 1.7 or later, run as root, or choose another format",
+                hint="install erofs-utils 1.7 or later, run as root, or leave out --compression",
             )
         untar = [find_tool("tar"), *_UNTAR]
         self._private = private_directory(output)
