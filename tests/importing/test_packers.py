@@ -415,6 +415,26 @@ def test_a_tar_that_meets_the_end_of_the_disk(small: Path) -> None:
     assert list(small.iterdir()) == []
 
 
+@pytest.mark.parametrize("format", [PackedFormat.TAR, PackedFormat.EROFS])
+def test_what_the_disk_loses_meanwhile_is_told(
+    format: PackedFormat, image: list[LayerSource], place: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells of it once, to whoever asks first (fsync(2))."""
+    tool(tools, "mkfs.erofs", "echo usage")
+    asked = []
+
+    def fails_once(fd: int) -> None:
+        asked.append(fd)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails_once)
+    monkeypatch.setattr("ocitui.importing.packing.packers._SYNCED_BYTES", 1 << 16)
+    with pytest.raises(StorageError, match="Input/output error"):
+        pack(image, place / "out", format)
+    assert list(place.iterdir()) == []
+
+
 def test_the_tar_is_one_that_gnu_tar_takes_without_a_word(image: list[LayerSource]) -> None:
     need("tar")
     done = subprocess.run(["tar", "--list"], input=flattened(image), capture_output=True, check=True)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
@@ -366,6 +366,7 @@ class TarPacker:
         self._output, self._at, self._since = output, 0, 0
         self._expect(size)
         self._fd, self._syncing = create_file(output), ThreadPoolExecutor(1, "sync")
+        self._synced: list[Future[None]] = []
 
     def take(self, image: Flattening, counter: Counter) -> None:
         image.write(self.write, counter)
@@ -385,13 +386,15 @@ class TarPacker:
                 done = os.pwrite(self._fd, left, at)
                 left, at, self._since = left[done:], at + done, self._since + done
         if self._since >= _SYNCED_BYTES:
-            # The disk has its work meanwhile, not all of it at the end; what that says is asked there.
+            # The disk has its work meanwhile, not all of it at the end. It tells of a failure once only.
             self._since = 0
-            self._syncing.submit(os.fdatasync, self._fd)
+            self._synced.append(self._syncing.submit(os.fdatasync, self._fd))
 
     def finish(self) -> None:
         self._syncing.shutdown()
         with writing(self._output):
+            for synced in self._synced:
+                synced.result()
             os.fsync(self._fd)
         os.close(self._fd)
 
