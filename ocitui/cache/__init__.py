@@ -164,6 +164,7 @@ with front(__name__):
     from .packed_file import SOUND_PACKED as SOUND_PACKED
     from .packed_file import check_packed as check_packed
     from .packed_file import check_packed_file as check_packed_file
+    from .packed_file import crc32c as crc32c
     from .records import ChangeMode as ChangeMode
     from .records import Identity as Identity
     from .records import Moved as Moved

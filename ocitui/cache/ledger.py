@@ -40,7 +40,7 @@ _LINE = re.compile(
     rb"(?: ([!-~]+))?"
 )
 # Kind, when it was imported, name, the source, whether more was needed than the daemon has, by whom; once without them.
-_SOURCE_LINE = re.compile(rb"3 (\d{1,11}) ([!-~]+) ([!-~]+)(?: ([-p]) ([!-~]+))?")
+_SOURCE_LINE = re.compile(rb"3 (\d{1,11}) ([!-~]+) ([!-~]+)(?: ([-p]) ([!-~]+)(?: ([!-~]+))?)?")
 # Kind, when it was noted, the topic, name, the text; none takes back what was noted before.
 _NOTE_LINE = re.compile(rb"4 (\d{1,11}) ([a-z]+) ([!-~]+)(?: ([!-~]+))?")
 _LONGEST_LINE, _LONGEST_NOTE = 1 << 13, 400
@@ -81,12 +81,14 @@ class Damage(_OfFile, frozen=True, gc=False):
 class RecordedSource(msgspec.Struct, frozen=True, gc=False):
     """Where an image was imported from, as `import` takes it, with a path that is absolute: at ``imported``, in whole
     seconds since the epoch, ``by`` whom. ``private`` is whether it took what the daemon's own client has not: a login,
-    an authority, http without TLS, a mirror, a config that was completed. No secret is in it."""
+    an authority, http without TLS, a mirror, a config that was completed. ``packer`` made the packed file, with its
+    version: the same makes the same bytes of the image anywhere. No secret is in it."""
 
     text: str
     imported: int = 0
     private: bool = False
     by: str = ""
+    packer: str = ""
 
 
 class Topic(StrEnum):
@@ -138,7 +140,9 @@ class LedgerRecords:
                 self._take_state(found)
             elif told := _SOURCE_LINE.fullmatch(text):
                 by = _text(told[5] or b"-").removeprefix("-")
-                self.sources[_text(told[2])] = RecordedSource(_text(told[3]), int(told[1]), told[4] != b"-", by)
+                self.sources[_text(told[2])] = RecordedSource(
+                    _text(told[3]), int(told[1]), told[4] != b"-", by, _text(told[6] or b"")
+                )
             elif (noted := _NOTE_LINE.fullmatch(text)) and noted[2].decode() in tuple(Topic):
                 name, same = _text(noted[3]), self.notes.setdefault(Topic(noted[2].decode()), {})
                 if noted[4]:
@@ -197,7 +201,8 @@ def damaged_line(name: str, one: Damage) -> bytes:
 
 def source_line(name: str, one: RecordedSource) -> bytes:
     flag = "p" if one.private else "-"
-    return _line(f"3 {one.imported} {_word(name)} {_word(one.text)} {flag} {_word(one.by) or '-'}")
+    made = f" {_word(one.packer)}" if one.packer else ""
+    return _line(f"3 {one.imported} {_word(name)} {_word(one.text)} {flag} {_word(one.by) or '-'}{made}")
 
 
 def note_line(topic: Topic, name: str, one: Note) -> bytes:

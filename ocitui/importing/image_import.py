@@ -48,7 +48,7 @@ from ocitui.threads import Stop, in_thread, on_loop, settled
 from .blobs import BlobProgress, BlobStore
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .layers.layers import LayerLimits
-from .packing.packing import PackOptions, check_tool, flatten_and_pack
+from .packing.packing import PackOptions, check_tool, flatten_and_pack, packer_of
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
 from .sources.opening import (
@@ -430,6 +430,7 @@ async def _bring_in(
         tracker.flattened(said)
 
     await asyncio.to_thread(check_tool, request.format, request.compression)
+    packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
@@ -439,7 +440,8 @@ async def _bring_in(
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
-    recorded = RecordedSource(request.lasting_source, private=source.private or COMPLETED in image.notes)
+    private = source.private or COMPLETED in image.notes
+    recorded = RecordedSource(request.lasting_source, private=private, packer=packer)
     return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings), recorded)
 
 

@@ -79,6 +79,7 @@ def _origin(directory: Path, file: str, known: FileRecords) -> Iterator[Line]:
         yield Line(f"{pin.text}, {age_of(pin.when)} ago", "pinned")
     if source := known.sources.get(file):
         yield Line(f"{source.text}, {age_of(source.imported)} ago", "from")
+        yield from [Line(source.packer, "packer")] if source.packer else ()
     origin = Origins(directory, known).of(file)
     yield Line(origin.text, "again", "plain" if origin.is_sure else "muted")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackedFormat, StorageError
+from ocitui.cache import SOUND_PACKED, PackedFormat, StorageError, check_packed
 from ocitui.importing.errors import LayerError, MissingToolError, PackerError
 from ocitui.importing.layers.flatten import END, Flattening, header
 from ocitui.importing.layers.layers import LayerSource
@@ -156,13 +156,13 @@ def test_a_layer_that_fails_under_way_leaves_nothing(
     format: PackedFormat, image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("mksquashfs", "mkfs.erofs")
-    write = Flattening.write
+    each_file = Flattening.each_file
 
-    def write_after_a_cut(self: Flattening, *arguments: object) -> None:
+    def each_after_a_cut(self: Flattening, *arguments: object) -> None:
         os.truncate(image[1].path, 2048)
-        write(self, *arguments)  # type: ignore[arg-type]
+        each_file(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Flattening, "write", write_after_a_cut)
+    monkeypatch.setattr(Flattening, "each_file", each_after_a_cut)
     with pytest.raises(LayerError, match="layer 2: it was cut while it was read"):
         pack(image, place / "out", format)
     assert list(place.iterdir()) == []
@@ -316,7 +316,7 @@ def test_an_unpacker_that_cannot_be_started_leaves_nothing(tools: Path, place: P
     tool(tools, "tar", "")
     (tools / "tar").write_text("#!/absent\n")
     with pytest.raises(PackerError, match="cannot start tar"):
-        start(place / "out", PackedFormat.EROFS)
+        start_packer(PackedFormat.EROFS, place / "out", TREE, 512, PackOptions("lz4"))
     assert list(place.iterdir()) == []
 
 
@@ -333,8 +333,48 @@ def test_without_a_newer_erofs_tool_it_takes_root(place: Path, tools: Path, monk
     tool(tools, "mkfs.erofs", "echo usage")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(MissingToolError, match="only root can unpack") as caught:
-        start(place / "out", PackedFormat.EROFS)
+        start_packer(PackedFormat.EROFS, place / "out", TREE, 512, PackOptions("lz4"))
     assert "erofs-utils 1.7" in caught.value.hint
+
+
+def test_an_erofs_of_its_own_takes_neither_root_nor_mkfs(
+    image: list[LayerSource], place: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool(tools, "mkfs.erofs", "echo usage")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert pack(image, place / "out", PackedFormat.EROFS) == ()
+    assert check_packed(place / "out") == SOUND_PACKED[PackedFormat.EROFS]
+
+
+def test_what_erofs_cannot_hold_is_told(place: Path, tmp_path: Path, tools: Path) -> None:
+    tool(tools, "mkfs.erofs", "echo usage")
+    xattrs = {"com.apple.provenance": "a", "user.kept": "b", "user.long": "c" * 70_000, "system.posix_acl_accessX": "d"}
+    image = sources(tmp_path / "layers", [layer(*(Item(f"f{number}", xattrs=xattrs) for number in range(9)))])
+    names = "com.apple.provenance, system.posix_acl_accessX, user.long"
+    told = (f"erofs cannot hold 27 extended attributes: {names}",)
+    assert pack(image, place / "out", PackedFormat.EROFS) == told
+    with mounted(place / "out", tmp_path / "mount") as root:
+        assert os.listxattr(root / "f0") == ["user.kept"]
+
+
+def test_an_erofs_of_awkward_sizes(place: Path, tmp_path: Path, tools: Path) -> None:
+    """Ends of files around what fits behind an inode, names around what fits in a block, links as long as they go."""
+    need("fsck.erofs")
+    tool(tools, "mkfs.erofs", "echo usage")
+    around = [base + more for base in (0, 64, 1984, 2048, 4032, 4096, 8192, 12288) for more in (-33, -1, 0, 1, 40)]
+    items = [Item(f"f{size}", data=os.urandom(size)) for size in around if size >= 0]
+    items += [Item(f"x{size}", data=os.urandom(size), xattrs={"user.a": "v" * size}) for size in around if size > 0]
+    items += [folder("wide"), *(Item("wide/" + f"{number:03}" * 85) for number in range(100)), folder("none")]
+    items += [link(f"link{size}", "t" * size) for size in (1, 4031, 4032, 4033, 4095)]
+    items += [folder(f"d{size}") for size in range(3)] + [Item("d1/" + "n" * 60), Item("d2/" + "\udcff" * 255)]
+    items += [Item("deep/" * 100 + "f", data=b"x"), Item("disk", tarfile.BLKTYPE, device=(4095, 1_048_575))]
+    image = sources(tmp_path / "layers", [layer(*items)])
+    assert pack(image, place / "out", PackedFormat.EROFS) == ()
+    subprocess.run(["fsck.erofs", "--extract", place / "out"], check=True, capture_output=True)
+    with mounted(place / "out", tmp_path / "mount") as root:
+        assert_same(tree_of_directory(root), tree_of_tar(flattened(image)))
+        assert (root / "wide").stat().st_nlink == 2
+        assert root.stat().st_nlink == 2 + sum(path.lstat().st_nlink > 1 for path in root.iterdir())
 
 
 def test_an_old_mksquashfs_is_named(place: Path, tools: Path) -> None:
@@ -373,6 +413,26 @@ def test_a_tar_that_meets_the_end_of_the_disk(small: Path) -> None:
         packer.write(memoryview(bytes(2 << 20)))
     packer.abort()
     assert list(small.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", [PackedFormat.TAR, PackedFormat.EROFS])
+def test_what_the_disk_loses_meanwhile_is_told(
+    format: PackedFormat, image: list[LayerSource], place: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells of it once, to whoever asks first (fsync(2))."""
+    tool(tools, "mkfs.erofs", "echo usage")
+    asked = []
+
+    def fails_once(fd: int) -> None:
+        asked.append(fd)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fails_once)
+    monkeypatch.setattr("ocitui.importing.packing.packers._SYNCED_BYTES", 1 << 16)
+    with pytest.raises(StorageError, match="Input/output error"):
+        pack(image, place / "out", format)
+    assert list(place.iterdir()) == []
 
 
 def test_the_tar_is_one_that_gnu_tar_takes_without_a_word(image: list[LayerSource]) -> None:

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from ocitui.cache import FileKind
-from ocitui.tui.summary import _users, labelled
+from ocitui.cache import FileKind, Ledger, RecordedSource
+from ocitui.tui.summary import _origin, _users, labelled
 from tests.tui.cache_support import Image, make_cache
 from tests.tui.screen_support import WIDE, desk
 
@@ -49,3 +49,12 @@ async def test_a_long_label_takes_no_column_from_the_others(tmp_path: Path) -> N
         [row] = [line for line in one.text.split("\n") if "description=A queue" in line]
         [other] = [line for line in one.text.split("\n") if "maintainer=ann" in line]
         assert row.index("description") == other.index("maintainer")
+
+
+def test_what_packed_an_image_stands_below_where_it_came_from(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record_source("a.tar", RecordedSource("oci:/layout", packer="ocitui tar"))
+    ledger.record_source("b.tar", RecordedSource("oci:/layout"))
+    told = {file: [(line.label, line.text) for line in _origin(tmp_path, file, ledger)] for file in ("a.tar", "b.tar")}
+    assert ("packer", "ocitui tar") in told["a.tar"]
+    assert "packer" not in dict(told["b.tar"])

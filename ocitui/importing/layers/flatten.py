@@ -10,14 +10,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 
 import msgspec
 
 from ..errors import LayerError, printable
 from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
-from .tar_headers import BLOCK, ChunkReader, Kind, Segments, Xattrs
+from .tar_headers import BLOCK, ChunkReader, Kind, Segments, Xattrs, sum_of_bytes
 from .tree import ROOT, Counter, Tree, merge_layers, naming
 
 END = bytes(2 * BLOCK)
@@ -26,7 +26,7 @@ END = bytes(2 * BLOCK)
 _NAME_ROOM = 100
 _MAX_OCTAL_ID = 0o7777777
 _MAX_OCTAL_SIZE = 0o77777777777
-_SUM = slice(148, 156)
+_SUM_END, _USTAR = 156, b"ustar\00000" + bytes(64)
 
 
 def header(
@@ -79,17 +79,12 @@ def padding(size: int) -> int:
 def _block(
     name: bytes, kind: int, mode: int, uid: int, gid: int, size: int, mtime: int, link: bytes, device: tuple[int, int]
 ) -> bytes:
-    block = bytearray(BLOCK)
-    block[: len(name)] = name
-    block[100:148] = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
-    block[_SUM] = b"        "
-    block[156] = kind
-    block[157 : 157 + len(link)] = link
-    block[257:265] = b"ustar\00000"
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    before, after = name.ljust(_NAME_ROOM, b"\0") + numbers, b"%c" % kind + link.ljust(_NAME_ROOM, b"\0") + _USTAR
     if kind in (Kind.CHARACTER, Kind.BLOCK):
-        block[329:345] = b"%07o\0%07o\0" % device
-    block[_SUM] = b"%06o\0 " % sum(block.translate(None, b"\0"))
-    return bytes(block)
+        after += b"%07o\0%07o\0" % device
+    after = after.ljust(BLOCK - _SUM_END, b"\0")
+    return b"%b%06o\0 %b" % (before, sum_of_bytes(before + b"        " + after), after)
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -112,8 +107,9 @@ class Plan:
         self._others = array("I")
         self._links: list[tuple[int, bytes, int]] = []
         self._last = (ROOT, b"")
-        self._file_order = self._arrange()
-        self.files = len(self._file_order)
+        self.file_order = self._arrange()
+        """Regular files, by layer and by their place in it."""
+        self.files = len(self.file_order)
         self.size = len(END) + sum(self._sizes())
 
     def examples(self, inodes: Iterable[int]) -> tuple[int, str]:
@@ -122,17 +118,21 @@ class Plan:
         first = [printable(self._path(inode) or b".") for inode in there[:3]]
         return len(there), ", ".join([*first, "..."] if len(there) > len(first) else first)
 
+    @property
+    def before_files(self) -> Iterator[int]:
+        """The root, directories, symbolic links, devices and FIFOs."""
+        return chain(self._directories, self._others)
+
     def headers_before_files(self) -> Iterator[bytes]:
-        """``./``, directories, symbolic links, devices and FIFOs."""
+        """Of these."""
         for inode in self._directories:
             yield self._header(inode, self._path(inode) + b"/" if inode != ROOT else b"./")
         for inode in self._others:
             yield self._header(inode, self._path(inode))
 
-    def file_headers(self) -> Iterator[tuple[int, bytes]]:
-        """Regular files, by layer and by their place in it; to be followed by their bytes and padding."""
-        for inode in self._file_order:
-            yield inode, self._header(inode, self._path(inode))
+    def file_header(self, inode: int) -> bytes:
+        """To be followed by a regular file's bytes and padding."""
+        return self._header(inode, self._path(inode))
 
     def hard_links(self) -> Iterator[bytes]:
         """Second names, each a link to the name that was written before."""
@@ -164,7 +164,7 @@ class Plan:
             yield self._header_size(inode, lengths[inode], b"/")
         for inode in self._others:
             yield self._header_size(inode, lengths[self._parents[inode]] + len(self._names[inode]))
-        for inode in self._file_order:
+        for inode in self.file_order:
             size = tree.sizes[inode]
             length = lengths[self._parents[inode]] + len(self._names[inode])
             yield self._header_size(inode, length) + size + padding(size)
@@ -216,8 +216,33 @@ class Plan:
 
 _BUFFER = 1 << 18
 
+Part = bytes | memoryview
 Write = Callable[[memoryview], None]
-Put = Callable[[bytes | memoryview], None]
+
+
+class Gathered:
+    """Bytes that are written one after the other, from a place on, gathered into larger writes, which are counted."""
+
+    def __init__(self, write_at: Callable[[bytes, int], None], counter: Counter, at: int = 0) -> None:
+        self.at, self._size, self._parts, self._write_at, self._counter = at, 0, list[Part](), write_at, counter
+
+    def add(self, data: Part) -> None:
+        if size := len(data):
+            self._parts.append(data)
+            self._size += size
+            self.at += size
+            if self._size >= _BUFFER:
+                self.flush()
+
+    def skip_to(self, at: int) -> None:
+        """With zeros."""
+        self.add(bytes(at - self.at))
+
+    def flush(self) -> None:
+        self._write_at(b"".join(self._parts), self.at - self._size)
+        self._counter.add(self._size)
+        self._parts.clear()
+        self._size = 0
 
 
 @contextmanager
@@ -247,52 +272,42 @@ class Flattening(msgspec.Struct, frozen=True):
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
         counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
-        gathered = bytearray()
+        out = Gathered(lambda data, at: write(memoryview(data)), counter)
 
-        def flush() -> None:
-            nonlocal gathered
-            write(memoryview(gathered))
-            counter.add(len(gathered))
-            gathered = bytearray()
-
-        def put(data: bytes | memoryview) -> None:
-            """Small pieces are gathered into larger writes."""
-            gathered.extend(data)
-            if len(gathered) >= _BUFFER:
-                flush()
+        def put_file(inode: int, parts: Iterable[Part]) -> None:
+            out.add(self.plan.file_header(inode))
+            for part in parts:
+                out.add(part)
+            out.add(bytes(padding(self.plan.tree.sizes[inode])))
 
         for block in self.plan.headers_before_files():
-            put(block)
-        for layer, files in groupby(self.plan.file_headers(), lambda file: self.plan.tree.layers[file[0]]):
-            counter.layer = layer
-            with naming(layer):
-                self._write_files(self.layers[layer - 1], files, put, counter)
+            out.add(block)
+        self.each_file(put_file, counter)
         for block in self.plan.hard_links():
-            put(block)
-        put(END)
-        flush()
+            out.add(block)
+        out.add(END)
+        out.flush()
 
-    def _write_files(self, layer: OpenLayer, files: Iterator[tuple[int, bytes]], put: Put, counter: Counter) -> None:
+    def each_file(self, take: Callable[[int, Iterable[Part]], None], counter: Counter) -> None:
+        """Have each regular file's bytes taken, in `Plan.file_order`. Raises LayerError, and what ``take`` raises."""
         tree = self.plan.tree
-        with _bodies(layer) as read:
-            for inode, block in files:
-                put(block)
-                if size := tree.sizes[inode]:
-                    segments = tree.segments.get(inode)
-                    parts = read(tree.offsets[inode], size)
-                    for part in parts if segments is None else _filled(tree.offsets[inode], size, segments, read):
-                        put(part)
-                    put(bytes(padding(size)))
-                counter.files += 1
-        layer.check_unchanged()
+        for number, files in groupby(self.plan.file_order, tree.layers.__getitem__):
+            layer, counter.layer = self.layers[number - 1], number
+            with naming(number), _bodies(layer) as read:
+                for inode in files:
+                    offset, size, segments = tree.offsets[inode], tree.sizes[inode], tree.segments.get(inode)
+                    if segments is not None:
+                        take(inode, _filled(offset, size, segments, read))
+                    else:
+                        take(inode, read(offset, size) if size else ())
+                    counter.files += 1
+                layer.check_unchanged()
 
 
 _HOLE = bytes(1 << 16)
 
 
-def _filled(
-    offset: int, size: int, segments: Segments, read: Callable[[int, int], Iterator[bytes | memoryview]]
-) -> Iterator[bytes | memoryview]:
+def _filled(offset: int, size: int, segments: Segments, read: Callable[[int, int], Iterator[Part]]) -> Iterator[Part]:
     """The bytes of a sparse file, its holes as zeros."""
     end = 0
     for at, length in (*segments, (size, 0)):
@@ -304,7 +319,7 @@ def _filled(
 
 
 @contextmanager
-def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[bytes | memoryview]]]:
+def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[Part]]]:
     """Gives what reads a file's bytes, by offset and size; files are asked for in the order that they have in it."""
     if layer.compression is Compression.NONE:
         yield layer.part
@@ -312,7 +327,7 @@ def _bodies(layer: OpenLayer) -> Iterator[Callable[[int, int], Iterator[bytes | 
     with read_ahead(layer.chunks()) as chunks:
         reader = ChunkReader(chunks)
 
-        def read(offset: int, size: int) -> Iterator[bytes | memoryview]:
+        def read(offset: int, size: int) -> Iterator[Part]:
             reader.skip(offset - reader.position)
             for part in reader.parts(size):
                 size -= len(part)

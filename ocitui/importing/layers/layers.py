@@ -121,10 +121,14 @@ class OpenLayer:
 
 
 def _hashed(blocks: Iterator[bytes], digest: str, what: str) -> Iterator[bytes]:
-    hasher = hashlib.sha256()
-    for block in blocks:
-        hasher.update(block)
-        yield block
+    """The same blocks, each hashed in a thread while the next one is made."""
+    hasher, hashing = hashlib.sha256(), None
+    with ThreadPoolExecutor(1, "hash") as thread:
+        for block in blocks:
+            if hashing is not None:
+                hashing.result()
+            hashing = thread.submit(hasher.update, block)
+            yield block
     actual = f"sha256:{hasher.hexdigest()}"
     if actual != digest:
         raise LayerDigestError(f"its {what} is {actual}, not {digest}")

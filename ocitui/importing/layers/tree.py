@@ -65,11 +65,8 @@ class Tree:
 
     def add_entry(self, parent: int, name: bytes, entry: TarEntry, layer: int) -> int:
         """A new inode as an entry describes it; not for hard links."""
-        inode = self._add(entry.kind, parent)
+        inode = self._add(entry.kind, parent, entry.size, entry.offset, layer)
         self.children[parent][name] = inode
-        self.sizes[inode] = entry.size
-        self.offsets[inode] = entry.offset
-        self.layers[inode] = layer
         if entry.kind is Kind.SYMLINK:
             self.links[inode] = entry.link
         if entry.device is not None:
@@ -159,11 +156,14 @@ class Tree:
                     pending.append(inode)
                 yield directory, name, inode
 
-    def _add(self, kind: Kind, parent: int) -> int:
+    def _add(self, kind: Kind, parent: int, size: int = 0, offset: int = 0, layer: int = 0) -> int:
         inode = len(self.kinds)
         self.kinds.append(kind)
-        for column in (self.modes, self.uids, self.gids, self.mtimes, self.sizes, self.offsets, self.layers):
+        for column in (self.modes, self.uids, self.gids, self.mtimes):
             column.append(0)
+        self.sizes.append(size)
+        self.offsets.append(offset)
+        self.layers.append(layer)
         self.parents.append(parent)
         if kind is Kind.DIRECTORY:
             self.children[inode] = {}

@@ -17,8 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.text import counted
@@ -27,6 +29,7 @@ from ..errors import MissingToolError, PackerError, printable
 from ..layers.flatten import Flattening, flattening
 from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
+from .erofs import ErofsImage
 from .packing import (
     Failure,
     FlattenRequest,
@@ -39,9 +42,11 @@ from .packing import (
     help_of,
     how_ended,
     private_directory,
+    writes_erofs,
 )
 
 _PIPE_BYTES = 1 << 20
+_SYNCED_BYTES = 64 << 20
 _KEPT_OUTPUT = 1 << 16
 # Seconds that a packer may take nothing, or need after its input has ended.
 _PATIENCE = 600
@@ -63,9 +68,9 @@ class FedPacker:
     which has the whole file on the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has
     finished. Each method raises PackerError, StorageError where there is no room."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, tree: Tree) -> None:
         self.warnings: list[str] = []
-        self._output = output
+        self._output, self._newest = output, max(tree.mtimes)
 
     def start(self, command: Sequence[str], owner: tuple[int, int] | None = None, keep: int | None = None) -> None:
         """Start a program, as the user and group ``owner``, which is to have the file descriptor ``keep``."""
@@ -79,7 +84,8 @@ class FedPacker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, "LC_ALL": "C"},
+                # All tell the time of it, and none a later one: not that of the packing (reproducible-builds.org).
+                env={**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(self._newest)},
                 user=owner[0] if owner else None,
                 group=owner[1] if owner else None,
                 extra_groups=[] if owner else None,
@@ -115,6 +121,9 @@ class FedPacker:
             # It closed its input, so it is ending: what it says last is the reason.
             self._end_input()
             raise self._failure(f"ended before its input did: {self._last_words()}") from error
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        image.write(self.write, counter)
 
     def finish(self) -> None:
         self._end()
@@ -208,7 +217,7 @@ class SquashfsPacker(FedPacker):
     too."""
 
     def __init__(self, output: Path, tree: Tree, options: PackOptions) -> None:
-        super().__init__(output)
+        super().__init__(output, tree)
         tool = find_tool("mksquashfs")
         words = help_of(tool, "-help")
         if "\n-tar\t" not in words:
@@ -218,6 +227,8 @@ class SquashfsPacker(FedPacker):
             )
         if ROOT in tree.xattrs:
             self.warnings.append("mksquashfs cannot keep the extended attributes of the root directory")
+        if self._newest > time.time():
+            self.warnings.append("a file is dated later than today, so mksquashfs 4.5 dates the root today")
         arguments = ["-tar", "-noappend", "-no-progress", "-quiet", "-no-recovery"]
         arguments += _compression(options) + _root(tree, words)
         owner = self._owner(tree.uids[ROOT], tree.gids[ROOT])
@@ -285,19 +296,21 @@ _UNTAR = (
 )
 
 
-def erofs_packer(output: Path, tree: Tree, options: PackOptions) -> Packer:
+def erofs_packer(output: Path, tree: Tree, options: PackOptions, identity: str) -> Packer:
     """The way that this machine's mkfs.erofs allows. Raises MissingToolError, PackerError, StorageError."""
+    if writes_erofs(options.compression):
+        return ErofsPacker(output, identity)
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
     if name := next((name for _, name, _ in tree.names() if len(name) == _LONGEST_NAME), None):
         _try_name(tool, name, output)
-    command = [tool, *_options(options, words)]
+    command = [tool, *_options(options, words, identity)]
     if "--tar" in words:
         # Without a source it reads its input.
-        packer = FedPacker(output)
+        packer = FedPacker(output, tree)
         packer.start([*command, "--tar=f", str(output)])
         return packer
-    return _UnpackingErofsPacker(output, command)
+    return _UnpackingErofsPacker(output, tree, command)
 
 
 _LONGEST_NAME, _TRIAL_SECONDS = 255, 30
@@ -324,12 +337,12 @@ def _try_name(tool: str, name: bytes, output: Path) -> None:
 class _UnpackingErofsPacker(FedPacker):
     """The tar is unpacked beside the output, in a directory that nobody else enters, then packed from there."""
 
-    def __init__(self, output: Path, command: list[str]) -> None:
-        super().__init__(output)
+    def __init__(self, output: Path, image: Tree, command: list[str]) -> None:
+        super().__init__(output, image)
         if os.geteuid() != 0:
             raise MissingToolError(
                 "mkfs.erofs here does not read tars, and only root can unpack an image for it",
-                hint="install erofs-utils 1.7 or later, run as root, or choose another format",
+                hint="install erofs-utils 1.7 or later, run as root, or leave out --compression",
             )
         untar = [find_tool("tar"), *_UNTAR]
         self._private = private_directory(output)
@@ -361,12 +374,13 @@ class _UnpackingErofsPacker(FedPacker):
         shutil.rmtree(self._private, ignore_errors=True)
 
 
-def _options(options: PackOptions, words: str) -> list[str]:
+def _options(options: PackOptions, words: str, identity: str) -> list[str]:
     """What this version has of them."""
     level = "" if options.level is None else f",{options.level}"
     compression = [] if options.compression is None else [f"-z{options.compression}{level}"]
     # Without it some versions give all files one time.
-    return compression + [word for word in ("--quiet", "--preserve-mtime") if word in words]
+    known = ["-U", str(uuid5(NAMESPACE_OID, identity))] if "\n -U" in words else []
+    return compression + known + [word for word in ("--quiet", "--preserve-mtime") if word in words]
 
 
 class TarPacker:
@@ -374,38 +388,78 @@ class TarPacker:
 
     def __init__(self, output: Path, size: int) -> None:
         self.warnings: list[str] = []
-        self._output = output
-        if shutil.disk_usage(output.parent).free < size:
-            raise no_room(output)
-        self._fd = create_file(output)
+        self._output, self._at, self._since = output, 0, 0
+        self._expect(size)
+        self._fd, self._syncing = create_file(output), ThreadPoolExecutor(1, "sync")
+        self._synced: list[Future[None]] = []
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        image.write(self.write, counter)
 
     def write(self, data: memoryview) -> None:
+        self._write_at(data, self._at)
+        self._at += len(data)
+
+    def _expect(self, size: int) -> None:
+        if shutil.disk_usage(self._output.parent).free < size:
+            raise no_room(self._output)
+
+    def _write_at(self, data: bytes | bytearray | memoryview, at: int) -> None:
+        left = memoryview(data)
         with writing(self._output):
-            while data:
-                data = data[os.write(self._fd, data) :]
+            while left:
+                done = os.pwrite(self._fd, left, at)
+                left, at, self._since = left[done:], at + done, self._since + done
+        if self._since >= _SYNCED_BYTES:
+            # The disk has its work meanwhile, not all of it at the end. It tells of a failure once only.
+            self._since = 0
+            self._synced.append(self._syncing.submit(os.fdatasync, self._fd))
 
     def finish(self) -> None:
+        self._syncing.shutdown()
         with writing(self._output):
+            for synced in self._synced:
+                synced.result()
             os.fsync(self._fd)
         os.close(self._fd)
 
     def abort(self) -> None:
+        self._syncing.shutdown(cancel_futures=True)
         os.close(self._fd)
         discard(self._output)
+
+
+class ErofsPacker(TarPacker):
+    """erofs that is not compressed, written here. Raises StorageError."""
+
+    def __init__(self, output: Path, identity: str) -> None:
+        super().__init__(output, 0)
+        self._identity = identity
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        made = ErofsImage(image, self._identity)
+        self._expect(made.size)
+        made.write(self._write_at, counter)
+        if made.lost:
+            names = ", ".join(sorted({name.decode("utf-8", "backslashreplace")[:80] for name in made.lost})[:3])
+            self.warnings.append(f"erofs cannot hold {len(made.lost)} extended attributes: {names}")
 
 
 Packer = FedPacker | TarPacker
 
 
-def start_packer(format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions) -> Packer:
-    """A packer that takes a tree's tar, of ``size`` bytes. Raises MissingToolError, PackerError, StorageError."""
+def start_packer(
+    format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
+) -> Packer:
+    """A packer that takes a tree's tar, of ``size`` bytes; ``identity`` is what its UUID is made from. Raises
+    MissingToolError, PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     if format is PackedFormat.TAR:
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
         return SquashfsPacker(output, tree, options)
-    return erofs_packer(output, tree, options)
+    return erofs_packer(output, tree, options, identity)
 
 
 # Below what draws the screen; the packers inherit it.
@@ -443,9 +497,10 @@ def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
         counter.tell()
-        packer = start_packer(request.format, request.output, plan.tree, plan.size, request.options)
+        identity = " ".join(layer.diff_id for layer in request.layers)
+        packer = start_packer(request.format, request.output, plan.tree, plan.size, request.options, identity)
         try:
-            image.write(packer.write, counter)
+            packer.take(image, counter)
             counter.tell()
             counter.phase = ImportPhase.FINISH
             counter.tell()

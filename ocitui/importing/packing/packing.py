@@ -105,6 +105,25 @@ def check_tool(format: PackedFormat, compression: str | None) -> None:
         )
 
 
+_VERSION_OPTIONS = {PackedFormat.SQUASHFS: "-version", PackedFormat.EROFS: "-V"}
+_VERSION = re.compile(r"(?:mksquashfs version|erofs-utils\)|mkfs\.erofs) (\d[\w.-]*)")
+
+
+def packer_of(format: PackedFormat, compression: str | None, level: int | None) -> str:
+    """What packs, with its version and what is asked of it, for the record. Raises MissingToolError, PackerError."""
+    if format is PackedFormat.TAR or (format is PackedFormat.EROFS and writes_erofs(compression)):
+        return f"ocitui {format}"
+    name = _TOOLS[format][0]
+    found = _VERSION.search(help_of(find_tool(name), _VERSION_OPTIONS[format]))
+    said = (name, found and found[1], compression, level)
+    return " ".join(str(one) for one in said if one is not None)
+
+
+def writes_erofs(compression: str | None) -> bool:
+    """Whether erofs is written here, as mkfs.erofs does not read tars. Raises MissingToolError, PackerError."""
+    return compression is None and "--tar" not in help_of(find_tool("mkfs.erofs"), "--help")
+
+
 _PACKAGES = {"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "tar": "tar"}
 
 
