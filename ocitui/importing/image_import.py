@@ -21,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from ocitui.cache import (
     ConflictError,
@@ -131,8 +132,8 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     @property
     def registry(self) -> str:
         """The host of the registry that would be asked; empty for other sources. Raises SourceError."""
-        found = recognise_source(self.source)
-        return Reference.parse(found.rest).asked_of(self.mirror) if found.kind is SourceKind.REGISTRY else ""
+        found = recognise_source(self.source) if standard_input(self.source) is None else None
+        return Reference.parse(found.rest).asked_of(self.mirror) if found and found.kind is SourceKind.REGISTRY else ""
 
     def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
         """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
@@ -160,7 +161,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             for field in ("tls_ca", "authfile", "manifest", "config")
             if (path := getattr(self, field)) is not None
         }
-        return msgspec.structs.replace(self, source=source, name=name, **files)
+        return replace(self, source=source, name=name, **files)
 
     @property
     def lasting_source(self) -> str:
@@ -364,7 +365,7 @@ async def find_cached(
     winner = (await cache.index()).by_name(str(name))
     if there.descriptor.image_name == str(name) and winner is not None and winner.digest == digest:
         return ImportResult(there, ImportOutcome.CACHED, notes)
-    stored = await store_settled(cache, msgspec.structs.replace(there, name=name))
+    stored = await store_settled(cache, replace(there, name=name))
     return ImportResult(stored, ImportOutcome.RENAMED, notes)
 
 
@@ -392,8 +393,8 @@ async def import_image(
     tracker = Tracker(progress)
     if standard_input(request.source) is not None:
         async with received(request.source, desk.cache.directory, tracker.copied, request.max_bytes) as source:
-            done = await import_image(desk, msgspec.structs.replace(request, source=source), progress)
-            return msgspec.structs.replace(done, source=done.source and RecordedSource(STANDARD_INPUT))
+            done = await import_image(desk, replace(request, source=source), progress)
+            return replace(done, source=done.source and replace(done.source, text=STANDARD_INPUT))
     tracker.enter(ImportPhase.INSPECT)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
@@ -519,7 +520,7 @@ async def import_packed(
     if _is_in_place(cache, image):
         return await store_settled(cache, image)
     with staging_folder(cache.directory, cache.disk) as folder:
-        staged = msgspec.structs.replace(image, path=folder / "packed")
+        staged = replace(image, path=folder / "packed")
         await in_thread(lambda stop: _copy(cache, image, staged.path, progress, stop))
         return await store_settled(cache, staged)
 

@@ -267,7 +267,7 @@ def test_what_a_registry_is_reached_by(desk: Desk, here: Path) -> None:
     words = ["docker://127.0.0.1:1/a:1"]
     assert desk.advised(*words, "--mirror", "http://m") == "write it as HOST[:PORT]"
     (here / "ca").write_text("none")
-    assert desk.advised(*words, "--tls-ca", "ca") == "name a file of certificates in PEM"
+    assert desk.advised(*words, "--tls-ca", "ca") == "name a file of certificates in PEM with --tls-ca"
 
 
 @pytest.mark.parametrize(
