@@ -431,12 +431,12 @@ async def _bring_in(
         tracker.flattened(said)
 
     await asyncio.to_thread(check_tool, request.format, request.compression)
-    packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
         options, downloaded = request.pack_options, tracker.downloaded
         warnings = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
+        packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
         tracker.enter(ImportPhase.STORE)
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)

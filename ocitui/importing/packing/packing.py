@@ -110,12 +110,16 @@ _VERSION = re.compile(r"(?:mksquashfs version|erofs-utils\)|mkfs\.erofs) (\d[\w.
 
 
 def packer_of(format: PackedFormat, compression: str | None, level: int | None) -> str:
-    """What packs, with its version and what is asked of it, for the record. Raises MissingToolError, PackerError."""
-    if format is PackedFormat.TAR or (format is PackedFormat.EROFS and writes_erofs(compression)):
-        return f"ocitui {format}"
-    name = _TOOLS[format][0]
-    found = _VERSION.search(help_of(find_tool(name), _VERSION_OPTIONS[format]))
-    said = (name, found and found[1], compression, level)
+    """What packed, with its version, where it tells that, and what was asked of it; for the record."""
+    if format is PackedFormat.TAR:
+        return "ocitui tar"
+    name, version = _TOOLS[format][0], None
+    with suppress(PackerError):
+        if format is PackedFormat.EROFS and writes_erofs(compression):
+            return "ocitui erofs"
+        found = _VERSION.search(help_of(find_tool(name), _VERSION_OPTIONS[format]))
+        version = found and found[1]
+    said = (name, version, compression, level)
     return " ".join(str(one) for one in said if one is not None)
 
 
