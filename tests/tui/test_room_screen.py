@@ -39,6 +39,7 @@ async def test_what_takes_the_room_and_whether_it_comes_back(cache: Path) -> Non
         await opened(one)
         first = next(line for line in one.text.splitlines() if "nginx" in line)
         assert "5.0M" in first
+        assert re.search(r" free .* [0-9.]+[KMGT] are not the cache's$", one.text.splitlines()[3].rstrip())
         assert "daemon" in first
         assert "a registry gives it, asked" in one.lines
         assert "unseen since" in one.lines

@@ -185,7 +185,9 @@ class RoomScreen(ListScreen[EntryToShow | None, RoomRow]):
         goal = f" of {human_size(self._wanted)} wanted" if self._wanted else ""
         needed = sum(bool(one.users) for one in chosen)
         late = f", {needed} needed{f' ({human_size(held)} later)' if held else ''}" if needed else ""
-        right: list[Part] = [(f"! {human_size(short)} short ", "warn")] if self._wanted and short > 0 else []
+        right: list[Part] = [(f"{human_size(room.elsewhere)} are not the cache's ", "muted")]
+        if self._wanted and short > 0:
+            right = [(f"! {human_size(short)} short ", "warn")]
         for view in self.query("#sum").results(Bar):
             view.show([*bar, ("·" * rest, "faint")], [(f"{parts}{goal}{late}", "strong"), "  ", *right])
 
