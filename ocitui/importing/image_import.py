@@ -49,7 +49,7 @@ from ocitui.threads import Stop, in_thread, on_loop, settled
 from .blobs import BlobProgress, BlobStore
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .layers.layers import LayerLimits
-from .packing.packing import PackOptions, check_tool, flatten_and_pack, packer_of
+from .packing.packing import PackOptions, flatten_and_pack, packer_of
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
 from .sources.opening import (
@@ -430,7 +430,6 @@ async def _bring_in(
             check_room(desk.cache.directory, said.total)
         tracker.flattened(said)
 
-    await asyncio.to_thread(check_tool, request.format, request.compression)
     packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"

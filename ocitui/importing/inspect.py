@@ -14,7 +14,7 @@ from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, Stora
 from .blobs import BlobStore
 from .errors import SourceError
 from .image_import import ImportRequest, answers_then, formats_found
-from .packing.packing import check_tool
+from .packing.packing import tool_of
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
 from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source, standard_input
 from .sources.references import Logins
@@ -175,7 +175,7 @@ def missing_packers() -> dict[PackedFormat, str]:
     missing = {}
     for format_ in PackedFormat:
         try:
-            check_tool(format_, None)
+            tool_of(format_, None)
         except CacheError as error:
             missing[format_] = error.hint.partition(",")[0]
     return missing

@@ -370,8 +370,8 @@ async def test_a_packer_that_is_missing_is_named(tmp_path: Path, monkeypatch: py
     async with desk(make_cache(tmp_path / "image"), WIDE) as one:
         await one.open("i", "ImportScreen")
         await one.until(lambda: "apt install squashfs-tools" in one.text, "the package")
-        assert "apt install erofs-utils" in one.text
-        assert one.app.screen.query_one("#format", Choice).value == "tar"
+        assert "apt install erofs-utils" not in one.text
+        assert one.app.screen.query_one("#format", Choice).value == "erofs"
 
 
 async def test_packed_files(tmp_path: Path, krata_cache: Path) -> None:

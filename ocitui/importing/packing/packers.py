@@ -42,7 +42,6 @@ from .packing import (
     help_of,
     how_ended,
     private_directory,
-    writes_erofs,
 )
 
 _PIPE_BYTES = 1 << 20
@@ -296,21 +295,23 @@ _UNTAR = (
 )
 
 
-def erofs_packer(output: Path, tree: Tree, options: PackOptions, identity: str) -> Packer:
+def _compressing_erofs(output: Path, tree: Tree, options: PackOptions, identity: str) -> FedPacker:
     """The way that this machine's mkfs.erofs allows. Raises MissingToolError, PackerError, StorageError."""
-    if writes_erofs(options.compression):
-        return ErofsPacker(output, identity)
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
     if name := next((name for _, name, _ in tree.names() if len(name) == _LONGEST_NAME), None):
         _try_name(tool, name, output)
-    command = [tool, *_options(options, words, identity)]
-    if "--tar" in words:
-        # Without a source it reads its input.
-        packer = FedPacker(output, tree)
-        packer.start([*command, "--tar=f", str(output)])
-        return packer
-    return _UnpackingErofsPacker(output, tree, command)
+    level = "" if options.level is None else f",{options.level}"
+    command = [tool, f"-z{options.compression}{level}"]
+    # Without it some versions give all files one time.
+    command += [word for word in ("--quiet", "--preserve-mtime") if word in words]
+    command += ["-U", str(uuid5(NAMESPACE_OID, identity))] if "\n -U" in words else []
+    if "--tar" not in words:
+        return _UnpackingErofsPacker(output, tree, command)
+    # Without a source it reads its input.
+    packer = FedPacker(output, tree)
+    packer.start([*command, "--tar=f", str(output)])
+    return packer
 
 
 _LONGEST_NAME, _TRIAL_SECONDS = 255, 30
@@ -374,15 +375,6 @@ class _UnpackingErofsPacker(FedPacker):
         shutil.rmtree(self._private, ignore_errors=True)
 
 
-def _options(options: PackOptions, words: str, identity: str) -> list[str]:
-    """What this version has of them."""
-    level = "" if options.level is None else f",{options.level}"
-    compression = [] if options.compression is None else [f"-z{options.compression}{level}"]
-    # Without it some versions give all files one time.
-    known = ["-U", str(uuid5(NAMESPACE_OID, identity))] if "\n -U" in words else []
-    return compression + known + [word for word in ("--quiet", "--preserve-mtime") if word in words]
-
-
 class TarPacker:
     """The tar as it is. Raises StorageError."""
 
@@ -440,9 +432,6 @@ class ErofsPacker(TarPacker):
         made = ErofsImage(image, self._identity)
         self._expect(made.size)
         made.write(self._write_at, counter)
-        if made.lost:
-            names = ", ".join(sorted({name.decode("utf-8", "backslashreplace")[:80] for name in made.lost})[:3])
-            self.warnings.append(f"erofs cannot hold {len(made.lost)} extended attributes: {names}")
 
 
 Packer = FedPacker | TarPacker
@@ -459,7 +448,9 @@ def start_packer(
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
         return SquashfsPacker(output, tree, options)
-    return erofs_packer(output, tree, options, identity)
+    if options.compression is None:
+        return ErofsPacker(output, identity)
+    return _compressing_erofs(output, tree, options, identity)
 
 
 # Below what draws the screen; the packers inherit it.
