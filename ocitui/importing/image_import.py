@@ -61,12 +61,12 @@ from .sources.opening import (
     inspect_packed,
     open_source,
     optional_path,
+    received,
     recognise_source,
     regular_size,
     standard_input,
 )
 from .sources.references import Logins, Reference, RegistryOptions
-from .sources.standard_input import received
 from .staging import check_room, import_folder, locked, staging_folder, while_there_is_room
 
 _VERSION = 2

@@ -16,9 +16,17 @@ from .errors import SourceError
 from .image_import import ImportRequest, answers_then, formats_found
 from .packing.packing import tool_of
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source, standard_input
+from .sources.opening import (
+    PackedSource,
+    inspect_packed,
+    name_in,
+    open_source,
+    prefix_of,
+    received,
+    recognise_source,
+    standard_input,
+)
 from .sources.references import Logins
-from .sources.standard_input import name_in, received
 
 
 class Inspection(msgspec.Struct, frozen=True):
