@@ -43,8 +43,7 @@ with front(__name__):
     from .progress import LayerProgress as LayerProgress
     from .progress import ProgressCall as ProgressCall
     from .registry.auth import allow_realm as allow_realm
-    from .registry.auth import read_credentials as read_credentials
-    from .registry.failures import trusting as trusting
+    from .registry.auth import check_access as check_access
     from .registry.upstream import Upstream as Upstream
     from .registry.upstream import UpstreamAnswer as UpstreamAnswer
     from .registry.upstream import ask_upstream as ask_upstream
@@ -57,20 +56,19 @@ with front(__name__):
     from .sources.images import parse_platform as parse_platform
     from .sources.opening import PackedFiles as PackedFiles
     from .sources.opening import PackedSource as PackedSource
-    from .sources.opening import SourceOptions as SourceOptions
     from .sources.opening import expanded_source as expanded_source
     from .sources.opening import find_packed_files as find_packed_files
-    from .sources.opening import home_path as home_path
     from .sources.opening import layout_in as layout_in
     from .sources.opening import open_source as open_source
-    from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source
     from .sources.opening import standard_input as standard_input
     from .sources.references import Credentials as Credentials
     from .sources.references import Logins as Logins
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
+    from .sources.references import SourceOptions as SourceOptions
     from .sources.references import checked_host as checked_host
+    from .sources.references import home_path as home_path
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
     from .staging import staging_folder as staging_folder

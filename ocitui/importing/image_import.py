@@ -56,17 +56,15 @@ from .sources.opening import (
     STANDARD_INPUT,
     PackedFiles,
     PackedSource,
-    SourceOptions,
     find_packed_files,
     inspect_packed,
     open_source,
-    optional_path,
     received,
     recognise_source,
     regular_size,
     standard_input,
 )
-from .sources.references import Logins, Reference, RegistryOptions
+from .sources.references import Logins, Reference, RegistryOptions, SourceOptions, home_path
 from .staging import check_room, import_folder, locked, staging_folder, while_there_is_room
 
 _VERSION = 2
@@ -124,10 +122,9 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         self, notify: Callable[[str], None] = lambda message: None, logins: Logins | None = None
     ) -> SourceOptions:
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
-        tls_ca, authfile = optional_path(self.tls_ca), optional_path(self.authfile)
-        registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify, logins=logins or {})
-        platform = parse_platform(self.platform) if self.platform else None
-        return SourceOptions(platform, registry, self.complete_config)
+        platform = None if self.platform is None else parse_platform(self.platform)
+        registry = RegistryOptions.typed(self.tls_ca, self.plain_http, self.authfile, self.mirror)
+        return SourceOptions(platform, replace(registry, notify=notify, logins=logins or {}), self.complete_config)
 
     @property
     def registry(self) -> str:
@@ -137,7 +134,8 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
         """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
-        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config), format)
+        manifest, config = (home_path(file) if file else None for file in (self.manifest, self.config))
+        return find_packed_files(self.source, manifest, config, format)
 
     @property
     def pack_options(self) -> PackOptions:

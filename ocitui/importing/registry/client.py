@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 
 import httpx2
 
-from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, usual_digest
+from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, usual_digest
 from ocitui.threads import look_up_apart
 
 from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
@@ -43,7 +43,7 @@ from ..sources.images import (
     media_type_of,
     read_image,
 )
-from ..sources.references import Reference, RegistryOptions, checked_digest
+from ..sources.references import Reference, RegistryOptions, SourceOptions, checked_digest
 from .auth import CLIENT_ID, Authorizer, address_of, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
     Backoff,
@@ -352,13 +352,10 @@ class RegistrySource:
 
     kind = SourceKind.REGISTRY
 
-    def __init__(
-        self, asked: str, platform: Platform | None, options: RegistryOptions, *, complete: bool = False
-    ) -> None:
-        self._asked = asked
-        self._platform, self._complete = platform, complete
-        self.reference = Reference.parse(asked)
-        self._client = RegistryClient(self.reference.asked_of(options.mirror), self.reference.path, options)
+    def __init__(self, asked: str, options: SourceOptions) -> None:
+        self._asked, self._options, self.reference = asked, options, Reference.parse(asked)
+        host = self.reference.asked_of(options.registry.mirror)
+        self._client = RegistryClient(host, self.reference.path, options.registry)
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
 
@@ -381,10 +378,11 @@ class RegistrySource:
 
     async def resolve(self) -> SourceImage:
         """The image of the platform. Raises SourceError."""
-        leaf, name = choose(await self._found(), self._platform), None
+        platform, name = self._options.platform, None
+        leaf = choose(await self._found(), platform)
         with suppress(InvalidNameError):
             name = ImageName.parse(self._asked)
-        return await read_image(leaf, self._platform, name, self._read, complete=self._complete)
+        return await read_image(leaf, platform, name, self._read, complete=self._options.complete)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""

@@ -16,7 +16,7 @@ from ocitui.cache import MOST_DOCUMENT_BYTES, ImageName
 
 from ..errors import DeniedError, NoSuchImageError, SourceError
 from ..sources.images import INDEXES, check_bytes, digest_of, media_type_of, read_index, read_manifest, this_platform
-from ..sources.opening import SourceOptions, open_source
+from ..sources.opening import open_source
 from ..sources.references import Reference, RegistryOptions
 from .client import RegistryClient
 
@@ -98,7 +98,7 @@ def _of_source(source: str) -> tuple[str, str] | None:
 
 async def _seeded(seed: Path) -> set[str]:
     """The digests of the images that a seed holds. Raises SourceError."""
-    async with aclosing(await open_source(f"{_SEED_PREFIX}{seed}", SourceOptions())) as source:
+    async with aclosing(await open_source(f"{_SEED_PREFIX}{seed}")) as source:
         return {image.digest for image in (await source.listing()).images}
 
 

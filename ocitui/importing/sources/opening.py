@@ -30,7 +30,6 @@ from ocitui.cache import (
     ImageName,
     PackedFormat,
     PackedImage,
-    Platform,
     StorageError,
     check_packed,
     examine_index,
@@ -50,7 +49,7 @@ from ..staging import staging_folder, while_there_is_room
 from .archive import Archive
 from .images import Source, SourceKind, digest_of, packed_image, refuse_irregular
 from .layouts import DirectoryFiles, DockerSource, OciSource, Recognised
-from .references import RegistryOptions, refuse_login
+from .references import SourceOptions, refuse_login
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -120,15 +119,6 @@ STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 _STANDARD_INPUT = re.compile(r"((?:docker|oci)-archive:)?-([:@].*)?", re.DOTALL)
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
-
-
-class SourceOptions(msgspec.Struct, frozen=True):
-    """``platform`` is None for this machine's. ``registry`` is how to speak to one. ``complete`` adds a history to a
-    config that has none."""
-
-    platform: Platform | None = None
-    registry: RegistryOptions = RegistryOptions()
-    complete: bool = False
 
 
 def recognise_source(text: str) -> Recognised:
@@ -208,14 +198,13 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         # Its library takes a tenth of a second to load, which no other source needs.
         from ..registry.client import RegistrySource
 
-        return RegistrySource(found.rest, options.platform, options.registry, complete=options.complete)
+        return RegistrySource(found.rest, options)
     if found.kind is SourceKind.OCI_LAYOUT:
-        layout = DirectoryFiles(layout_in(found.path))
-        return OciSource(found.kind, layout, found, options.platform, complete=options.complete)
+        return OciSource(found.kind, DirectoryFiles(layout_in(found.path)), found, options)
     archive = await in_thread(lambda stop: Archive(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
-        return DockerSource(archive, found, options.platform, complete=options.complete)
-    return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options.platform, complete=options.complete)
+        return DockerSource(archive, found, options)
+    return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options)
 
 
 def _files(kind: SourceKind, rest: str) -> Recognised:
@@ -317,16 +306,6 @@ def layout_in(path: Path) -> Path:
         if len(inner) == 1:
             return Path(inner[0])
     return path
-
-
-def home_path(text: str | Path) -> Path:
-    """The path with its home directory written out, where it has one: `Path.expanduser` would raise RuntimeError."""
-    return Path(os.path.expanduser(text))
-
-
-def optional_path(text: str | None) -> Path | None:
-    """The same of a path that need not be given."""
-    return home_path(text) if text else None
 
 
 _CHUNK, _LOOK_MILLISECONDS = 1 << 20, 200

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import usual_digest
+from ocitui.cache import Platform, usual_digest
 
 from ..errors import InvalidReferenceError, UnsoundSourceError
 
@@ -165,6 +165,11 @@ class Credentials:
 Logins = Mapping[str, Credentials]
 
 
+def home_path(text: str | Path) -> Path:
+    """The path with its home directory written out, where it has one: `Path.expanduser` would raise RuntimeError."""
+    return Path(os.path.expanduser(text))
+
+
 class RegistryOptions(msgspec.Struct, frozen=True):
     """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host. ``mirror``
     serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than ``least_rate`` bytes a
@@ -187,3 +192,18 @@ class RegistryOptions(msgspec.Struct, frozen=True):
     environment: Mapping[str, str] = os.environ
     logins: Logins = {}
     as_daemon: bool = False
+
+    @classmethod
+    def typed(cls, tls_ca: str | None, plain_http: bool, authfile: str | None, mirror: str | None) -> RegistryOptions:
+        """As an operator names the files."""
+        paths = (None if file is None else home_path(file) for file in (tls_ca, authfile))
+        return cls(next(paths), plain_http, next(paths), mirror)
+
+
+class SourceOptions(msgspec.Struct, frozen=True):
+    """``platform`` is None for this machine's. ``registry`` is how to speak to one. ``complete`` adds a history to a
+    config that has none."""
+
+    platform: Platform | None = None
+    registry: RegistryOptions = RegistryOptions()
+    complete: bool = False
