@@ -59,10 +59,9 @@ class BusyError(CacheError):
 
 class PartialBlob:
     """One blob on its way into the store: a file `DIGEST.partial` that grows, locked by who writes to it. ``done``
-    counts the bytes that have come; ``resumed`` of them were there at the start. ``report`` is called with ``done``
-    each time that it grew by about a megabyte, and at the end. A download uses `append` and `flush`, which hash and
-    write in a thread while the next bytes are received; the rest works at once, and only while no `append` is under
-    way."""
+    counts its bytes, ``resumed`` those that were there at the start; ``report`` is called with ``done`` about once a
+    megabyte. A download uses `append` and `flush`, which hash and write in a thread meanwhile; the rest works at once,
+    and only while no `append` is under way."""
 
     def __init__(
         self, directory: Path, digest: str, size: int, disk: Disk, report: Callable[[int], None] = lambda done: None
@@ -250,8 +249,7 @@ class BlobStore:
         return sum(blob.size for blob in self.stored())
 
     def kept_of(self, sizes: Mapping[str, int]) -> tuple[int, int]:
-        """How many bytes of these blobs need not be fetched, of the sizes that they have whole, and how many blobs that
-        are there to their last byte. Raises StorageError."""
+        """The bytes of these blobs that need not be fetched, and the blobs that are whole. Raises StorageError."""
         there = {blob.digest: blob.size for blob in self.stored()}
         kept = [(min(there.get(digest, 0), size), size) for digest, size in sizes.items()]
         return sum(here for here, _ in kept), sum(here == size for here, size in kept)
@@ -279,8 +277,7 @@ class BlobStore:
 
     @contextmanager
     def held(self, paths: Iterable[Path]) -> Iterator[bool]:
-        """Keep those of these files that are blobs of the store from being cleared, by whatever program; false where
-        one of them is gone already. Raises StorageError."""
+        """Keep what of these the store holds from being cleared; false where one is gone. Raises StorageError."""
         with ExitStack() as stack:
             with storage_errors("hold blobs"):
                 mine = {path for path in paths if path.parent == self.directory}

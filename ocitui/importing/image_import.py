@@ -77,10 +77,9 @@ class LaterRequestError(ValueError):
 
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
-    it take over an entry of the same digest and format, and ``repoint`` stand for another image than now; ``again``
-    fetches and packs an image that the cache has already. ``complete_config`` adds a history to a config that has none.
-    ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them. No secret is in here:
-    ``authfile`` is where credentials are, and a login for one import goes beside it."""
+    it take over an entry of the same digest and format, ``repoint`` stand for another image than now; ``again`` brings
+    in what the cache has already. ``complete_config`` adds a history to a config that has none. ``manifest`` and
+    ``config`` are of packed files. ``authfile`` is where credentials are: no secret is in here."""
 
     source: str
     name: str | None = None
@@ -180,8 +179,7 @@ _DISK = Disk()
 
 
 class UnfinishedImport(msgspec.Struct, frozen=True):
-    """``started`` is in seconds since the epoch. ``problem`` is why the record cannot be read, and the request an empty
-    one then; a damaged one can still be forgotten."""
+    """``started`` is in seconds since the epoch. ``problem`` is why the record, and so the request, is not known."""
 
     id: str
     started: float
@@ -202,10 +200,9 @@ class UnfinishedImport(msgspec.Struct, frozen=True):
 
 @contextmanager
 def recorded_import(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
-    """Keep a record of an import while it runs; gives its id. It stays where the program is told to leave meanwhile
-    (anything but an Exception), or one that is gone on with fails again: ``resumes`` is the id of such a one. Raises
-    CacheDirectoryError, StorageError, ReadOnlyError, SourceError where there is no such source, no such record, or
-    another program holds it."""
+    """Keep a record of an import while it runs; gives its id. It stays where the program is told to leave (anything
+    but an Exception), or one that is gone on with, whose id ``resumes`` is, fails again. Raises CacheDirectoryError,
+    StorageError, ReadOnlyError, SourceError where there is no such source or record, or another program holds it."""
     if not resumes:
         request = request.with_absolute_paths()
     check_directory(directory)
@@ -290,8 +287,8 @@ def unfinished_imports(directory: Path) -> list[UnfinishedImport]:
 
 
 def forget_import(directory: Path, import_id: str) -> None:
-    """Remove the record of an interrupted import, damaged or not; one that runs stays. Raises StorageError,
-    ReadOnlyError, and SourceError for one of a later ocitui."""
+    """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError, and
+    SourceError for one of a later ocitui."""
     with (
         storage_errors("forget an import"),
         import_folder(directory, _DISK, _FOLDER) as folder,
@@ -327,8 +324,7 @@ def _conclude(folder: Folder, name: str) -> None:
 
 
 class ImportOutcome(StrEnum):
-    """STORED: packed and brought in. CACHED: it was there under this name, and nothing was done. RENAMED: it was there,
-    and the name now stands for it; nothing was packed."""
+    """STORED: packed and brought in. CACHED: it was there under this name. RENAMED: it was there under another."""
 
     STORED = "stored"
     CACHED = "cached"
@@ -336,8 +332,7 @@ class ImportOutcome(StrEnum):
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """``notes`` are for the operator: what could not be kept, what to know of the digest. ``source`` is what is to be
-    recorded of a stored one."""
+    """``notes`` are for the operator; ``source`` is what is to be recorded of a stored one."""
 
     image: PackedImage
     outcome: ImportOutcome
@@ -382,9 +377,8 @@ async def import_image(
     desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None, logins: Logins | None = None
 ) -> ImportResult:
     """Bring an image in; ``logins`` are for this time only. A cancelled call leaves the cache as it was, or with the
-    whole image, and no process; what was downloaded stays. Who wants to go on with it later keeps a record of it:
-    `recorded_import`. Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError
-    before anything is fetched), WorkerError, and what `PackerCache.store` raises."""
+    whole image, and no process; what was downloaded stays. Raises SourceError, NamedOtherwiseError, NoRoomError,
+    LayerError, PackerError (MissingToolError before anything is fetched), WorkerError, and as `PackerCache.store`."""
     if desk.cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await desk.cache.index()  # one that cannot be written is no reason to download first
@@ -523,8 +517,7 @@ async def import_packed(
 
 
 def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Copied | None, stop: Stop) -> None:
-    """Copy the packed file. Raises SourceError where it is not what was inspected, or changes meanwhile; StorageError,
-    NoRoomError, AbandonedError."""
+    """Raises SourceError where it is not what was inspected, or changes; StorageError, NoRoomError, AbandonedError."""
     source = image.path
     check_room(cache.directory, regular_size(source))
     with storage_errors("stage the packed file"), open_bounded(source) as original, cache.disk.writing(copy) as write:

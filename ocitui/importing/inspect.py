@@ -30,8 +30,8 @@ from .sources.references import Logins
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What was found. ``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would
-    be taken, and where there is none ``refusal`` says why."""
+    """``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would be taken, and
+    where there is none ``refusal`` says why."""
 
     kind: SourceKind
     listing: SourceListing | None = None
@@ -80,10 +80,9 @@ class Inspection(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
-    name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
-    import has left, and ``layers`` how many whole ones: they are not fetched again. ``displaced`` is the digest that
-    the asked name gives now, where that is another image, which the daemon finds. It will be a hit in the formats
+    """What the cache has of it: whether an entry of that digest and format is ``there``, what it is ``called``, and
+    whether that name ``wins``, stands for it already. ``kept`` bytes and ``layers`` whole layers are not fetched again.
+    ``displaced`` is the digest that the asked name gives now, where that is another. It will be a hit in the formats
     ``hits``, and is one now only in those that it ``misses`` then."""
 
     there: bool = False
@@ -107,9 +106,8 @@ async def inspect_source(
     directory: Path | None = None,
     logins: Logins | None = None,
 ) -> Inspection:
-    """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be,
-    ``logins`` are for this one time. Standard input is kept in ``directory`` meanwhile, a cache. Raises SourceError,
-    and what `received` raises."""
+    """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be.
+    Standard input is kept in the cache ``directory`` meanwhile. Raises SourceError, and what `received` raises."""
     if standard_input(request.source) is not None:
         async with received(request.source, directory, lambda done, total: None) as kept:
             seen = await inspect_source(msgspec.structs.replace(request, source=kept))

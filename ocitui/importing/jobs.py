@@ -35,8 +35,7 @@ class JobState(StrEnum):
 
 
 class ImportJob(msgspec.Struct, frozen=True):
-    """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none. Its
-    ``logins`` are in memory only."""
+    """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none."""
 
     id: int
     request: ImportRequest

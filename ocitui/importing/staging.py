@@ -64,8 +64,7 @@ def check_room(directory: Path, size: int) -> None:
 
 
 async def while_there_is_room(directory: Path, work: Coroutine[Any, Any, T]) -> T:
-    """The outcome of ``work``, which is cancelled with NoRoomError once less than the minimum is free, whoever took it.
-    Raises StorageError where nobody can tell."""
+    """What ``work`` gives; it is cancelled once less than the minimum is free. Raises NoRoomError, StorageError."""
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
@@ -109,8 +108,7 @@ def staging_folder(directory: Path, disk: Disk | None = None) -> Iterator[Path]:
 
 
 def remove_abandoned(directory: Path) -> int:
-    """Remove what imports left that were killed; gives how many there were. Raises ReadOnlyError, StorageError,
-    LockedError, ConflictError."""
+    """Remove what killed imports left; gives how many. Raises as `staging_folder`."""
     if not (directory / OWN_NAME / _FOLDER).is_dir():
         return 0
     disk = Disk()

@@ -212,8 +212,7 @@ BUFFERS = "64M"
 
 
 class SquashfsPacker(FedPacker):
-    """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root. Raises MissingToolError
-    too."""
+    """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root."""
 
     def __init__(self, output: Path, tree: Tree, options: PackOptions) -> None:
         super().__init__(output, tree)
@@ -440,8 +439,7 @@ Packer = FedPacker | TarPacker
 def start_packer(
     format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
 ) -> Packer:
-    """A packer that takes a tree's tar, of ``size`` bytes; ``identity`` is what its UUID is made from. Raises
-    MissingToolError, PackerError, StorageError."""
+    """For a tree whose tar has ``size`` bytes; its UUID is made from ``identity``. Raises PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     if format is PackedFormat.TAR:
@@ -480,8 +478,7 @@ def main(parent: int) -> int:
 
 
 def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
-    """Flatten and pack; gives what could not be kept. Raises LayerError, PackerError, StorageError; nothing of the
-    output is left then."""
+    """Pack, or leave nothing; gives what could not be kept. Raises LayerError, PackerError, StorageError."""
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
     with flattening(request.layers, request.options.limits, counter, _HELD[request.format]) as image:
         plan = image.plan

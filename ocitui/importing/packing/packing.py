@@ -214,9 +214,8 @@ async def flatten_and_pack(
     progress: ProgressCall = lambda now: None,
 ) -> tuple[str, ...]:
     """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept. ``progress`` is
-    called at most about ten times a second. A cancelled call leaves no process and no file; nothing but ``output`` and
-    a hidden directory beside it is ever written. Raises LayerError (which names layer and entry), PackerError,
-    StorageError where there is no room, WorkerError."""
+    called about ten times a second. A cancelled call leaves no process and no file; only ``output`` and a hidden
+    directory beside it are written. Raises LayerError, PackerError, StorageError, WorkerError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     request = FlattenRequest(tuple(layers), output, format, options or PackOptions())

@@ -175,8 +175,7 @@ async def find_credentials(host: str, path: str, options: RegistryOptions) -> Cr
 
 
 def _files(options: RegistryOptions) -> Iterator[tuple[Path, bool]]:
-    """Where to look, and whether the file must be there: one that is named is the only one, else what `skopeo login`
-    and `docker login` write, in skopeo's order."""
+    """Where to look, and whether it must be there: what is named, else skopeo's and docker's, in skopeo's order."""
     environment = options.environment
     if authfile := options.authfile or environment.get("REGISTRY_AUTH_FILE"):
         yield Path(authfile), True

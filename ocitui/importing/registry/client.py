@@ -68,8 +68,7 @@ _LARGEST_FAULT = 64 << 10
 
 
 class RegistryClient:
-    """Reads one repository of a registry; to be closed. The first request finds out how to speak to it, and raises
-    SourceError for a `tls_ca` that holds no certificate."""
+    """Reads one repository of a registry; to be closed. The first request finds out how to speak to it."""
 
     def __init__(self, host: str, path: str, options: RegistryOptions) -> None:
         self.host = host
@@ -90,8 +89,7 @@ class RegistryClient:
         return self._authorizer.login if self._authorizer else ""
 
     async def manifest(self, wanted: str) -> tuple[bytes, str]:
-        """The manifest or index of a tag or digest, and the media type that it is sent as, tried again as often as the
-        options say. Raises SourceError."""
+        """The manifest or index of a tag or digest, and the media type that it is sent as. Raises SourceError."""
         return await retried(self.options, lambda: self._manifest(wanted))
 
     async def small_blob(self, digest: str, largest: int) -> bytes:
@@ -287,7 +285,7 @@ _PARALLEL = 4
 
 
 async def download(client: RegistryClient, layer: Layer, blob: PartialBlob) -> None:
-    """Append to ``blob`` what is missing; a blob that the registry may not keep is taken from where its descriptor says
+    """Append to ``blob`` what is missing; what the registry may not keep comes from where its descriptor says
     (descriptor.md, "urls"). Raises SourceError, StorageError."""
     try:
         return await _download_from(client, blob, None)

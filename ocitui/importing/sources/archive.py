@@ -53,8 +53,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 def read_members(reader: ByteReader) -> Iterator[Member]:
-    """The members in order; the reader stands as `TarReader` has it. Raises LayerError where this is no tar, or one
-    that is cut; UnreadableSourceError where it holds too much."""
+    """The members in order; the reader stands as `TarReader` has it. Raises LayerError, UnreadableSourceError."""
     named = 0
     for count, entry in enumerate(TarReader(reader, _LIMITS), 1):
         if count > _MOST_MEMBERS:
@@ -235,8 +234,7 @@ class Archive:
         return digests
 
     def contents(self, wanted: Set[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
-        """Each wanted member, in one pass, and its bytes, to be read before the next member. Raises
-        UnreadableSourceError; AbandonedError once ``stop`` is set."""
+        """Each wanted member and its bytes, to be read at once. Raises UnreadableSourceError, AbandonedError."""
         if wanted:
             with opened(self.path, stop) as (reader, _):
                 for member in read_members(reader):

@@ -316,10 +316,9 @@ _PIPE = "pipe an archive into it, as `docker save NAME | ocitui import -` does"
 async def received(
     text: str, directory: Path | None, heard: Callable[[int, int], None], most: int | None = None
 ) -> AsyncIterator[str]:
-    """What standard input gives, as a source that can be opened until the end; ``text`` is how it was written,
-    ``directory`` the cache in which it is kept. ``heard`` is told the bytes that came, and how many there are (0: not
-    known). Raises SourceError, also where no archive comes, or more than ``most`` bytes; NoRoomError, and what
-    `staging_folder` raises."""
+    """What standard input gives, kept in the cache ``directory``, as a source that can be opened until the end;
+    ``text`` is how it was written. ``heard`` is told the bytes that came, and how many there are (0: not known). Raises
+    SourceError, also for no archive, or more than ``most`` bytes; NoRoomError, and as `staging_folder`."""
     kind, rest = standard_input(text) or ("", "")
     if directory is None or sys.stdin is None or sys.stdin.isatty():
         there = "a terminal" if sys.stdin is not None and sys.stdin.isatty() else "not to be read here"

@@ -171,12 +171,11 @@ def home_path(text: str | Path) -> Path:
 
 
 class RegistryOptions(msgspec.Struct, frozen=True):
-    """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host. ``mirror``
-    serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than ``least_rate`` bytes a
-    second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off. ``sleep`` waits between two of
-    ``tries``, and ``notify`` is told why. ``logins``, by their registries' hosts, go before all that lie in files.
-    ``as_daemon`` keeps to what krata's own client does (crates/oci/src/registry.rs): anonymous, a token only where
-    realm, service and scope are named, https but for localhost."""
+    """``tls_ca`` is trusted besides the system's authorities; ``mirror`` serves the Hub's images. ``timeout`` is the
+    longest silence in seconds. Who sends less than ``least_rate`` bytes a second, on the average of ``rate_seconds`` by
+    ``clock``, has broken off. ``sleep`` waits between two of ``tries``, ``notify`` is told why. ``logins``, by their
+    registries' hosts, go before those in files. ``as_daemon`` keeps to what krata's own client does
+    (crates/oci/src/registry.rs): anonymous, a token only of a named service and scope, https but for localhost."""
 
     tls_ca: Path | None = None
     plain_http: bool = False
@@ -201,8 +200,7 @@ class RegistryOptions(msgspec.Struct, frozen=True):
 
 
 class SourceOptions(msgspec.Struct, frozen=True):
-    """``platform`` is None for this machine's. ``registry`` is how to speak to one. ``complete`` adds a history to a
-    config that has none."""
+    """``platform`` is None for this machine's; ``complete`` adds a history to a config that has none."""
 
     platform: Platform | None = None
     registry: RegistryOptions = RegistryOptions()
