@@ -53,7 +53,6 @@ with front(__name__):
     from .sources.images import describe as describe
     from .sources.images import describe_image as describe_image
     from .sources.images import manifest_type as manifest_type
-    from .sources.images import parse_platform as parse_platform
     from .sources.opening import PackedFiles as PackedFiles
     from .sources.opening import PackedSource as PackedSource
     from .sources.opening import expanded_source as expanded_source

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat
-from ocitui.contents.tools import NotCheckedError
-from ocitui.contents.trees import Node, Tree, _block_entries, has_program, lacking
+from ocitui.contents import Node, NotCheckedError, Tree, _block_entries, has_program, lacking
 from ocitui.doctor.check.examine import ReadThrough
 from ocitui.threads import Stop
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR
@@ -83,7 +82,7 @@ def test_a_file_of_too_many_names_is_not_kept_in_memory(
     odd_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(f"ocitui.contents.trees.{bound}", 1000)
+    monkeypatch.setattr(f"ocitui.contents.{bound}", 1000)
     through = read(odd_root.parent / f"image.{format}", format)
     assert through.unchecked == "it has too many files to compare"
     assert not through.tree
