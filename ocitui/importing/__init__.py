@@ -5,8 +5,6 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
-    from .blobs import BlobProgress as BlobProgress
-    from .blobs import BlobStore as BlobStore
     from .errors import DeniedError as DeniedError
     from .errors import NamedOtherwiseError as NamedOtherwiseError
     from .errors import NoSuchImageError as NoSuchImageError
@@ -68,6 +66,8 @@ with front(__name__):
     from .sources.references import SourceOptions as SourceOptions
     from .sources.references import checked_host as checked_host
     from .sources.references import home_path as home_path
+    from .staging import BlobProgress as BlobProgress
+    from .staging import BlobStore as BlobStore
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
     from .staging import staging_folder as staging_folder

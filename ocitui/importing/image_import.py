@@ -46,7 +46,6 @@ from ocitui.cache import (
 )
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
-from .blobs import BlobProgress, BlobStore
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .layers.layers import LayerLimits
 from .packing.packing import PackOptions, flatten_and_pack, packer_of
@@ -65,7 +64,15 @@ from .sources.opening import (
     standard_input,
 )
 from .sources.references import Logins, Reference, RegistryOptions, SourceOptions, home_path
-from .staging import check_room, import_folder, locked, staging_folder, while_there_is_room
+from .staging import (
+    BlobProgress,
+    BlobStore,
+    check_room,
+    import_folder,
+    locked,
+    staging_folder,
+    while_there_is_room,
+)
 
 _VERSION = 2
 _DAMAGED, _LATER = "it is damaged", "it is of a later ocitui"

@@ -11,7 +11,6 @@ import msgspec
 
 from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, StorageError
 
-from .blobs import BlobStore
 from .errors import SourceError
 from .image_import import ImportRequest, answers_then, formats_found
 from .packing.packing import tool_of
@@ -27,6 +26,7 @@ from .sources.opening import (
     standard_input,
 )
 from .sources.references import Logins
+from .staging import BlobStore
 
 
 class Inspection(msgspec.Struct, frozen=True):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackerCache
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.staging import BlobStore
 from tests.cache.support import write_cache
 from tests.importing.pipeline import Run
 from tests.importing.pulling import Pull

@@ -9,11 +9,11 @@ from contextlib import suppress
 import pytest
 from msgspec.structs import replace
 
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import TransferError
 from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.registry.failures import PassingError, paced
 from ocitui.importing.sources.references import RegistryOptions, SourceOptions
+from ocitui.importing.staging import BlobStore
 from tests.importing.image_makers import make_image, put
 from tests.importing.pulling import AMD64, Waits, is_whole
 from tests.importing.registry_server import FaultyRegistry, digest_of, serving

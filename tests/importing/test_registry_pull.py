@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from ocitui.cache import ImageName, Platform
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError, SourceError
 from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.registry.failures import Route, transport_failure
 from ocitui.importing.sources.references import RegistryOptions, SourceOptions
+from ocitui.importing.staging import BlobStore
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry, make_certificate
 from tests.importing.image_makers import (
     DOCKER_MANIFEST,

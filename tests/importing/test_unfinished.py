@@ -15,9 +15,9 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, StorageError
 from ocitui.cache.disk import Disk, Folder
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportRequest, forget_import, recorded_import, unfinished_imports
+from ocitui.importing.staging import BlobStore
 from tests.cache.support import OWN
 from tests.tools import ROOT
 

@@ -15,13 +15,13 @@ from textual.widgets import Input
 from ocitui import importing
 from ocitui.cache import PackedFormat
 from ocitui.host.daemon import DaemonState
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportRequest
 from ocitui.importing.inspect import Inspection, Standing, inspect_source
 from ocitui.importing.jobs import JobState
 from ocitui.importing.sources.images import SourceKind, SourceListing
 from ocitui.importing.sources.references import Credentials
+from ocitui.importing.staging import BlobStore
 from ocitui.tui.screens.import_image import FIELDS, preview_lines
 from ocitui.tui.widgets.bars import Choice, Question, complete_source
 from ocitui.tui.widgets.lines import LinesView, PickList

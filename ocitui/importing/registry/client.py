@@ -15,7 +15,6 @@ import httpx2
 from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, usual_digest
 from ocitui.threads import look_up_apart
 
-from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
 from ..errors import (
     DeniedError,
     NoSuchImageError,
@@ -44,6 +43,7 @@ from ..sources.images import (
     read_image,
 )
 from ..sources.references import Reference, RegistryOptions, SourceOptions, checked_digest
+from ..staging import BlobProgress, BlobStore, PartialBlob, unheard
 from .auth import CLIENT_ID, Authorizer, address_of, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
     Backoff,

@@ -17,7 +17,6 @@ import msgspec
 from ocitui.cache import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
 
-from ..blobs import BlobProgress, BlobStore, PartialBlob
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import (
     LONGEST_MAGIC,
@@ -29,6 +28,7 @@ from ..layers.layers import (
     readable_compression,
 )
 from ..layers.tar_headers import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarReader
+from ..staging import BlobProgress, BlobStore, PartialBlob
 from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)

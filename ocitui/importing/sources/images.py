@@ -45,9 +45,9 @@ from ocitui.cache import (
 )
 from ocitui.text import first_of
 
-from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
+from ..staging import BlobProgress, BlobStore, unheard
 from .references import checked_digest, same_image
 
 T = TypeVar("T")

@@ -27,9 +27,9 @@ from ocitui.cache import (
 )
 from ocitui.threads import Stop, in_thread
 
-from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerSource
+from ..staging import BlobProgress, BlobStore, unheard
 from .archive import Archive, Member, in_place
 from .images import (
     DOCKER_CONFIG,
