@@ -147,7 +147,9 @@ def fake_tool(directory: Path, script: str) -> Path:
     """A mksquashfs that makes its file, then does this."""
     directory.mkdir()
     program = directory / "mksquashfs"
-    program.write_text(f'#!/bin/sh\ncase "$1" in -help|-version) printf "\\n-tar\\t\\n"; exit;; esac\necho > "$2"\n{script}\n')
+    program.write_text(
+        f'#!/bin/sh\ncase "$1" in -help|-version) printf "\\n-tar\\t\\n"; exit;; esac\necho > "$2"\n{script}\n'
+    )
     program.chmod(0o755)
     return program
 
