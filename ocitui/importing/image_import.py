@@ -524,7 +524,7 @@ async def import_packed(
 
 
 def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Copied | None, stop: Stop) -> None:
-    """Raises SourceError where it is not what was inspected, or changes; StorageError, NoRoomError, AbandonedError."""
+    """Copy what was inspected. Raises SourceError where it changes, StorageError, NoRoomError, AbandonedError."""
     source = image.path
     check_room(cache.directory, regular_size(source))
     with storage_errors("stage the packed file"), open_bounded(source) as original, cache.disk.writing(copy) as write:

@@ -439,7 +439,8 @@ Packer = FedPacker | TarPacker
 def start_packer(
     format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
 ) -> Packer:
-    """For a tree whose tar has ``size`` bytes; its UUID is made from ``identity``. Raises PackerError, StorageError."""
+    """A packer of a tree whose tar has ``size`` bytes; its UUID is made from ``identity``. Raises MissingToolError,
+    PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     if format is PackedFormat.TAR:
