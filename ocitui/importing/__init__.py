@@ -15,7 +15,6 @@ with front(__name__):
     from .errors import UnsupportedSourceError as UnsupportedSourceError
     from .image_import import ImportDesk as ImportDesk
     from .image_import import ImportOutcome as ImportOutcome
-    from .image_import import ImportRequest as ImportRequest
     from .image_import import ImportResult as ImportResult
     from .image_import import UnfinishedImport as UnfinishedImport
     from .image_import import clear_blobs as clear_blobs
@@ -24,6 +23,7 @@ with front(__name__):
     from .image_import import import_image as import_image
     from .image_import import recorded_import as recorded_import
     from .image_import import unfinished_imports as unfinished_imports
+    from .inspect import ImportRequest as ImportRequest
     from .inspect import Inspection as Inspection
     from .inspect import Standing as Standing
     from .inspect import chosen_source as chosen_source

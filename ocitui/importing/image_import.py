@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import secrets
 import stat
@@ -47,15 +46,13 @@ from ocitui.cache import (
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
-from .layers.layers import LayerLimits
+from .inspect import ImportRequest, LaterRequestError, answers_then, formats_found
 from .packing.packing import PackOptions, flatten_and_pack, packer_of
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
-from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
+from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image
 from .sources.opening import (
     STANDARD_INPUT,
-    PackedFiles,
     PackedSource,
-    find_packed_files,
     inspect_packed,
     open_source,
     received,
@@ -63,7 +60,7 @@ from .sources.opening import (
     regular_size,
     standard_input,
 )
-from .sources.references import Logins, Reference, RegistryOptions, SourceOptions, home_path
+from .sources.references import Logins
 from .staging import (
     BlobProgress,
     BlobStore,
@@ -74,111 +71,7 @@ from .staging import (
     while_there_is_room,
 )
 
-_VERSION = 2
 _DAMAGED, _LATER = "it is damaged", "it is of a later ocitui"
-
-
-class LaterRequestError(ValueError):
-    """A later ocitui wrote it."""
-
-
-class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
-    it take over an entry of the same digest and format, ``repoint`` stand for another image than now; ``again`` brings
-    in what the cache has already. ``complete_config`` adds a history to a config that has none. ``manifest`` and
-    ``config`` are of packed files. ``authfile`` is where credentials are: no secret is in here."""
-
-    source: str
-    name: str | None = None
-    format: PackedFormat = PackedFormat.SQUASHFS
-    platform: str | None = None
-    compression: str | None = None
-    level: int | None = None
-    max_bytes: int | None = None
-    max_entries: int | None = None
-    tls_ca: str | None = None
-    plain_http: bool = False
-    authfile: str | None = None
-    mirror: str | None = None
-    manifest: str | None = None
-    config: str | None = None
-    complete_config: bool = False
-    rename: bool = False
-    repoint: bool = False
-    again: bool = False
-
-    @classmethod
-    def from_json(cls, data: bytes) -> ImportRequest:
-        """What `to_json` wrote, or the first version, without its own. Raises ValueError, LaterRequestError."""
-        fields = json.loads(data)
-        if isinstance(fields, dict) and fields.pop("version", 1) not in (1, _VERSION):
-            raise LaterRequestError(_LATER)
-        return msgspec.convert(fields, ImportRequest)
-
-    def to_json(self) -> bytes:
-        """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
-        return json.dumps({"version": _VERSION, **msgspec.to_builtins(self)}).encode("ascii")
-
-    @property
-    def image_name(self) -> ImageName | None:
-        """Raises InvalidNameError."""
-        return ImageName.parse(self.name) if self.name else None
-
-    def source_options(
-        self, notify: Callable[[str], None] = lambda message: None, logins: Logins | None = None
-    ) -> SourceOptions:
-        """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
-        platform = None if self.platform is None else parse_platform(self.platform)
-        registry = RegistryOptions.typed(self.tls_ca, self.plain_http, self.authfile, self.mirror)
-        return SourceOptions(platform, replace(registry, notify=notify, logins=logins or {}), self.complete_config)
-
-    @property
-    def registry(self) -> str:
-        """The host of the registry that would be asked; empty for other sources. Raises SourceError."""
-        found = recognise_source(self.source) if standard_input(self.source) is None else None
-        return Reference.parse(found.rest).asked_of(self.mirror) if found and found.kind is SourceKind.REGISTRY else ""
-
-    def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
-        """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
-        manifest, config = (home_path(file) if file else None for file in (self.manifest, self.config))
-        return find_packed_files(self.source, manifest, config, format)
-
-    @property
-    def pack_options(self) -> PackOptions:
-        """How to flatten and pack."""
-        usual = LayerLimits()
-        limits = LayerLimits(self.max_bytes or usual.unpacked_bytes, self.max_entries or usual.entries)
-        return PackOptions(self.compression, self.level, limits=limits)
-
-    def with_absolute_paths(self) -> ImportRequest:
-        """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
-        found = recognise_source(self.source)
-        source, name = self.source, self.name
-        if found.kind is SourceKind.PACKED:
-            # An entry of another cache has a name there, which its file does not tell.
-            name = name or found.name or None
-        if found.kind is not SourceKind.REGISTRY:
-            rest = found.rest.removeprefix("./")
-            source = f"{found.kind}:{os.path.join(os.getcwd(), rest)}"
-        files = {
-            field: os.path.abspath(os.path.expanduser(path))
-            for field in ("tls_ca", "authfile", "manifest", "config")
-            if (path := getattr(self, field)) is not None
-        }
-        return replace(self, source=source, name=name, **files)
-
-    @property
-    def lasting_source(self) -> str:
-        """The source, whatever the working directory is later; empty where it is gone."""
-        with suppress(SourceError):
-            return self.with_absolute_paths().source
-        return ""
-
-
-# It reads the type before there are threads, two of which may not convert to it for the first time together.
-_DECODER = msgspec.json.Decoder(ImportRequest)
-
-
 _FOLDER, _SUFFIX = "imports", ".json"
 _DRAFT = ".new"
 _MOST_BYTES = 1 << 20
@@ -568,27 +461,6 @@ async def check_name(
         raise NamedOtherwiseError(
             f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
         )
-
-
-async def formats_found(cache: PackerCache, name: ImageName, digest: str = "") -> list[PackedFormat]:
-    """The formats in which the daemon finds what a name gives, or would if it gave this digest."""
-    found = []
-    for format in PackedFormat:
-        with suppress(DocumentError):
-            image = None if digest else await cache.resolve(name, format)
-            wanted = image.digest if image else digest
-            if wanted and await cache.recall(name, wanted, format) is not None:
-                found.append(format)
-    return found
-
-
-async def answers_then(
-    cache: PackerCache, name: ImageName, digest: str, format: PackedFormat
-) -> tuple[tuple[PackedFormat, ...], tuple[PackedFormat, ...]]:
-    """The formats in which a name will be a hit once it is that image's, and those in which it is one only now."""
-    hits = {format, *await formats_found(cache, name, digest)}
-    now = await formats_found(cache, name)
-    return tuple(one for one in PackedFormat if one in hits), tuple(one for one in now if one not in hits)
 
 
 def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:

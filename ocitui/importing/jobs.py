@@ -16,7 +16,8 @@ import msgspec
 
 from ocitui.cache import CacheError, PackerCache
 
-from .image_import import ImportDesk, ImportRequest, ImportResult, forget_import, import_image, recorded_import
+from .image_import import ImportDesk, ImportResult, forget_import, import_image, recorded_import
+from .inspect import ImportRequest
 from .progress import ImportPhase, ImportProgress
 from .sources.references import Logins
 

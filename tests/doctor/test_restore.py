@@ -34,7 +34,8 @@ from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportDesk, ImportRequest, import_image
+from ocitui.importing.image_import import ImportDesk, import_image
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.sources.references import RegistryOptions, SourceOptions
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.fault_makers import repack

@@ -24,7 +24,8 @@ from ocitui.importing.errors import (
     UnsoundSourceError,
     WorkerError,
 )
-from ocitui.importing.image_import import ImportRequest, import_image
+from ocitui.importing.image_import import import_image
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.layers.flatten import header
 from ocitui.importing.layers.tar_headers import Kind
 from tests.cache.support import SQUASHFS, TAR

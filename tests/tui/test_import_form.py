@@ -16,8 +16,7 @@ from ocitui import importing
 from ocitui.cache import PackedFormat
 from ocitui.host.daemon import DaemonState
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportRequest
-from ocitui.importing.inspect import Inspection, Standing, inspect_source
+from ocitui.importing.inspect import ImportRequest, Inspection, Standing, inspect_source
 from ocitui.importing.jobs import JobState
 from ocitui.importing.sources.images import SourceKind, SourceListing
 from ocitui.importing.sources.references import Credentials

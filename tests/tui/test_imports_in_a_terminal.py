@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.image_import import ImportRequest, unfinished_imports
+from ocitui.importing.image_import import unfinished_imports
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.staging import BlobStore
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import hesitant_mksquashfs, need
