@@ -47,22 +47,16 @@ from ocitui.importing import (
     SourceError,
     SourceKind,
     UnknownRealmError,
+    allow_realm,
+    check_access,
     check_choice,
     checked_host,
     forget_import,
-    home_path,
     import_image,
-    optional_path,
-    parse_platform,
-    read_credentials,
     recognise_source,
     recorded_import,
     remove_abandoned,
     standard_input,
-    trusting,
-)
-from ocitui.importing import (
-    allow_realm as agree_to_realm,
 )
 from ocitui.text import clean, human_size
 from ocitui.words import entry_json, outcome_text, transaction_json
@@ -93,23 +87,16 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     if format and kind is not SourceKind.PACKED:
         raise UsageProblemError(f"{request.source} is not packed yet, so it has no format", hint="leave out --format")
     with _as_usage():
-        if request.platform is not None:
-            parse_platform(request.platform)
-    check_registry({name: getattr(request, name) for name in _REGISTRY_ONLY})
+        check_access(request.source_options().registry)
     return request
 
 
 def check_registry(typed: dict[str, Any]) -> RegistryOptions:
     """How to reach a registry, taken out of what was typed. Raises UsageProblemError."""
-    tls_ca, plain_http, authfile, mirror = (typed.pop(name) for name in _REGISTRY_ONLY)
+    options = RegistryOptions.typed(**{name: typed.pop(name) for name in _REGISTRY_ONLY})
     with _as_usage():
-        if authfile is not None:
-            read_credentials(home_path(authfile))
-        if tls_ca is not None:
-            trusting(home_path(tls_ca))
-        if mirror is not None:
-            checked_host(mirror, "--mirror")
-    return RegistryOptions(optional_path(tls_ca), plain_http, optional_path(authfile), mirror)
+        check_access(options)
+    return options
 
 
 def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
@@ -178,16 +165,16 @@ class Imported(msgspec.Struct, frozen=True):
         return [*self.result.notes, *_about_tag(self.result.image.name)]
 
 
-def agreed_login(call: Call, request: ImportRequest, *, login: bool, allow_realm: str | None) -> Logins:
+def agreed_login(call: Call, request: ImportRequest, *, login: bool, realm: str | None) -> Logins:
     """What the options about a login ask for: a realm is agreed to, and a name and password are asked for. Raises
     UsageProblemError, CacheError, CancelledError, InterruptedBySignalError."""
     registry = request.registry
-    for option, given in (("--login", login), ("--allow-realm", allow_realm)):
+    for option, given in (("--login", login), ("--allow-realm", realm)):
         if given and not registry:
             raise UsageProblemError(f"{option} is for a registry, {request.source} is none", hint=f"leave out {option}")
-    if allow_realm:
+    if realm:
         with _as_usage():
-            agree_to_realm(call.directory, registry, checked_host(allow_realm, "--allow-realm").lower())
+            allow_realm(call.directory, registry, checked_host(realm, "--allow-realm").lower())
     return {registry: _ask_login(registry)} if login else {}
 
 
@@ -217,7 +204,7 @@ def with_realms(call: Call, work: Callable[[], T]) -> T:
             if not can_ask():
                 raise
             replace(call, agreed=False).agree([error.message], "may it be sent there, from now on?")
-            agree_to_realm(call.directory, error.registry, error.realm)
+            allow_realm(call.directory, error.registry, error.realm)
 
 
 def carry_out(call: Call, request: ImportRequest, import_id: str = "", logins: Logins | None = None) -> Imported:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
-    from .tools import NotCheckedError as NotCheckedError
-    from .tools import Said as Said
-    from .tools import Tool as Tool
-    from .tools import be_idle as be_idle
-    from .tools import hash_past_cache as hash_past_cache
+    from .trees import NotCheckedError as NotCheckedError
+    from .trees import Said as Said
+    from .trees import Tool as Tool
     from .trees import Tree as Tree
+    from .trees import be_idle as be_idle
     from .trees import erofs_tree as erofs_tree
     from .trees import has_program as has_program
+    from .trees import hash_past_cache as hash_past_cache
     from .trees import lacking as lacking
     from .trees import squashfs_tree as squashfs_tree
     from .trees import tar_tree as tar_tree

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
-    from .blobs import BlobProgress as BlobProgress
-    from .blobs import BlobStore as BlobStore
     from .errors import DeniedError as DeniedError
     from .errors import NamedOtherwiseError as NamedOtherwiseError
     from .errors import NoSuchImageError as NoSuchImageError
@@ -17,7 +15,6 @@ with front(__name__):
     from .errors import UnsupportedSourceError as UnsupportedSourceError
     from .image_import import ImportDesk as ImportDesk
     from .image_import import ImportOutcome as ImportOutcome
-    from .image_import import ImportRequest as ImportRequest
     from .image_import import ImportResult as ImportResult
     from .image_import import UnfinishedImport as UnfinishedImport
     from .image_import import clear_blobs as clear_blobs
@@ -26,6 +23,7 @@ with front(__name__):
     from .image_import import import_image as import_image
     from .image_import import recorded_import as recorded_import
     from .image_import import unfinished_imports as unfinished_imports
+    from .inspect import ImportRequest as ImportRequest
     from .inspect import Inspection as Inspection
     from .inspect import Standing as Standing
     from .inspect import chosen_source as chosen_source
@@ -43,8 +41,7 @@ with front(__name__):
     from .progress import LayerProgress as LayerProgress
     from .progress import ProgressCall as ProgressCall
     from .registry.auth import allow_realm as allow_realm
-    from .registry.auth import read_credentials as read_credentials
-    from .registry.failures import trusting as trusting
+    from .registry.auth import check_access as check_access
     from .registry.upstream import Upstream as Upstream
     from .registry.upstream import UpstreamAnswer as UpstreamAnswer
     from .registry.upstream import ask_upstream as ask_upstream
@@ -54,23 +51,23 @@ with front(__name__):
     from .sources.images import describe as describe
     from .sources.images import describe_image as describe_image
     from .sources.images import manifest_type as manifest_type
-    from .sources.images import parse_platform as parse_platform
     from .sources.opening import PackedFiles as PackedFiles
     from .sources.opening import PackedSource as PackedSource
-    from .sources.opening import SourceOptions as SourceOptions
     from .sources.opening import expanded_source as expanded_source
     from .sources.opening import find_packed_files as find_packed_files
-    from .sources.opening import home_path as home_path
     from .sources.opening import layout_in as layout_in
     from .sources.opening import open_source as open_source
-    from .sources.opening import optional_path as optional_path
     from .sources.opening import recognise_source as recognise_source
     from .sources.opening import standard_input as standard_input
     from .sources.references import Credentials as Credentials
     from .sources.references import Logins as Logins
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
+    from .sources.references import SourceOptions as SourceOptions
     from .sources.references import checked_host as checked_host
+    from .sources.references import home_path as home_path
+    from .staging import BlobProgress as BlobProgress
+    from .staging import BlobStore as BlobStore
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
     from .staging import staging_folder as staging_folder

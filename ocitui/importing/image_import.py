@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import secrets
 import stat
@@ -46,135 +45,33 @@ from ocitui.cache import (
 )
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
-from .blobs import BlobProgress, BlobStore
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
-from .layers.layers import LayerLimits
-from .packing.packing import PackOptions, check_tool, flatten_and_pack, packer_of
+from .inspect import ImportRequest, LaterRequestError, answers_then, formats_found
+from .packing.packing import PackOptions, flatten_and_pack, packer_of
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
-from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image, parse_platform
+from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image
 from .sources.opening import (
     STANDARD_INPUT,
-    PackedFiles,
     PackedSource,
-    SourceOptions,
-    find_packed_files,
     inspect_packed,
     open_source,
-    optional_path,
+    received,
     recognise_source,
     regular_size,
     standard_input,
 )
-from .sources.references import Logins, Reference, RegistryOptions
-from .sources.standard_input import received
-from .staging import check_room, import_folder, locked, staging_folder, while_there_is_room
+from .sources.references import Logins
+from .staging import (
+    BlobProgress,
+    BlobStore,
+    check_room,
+    import_folder,
+    locked,
+    staging_folder,
+    while_there_is_room,
+)
 
-_VERSION = 2
 _DAMAGED, _LATER = "it is damaged", "it is of a later ocitui"
-
-
-class LaterRequestError(ValueError):
-    """A later ocitui wrote it."""
-
-
-class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
-    it take over an entry of the same digest and format, and ``repoint`` stand for another image than now; ``again``
-    fetches and packs an image that the cache has already. ``complete_config`` adds a history to a config that has none.
-    ``manifest`` and ``config`` are for packed files only, paths that do not stand beside them. No secret is in here:
-    ``authfile`` is where credentials are, and a login for one import goes beside it."""
-
-    source: str
-    name: str | None = None
-    format: PackedFormat = PackedFormat.SQUASHFS
-    platform: str | None = None
-    compression: str | None = None
-    level: int | None = None
-    max_bytes: int | None = None
-    max_entries: int | None = None
-    tls_ca: str | None = None
-    plain_http: bool = False
-    authfile: str | None = None
-    mirror: str | None = None
-    manifest: str | None = None
-    config: str | None = None
-    complete_config: bool = False
-    rename: bool = False
-    repoint: bool = False
-    again: bool = False
-
-    @classmethod
-    def from_json(cls, data: bytes) -> ImportRequest:
-        """What `to_json` wrote, or the first version, without its own. Raises ValueError, LaterRequestError."""
-        fields = json.loads(data)
-        if isinstance(fields, dict) and fields.pop("version", 1) not in (1, _VERSION):
-            raise LaterRequestError(_LATER)
-        return msgspec.convert(fields, ImportRequest)
-
-    def to_json(self) -> bytes:
-        """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
-        return json.dumps({"version": _VERSION, **msgspec.to_builtins(self)}).encode("ascii")
-
-    @property
-    def image_name(self) -> ImageName | None:
-        """Raises InvalidNameError."""
-        return ImageName.parse(self.name) if self.name else None
-
-    def source_options(
-        self, notify: Callable[[str], None] = lambda message: None, logins: Logins | None = None
-    ) -> SourceOptions:
-        """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
-        tls_ca, authfile = optional_path(self.tls_ca), optional_path(self.authfile)
-        registry = RegistryOptions(tls_ca, self.plain_http, authfile, self.mirror, notify=notify, logins=logins or {})
-        platform = parse_platform(self.platform) if self.platform else None
-        return SourceOptions(platform, registry, self.complete_config)
-
-    @property
-    def registry(self) -> str:
-        """The host of the registry that would be asked; empty for other sources. Raises SourceError."""
-        found = recognise_source(self.source) if standard_input(self.source) is None else None
-        return Reference.parse(found.rest).asked_of(self.mirror) if found and found.kind is SourceKind.REGISTRY else ""
-
-    def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
-        """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
-        return find_packed_files(self.source, optional_path(self.manifest), optional_path(self.config), format)
-
-    @property
-    def pack_options(self) -> PackOptions:
-        """How to flatten and pack."""
-        usual = LayerLimits()
-        limits = LayerLimits(self.max_bytes or usual.unpacked_bytes, self.max_entries or usual.entries)
-        return PackOptions(self.compression, self.level, limits=limits)
-
-    def with_absolute_paths(self) -> ImportRequest:
-        """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
-        found = recognise_source(self.source)
-        source, name = self.source, self.name
-        if found.kind is SourceKind.PACKED:
-            # An entry of another cache has a name there, which its file does not tell.
-            name = name or found.name or None
-        if found.kind is not SourceKind.REGISTRY:
-            rest = found.rest.removeprefix("./")
-            source = f"{found.kind}:{os.path.join(os.getcwd(), rest)}"
-        files = {
-            field: os.path.abspath(os.path.expanduser(path))
-            for field in ("tls_ca", "authfile", "manifest", "config")
-            if (path := getattr(self, field)) is not None
-        }
-        return replace(self, source=source, name=name, **files)
-
-    @property
-    def lasting_source(self) -> str:
-        """The source, whatever the working directory is later; empty where it is gone."""
-        with suppress(SourceError):
-            return self.with_absolute_paths().source
-        return ""
-
-
-# It reads the type before there are threads, two of which may not convert to it for the first time together.
-_DECODER = msgspec.json.Decoder(ImportRequest)
-
-
 _FOLDER, _SUFFIX = "imports", ".json"
 _DRAFT = ".new"
 _MOST_BYTES = 1 << 20
@@ -182,8 +79,7 @@ _DISK = Disk()
 
 
 class UnfinishedImport(msgspec.Struct, frozen=True):
-    """``started`` is in seconds since the epoch. ``problem`` is why the record cannot be read, and the request an empty
-    one then; a damaged one can still be forgotten."""
+    """``started`` is in seconds since the epoch. ``problem`` is why the record, and so the request, is not known."""
 
     id: str
     started: float
@@ -204,10 +100,9 @@ class UnfinishedImport(msgspec.Struct, frozen=True):
 
 @contextmanager
 def recorded_import(directory: Path, request: ImportRequest, resumes: str = "") -> Iterator[str]:
-    """Keep a record of an import while it runs; gives its id. It stays where the program is told to leave meanwhile
-    (anything but an Exception), or one that is gone on with fails again: ``resumes`` is the id of such a one. Raises
-    CacheDirectoryError, StorageError, ReadOnlyError, SourceError where there is no such source, no such record, or
-    another program holds it."""
+    """Keep a record of an import while it runs; gives its id. It stays where the program is told to leave (anything
+    but an Exception), or one that is gone on with, whose id ``resumes`` is, fails again. Raises CacheDirectoryError,
+    StorageError, ReadOnlyError, SourceError where there is no such source or record, or another program holds it."""
     if not resumes:
         request = request.with_absolute_paths()
     check_directory(directory)
@@ -292,8 +187,8 @@ def unfinished_imports(directory: Path) -> list[UnfinishedImport]:
 
 
 def forget_import(directory: Path, import_id: str) -> None:
-    """Remove the record of an interrupted import, damaged or not; one that runs stays. Raises StorageError,
-    ReadOnlyError, and SourceError for one of a later ocitui."""
+    """Remove the record of an interrupted import; one that runs stays. Raises StorageError, ReadOnlyError, and
+    SourceError for one of a later ocitui."""
     with (
         storage_errors("forget an import"),
         import_folder(directory, _DISK, _FOLDER) as folder,
@@ -329,8 +224,7 @@ def _conclude(folder: Folder, name: str) -> None:
 
 
 class ImportOutcome(StrEnum):
-    """STORED: packed and brought in. CACHED: it was there under this name, and nothing was done. RENAMED: it was there,
-    and the name now stands for it; nothing was packed."""
+    """STORED: packed and brought in. CACHED: it was there under this name. RENAMED: it was there under another."""
 
     STORED = "stored"
     CACHED = "cached"
@@ -338,8 +232,7 @@ class ImportOutcome(StrEnum):
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """``notes`` are for the operator: what could not be kept, what to know of the digest. ``source`` is what is to be
-    recorded of a stored one."""
+    """``notes`` are for the operator; ``source`` is what is to be recorded of a stored one."""
 
     image: PackedImage
     outcome: ImportOutcome
@@ -384,9 +277,8 @@ async def import_image(
     desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None, logins: Logins | None = None
 ) -> ImportResult:
     """Bring an image in; ``logins`` are for this time only. A cancelled call leaves the cache as it was, or with the
-    whole image, and no process; what was downloaded stays. Who wants to go on with it later keeps a record of it:
-    `recorded_import`. Raises SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError
-    before anything is fetched), WorkerError, and what `PackerCache.store` raises."""
+    whole image, and no process; what was downloaded stays. Raises SourceError, NamedOtherwiseError, NoRoomError,
+    LayerError, PackerError (MissingToolError before anything is fetched), WorkerError, and as `PackerCache.store`."""
     if desk.cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await desk.cache.index()  # one that cannot be written is no reason to download first
@@ -430,13 +322,12 @@ async def _bring_in(
             check_room(desk.cache.directory, said.total)
         tracker.flattened(said)
 
-    await asyncio.to_thread(check_tool, request.format, request.compression)
+    packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
         options, downloaded = request.pack_options, tracker.downloaded
         warnings = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
-        packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
         tracker.enter(ImportPhase.STORE)
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
@@ -526,8 +417,7 @@ async def import_packed(
 
 
 def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Copied | None, stop: Stop) -> None:
-    """Copy the packed file. Raises SourceError where it is not what was inspected, or changes meanwhile; StorageError,
-    NoRoomError, AbandonedError."""
+    """Copy what was inspected. Raises SourceError where it changes, StorageError, NoRoomError, AbandonedError."""
     source = image.path
     check_room(cache.directory, regular_size(source))
     with storage_errors("stage the packed file"), open_bounded(source) as original, cache.disk.writing(copy) as write:
@@ -571,27 +461,6 @@ async def check_name(
         raise NamedOtherwiseError(
             f"the cache has {digest} in format {format} as {there.image_name or 'an entry without a name'}"
         )
-
-
-async def formats_found(cache: PackerCache, name: ImageName, digest: str = "") -> list[PackedFormat]:
-    """The formats in which the daemon finds what a name gives, or would if it gave this digest."""
-    found = []
-    for format in PackedFormat:
-        with suppress(DocumentError):
-            image = None if digest else await cache.resolve(name, format)
-            wanted = image.digest if image else digest
-            if wanted and await cache.recall(name, wanted, format) is not None:
-                found.append(format)
-    return found
-
-
-async def answers_then(
-    cache: PackerCache, name: ImageName, digest: str, format: PackedFormat
-) -> tuple[tuple[PackedFormat, ...], tuple[PackedFormat, ...]]:
-    """The formats in which a name will be a hit once it is that image's, and those in which it is one only now."""
-    hits = {format, *await formats_found(cache, name, digest)}
-    now = await formats_found(cache, name)
-    return tuple(one for one in PackedFormat if one in hits), tuple(one for one in now if one not in hits)
 
 
 def _is_in_place(cache: PackerCache, image: PackedImage) -> bool:

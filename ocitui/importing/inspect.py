@@ -1,29 +1,145 @@
-"""A source as it is looked at before an import, for the form and the commands: what it holds, what the cache has."""
+"""An import as it is asked for, and its source as it is looked at before: what it holds, what the cache has of it."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from ocitui.cache import CacheError, ImageName, PackedFormat, PackerCache, StorageError
+from ocitui.cache import CacheError, DocumentError, ImageName, PackedFormat, PackerCache, StorageError
 
-from .blobs import BlobStore
 from .errors import SourceError
-from .image_import import ImportRequest, answers_then, formats_found
-from .packing.packing import check_tool
-from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing
-from .sources.opening import PackedSource, inspect_packed, open_source, prefix_of, recognise_source, standard_input
-from .sources.references import Logins
-from .sources.standard_input import name_in, received
+from .layers.layers import LayerLimits
+from .packing.packing import PackOptions, tool_of
+from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing, parse_platform
+from .sources.opening import (
+    PackedFiles,
+    PackedSource,
+    find_packed_files,
+    inspect_packed,
+    name_in,
+    open_source,
+    prefix_of,
+    received,
+    recognise_source,
+    standard_input,
+)
+from .sources.references import Logins, Reference, RegistryOptions, SourceOptions, home_path
+from .staging import BlobStore
+
+_VERSION = 2
+
+
+class LaterRequestError(ValueError):
+    """A later ocitui wrote it."""
+
+
+class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
+    it take over an entry of the same digest and format, ``repoint`` stand for another image than now; ``again`` brings
+    in what the cache has already. ``complete_config`` adds a history to a config that has none. ``manifest`` and
+    ``config`` are of packed files. ``authfile`` is where credentials are: no secret is in here."""
+
+    source: str
+    name: str | None = None
+    format: PackedFormat = PackedFormat.SQUASHFS
+    platform: str | None = None
+    compression: str | None = None
+    level: int | None = None
+    max_bytes: int | None = None
+    max_entries: int | None = None
+    tls_ca: str | None = None
+    plain_http: bool = False
+    authfile: str | None = None
+    mirror: str | None = None
+    manifest: str | None = None
+    config: str | None = None
+    complete_config: bool = False
+    rename: bool = False
+    repoint: bool = False
+    again: bool = False
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ImportRequest:
+        """What `to_json` wrote, or the first version, without its own. Raises ValueError, LaterRequestError."""
+        fields = json.loads(data)
+        if isinstance(fields, dict) and fields.pop("version", 1) not in (1, _VERSION):
+            raise LaterRequestError
+        return msgspec.convert(fields, ImportRequest)
+
+    def to_json(self) -> bytes:
+        """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
+        return json.dumps({"version": _VERSION, **msgspec.to_builtins(self)}).encode("ascii")
+
+    @property
+    def image_name(self) -> ImageName | None:
+        """Raises InvalidNameError."""
+        return ImageName.parse(self.name) if self.name else None
+
+    def source_options(
+        self, notify: Callable[[str], None] = lambda message: None, logins: Logins | None = None
+    ) -> SourceOptions:
+        """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
+        platform = None if self.platform is None else parse_platform(self.platform)
+        registry = RegistryOptions.typed(self.tls_ca, self.plain_http, self.authfile, self.mirror)
+        return SourceOptions(platform, replace(registry, notify=notify, logins=logins or {}), self.complete_config)
+
+    @property
+    def registry(self) -> str:
+        """The host of the registry that would be asked; empty for other sources. Raises SourceError."""
+        found = recognise_source(self.source) if standard_input(self.source) is None else None
+        return Reference.parse(found.rest).asked_of(self.mirror) if found and found.kind is SourceKind.REGISTRY else ""
+
+    def packed_files(self, format: PackedFormat | None = None) -> PackedFiles:
+        """The files of a packed source. Raises SourceError, also where they are named as of another ``format``."""
+        manifest, config = (home_path(file) if file else None for file in (self.manifest, self.config))
+        return find_packed_files(self.source, manifest, config, format)
+
+    @property
+    def pack_options(self) -> PackOptions:
+        """How to flatten and pack."""
+        usual = LayerLimits()
+        limits = LayerLimits(self.max_bytes or usual.unpacked_bytes, self.max_entries or usual.entries)
+        return PackOptions(self.compression, self.level, limits=limits)
+
+    def with_absolute_paths(self) -> ImportRequest:
+        """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
+        found = recognise_source(self.source)
+        source, name = self.source, self.name
+        if found.kind is SourceKind.PACKED:
+            # An entry of another cache has a name there, which its file does not tell.
+            name = name or found.name or None
+        if found.kind is not SourceKind.REGISTRY:
+            rest = found.rest.removeprefix("./")
+            source = f"{found.kind}:{os.path.join(os.getcwd(), rest)}"
+        files = {
+            field: os.path.abspath(os.path.expanduser(path))
+            for field in ("tls_ca", "authfile", "manifest", "config")
+            if (path := getattr(self, field)) is not None
+        }
+        return replace(self, source=source, name=name, **files)
+
+    @property
+    def lasting_source(self) -> str:
+        """The source, whatever the working directory is later; empty where it is gone."""
+        with suppress(SourceError):
+            return self.with_absolute_paths().source
+        return ""
+
+
+# It reads the type before there are threads, two of which may not convert to it for the first time together.
+_DECODER = msgspec.json.Decoder(ImportRequest)
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What was found. ``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would
-    be taken, and where there is none ``refusal`` says why."""
+    """``listing`` is None for packed files, which ``packed`` is about; ``image`` is the one that would be taken, and
+    where there is none ``refusal`` says why."""
 
     kind: SourceKind
     listing: SourceListing | None = None
@@ -72,10 +188,9 @@ class Inspection(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the cache has of it: ``there`` says whether an entry of that digest and format is there, ``called`` its
-    name. ``wins`` says whether that name stands for it already; ``kept`` is how many bytes of its layers an earlier
-    import has left, and ``layers`` how many whole ones: they are not fetched again. ``displaced`` is the digest that
-    the asked name gives now, where that is another image, which the daemon finds. It will be a hit in the formats
+    """What the cache has of it: whether an entry of that digest and format is ``there``, what it is ``called``, and
+    whether that name ``wins``, stands for it already. ``kept`` bytes and ``layers`` whole layers are not fetched again.
+    ``displaced`` is the digest that the asked name gives now, where that is another. It will be a hit in the formats
     ``hits``, and is one now only in those that it ``misses`` then."""
 
     there: bool = False
@@ -99,16 +214,15 @@ async def inspect_source(
     directory: Path | None = None,
     logins: Logins | None = None,
 ) -> Inspection:
-    """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be,
-    ``logins`` are for this one time. Standard input is kept in ``directory`` meanwhile, a cache. Raises SourceError,
-    and what `received` raises."""
+    """Look at a source; ``notify`` is told why a registry is asked again, ``format`` is what packed files must be.
+    Standard input is kept in the cache ``directory`` meanwhile. Raises SourceError, and what `received` raises."""
     if standard_input(request.source) is not None:
         async with received(request.source, directory, lambda done, total: None) as kept:
-            seen = await inspect_source(msgspec.structs.replace(request, source=kept))
+            seen = await inspect_source(replace(request, source=kept))
             if seen.refusal is not None and seen.listing is not None:
                 name_in(seen.refusal, seen.listing.source)
-            listing = seen.listing and msgspec.structs.replace(seen.listing, source=request.source)
-            return msgspec.structs.replace(seen, listing=listing)
+            listing = seen.listing and replace(seen.listing, source=request.source)
+            return replace(seen, listing=listing)
     options = request.source_options(notify, logins)
     found = await asyncio.to_thread(recognise_source, request.source)
     if found.kind is SourceKind.PACKED:
@@ -139,6 +253,27 @@ async def standing_of(cache: PackerCache, inspection: Inspection, request: Impor
     return Standing(there is not None, called, wins, kept, layers, displaced, *answers)
 
 
+async def formats_found(cache: PackerCache, name: ImageName, digest: str = "") -> list[PackedFormat]:
+    """The formats in which the daemon finds what a name gives, or would if it gave this digest."""
+    found = []
+    for format in PackedFormat:
+        with suppress(DocumentError):
+            image = None if digest else await cache.resolve(name, format)
+            wanted = image.digest if image else digest
+            if wanted and await cache.recall(name, wanted, format) is not None:
+                found.append(format)
+    return found
+
+
+async def answers_then(
+    cache: PackerCache, name: ImageName, digest: str, format: PackedFormat
+) -> tuple[tuple[PackedFormat, ...], tuple[PackedFormat, ...]]:
+    """The formats in which a name will be a hit once it is that image's, and those in which it is one only now."""
+    hits = {format, *await formats_found(cache, name, digest)}
+    now = await formats_found(cache, name)
+    return tuple(one for one in PackedFormat if one in hits), tuple(one for one in now if one not in hits)
+
+
 def _kept(cache: PackerCache, inspection: Inspection) -> tuple[int, int]:
     if inspection.image is not None and inspection.kind is SourceKind.REGISTRY:
         with suppress(StorageError):  # an import will tell what cannot be read
@@ -150,7 +285,7 @@ def pinned_request(request: ImportRequest, inspection: Inspection) -> ImportRequ
     """The same import, of the very image that was shown: a tag may stand for another by the time it is fetched."""
     if inspection.kind is not SourceKind.REGISTRY or inspection.image is None or "@" in request.source:
         return request
-    return msgspec.structs.replace(request, source=f"{request.source}@{inspection.image.digest}")
+    return replace(request, source=f"{request.source}@{inspection.image.digest}")
 
 
 def chosen_source(text: str, inspection: Inspection, number: int) -> tuple[str, str | None]:
@@ -175,7 +310,7 @@ def missing_packers() -> dict[PackedFormat, str]:
     missing = {}
     for format_ in PackedFormat:
         try:
-            check_tool(format_, None)
+            tool_of(format_, None)
         except CacheError as error:
             missing[format_] = error.hint.partition(",")[0]
     return missing

@@ -16,7 +16,8 @@ import msgspec
 
 from ocitui.cache import CacheError, PackerCache
 
-from .image_import import ImportDesk, ImportRequest, ImportResult, forget_import, import_image, recorded_import
+from .image_import import ImportDesk, ImportResult, forget_import, import_image, recorded_import
+from .inspect import ImportRequest
 from .progress import ImportPhase, ImportProgress
 from .sources.references import Logins
 
@@ -35,8 +36,7 @@ class JobState(StrEnum):
 
 
 class ImportJob(msgspec.Struct, frozen=True):
-    """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none. Its
-    ``logins`` are in memory only."""
+    """An import as it stands; ``resumes`` is the id of the interrupted one that it goes on with, empty for none."""
 
     id: int
     request: ImportRequest

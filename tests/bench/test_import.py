@@ -41,7 +41,7 @@ IMPORT = """
 import asyncio, resource, sys
 from ocitui.cache import PackedFormat, PackerCache
 from ocitui.importing.image_import import ImportDesk, import_image
-from ocitui.importing.image_import import ImportRequest
+from ocitui.importing.inspect import ImportRequest
 
 async def main(format, directory, layout):
     asked = {"format": PackedFormat(format), "platform": "linux/amd64"}

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ocitui.importing.blobs import BlobStore
+from ocitui.importing.staging import BlobStore
 from tests.importing.debian_registry import DebianRegistry, debian_registry
 from tests.importing.image_makers import layout_files, make_image, make_index, named, run, write_files
 from tests.importing.pulling import Pull

@@ -19,7 +19,7 @@ from ocitui.cli.options import byte_size
 from ocitui.cli.output import UsageProblemError
 from ocitui.directory import PREFIXES
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportRequest
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.packing.packing import _LEVELS
 from ocitui.importing.sources.images import SourceKind

@@ -176,7 +176,7 @@ def slow_packer(tmp_path: Path) -> tuple[Path, Path]:
     tools.mkdir()
     program = tools / "mksquashfs"
     program.write_text(
-        '#!/bin/sh\ncase "$1" in -help) printf "\\n-tar\\t\\n"; exit;; esac\n'
+        '#!/bin/sh\ncase "$1" in -help|-version) printf "\\n-tar\\t\\n"; exit;; esac\n'
         f'echo > "$2"; echo > {said}; exec tail -f /dev/null\n'
     )
     program.chmod(0o755)

@@ -10,8 +10,9 @@ import pytest
 
 from ocitui.cache import PackedFormat, StorageError
 from ocitui.cli import import_run
-from ocitui.importing.blobs import BlobStore
-from ocitui.importing.image_import import ImportRequest, UnfinishedImport, recorded_import
+from ocitui.importing.image_import import UnfinishedImport, recorded_import
+from ocitui.importing.inspect import ImportRequest
+from ocitui.importing.staging import BlobStore
 from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import downloaded, make_layout, put_image, running

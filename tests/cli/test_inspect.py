@@ -11,9 +11,8 @@ from typing import NoReturn
 import pytest
 
 from ocitui.cache import PackedFormat, PackerCache, StorageError
-from ocitui.importing.blobs import BlobStore
-from ocitui.importing.image_import import ImportRequest
-from ocitui.importing.inspect import Inspection, Standing, inspect_source, standing_of
+from ocitui.importing.inspect import ImportRequest, Inspection, Standing, inspect_source, standing_of
+from ocitui.importing.staging import BlobStore
 from ocitui.text import human_size
 from ocitui.words.imports import size_lines
 from tests.cli.conftest import Ocitui

@@ -19,7 +19,7 @@ import pytest
 from ocitui.cache import PackedFormat, PackerCache
 from ocitui.importing import ImportDesk, ImportRequest, SourceError, import_image
 from ocitui.importing.errors import NoRoomError
-from ocitui.importing.sources.standard_input import received
+from ocitui.importing.sources.opening import received
 from tests.cache.support import write_cache
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, snapshot, staged

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat
-from ocitui.contents.tools import NotCheckedError
-from ocitui.contents.trees import Node, Tree, _block_entries, has_program, lacking
+from ocitui.contents.trees import Node, NotCheckedError, Tree, _block_entries, has_program, lacking
 from ocitui.doctor.check.examine import ReadThrough
 from ocitui.threads import Stop
 from tests.doctor.examine_support import EROFS, SQUASHFS, TAR

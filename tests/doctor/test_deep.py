@@ -160,7 +160,7 @@ async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
         (open_path / name).write_text(program)
         (open_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("ocitui.contents.tools._LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("ocitui.contents.trees._LEAST_SECONDS", 0.0)
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == set()
     assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
@@ -170,7 +170,7 @@ async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
 
 _BOUNDS_OF_A_TOOL = """
 import sys
-from ocitui.contents.tools import Tool
+from ocitui.contents import Tool
 from ocitui.threads import Stop
 
 with open(sys.argv[1], "rb", buffering=0) as file:

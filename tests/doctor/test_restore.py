@@ -34,9 +34,9 @@ from ocitui.doctor.repair.plan import RepairPlan, plan_repair
 from ocitui.doctor.repair.steps import RepairProgress
 from ocitui.host.loop_devices import LoopUse
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportDesk, ImportRequest, import_image
-from ocitui.importing.sources.opening import SourceOptions
-from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.image_import import ImportDesk, import_image
+from ocitui.importing.inspect import ImportRequest
+from ocitui.importing.sources.references import RegistryOptions, SourceOptions
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.fault_makers import repack
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ocitui.cache import PackerCache
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.staging import BlobStore
 from tests.cache.support import write_cache
 from tests.importing.pipeline import Run
 from tests.importing.pulling import Pull
@@ -51,8 +52,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(seconds: float) -> None:
         await asyncio.sleep(0)
 
-    options = partial(RegistryOptions, sleep=at_once, timeout=0.5, environment={})
-    monkeypatch.setattr("ocitui.importing.image_import.RegistryOptions", options)
+    typed = RegistryOptions.typed
+
+    def quick(*asked: Any) -> RegistryOptions:
+        return replace(typed(*asked), sleep=at_once, timeout=0.5, environment={})
+
+    monkeypatch.setattr(RegistryOptions, "typed", quick)
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def slow_packer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "tools" / "mksquashfs"
     program.parent.mkdir()
     program.write_text(
-        '#!/bin/sh\ncase "$1" in -help) printf "\\n-tar\\t\\n"; exit;; esac\n'
+        '#!/bin/sh\ncase "$1" in -help|-version) printf "\\n-tar\\t\\n"; exit;; esac\n'
         f'echo > "$2"; echo $$ > {said}; exec tail -f /dev/null\n'
     )
     program.chmod(0o755)

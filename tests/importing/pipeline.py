@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ocitui.cache import ImageName, PackedFormat, PackerCache
-from ocitui.importing.image_import import ImportDesk, ImportRequest, ImportResult, import_image
+from ocitui.importing.image_import import ImportDesk, ImportResult, import_image
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from tests.cache.support import OWN, tree
 from tests.importing.image_makers import (

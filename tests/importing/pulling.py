@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocitui.cache import Platform
-from ocitui.importing.blobs import BlobProgress, BlobStore, unheard
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.sources.images import SourceImage
-from ocitui.importing.sources.references import Credentials, RegistryOptions
+from ocitui.importing.sources.references import Credentials, RegistryOptions, SourceOptions
+from ocitui.importing.staging import BlobProgress, BlobStore, unheard
 from tests.importing.image_makers import Made
 
 AMD64 = Platform("amd64", "linux")
@@ -56,7 +56,7 @@ class Pull:
             environment=self.environment,
             logins=self.logins,
         )
-        return RegistrySource(self.name, self.platform, options)
+        return RegistrySource(self.name, SourceOptions(self.platform, options))
 
     async def resolve(self) -> SourceImage:
         source = self.source()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Disk, StorageError
-from ocitui.importing.blobs import BlobStore, PartialBlob
 from ocitui.importing.errors import TransferError, UnsoundSourceError
+from ocitui.importing.staging import BlobStore, PartialBlob
 from tests.importing.registry_server import digest_of
 
 DATA = bytes(range(256)) * 20_000

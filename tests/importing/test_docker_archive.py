@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.sources.archive import Archive, Member
 from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.layouts import LOCAL_DIGEST, SAVED_DIGEST
-from ocitui.importing.sources.opening import SourceOptions, open_source
+from ocitui.importing.sources.opening import open_source
+from ocitui.importing.sources.references import SourceOptions
+from ocitui.importing.staging import BlobStore
 from ocitui.threads import Stop
 from tests.importing.builders import DOCKER_1_9, SAVED
 from tests.importing.image_makers import (

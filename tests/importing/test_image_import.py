@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CorruptIndexError, ImageName, PackedFormat, PackerCache, ReadOnlyError
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NamedOtherwiseError, SourceError, TransferError
 from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.progress import ImportPhase
+from ocitui.importing.staging import BlobStore
 from tests.cache.support import SQUASHFS, TAR, digests_and_formats, until
 from tests.importing.image_makers import put
 from tests.importing.pipeline import (

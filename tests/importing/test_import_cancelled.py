@@ -10,7 +10,8 @@ import pytest
 
 from ocitui.cache import PackerCache
 from ocitui.cache.disk import Disk
-from ocitui.importing.image_import import ImportOutcome, ImportRequest, import_image
+from ocitui.importing.image_import import ImportOutcome, import_image
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.progress import ImportPhase
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import put

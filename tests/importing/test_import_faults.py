@@ -24,7 +24,8 @@ from ocitui.importing.errors import (
     UnsoundSourceError,
     WorkerError,
 )
-from ocitui.importing.image_import import ImportRequest, import_image
+from ocitui.importing.image_import import import_image
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.layers.flatten import header
 from ocitui.importing.layers.tar_headers import Kind
 from tests.cache.support import SQUASHFS, TAR
@@ -147,7 +148,9 @@ def fake_tool(directory: Path, script: str) -> Path:
     """A mksquashfs that makes its file, then does this."""
     directory.mkdir()
     program = directory / "mksquashfs"
-    program.write_text(f'#!/bin/sh\ncase "$1" in -help) printf "\\n-tar\\t\\n"; exit;; esac\necho > "$2"\n{script}\n')
+    program.write_text(
+        f'#!/bin/sh\ncase "$1" in -help|-version) printf "\\n-tar\\t\\n"; exit;; esac\necho > "$2"\n{script}\n'
+    )
     program.chmod(0o755)
     return program
 

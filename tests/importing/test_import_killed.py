@@ -37,7 +37,7 @@ import asyncio, sys, time
 from pathlib import Path
 from ocitui.cache import NoSuchTransactionError, PackerCache
 from ocitui.importing.image_import import ImportDesk, import_image
-from ocitui.importing.image_import import ImportRequest
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.image_import import recorded_import
 
 directory, source, name, wait_in = sys.argv[1:]

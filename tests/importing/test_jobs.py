@@ -15,11 +15,11 @@ from ocitui.importing.errors import NoRoomError, SourceError
 from ocitui.importing.image_import import (
     ImportDesk,
     ImportOutcome,
-    ImportRequest,
     ImportResult,
     recorded_import,
     unfinished_imports,
 )
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, ProgressCall
 from ocitui.importing.sources.references import Credentials, Logins

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Platform
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.sources.images import SourceImage, SourceKind, this_platform
-from ocitui.importing.sources.opening import SourceOptions, open_source
+from ocitui.importing.sources.opening import open_source
+from ocitui.importing.sources.references import SourceOptions
+from ocitui.importing.staging import BlobStore
 from tests.importing.builders import SAVED
 from tests.importing.image_makers import (
     OCI_INDEX,

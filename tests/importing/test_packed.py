@@ -13,7 +13,8 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, ImageName, PackedFormat, PackerCache, ReadOnlyError
 from ocitui.importing.errors import NamedOtherwiseError, NoRoomError, SourceError
-from ocitui.importing.image_import import ImportDesk, ImportRequest, import_image, import_packed
+from ocitui.importing.image_import import ImportDesk, import_image, import_packed
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.sources.opening import PackedFiles, find_packed_files, inspect_packed
 from tests.importing.sources import FORMATS, Source, documents, make_source, sha256
 

@@ -8,7 +8,7 @@ import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.importing.errors import MissingToolError
-from ocitui.importing.packing.packing import PackingChoiceError, check_choice, check_tool
+from ocitui.importing.packing.packing import PackingChoiceError, check_choice, packer_of
 from tests.tools import need
 
 SQUASHFS, EROFS, TAR = PackedFormat.SQUASHFS, PackedFormat.EROFS, PackedFormat.TAR
@@ -53,18 +53,17 @@ def test_what_does_not(format: PackedFormat, compression: str | None, level: int
 )
 def test_the_installed_packer_is_asked(format: PackedFormat, program: str, compression: str) -> None:
     need(program)
-    check_tool(format, None)
-    check_tool(format, compression)
+    packer_of(format, compression, None)
     with pytest.raises(MissingToolError, match=f"{program} here does not compress with brotli, only with .*lz4"):
-        check_tool(format, "brotli")
+        packer_of(format, "brotli", None)
 
 
 def test_a_packer_that_is_not_there_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    check_tool(TAR, None)
-    for format, package in ((SQUASHFS, "squashfs-tools"), (EROFS, "erofs-utils")):
+    assert [packer_of(format, None, None) for format in (TAR, EROFS)] == ["ocitui tar", "ocitui erofs"]
+    for format, compression, package in ((SQUASHFS, None, "squashfs-tools"), (EROFS, "lz4", "erofs-utils")):
         with pytest.raises(MissingToolError) as raised:
-            check_tool(format, None)
+            packer_of(format, compression, None)
         assert f"apt install {package}" in raised.value.hint
 
 
@@ -73,4 +72,4 @@ def test_a_packer_that_speaks_otherwise_is_left_to_refuse(tmp_path: Path, monkey
     program.write_text("#!/bin/sh\necho of compressors I say nothing\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    check_tool(SQUASHFS, "zstd")
+    assert packer_of(SQUASHFS, "zstd", None) == "mksquashfs zstd"

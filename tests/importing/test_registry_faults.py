@@ -10,7 +10,6 @@ import random
 
 import pytest
 
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import (
     DeniedError,
     NoSuchImageError,
@@ -19,6 +18,7 @@ from ocitui.importing.errors import (
     UnsoundSourceError,
     UnsupportedImageError,
 )
+from ocitui.importing.staging import BlobStore
 from tests.importing.image_makers import OCI_LAYER, OCI_MANIFEST, Made, describe, make_image, put
 from tests.importing.pulling import Pull, is_whole
 from tests.importing.registry_server import FaultyRegistry, Reply, Request, digest_of, serving

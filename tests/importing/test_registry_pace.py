@@ -9,11 +9,11 @@ from contextlib import suppress
 import pytest
 from msgspec.structs import replace
 
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import TransferError
 from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.registry.failures import PassingError, paced
-from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.sources.references import RegistryOptions, SourceOptions
+from ocitui.importing.staging import BlobStore
 from tests.importing.image_makers import make_image, put
 from tests.importing.pulling import AMD64, Waits, is_whole
 from tests.importing.registry_server import FaultyRegistry, digest_of, serving
@@ -77,7 +77,7 @@ def options_of(waits: Waits, step: float) -> RegistryOptions:
 
 async def test_a_layer_that_drips_is_resumed(dripping: DrippingRegistry, blobs: BlobStore) -> None:
     waits = Waits()
-    source = RegistrySource(f"{dripping.host}/team/app:v1", AMD64, options_of(waits, 2))
+    source = RegistrySource(f"{dripping.host}/team/app:v1", SourceOptions(AMD64, options_of(waits, 2)))
     try:
         image = await source.resolve()
         dripping.drips = 1
@@ -92,7 +92,7 @@ async def test_a_layer_that_drips_is_resumed(dripping: DrippingRegistry, blobs: 
 
 async def test_one_that_only_drips_is_given_up(dripping: DrippingRegistry, blobs: BlobStore) -> None:
     waits = Waits()
-    source = RegistrySource(f"{dripping.host}/team/app:v1", AMD64, options_of(waits, 20))
+    source = RegistrySource(f"{dripping.host}/team/app:v1", SourceOptions(AMD64, options_of(waits, 20)))
     try:
         image = await source.resolve()
         dripping.drips = 100
@@ -107,7 +107,7 @@ async def test_one_that_only_drips_is_given_up(dripping: DrippingRegistry, blobs
 async def test_an_answer_whose_head_never_ends(dripping: DrippingRegistry) -> None:
     waits = Waits()
     quick = replace(options_of(waits, 0), timeout=0.2, rate_seconds=0.2)
-    source = RegistrySource(f"{dripping.host}/team/app:v1", AMD64, quick)
+    source = RegistrySource(f"{dripping.host}/team/app:v1", SourceOptions(AMD64, quick))
     dripping.drips, dripping.body = 100, HEAD
     try:
         with pytest.raises(TransferError, match="gave no whole answer in"):

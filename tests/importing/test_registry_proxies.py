@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError, TransferError
+from ocitui.importing.staging import BlobStore
 from tests.importing.http_proxy import Proxy, http_proxy
 from tests.importing.image_makers import Made, make_image, put
 from tests.importing.pulling import Pull, is_whole

@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from ocitui.cache import ImageName, Platform
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import DeniedError, InvalidReferenceError, NoSuchImageError, RegistryError, SourceError
 from ocitui.importing.registry.client import RegistrySource
 from ocitui.importing.registry.failures import Route, transport_failure
-from ocitui.importing.sources.references import RegistryOptions
+from ocitui.importing.sources.references import RegistryOptions, SourceOptions
+from ocitui.importing.staging import BlobStore
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry, make_certificate
 from tests.importing.image_makers import (
     DOCKER_MANIFEST,
@@ -240,7 +240,7 @@ async def test_mirror_of_the_hub(registry: FaultyRegistry, blobs: BlobStore) -> 
 
 def test_mirror_is_for_the_hub_only() -> None:
     options = RegistryOptions(mirror="mirror.example")
-    assert RegistrySource("ghcr.io/a", None, options)._client.host == "ghcr.io"
-    assert RegistrySource("alpine", None, RegistryOptions())._client.host == "registry-1.docker.io"
+    assert RegistrySource("ghcr.io/a", SourceOptions(None, options))._client.host == "ghcr.io"
+    assert RegistrySource("alpine", SourceOptions())._client.host == "registry-1.docker.io"
     with pytest.raises(InvalidReferenceError, match="the mirror"):
-        RegistrySource("alpine", None, RegistryOptions(mirror="https://x/"))
+        RegistrySource("alpine", SourceOptions(None, RegistryOptions(mirror="https://x/")))

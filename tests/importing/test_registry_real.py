@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import RegistryError, UnknownRealmError
 from ocitui.importing.registry.auth import allow_realm
 from ocitui.importing.sources.references import Credentials
+from ocitui.importing.staging import BlobStore
 from tests.cache.support import write_cache
 from tests.importing.debian_registry import PASSWORD, USER, DebianRegistry, debian_registry
 from tests.importing.http_proxy import http_proxy

@@ -11,7 +11,7 @@ import pytest
 
 from ocitui.cache import ConflictError
 from ocitui.importing.errors import CredentialsError, DeniedError, UnknownRealmError
-from ocitui.importing.image_import import ImportRequest
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.jobs import ImportJob
 from ocitui.importing.registry.auth import Authorizer, Challenge, allow_realm
 from ocitui.importing.sources.references import HUB_REGISTRY, Credentials, RegistryOptions

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ocitui.cache import ImageName, InvalidNameError, PackedFormat, Platform
 from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError
-from ocitui.importing.image_import import ImportRequest
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.sources.opening import recognise_source
 from tests.cache.support import write_cache
 from tests.importing.image_makers import make_tar

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportRequest, recorded_import, unfinished_imports
+from ocitui.importing.image_import import recorded_import, unfinished_imports
+from ocitui.importing.inspect import ImportRequest
 
 REQUEST = ImportRequest(source="docker://localhost:1/a:1", name="a:1", level=3)
 

@@ -13,7 +13,8 @@ import pytest
 
 from ocitui.cache import CacheError, PackerCache, StorageError
 from ocitui.importing.errors import NoRoomError
-from ocitui.importing.image_import import ImportRequest, ImportResult, import_image
+from ocitui.importing.image_import import ImportResult, import_image
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.importing.staging import check_room, free_bytes, minimum_free, while_there_is_room
 from tests.cache.support import EROFS, SQUASHFS, TAR, write_cache

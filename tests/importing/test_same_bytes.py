@@ -28,7 +28,7 @@ NEWEST = 1_650_000_000
 PACKERS = {
     PackedFormat.TAR: "ocitui tar",
     PackedFormat.SQUASHFS: r"mksquashfs \d[\w.-]*",
-    PackedFormat.EROFS: r"ocitui erofs|mkfs.erofs \d[\w.-]*",
+    PackedFormat.EROFS: "ocitui erofs",
 }
 
 

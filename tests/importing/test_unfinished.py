@@ -15,9 +15,10 @@ import pytest
 
 from ocitui.cache import CacheDirectoryError, StorageError
 from ocitui.cache.disk import Disk, Folder
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportRequest, forget_import, recorded_import, unfinished_imports
+from ocitui.importing.image_import import forget_import, recorded_import, unfinished_imports
+from ocitui.importing.inspect import ImportRequest
+from ocitui.importing.staging import BlobStore
 from tests.cache.support import OWN
 from tests.tools import ROOT
 
@@ -117,7 +118,7 @@ def test_errors_of_the_import_are_its_own(tmp_path: Path) -> None:
 def test_a_program_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys, os, signal; from pathlib import Path\n"
-        "from ocitui.importing.image_import import ImportRequest\n"
+        "from ocitui.importing.inspect import ImportRequest\n"
         "from ocitui.importing.image_import import recorded_import\n"
         "with recorded_import(Path(sys.argv[1]), ImportRequest(source='docker://a/b:1')):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

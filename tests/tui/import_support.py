@@ -13,7 +13,8 @@ from textual.widgets import Input
 
 from ocitui.cache import PackedFormat
 from ocitui.importing.errors import NamedOtherwiseError
-from ocitui.importing.image_import import ImportRequest, recorded_import
+from ocitui.importing.image_import import recorded_import
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.jobs import ImportJob, JobState
 from ocitui.importing.progress import ImportPhase, ImportProgress, LayerProgress
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, named, put, write_files

@@ -10,7 +10,8 @@ import pytest
 
 from ocitui.cache import PackerCache
 from ocitui.importing import jobs
-from ocitui.importing.image_import import ImportRequest, unfinished_imports
+from ocitui.importing.image_import import unfinished_imports
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.jobs import ImportJob, ImportQueue, JobState
 from ocitui.tui.session import Imports, leaves_of_imports
 from tests.tui.cache_support import make_cache

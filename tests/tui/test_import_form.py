@@ -15,13 +15,12 @@ from textual.widgets import Input
 from ocitui import importing
 from ocitui.cache import PackedFormat
 from ocitui.host.daemon import DaemonState
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import SourceError
-from ocitui.importing.image_import import ImportRequest
-from ocitui.importing.inspect import Inspection, Standing, inspect_source
+from ocitui.importing.inspect import ImportRequest, Inspection, Standing, inspect_source
 from ocitui.importing.jobs import JobState
 from ocitui.importing.sources.images import SourceKind, SourceListing
 from ocitui.importing.sources.references import Credentials
+from ocitui.importing.staging import BlobStore
 from ocitui.tui.screens.import_image import FIELDS, preview_lines
 from ocitui.tui.widgets.bars import Choice, Question, complete_source
 from ocitui.tui.widgets.lines import LinesView, PickList
@@ -370,8 +369,8 @@ async def test_a_packer_that_is_missing_is_named(tmp_path: Path, monkeypatch: py
     async with desk(make_cache(tmp_path / "image"), WIDE) as one:
         await one.open("i", "ImportScreen")
         await one.until(lambda: "apt install squashfs-tools" in one.text, "the package")
-        assert "apt install erofs-utils" in one.text
-        assert one.app.screen.query_one("#format", Choice).value == "tar"
+        assert "apt install erofs-utils" not in one.text
+        assert one.app.screen.query_one("#format", Choice).value == "erofs"
 
 
 async def test_packed_files(tmp_path: Path, krata_cache: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.importing.blobs import BlobStore
-from ocitui.importing.image_import import ImportRequest, unfinished_imports
+from ocitui.importing.image_import import unfinished_imports
+from ocitui.importing.inspect import ImportRequest
+from ocitui.importing.staging import BlobStore
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import hesitant_mksquashfs, need
 from tests.tui.cache_support import make_cache

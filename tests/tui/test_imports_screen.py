@@ -11,10 +11,11 @@ from textual.app import App
 
 from ocitui.cache import PackedFormat
 from ocitui.cache.ledger import Ledger
-from ocitui.importing.blobs import BlobStore
 from ocitui.importing.errors import RegistryError
-from ocitui.importing.image_import import ImportRequest, unfinished_imports
+from ocitui.importing.image_import import unfinished_imports
+from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.jobs import ImportJob, JobState
+from ocitui.importing.staging import BlobStore
 from ocitui.tui.screens.base import Throttle
 from ocitui.tui.screens.import_image import ImportScreen, make_request
 from ocitui.tui.widgets.lines import PickList, PickRow

@@ -62,7 +62,7 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
 
     writing_cache(call, "import an image")
     request = import_request(**typed)
-    logins = agreed_login(call, request, login=login, allow_realm=allow_realm)
+    logins = agreed_login(call, request, login=login, realm=allow_realm)
     count = 0
     with suppress(CacheError):
         count = len(unfinished_imports(call.directory))

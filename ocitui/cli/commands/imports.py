@@ -90,7 +90,7 @@ def go_on_with(call: Call, import_ids: Sequence[str], *, login: bool) -> ExitCod
             one.require_readable()
             if not call.as_json:
                 say(f"{one.request.source} as {one.request.format}")
-            logins = agreed_login(call, one.request, login=login, allow_realm=None)
+            logins = agreed_login(call, one.request, login=login, realm=None)
             done = carry_out(call, one.request, one.id, logins)
             if not call.as_json:
                 say(*imported_lines(done))

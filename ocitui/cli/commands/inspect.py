@@ -39,7 +39,7 @@ def inspect_command(call: Call, /, login: bool, allow_realm: str | None, **typed
     from ..import_run import agreed_login, read_request, with_realms
 
     request = read_request(**typed)
-    logins = agreed_login(call, request, login=login, allow_realm=allow_realm)
+    logins = agreed_login(call, request, login=login, realm=allow_realm)
 
     async def see() -> tuple[Inspection, Cached]:
         form, place = known_format(typed["format"]), None if call.read_only else call.directory

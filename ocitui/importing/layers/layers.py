@@ -252,8 +252,7 @@ _XZ_MEMORY = 192 << 20
 
 
 def _begins(block: bytes, at: int, blocks: Iterator[bytes], compression: Compression, *, first: bool) -> bool:
-    """Whether another member begins here. Zeros up to the end are padding, as gzip(1) takes them. Raises LayerError for
-    what is neither."""
+    """Whether another member begins here; zeros at the end are padding, as for gzip(1). Raises LayerError for more."""
     start = block[at : at + LONGEST_MAGIC]
     if not start or (not first and not start.strip(b"\0")):
         if not start or not any(part.strip(b"\0") for part in chain((block[at:],), blocks)):

@@ -323,8 +323,7 @@ class TarReader:
     def _sparse(
         self, block: bytes, name: bytes, uid: int, gid: int, mtime: int, stored: int, pax: ExtendedHeader
     ) -> TarEntry:
-        """A sparse file, as GNU tar writes them in the PAX format: with a map in its records (0.0 and 0.1), or before
-        its bytes (1.0)."""
+        """One in the PAX format: its map stands in its records (GNU's 0.0 and 0.1), or before its bytes (1.0)."""
         said = dict(pax.sparse)
         name = said.get(b"name", name)
         real = _decimal(said.get(b"realsize", said.get(b"size", b"")), "GNU.sparse.size")

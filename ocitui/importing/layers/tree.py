@@ -114,9 +114,8 @@ class Tree:
 
     def walk(self, path: list[bytes]) -> tuple[list[bytes], list[int | None]]:
         """Where a path leads, links followed within the root: the names from the root on, and their inodes, which begin
-        with the root's; they are None from the first name on that does not exist, or that has something else than a
-        directory above it. As a name that is not there cannot be a link, ``..`` after it only takes it away. Raises
-        LayerError for too many links."""
+        with the root's; None from the first on that is not there, or not below a directory. As a name that is not there
+        cannot be a link, ``..`` after it only takes it away. Raises LayerError for too many links."""
         names: list[bytes] = []
         inodes: list[int | None] = [ROOT]
         pending = path[::-1]

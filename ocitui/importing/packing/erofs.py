@@ -46,13 +46,13 @@ _ATTRIBUTES, _MOST_ATTRIBUTES = 12, 4 * 0xFFFF
 
 
 class ErofsImage:
-    """A tree as erofs: where all of it stands, ``size`` bytes in all, and `write`, which puts it there. ``lost`` are
-    attributes that it cannot hold; ``identity`` is what its UUID is made from."""
+    """A tree as erofs: where all of it stands, ``size`` bytes in all, and `write`, which puts it there. Attributes that
+    it cannot hold are added to those that the ``image`` lost; ``identity`` is what its UUID is made from."""
 
     def __init__(self, image: Flattening, identity: str) -> None:
-        self._image, self._identity, self.lost = image, identity, list[bytes]()
+        self._image, self._identity = image, identity
         self._tree = tree = image.plan.tree
-        self._attributes = {inode: self._packed(xattrs) for inode, xattrs in tree.xattrs.items()}
+        self._attributes = {inode: self._packed(inode, xattrs) for inode, xattrs in tree.xattrs.items()}
         self._links = array("I", bytes(4 * len(tree)))
         self._links[ROOT] = 2
         for directory, _, inode in tree.names():
@@ -149,14 +149,14 @@ class ErofsImage:
             self._links[inode],
         )
 
-    def _packed(self, xattrs: Xattrs) -> bytes:
+    def _packed(self, inode: int, xattrs: Xattrs) -> bytes:
         made = bytearray(_ATTRIBUTES)
         for name, value in xattrs:
             prefix, number = next((known for known in _PREFIXES.items() if name.startswith(known[0])), (name, 0))
             rest = name.removeprefix(prefix)
             room = _MOST_ATTRIBUTES - len(made) - _ATTRIBUTE.size - len(rest) - 4
             if not number or bool(rest) != prefix.endswith(b".") or len(value) > min(room, 0xFFFF):
-                self.lost.append(name)
+                self._image.lost.setdefault(name, []).append(inode)
                 continue
             made += _ATTRIBUTE.pack(len(rest), number, len(value)) + rest + value
             made += bytes(-len(made) % 4)

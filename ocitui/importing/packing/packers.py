@@ -42,7 +42,6 @@ from .packing import (
     help_of,
     how_ended,
     private_directory,
-    writes_erofs,
 )
 
 _PIPE_BYTES = 1 << 20
@@ -213,8 +212,7 @@ BUFFERS = "64M"
 
 
 class SquashfsPacker(FedPacker):
-    """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root. Raises MissingToolError
-    too."""
+    """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root."""
 
     def __init__(self, output: Path, tree: Tree, options: PackOptions) -> None:
         super().__init__(output, tree)
@@ -296,21 +294,23 @@ _UNTAR = (
 )
 
 
-def erofs_packer(output: Path, tree: Tree, options: PackOptions, identity: str) -> Packer:
+def _compressing_erofs(output: Path, tree: Tree, options: PackOptions, identity: str) -> FedPacker:
     """The way that this machine's mkfs.erofs allows. Raises MissingToolError, PackerError, StorageError."""
-    if writes_erofs(options.compression):
-        return ErofsPacker(output, identity)
     tool = find_tool("mkfs.erofs")
     words = help_of(tool, "--help")
     if name := next((name for _, name, _ in tree.names() if len(name) == _LONGEST_NAME), None):
         _try_name(tool, name, output)
-    command = [tool, *_options(options, words, identity)]
-    if "--tar" in words:
-        # Without a source it reads its input.
-        packer = FedPacker(output, tree)
-        packer.start([*command, "--tar=f", str(output)])
-        return packer
-    return _UnpackingErofsPacker(output, tree, command)
+    level = "" if options.level is None else f",{options.level}"
+    command = [tool, f"-z{options.compression}{level}"]
+    # Without it some versions give all files one time.
+    command += [word for word in ("--quiet", "--preserve-mtime") if word in words]
+    command += ["-U", str(uuid5(NAMESPACE_OID, identity))] if "\n -U" in words else []
+    if "--tar" not in words:
+        return _UnpackingErofsPacker(output, tree, command)
+    # Without a source it reads its input.
+    packer = FedPacker(output, tree)
+    packer.start([*command, "--tar=f", str(output)])
+    return packer
 
 
 _LONGEST_NAME, _TRIAL_SECONDS = 255, 30
@@ -374,15 +374,6 @@ class _UnpackingErofsPacker(FedPacker):
         shutil.rmtree(self._private, ignore_errors=True)
 
 
-def _options(options: PackOptions, words: str, identity: str) -> list[str]:
-    """What this version has of them."""
-    level = "" if options.level is None else f",{options.level}"
-    compression = [] if options.compression is None else [f"-z{options.compression}{level}"]
-    # Without it some versions give all files one time.
-    known = ["-U", str(uuid5(NAMESPACE_OID, identity))] if "\n -U" in words else []
-    return compression + known + [word for word in ("--quiet", "--preserve-mtime") if word in words]
-
-
 class TarPacker:
     """The tar as it is. Raises StorageError."""
 
@@ -440,9 +431,6 @@ class ErofsPacker(TarPacker):
         made = ErofsImage(image, self._identity)
         self._expect(made.size)
         made.write(self._write_at, counter)
-        if made.lost:
-            names = ", ".join(sorted({name.decode("utf-8", "backslashreplace")[:80] for name in made.lost})[:3])
-            self.warnings.append(f"erofs cannot hold {len(made.lost)} extended attributes: {names}")
 
 
 Packer = FedPacker | TarPacker
@@ -451,15 +439,17 @@ Packer = FedPacker | TarPacker
 def start_packer(
     format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
 ) -> Packer:
-    """A packer that takes a tree's tar, of ``size`` bytes; ``identity`` is what its UUID is made from. Raises
-    MissingToolError, PackerError, StorageError."""
+    """A packer of a tree whose tar has ``size`` bytes; its UUID is made from ``identity``. Raises MissingToolError,
+    PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     if format is PackedFormat.TAR:
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
         return SquashfsPacker(output, tree, options)
-    return erofs_packer(output, tree, options, identity)
+    if options.compression is None:
+        return ErofsPacker(output, identity)
+    return _compressing_erofs(output, tree, options, identity)
 
 
 # Below what draws the screen; the packers inherit it.
@@ -489,8 +479,7 @@ def main(parent: int) -> int:
 
 
 def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
-    """Flatten and pack; gives what could not be kept. Raises LayerError, PackerError, StorageError; nothing of the
-    output is left then."""
+    """Pack, or leave nothing; gives what could not be kept. Raises LayerError, PackerError, StorageError."""
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
     with flattening(request.layers, request.options.limits, counter, _HELD[request.format]) as image:
         plan = image.plan

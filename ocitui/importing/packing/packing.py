@@ -57,9 +57,6 @@ _LEVELS: dict[PackedFormat, dict[str, range]] = {
     },
     PackedFormat.TAR: {},
 }
-_TOOLS = {PackedFormat.SQUASHFS: ("mksquashfs", "-help"), PackedFormat.EROFS: ("mkfs.erofs", "--help")}
-_SQUASHFS_WORDS = re.compile(r"Compressors available.*?:((?:\s+\w+(?: \(default\))?$)+)", re.MULTILINE)
-_EROFS_WORDS = re.compile(r"[Aa]vailable compressors are:(.*)")
 
 
 class PackingChoiceError(CacheError):
@@ -86,46 +83,42 @@ def check_choice(format: PackedFormat, compression: str | None, level: int | Non
         raise PackingChoiceError(f"{compression} in {format} has {said}, not {level}")
 
 
-def check_tool(format: PackedFormat, compression: str | None) -> None:
-    """See that the packer is there, and has the compression by its help. Raises MissingToolError, PackerError."""
-    if format is PackedFormat.TAR:
-        return
-    name, option = _TOOLS[format]
-    tool = find_tool(name)
-    if compression is None:
-        return
-    pattern = _SQUASHFS_WORDS if format is PackedFormat.SQUASHFS else _EROFS_WORDS
-    found = pattern.search(help_of(tool, option))
-    # A version that says it in other words is left to say so itself.
-    offered = re.findall(r"\w+", found[1].replace("(default)", "")) if found else [compression]
-    if compression not in offered:
-        raise MissingToolError(
-            f"{name} here does not compress with {compression}, only with {', '.join(offered)}",
-            hint="choose one of these, or install a later version",
-        )
-
-
-_VERSION_OPTIONS = {PackedFormat.SQUASHFS: "-version", PackedFormat.EROFS: "-V"}
+# The programs that pack, with the options that have them say what they can and which version they are.
+_TOOLS = {
+    PackedFormat.SQUASHFS: ("mksquashfs", "-help", "-version"),
+    PackedFormat.EROFS: ("mkfs.erofs", "--help", "-V"),
+}
+_OFFERED = re.compile(
+    r"Compressors available.*?:((?:\s+\w+(?: \(default\))?$)+)|[Aa]vailable compressors are:(.*)", re.MULTILINE
+)
 _VERSION = re.compile(r"(?:mksquashfs version|erofs-utils\)|mkfs\.erofs) (\d[\w.-]*)")
 
 
+def tool_of(format: PackedFormat, compression: str | None) -> str:
+    """The path of the program that packs; empty where ocitui does. Raises MissingToolError."""
+    is_own = format is PackedFormat.TAR or (format is PackedFormat.EROFS and compression is None)
+    return "" if is_own else find_tool(_TOOLS[format][0])
+
+
 def packer_of(format: PackedFormat, compression: str | None, level: int | None) -> str:
-    """What packed, with its version, where it tells that, and what was asked of it; for the record."""
-    if format is PackedFormat.TAR:
-        return "ocitui tar"
-    name, version = _TOOLS[format][0], None
+    """What packs, with its version, where it tells that, and what is asked of it, for the record. Raises
+    MissingToolError, also where it does not have the compression by its help; PackerError."""
+    if not (tool := tool_of(format, compression)):
+        return f"ocitui {format}"
+    name, help_option, version_option = _TOOLS[format]
+    # A version that says it in other words is left to say so itself.
+    if compression is not None and (found := _OFFERED.search(help_of(tool, help_option))):
+        offered = re.findall(r"\w+", (found[1] or found[2]).replace("(default)", ""))
+        if compression not in offered:
+            raise MissingToolError(
+                f"{name} here does not compress with {compression}, only with {', '.join(offered)}",
+                hint="choose one of these, or install a later version",
+            )
+    version = None
     with suppress(PackerError):
-        if format is PackedFormat.EROFS and writes_erofs(compression):
-            return "ocitui erofs"
-        found = _VERSION.search(help_of(find_tool(name), _VERSION_OPTIONS[format]))
-        version = found and found[1]
-    said = (name, version, compression, level)
+        version = _VERSION.search(help_of(tool, version_option))
+    said = (name, version and version[1], compression, level)
     return " ".join(str(one) for one in said if one is not None)
-
-
-def writes_erofs(compression: str | None) -> bool:
-    """Whether erofs is written here, as mkfs.erofs does not read tars. Raises MissingToolError, PackerError."""
-    return compression is None and "--tar" not in help_of(find_tool("mkfs.erofs"), "--help")
 
 
 _PACKAGES = {"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "tar": "tar"}
@@ -223,9 +216,8 @@ async def flatten_and_pack(
     progress: ProgressCall = lambda now: None,
 ) -> tuple[str, ...]:
     """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept. ``progress`` is
-    called at most about ten times a second. A cancelled call leaves no process and no file; nothing but ``output`` and
-    a hidden directory beside it is ever written. Raises LayerError (which names layer and entry), PackerError,
-    StorageError where there is no room, WorkerError."""
+    called about ten times a second. A cancelled call leaves no process and no file; only ``output`` and a hidden
+    directory beside it are written. Raises LayerError, PackerError, StorageError, WorkerError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     request = FlattenRequest(tuple(layers), output, format, options or PackOptions())

@@ -34,8 +34,16 @@ from ocitui.cache import read_bounded
 from ocitui.host import config_path, find_program, read_config, write_config
 
 from ..errors import CredentialsError, DeniedError, RegistryError, UnknownRealmError
-from ..sources.references import HUB_NAMES, HUB_REGISTRY, LARGEST_PORT, Credentials, RegistryOptions, is_host
-from .failures import PassingError, host_of, printable, retried, status_failure
+from ..sources.references import (
+    HUB_NAMES,
+    HUB_REGISTRY,
+    LARGEST_PORT,
+    Credentials,
+    RegistryOptions,
+    checked_host,
+    is_host,
+)
+from .failures import PassingError, host_of, printable, retried, status_failure, trusting
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _AUTH_SCHEME = re.compile(rf"[ \t,]*({_TOKEN})(?=[ \t,]|\Z)")
@@ -167,8 +175,7 @@ async def find_credentials(host: str, path: str, options: RegistryOptions) -> Cr
 
 
 def _files(options: RegistryOptions) -> Iterator[tuple[Path, bool]]:
-    """Where to look, and whether the file must be there: one that is named is the only one, else what `skopeo login`
-    and `docker login` write, in skopeo's order."""
+    """Where to look, and whether it must be there: what is named, else skopeo's and docker's, in skopeo's order."""
     environment = options.environment
     if authfile := options.authfile or environment.get("REGISTRY_AUTH_FILE"):
         yield Path(authfile), True
@@ -194,6 +201,16 @@ def read_credentials(file: Path, must_exist: bool = True) -> _Config:
         raise CredentialsError(f"cannot read {file}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CredentialsError(f"{file} is no file of credentials: {error}") from error
+
+
+def check_access(options: RegistryOptions) -> None:
+    """See that the files and the mirror that an operator named can be used. Raises SourceError."""
+    if options.authfile is not None:
+        read_credentials(options.authfile)
+    if options.tls_ca is not None:
+        trusting(options.tls_ca)
+    if options.mirror is not None:
+        checked_host(options.mirror, "--mirror")
 
 
 def _from_entries(entries: Mapping[str, _Entry], file: Path, keys: Sequence[str], path: str) -> Credentials | None:

@@ -12,10 +12,9 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 
 import httpx2
 
-from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, Platform, usual_digest
+from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, usual_digest
 from ocitui.threads import look_up_apart
 
-from ..blobs import BlobProgress, BlobStore, PartialBlob, unheard
 from ..errors import (
     DeniedError,
     NoSuchImageError,
@@ -43,7 +42,8 @@ from ..sources.images import (
     media_type_of,
     read_image,
 )
-from ..sources.references import Reference, RegistryOptions, checked_digest
+from ..sources.references import Reference, RegistryOptions, SourceOptions, checked_digest
+from ..staging import BlobProgress, BlobStore, PartialBlob, unheard
 from .auth import CLIENT_ID, Authorizer, address_of, is_loopback, may_carry, origin_of, parse_challenges
 from .failures import (
     Backoff,
@@ -68,8 +68,7 @@ _LARGEST_FAULT = 64 << 10
 
 
 class RegistryClient:
-    """Reads one repository of a registry; to be closed. The first request finds out how to speak to it, and raises
-    SourceError for a `tls_ca` that holds no certificate."""
+    """Reads one repository of a registry; to be closed. The first request finds out how to speak to it."""
 
     def __init__(self, host: str, path: str, options: RegistryOptions) -> None:
         self.host = host
@@ -90,8 +89,7 @@ class RegistryClient:
         return self._authorizer.login if self._authorizer else ""
 
     async def manifest(self, wanted: str) -> tuple[bytes, str]:
-        """The manifest or index of a tag or digest, and the media type that it is sent as, tried again as often as the
-        options say. Raises SourceError."""
+        """The manifest or index of a tag or digest, and the media type that it is sent as. Raises SourceError."""
         return await retried(self.options, lambda: self._manifest(wanted))
 
     async def small_blob(self, digest: str, largest: int) -> bytes:
@@ -287,7 +285,7 @@ _PARALLEL = 4
 
 
 async def download(client: RegistryClient, layer: Layer, blob: PartialBlob) -> None:
-    """Append to ``blob`` what is missing; a blob that the registry may not keep is taken from where its descriptor says
+    """Append to ``blob`` what is missing; what the registry may not keep comes from where its descriptor says
     (descriptor.md, "urls"). Raises SourceError, StorageError."""
     try:
         return await _download_from(client, blob, None)
@@ -352,13 +350,10 @@ class RegistrySource:
 
     kind = SourceKind.REGISTRY
 
-    def __init__(
-        self, asked: str, platform: Platform | None, options: RegistryOptions, *, complete: bool = False
-    ) -> None:
-        self._asked = asked
-        self._platform, self._complete = platform, complete
-        self.reference = Reference.parse(asked)
-        self._client = RegistryClient(self.reference.asked_of(options.mirror), self.reference.path, options)
+    def __init__(self, asked: str, options: SourceOptions) -> None:
+        self._asked, self._options, self.reference = asked, options, Reference.parse(asked)
+        host = self.reference.asked_of(options.registry.mirror)
+        self._client = RegistryClient(host, self.reference.path, options.registry)
         self._documents: dict[str, bytes] = {}
         self._leaves: list[Leaf] | None = None
 
@@ -381,10 +376,11 @@ class RegistrySource:
 
     async def resolve(self) -> SourceImage:
         """The image of the platform. Raises SourceError."""
-        leaf, name = choose(await self._found(), self._platform), None
+        platform, name = self._options.platform, None
+        leaf = choose(await self._found(), platform)
         with suppress(InvalidNameError):
             name = ImageName.parse(self._asked)
-        return await read_image(leaf, self._platform, name, self._read, complete=self._complete)
+        return await read_image(leaf, platform, name, self._read, complete=self._options.complete)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""

@@ -61,8 +61,7 @@ _decode_faults = msgspec.json.Decoder(_Faults).decode
 
 
 class Route:
-    """Where the connection of a request is made to, by httpcore's trace of it: a proxy fails otherwise than a registry.
-    ``failed`` says whether it came no further than there."""
+    """Where a request is sent, by httpcore's trace: a proxy, which fails otherwise. ``failed``: it came no further."""
 
     def __init__(self, url: httpx2.URL) -> None:
         self.url = url
@@ -232,8 +231,7 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 async def paced(parts: AsyncIterator[bytes], host: str, options: RegistryOptions) -> AsyncIterator[bytes]:
-    """The parts of a body as they come. Raises PassingError where too few come in a while; only the time counts
-    that is spent waiting for them. And what ``parts`` raise."""
+    """The parts of a body. Raises PassingError where few come in a while that is spent waiting; and as ``parts``."""
     waited, came = 0.0, 0
     while True:
         before = options.clock()
@@ -274,8 +272,7 @@ class Backoff:
 
 
 async def retried(options: RegistryOptions, attempt: Callable[[], Awaitable[T]]) -> T:
-    """What ``attempt`` gives, tried again while it raises PassingError, but not where nobody answers at all. Raises
-    TransferError, and what else ``attempt`` raises."""
+    """What ``attempt`` gives, tried again at a PassingError where somebody answers. Raises TransferError too."""
     backoff = Backoff(options)
     while True:
         try:

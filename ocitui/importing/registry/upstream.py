@@ -16,7 +16,7 @@ from ocitui.cache import MOST_DOCUMENT_BYTES, ImageName
 
 from ..errors import DeniedError, NoSuchImageError, SourceError
 from ..sources.images import INDEXES, check_bytes, digest_of, media_type_of, read_index, read_manifest, this_platform
-from ..sources.opening import SourceOptions, open_source
+from ..sources.opening import open_source
 from ..sources.references import Reference, RegistryOptions
 from .client import RegistryClient
 
@@ -34,8 +34,7 @@ class Upstream(StrEnum):
 
 
 class UpstreamAnswer(msgspec.Struct, frozen=True):
-    """``text`` says who gives it, or why nobody does; ``today`` is the digest that the name gives there now, empty
-    where that is not known."""
+    """``text`` says who gives it, or why nobody does; ``today`` is what the name gives there now, empty if unknown."""
 
     upstream: Upstream
     text: str
@@ -45,9 +44,8 @@ class UpstreamAnswer(msgspec.Struct, frozen=True):
 async def ask_upstream(
     name: ImageName, digest: str, options: RegistryOptions, *, seed: Path | None = None, source: str = ""
 ) -> UpstreamAnswer:
-    """Whether an image of this name and digest can be had, with all its parts: by the daemon, whose first place is
-    ``seed``, else by ocitui with its own ``options``, from the registry that is its recorded ``source``, if that is
-    one. Never raises."""
+    """Whether an image of this name and digest can be had whole: by the daemon, whose first place is ``seed``, else by
+    ocitui with its own ``options``, from the registry that is its recorded ``source``. Never raises."""
     if seed is not None:
         try:
             if digest in await _seeded(seed):
@@ -98,13 +96,12 @@ def _of_source(source: str) -> tuple[str, str] | None:
 
 async def _seeded(seed: Path) -> set[str]:
     """The digests of the images that a seed holds. Raises SourceError."""
-    async with aclosing(await open_source(f"{_SEED_PREFIX}{seed}", SourceOptions())) as source:
+    async with aclosing(await open_source(f"{_SEED_PREFIX}{seed}")) as source:
         return {image.digest for image in (await source.listing()).images}
 
 
 async def _digest_today(client: RegistryClient, wanted: str) -> str:
-    """The digest of the image that a name gives the daemon: of an index the first of linux and this machine, whatever
-    its variant; empty where there is none. Raises SourceError."""
+    """What the daemon is given: of an index the first of linux and this machine, if any. Raises SourceError."""
     raw, sent_as = await client.manifest(wanted)
     if media_type_of(f"the manifest of {wanted}", raw, sent_as) not in INDEXES:
         return digest_of(raw)

@@ -17,7 +17,6 @@ import msgspec
 from ocitui.cache import ANY_SIZE
 from ocitui.threads import Stop, in_thread, on_loop
 
-from ..blobs import BlobProgress, BlobStore, PartialBlob
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import (
     LONGEST_MAGIC,
@@ -29,6 +28,7 @@ from ..layers.layers import (
     readable_compression,
 )
 from ..layers.tar_headers import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarReader
+from ..staging import BlobProgress, BlobStore, PartialBlob
 from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
 _LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
@@ -53,8 +53,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 def read_members(reader: ByteReader) -> Iterator[Member]:
-    """The members in order; the reader stands as `TarReader` has it. Raises LayerError where this is no tar, or one
-    that is cut; UnreadableSourceError where it holds too much."""
+    """The members in order; the reader stands as `TarReader` has it. Raises LayerError, UnreadableSourceError."""
     named = 0
     for count, entry in enumerate(TarReader(reader, _LIMITS), 1):
         if count > _MOST_MEMBERS:
@@ -235,8 +234,7 @@ class Archive:
         return digests
 
     def contents(self, wanted: Set[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
-        """Each wanted member, in one pass, and its bytes, to be read before the next member. Raises
-        UnreadableSourceError; AbandonedError once ``stop`` is set."""
+        """Each wanted member and its bytes, to be read at once. Raises UnreadableSourceError, AbandonedError."""
         if wanted:
             with opened(self.path, stop) as (reader, _):
                 for member in read_members(reader):

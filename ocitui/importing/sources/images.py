@@ -45,9 +45,9 @@ from ocitui.cache import (
 )
 from ocitui.text import first_of
 
-from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
 from ..layers.layers import LayerSource
+from ..staging import BlobProgress, BlobStore, unheard
 from .references import checked_digest, same_image
 
 T = TypeVar("T")
@@ -221,9 +221,8 @@ def check_descriptor(what: str, descriptor: BlobDescriptor, largest: int | None 
 
 
 def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
-    """The media type of a manifest or index: as the document says, else as ``claimed``, else by its fields. Raises
-    UnsupportedImageError for schema 1 and for other documents, UnsoundSourceError for one that is both a manifest and
-    an index (CVE-2021-41190) or contradicts ``claimed``."""
+    """As the document says, else as ``claimed``, else by its fields. Raises UnsupportedImageError for schema 1 and what
+    is no image, UnsoundSourceError for what is manifest and index (CVE-2021-41190) or contradicts ``claimed``."""
     fields = fields_of(what, raw)
     said = fields.get("mediaType")
     said = said if isinstance(said, str) else ""
@@ -288,8 +287,7 @@ COMPLETED = "its config had no history, and was completed: no registry knows the
 
 
 def with_history(raw: bytes) -> bytes | None:
-    """A config with an empty history, which OCI lets it leave out and the daemon does not; None for one that has one,
-    or is no JSON object."""
+    """A config with an empty history, which OCI lets it leave out and the daemon does not; None where it needs none."""
     with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         fields = _decode_object(raw)
         return None if fields.get("history") is not None else msgspec.json.encode(fields | {"history": []})
@@ -407,8 +405,7 @@ def this_platform() -> Platform:
 
 
 def fit(wanted: Platform, offered: Platform) -> tuple[int, ...] | None:
-    """How well ``offered`` runs on ``wanted``, which runs what is for an earlier variant of its architecture too: the
-    greater the better; None where it does not."""
+    """How well ``offered`` runs on ``wanted``, an earlier variant too: the greater the better; None: not at all."""
     wanted, offered = normal(wanted), normal(offered)
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return None
@@ -460,8 +457,7 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 async def find_leaves(roots: Iterable[tuple[BlobDescriptor, tuple[str, ...]]], read: ReadBlob) -> list[Leaf]:
-    """All manifests below the roots, in order; attestations and the like are left out. Raises UnsoundSourceError for
-    more of them than any image has."""
+    """All manifests below the roots but attestations, in order. Raises UnsoundSourceError for too many."""
     leaves: dict[tuple[str, tuple[str, ...]], Leaf] = {}
     pending = [_leaf(descriptor, names) for descriptor, names in reversed(list(roots))]
     seen = 0
@@ -581,8 +577,7 @@ def check_platform(found: Platform, wanted: Platform | None) -> tuple[str, ...]:
 
 
 def first_name(texts: Sequence[str], asked: str | None = None) -> ImageName | None:
-    """krata's reading of the name that was ``asked`` for, if the source gives that, else of the first that it gives
-    which is one, and not a mere tag."""
+    """krata's reading of the name that was ``asked`` for, if it is given, else of the first that is no mere tag."""
     for text in sorted(texts, key=lambda one: asked is None or not same_image(asked, one)):
         with suppress(InvalidNameError):
             if any(mark in text for mark in ":/"):

@@ -27,9 +27,9 @@ from ocitui.cache import (
 )
 from ocitui.threads import Stop, in_thread
 
-from ..blobs import BlobProgress, BlobStore, unheard
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import Compression, LayerSource
+from ..staging import BlobProgress, BlobStore, unheard
 from .archive import Archive, Member, in_place
 from .images import (
     DOCKER_CONFIG,
@@ -58,7 +58,7 @@ from .images import (
     read_index,
     read_manifest,
 )
-from .references import same_image
+from .references import SourceOptions, same_image
 
 
 class DirectoryFiles:
@@ -108,17 +108,8 @@ class OciSource:
 
     private = False
 
-    def __init__(
-        self,
-        kind: SourceKind,
-        files: LayoutFiles,
-        wanted: Recognised,
-        platform: Platform | None,
-        *,
-        complete: bool = False,
-    ) -> None:
-        self.kind = kind
-        self._files, self._wanted, self._platform, self._complete = files, wanted, platform, complete
+    def __init__(self, kind: SourceKind, files: LayoutFiles, wanted: Recognised, options: SourceOptions) -> None:
+        self.kind, self._files, self._wanted, self._options = kind, files, wanted, options
 
     async def listing(self) -> SourceListing:
         """All images of the layout. Raises SourceError."""
@@ -136,7 +127,7 @@ class OciSource:
         leaves = self._selected(await self._images())
         if len({leaf.digest for leaf in leaves}) > 1:
             leaves = [leaf if leaf.platform else await self._known(leaf) for leaf in leaves]
-        return await self._read(choose(leaves, self._platform), self._platform)
+        return await self._read(choose(leaves, self._options.platform), self._options.platform)
 
     async def _known(self, leaf: Leaf) -> Leaf:
         """The leaf with the platform that its config says, or why it has none."""
@@ -165,7 +156,7 @@ class OciSource:
         if leaf.error is not None:
             raise leaf.error
         name = first_name(leaf.names, self._wanted.name)
-        return await read_image(leaf, wanted, name, self._blob, complete=self._complete)
+        return await read_image(leaf, wanted, name, self._blob, complete=self._options.complete)
 
     async def _blob(self, descriptor: BlobDescriptor, largest: int) -> bytes:
         raw = await asyncio.to_thread(self._files.read, blob_name(descriptor.digest), largest)
@@ -283,10 +274,8 @@ def _decode_saved(raw: bytes) -> list[Saved]:
 class DockerSource(OciSource):
     """A Docker archive that was looked through, whether or not it is an OCI layout as well."""
 
-    def __init__(
-        self, archive: Archive, wanted: Recognised, platform: Platform | None, *, complete: bool = False
-    ) -> None:
-        super().__init__(SourceKind.DOCKER_ARCHIVE, archive, wanted, platform, complete=complete)
+    def __init__(self, archive: Archive, wanted: Recognised, options: SourceOptions) -> None:
+        super().__init__(SourceKind.DOCKER_ARCHIVE, archive, wanted, options)
         self._archive = archive
         self._kept: dict[str, bytes] | None = None
         self._members: dict[str, dict[str, Member]] = {}
@@ -306,7 +295,7 @@ class DockerSource(OciSource):
 
     async def resolve(self) -> SourceImage:
         """The image that was asked for. Raises SourceError."""
-        return await self._read_saved(self._chosen(self._saved()), self._platform)
+        return await self._read_saved(self._chosen(self._saved()), self._options.platform)
 
     async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
         return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
@@ -360,7 +349,7 @@ class DockerSource(OciSource):
 
         leaf = Leaf(BlobDescriptor(DOCKER_MANIFEST, digest_of(raw), len(raw)), saved.tags)
         name = first_name(saved.tags, self._wanted.name)
-        image = await read_image(leaf, wanted, name, read, complete=self._complete)
+        image = await read_image(leaf, wanted, name, read, complete=self._options.complete)
         if kept is None:
             return replace(image, notes=(*image.notes, LOCAL_DIGEST))
         if any(layer.media_type in _UNCOMPRESSED for layer in image.layers):

@@ -1,14 +1,17 @@
-"""Sources as an operator writes them, opened: skopeo's transports, a bare name, or a path that is looked at; and packed
-files, which need no more than that."""
+"""Sources as an operator writes them, opened: skopeo's transports, a bare name, or a path that is looked at; an archive
+from standard input, kept in a private file meanwhile, as it is read twice; and packed files.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +21,8 @@ from ocitui.cache import (
     INDEX_NAME,
     MOST_DOCUMENT_BYTES,
     MOST_INDEX_BYTES,
+    CacheError,
+    Disk,
     Document,
     DocumentError,
     ImageConfiguration,
@@ -25,7 +30,6 @@ from ocitui.cache import (
     ImageName,
     PackedFormat,
     PackedImage,
-    Platform,
     StorageError,
     check_packed,
     examine_index,
@@ -33,16 +37,19 @@ from ocitui.cache import (
     open_bounded,
     packed_name,
     read_bounded,
+    storage_errors,
     usual_digest,
 )
-from ocitui.threads import in_thread
+from ocitui.text import human_size
+from ocitui.threads import Stop, in_thread, on_loop
 
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
-from ..layers.layers import Compression, compression_of
+from ..layers.layers import Compression, LayerLimits, compression_of
+from ..staging import staging_folder, while_there_is_room
 from .archive import Archive
 from .images import Source, SourceKind, digest_of, packed_image, refuse_irregular
 from .layouts import DirectoryFiles, DockerSource, OciSource, Recognised
-from .references import RegistryOptions, refuse_login
+from .references import SourceOptions, refuse_login
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -112,15 +119,6 @@ STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
 _STANDARD_INPUT = re.compile(r"((?:docker|oci)-archive:)?-([:@].*)?", re.DOTALL)
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _FILE_ENDINGS = (".tar", ".tgz", ".gz", ".zst", ".squashfs", ".sqfs", ".erofs")
-
-
-class SourceOptions(msgspec.Struct, frozen=True):
-    """``platform`` is None for this machine's. ``registry`` is how to speak to one. ``complete`` adds a history to a
-    config that has none."""
-
-    platform: Platform | None = None
-    registry: RegistryOptions = RegistryOptions()
-    complete: bool = False
 
 
 def recognise_source(text: str) -> Recognised:
@@ -200,14 +198,13 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         # Its library takes a tenth of a second to load, which no other source needs.
         from ..registry.client import RegistrySource
 
-        return RegistrySource(found.rest, options.platform, options.registry, complete=options.complete)
+        return RegistrySource(found.rest, options)
     if found.kind is SourceKind.OCI_LAYOUT:
-        layout = DirectoryFiles(layout_in(found.path))
-        return OciSource(found.kind, layout, found, options.platform, complete=options.complete)
+        return OciSource(found.kind, DirectoryFiles(layout_in(found.path)), found, options)
     archive = await in_thread(lambda stop: Archive(found.path, stop))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
-        return DockerSource(archive, found, options.platform, complete=options.complete)
-    return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options.platform, complete=options.complete)
+        return DockerSource(archive, found, options)
+    return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options)
 
 
 def _files(kind: SourceKind, rest: str) -> Recognised:
@@ -311,14 +308,67 @@ def layout_in(path: Path) -> Path:
     return path
 
 
-def home_path(text: str | Path) -> Path:
-    """The path with its home directory written out, where it has one: `Path.expanduser` would raise RuntimeError."""
-    return Path(os.path.expanduser(text))
+_CHUNK, _LOOK_MILLISECONDS = 1 << 20, 200
+_PIPE = "pipe an archive into it, as `docker save NAME | ocitui import -` does"
 
 
-def optional_path(text: str | None) -> Path | None:
-    """The same of a path that need not be given."""
-    return home_path(text) if text else None
+@asynccontextmanager
+async def received(
+    text: str, directory: Path | None, heard: Callable[[int, int], None], most: int | None = None
+) -> AsyncIterator[str]:
+    """What standard input gives, kept in the cache ``directory``, as a source that can be opened until the end;
+    ``text`` is how it was written. ``heard`` is told the bytes that came, and how many there are (0: not known). Raises
+    SourceError, also for no archive, or more than ``most`` bytes; NoRoomError, and as `staging_folder`."""
+    kind, rest = standard_input(text) or ("", "")
+    if directory is None or sys.stdin is None or sys.stdin.isatty():
+        there = "a terminal" if sys.stdin is not None and sys.stdin.isatty() else "not to be read here"
+        raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} is {there}", hint=_PIPE)
+    limit, told = most or LayerLimits().unpacked_bytes, on_loop(heard)
+    with staging_folder(directory) as folder:
+        path = folder / "standard-input"
+        try:
+            await while_there_is_room(directory, in_thread(lambda stop: _keep(path, limit, told, stop)))
+            yield f"{kind or f'{SourceKind.DOCKER_ARCHIVE}:'}{path}{rest}"
+        except CacheError as error:
+            name_in(error, str(path))
+            raise
+
+
+def name_in(error: CacheError, path: str) -> None:
+    """Have an error name standard input for the file that it is kept in, which is gone then."""
+    error.message = re.sub(rf"(?:[a-z-]+:)?{re.escape(path)}", STANDARD_INPUT_NAME, error.message)
+    if "after the path and a colon" in error.hint:
+        error.hint = f"name one of them, as {SourceKind.DOCKER_ARCHIVE}:-:NAME"
+    elif error.hint == UnreadableSourceError.default_hint:
+        error.hint = "see what the command before the pipe says"
+
+
+def _keep(path: Path, most: int, told: Callable[[int, int], None], stop: Stop) -> None:
+    """Write what comes into a file. Raises SourceError, StorageError, AbandonedError."""
+    source, start, done = sys.stdin.fileno(), b"", 0
+    ready = select.poll()
+    ready.register(source, select.POLLIN)
+    with storage_errors(f"keep what {STANDARD_INPUT_NAME} gives"), Disk().writing(path) as write:
+        size = os.fstat(source).st_size
+        while True:
+            stop.check()
+            told(done, max(size, done) if size else 0)
+            # One that gives nothing for long is still left at once.
+            if not ready.poll(_LOOK_MILLISECONDS):
+                continue
+            chunk = os.read(source, _CHUNK)
+            start += chunk[: LONGEST_START - len(start)]
+            whole = len(start) == LONGEST_START or not chunk
+            if whole and kind_of_bytes(start, STANDARD_INPUT_NAME, "FILE") is not SourceKind.DOCKER_ARCHIVE:
+                hint = f"{_PIPE}; a packed file is kept beside its documents, and named packed:FILE"
+                raise UnsupportedSourceError(f"{STANDARD_INPUT_NAME} gives no archive", hint=hint)
+            if not chunk:
+                return
+            done += len(chunk)
+            if done > most:
+                hint = "keep it in a file, and name that"
+                raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} gives more than {human_size(most)}", hint=hint)
+            write(chunk)
 
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import usual_digest
+from ocitui.cache import Platform, usual_digest
 
 from ..errors import InvalidReferenceError, UnsoundSourceError
 
@@ -165,13 +165,17 @@ class Credentials:
 Logins = Mapping[str, Credentials]
 
 
+def home_path(text: str | Path) -> Path:
+    """The path with its home directory written out, where it has one: `Path.expanduser` would raise RuntimeError."""
+    return Path(os.path.expanduser(text))
+
+
 class RegistryOptions(msgspec.Struct, frozen=True):
-    """``tls_ca`` is trusted besides the system's authorities; ``plain_http`` asks for http to any host. ``mirror``
-    serves the Hub's images. ``timeout`` is the longest silence in seconds. Who sends less than ``least_rate`` bytes a
-    second, on the average of ``rate_seconds`` by ``clock``, is taken to have broken off. ``sleep`` waits between two of
-    ``tries``, and ``notify`` is told why. ``logins``, by their registries' hosts, go before all that lie in files.
-    ``as_daemon`` keeps to what krata's own client does (crates/oci/src/registry.rs): anonymous, a token only where
-    realm, service and scope are named, https but for localhost."""
+    """``tls_ca`` is trusted besides the system's authorities; ``mirror`` serves the Hub's images. ``timeout`` is the
+    longest silence in seconds. Who sends less than ``least_rate`` bytes a second, on the average of ``rate_seconds`` by
+    ``clock``, has broken off. ``sleep`` waits between two of ``tries``, ``notify`` is told why. ``logins``, by their
+    registries' hosts, go before those in files. ``as_daemon`` keeps to what krata's own client does
+    (crates/oci/src/registry.rs): anonymous, a token only of a named service and scope, https but for localhost."""
 
     tls_ca: Path | None = None
     plain_http: bool = False
@@ -187,3 +191,17 @@ class RegistryOptions(msgspec.Struct, frozen=True):
     environment: Mapping[str, str] = os.environ
     logins: Logins = {}
     as_daemon: bool = False
+
+    @classmethod
+    def typed(cls, tls_ca: str | None, plain_http: bool, authfile: str | None, mirror: str | None) -> RegistryOptions:
+        """As an operator names the files."""
+        paths = (None if file is None else home_path(file) for file in (tls_ca, authfile))
+        return cls(next(paths), plain_http, next(paths), mirror)
+
+
+class SourceOptions(msgspec.Struct, frozen=True):
+    """``platform`` is None for this machine's; ``complete`` adds a history to a config that has none."""
+
+    platform: Platform | None = None
+    registry: RegistryOptions = RegistryOptions()
+    complete: bool = False
