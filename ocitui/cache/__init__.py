@@ -65,10 +65,13 @@ with front(__name__):
     from .errors import AmbiguousDigestError as AmbiguousDigestError
     from .errors import CacheDirectoryError as CacheDirectoryError
     from .errors import CacheError as CacheError
+    from .errors import Condition as Condition
     from .errors import ConflictError as ConflictError
     from .errors import CorruptIndexError as CorruptIndexError
     from .errors import DocumentError as DocumentError
     from .errors import FileTakenError as FileTakenError
+    from .errors import Health as Health
+    from .errors import IndexOutcome as IndexOutcome
     from .errors import InvalidNameError as InvalidNameError
     from .errors import InvalidPackedImageError as InvalidPackedImageError
     from .errors import LockedError as LockedError
@@ -77,6 +80,7 @@ with front(__name__):
     from .errors import PlanChangedError as PlanChangedError
     from .errors import ReadOnlyError as ReadOnlyError
     from .errors import StorageError as StorageError
+    from .errors import Verdict as Verdict
     from .files import ANY_SIZE as ANY_SIZE
     from .files import INDEX_NAME as INDEX_NAME
     from .files import MOST_DOCUMENT_BYTES as MOST_DOCUMENT_BYTES
@@ -190,10 +194,6 @@ with front(__name__):
     from .undoing import expect_entries as expect_entries
     from .undoing import find_overwritten as find_overwritten
     from .undoing import taken_back as taken_back
-    from .verdict import Condition as Condition
-    from .verdict import Health as Health
-    from .verdict import IndexOutcome as IndexOutcome
-    from .verdict import Verdict as Verdict
     from .watch import Difference as Difference
     from .watch import IndexWatch as IndexWatch
     from .watch import to_the_second as to_the_second

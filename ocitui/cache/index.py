@@ -23,10 +23,9 @@ import msgspec
 
 from .descriptors import SPACES, Columns, Descriptor, DescriptorArray
 from .documents import IMAGE_INDEX, Platform
-from .errors import CacheDirectoryError, ConflictError, CorruptIndexError, DocumentError
+from .errors import CacheDirectoryError, ConflictError, CorruptIndexError, DocumentError, IndexOutcome, Verdict
 from .files import INDEX_NAME, MOST_INDEX_BYTES, check_directory, open_bounded, read_to_end
 from .strict_json import Scanner
-from .verdict import IndexOutcome, Verdict
 
 EMPTY_INDEX = (
     b'{\n  "schemaVersion": 2,\n  "mediaType": "application/vnd.oci.image.index.v1+json",\n  "manifests": []\n}\n'

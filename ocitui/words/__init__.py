@@ -75,7 +75,6 @@ with front(__name__):
     from .json_values import tenure_json as tenure_json
     from .json_values import time_json as time_json
     from .json_values import transaction_json as transaction_json
-    from .json_values import verdict_json as verdict_json
     from .lines import KEYS as KEYS
     from .lines import OPTIONS as OPTIONS
     from .lines import CommandLine as CommandLine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocitui.cache import Descriptor, IndexChange, Transaction, Verdict
+    from ocitui.cache import Descriptor, IndexChange, Transaction
     from ocitui.doctor import Assessment, FileRecords, Finding, JoinedEntry, JudgedEntry, RepairPlan, RepairStep, Report
 
 
@@ -50,19 +50,13 @@ def summary_json(report: Report) -> dict[str, Any]:
         },
         "acknowledged": sum(finding.acknowledged for finding in report.findings),
         "worst": report.worst.value if report.worst else None,
-        "verdict": verdict_json(report.verdict),
+        "verdict": report.verdict._asdict(),
         "entries": report.entries,
         "packed_bytes": report.packed_bytes,
         "started": report.started,
         "seconds": round(report.seconds, 3),
         "notes": list(report.notes),
     }
-
-
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    from msgspec.structs import asdict
-
-    return asdict(verdict)
 
 
 def _entry_json(finding: Finding) -> dict[str, Any] | None:
