@@ -25,8 +25,17 @@ from .errors import (
     ReadOnlyError,
     Verdict,
 )
-from .files import PackedFormat, config_name, known_format, manifest_name, read_regular, regular_file, usable_digest
-from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, index_signature, read_patiently, refuse_link
+from .files import (
+    Key,
+    PackedFormat,
+    config_name,
+    known_format,
+    manifest_name,
+    read_regular,
+    regular_file,
+    usable_digest,
+)
+from .index import EMPTY_INDEX, ImageIndex, IndexFile, index_signature, read_patiently, refuse_link
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName
 from .records import Transaction, TransactionKind, TransactionState
