@@ -1,10 +1,9 @@
 """The files of a cache directory: how they are named after a digest, how they are looked at, and what a packed one says
 of itself: its format by magic, and whether the file is all of what it claims to be.
 
-No file is mounted or unpacked. squashfs and erofs are judged by their superblocks
-(https://dr-emann.github.io/squashfs/, Linux fs/erofs/erofs_fs.h), a tar by the walk over its headers. A flipped bit in
-the content shows in none of these. What stands behind a file system's own end, such as a dm-verity tree or a signature,
-is told and is no damage: the kernel mounts it all the same.
+squashfs and erofs are judged by their superblocks (https://dr-emann.github.io/squashfs/, Linux fs/erofs/erofs_fs.h), a
+tar by the walk over its headers: a flipped bit in the content shows in none. What stands behind a file system's own
+end, such as a dm-verity tree or a signature, is told and is no damage: the kernel mounts it all the same.
 """
 
 from __future__ import annotations

@@ -121,8 +121,7 @@ def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
 
 
 def _repair(call: Call, asked: AskedRepair, looks: list[Looked], transactions: list[Transaction]) -> Report:
-    """Carry the plan out, or a new one where it no longer holds, and one more once the index is replaced; gathers both
-    plans and transactions."""
+    """Carry the plan out, or a new one where it no longer holds, and one more once the index is replaced."""
     from ocitui.doctor import apply_plan
 
     told = partial(_so_far, looks, transactions)
