@@ -42,12 +42,9 @@ class Section(msgspec.Struct, Generic[T], frozen=True):
 
 def delete_title(plan: DeletePlan) -> str:
     """How much of the index and of the disk it is about."""
-    leave = "leaves" if len(plan.entries) == 1 else "leave"
-    go = "goes" if len(plan.files) == 1 else "go"
-    return (
-        f"{counted(len(plan.entries), 'entry')} {leave} the index, "
-        f"{counted(len(plan.files), 'file')} {go} to the trash ({human_size(plan.bytes_trashed)})"
-    )
+    leave = counted(len(plan.entries), "entry leaves", "entries leave")
+    go = counted(len(plan.files), "file goes", "files go")
+    return f"{leave} the index, {go} to the trash ({human_size(plan.bytes_trashed)})"
 
 
 def delete_sections(plan: DeletePlan, origins: Origins, known: FileRecords) -> Iterator[Section[Any]]:
