@@ -85,6 +85,11 @@ def timestamp(seconds: float | None) -> str:
         return f"@{seconds:.0f}"
 
 
+def time_json(seconds: float) -> str:
+    """A time since the epoch as programs read it, RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
 def counted(number: int, what: str, many: str = "") -> str:
     """As ``1 entry`` and ``2 entries``; ``many`` where the plural is neither that nor an ``s`` more."""
     plural = many or (f"{what[:-1]}ies" if what.endswith("y") else f"{what}s")

@@ -1,5 +1,4 @@
-"""Work in threads: what reads much from a disk ends when nobody waits for it any more, what clears up goes on; work on
-several things at once, at a rate."""
+"""Work in threads: reading ends when nobody waits for it any more, clearing up goes on; several at once, at a rate."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ class Stop(threading.Event):
 
 
 async def in_thread(work: Callable[[Stop], T]) -> T:
-    """What ``work`` gives. A cancelled caller stops it, and goes on only once it has ended, however often it is
-    cancelled: then its files are free."""
+    """What ``work`` gives. A cancelled caller stops it, and goes on only once it has ended: then its files are free."""
     stop = Stop()
     # No task, which a loop that ends would cancel before the thread has ended.
     running = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work, stop)

@@ -65,10 +65,13 @@ with front(__name__):
     from .errors import AmbiguousDigestError as AmbiguousDigestError
     from .errors import CacheDirectoryError as CacheDirectoryError
     from .errors import CacheError as CacheError
+    from .errors import Condition as Condition
     from .errors import ConflictError as ConflictError
     from .errors import CorruptIndexError as CorruptIndexError
     from .errors import DocumentError as DocumentError
     from .errors import FileTakenError as FileTakenError
+    from .errors import Health as Health
+    from .errors import IndexOutcome as IndexOutcome
     from .errors import InvalidNameError as InvalidNameError
     from .errors import InvalidPackedImageError as InvalidPackedImageError
     from .errors import LockedError as LockedError
@@ -77,17 +80,24 @@ with front(__name__):
     from .errors import PlanChangedError as PlanChangedError
     from .errors import ReadOnlyError as ReadOnlyError
     from .errors import StorageError as StorageError
+    from .errors import Verdict as Verdict
     from .files import ANY_SIZE as ANY_SIZE
+    from .files import EROFS_READ_FEATURES as EROFS_READ_FEATURES
     from .files import INDEX_NAME as INDEX_NAME
     from .files import MOST_DOCUMENT_BYTES as MOST_DOCUMENT_BYTES
     from .files import MOST_INDEX_BYTES as MOST_INDEX_BYTES
     from .files import OWN_NAME as OWN_NAME
     from .files import READ_FLAGS as READ_FLAGS
+    from .files import SOUND_PACKED as SOUND_PACKED
     from .files import FileIdentity as FileIdentity
     from .files import FileKind as FileKind
+    from .files import Key as Key
     from .files import PackedFormat as PackedFormat
     from .files import check_directory as check_directory
+    from .files import check_packed as check_packed
+    from .files import check_packed_file as check_packed_file
     from .files import config_name as config_name
+    from .files import crc32c as crc32c
     from .files import file_names as file_names
     from .files import identity_of as identity_of
     from .files import known_format as known_format
@@ -107,7 +117,6 @@ with front(__name__):
     from .index import EntryKey as EntryKey
     from .index import ImageIndex as ImageIndex
     from .index import IndexFile as IndexFile
-    from .index import Key as Key
     from .index import Signature as Signature
     from .index import entry_keys as entry_keys
     from .index import examine_index as examine_index
@@ -160,11 +169,6 @@ with front(__name__):
     from .own_folder import open_own_folder as open_own_folder
     from .own_folder import taking_turns as taking_turns
     from .own_folder import wait_for_turn as wait_for_turn
-    from .packed_file import EROFS_READ_FEATURES as EROFS_READ_FEATURES
-    from .packed_file import SOUND_PACKED as SOUND_PACKED
-    from .packed_file import check_packed as check_packed
-    from .packed_file import check_packed_file as check_packed_file
-    from .packed_file import crc32c as crc32c
     from .records import ChangeMode as ChangeMode
     from .records import Identity as Identity
     from .records import Moved as Moved
@@ -190,10 +194,6 @@ with front(__name__):
     from .undoing import expect_entries as expect_entries
     from .undoing import find_overwritten as find_overwritten
     from .undoing import taken_back as taken_back
-    from .verdict import Condition as Condition
-    from .verdict import Health as Health
-    from .verdict import IndexOutcome as IndexOutcome
-    from .verdict import Verdict as Verdict
     from .watch import Difference as Difference
     from .watch import IndexWatch as IndexWatch
     from .watch import to_the_second as to_the_second

@@ -28,8 +28,8 @@ from msgspec.structs import replace
 from .differences import IndexChain, compressed, linked, unpacked
 from .disk import Disk, Folder, is_trusted
 from .errors import CacheError, StorageError
-from .files import INDEX_NAME, regular_file
-from .index import ImageIndex, Key, examine_index
+from .files import INDEX_NAME, Key, regular_file
+from .index import ImageIndex, examine_index
 from .journal import RefusedFile
 from .own_folder import enter, open_journal, open_own_folder, taking_turns
 from .records import LARGEST_SEQUENCE, Order, Transaction

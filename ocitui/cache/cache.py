@@ -15,13 +15,30 @@ import msgspec
 from . import lookup
 from .descriptors import Descriptor
 from .disk import Disk, Folder, storage_errors
-from .errors import CacheError, ConflictError, CorruptIndexError, LockedError, NoSuchEntryError, ReadOnlyError
-from .files import PackedFormat, config_name, known_format, manifest_name, read_regular, regular_file, usable_digest
-from .index import EMPTY_INDEX, ImageIndex, IndexFile, Key, index_signature, read_patiently, refuse_link
+from .errors import (
+    CacheError,
+    ConflictError,
+    CorruptIndexError,
+    IndexOutcome,
+    LockedError,
+    NoSuchEntryError,
+    ReadOnlyError,
+    Verdict,
+)
+from .files import (
+    Key,
+    PackedFormat,
+    config_name,
+    known_format,
+    manifest_name,
+    read_regular,
+    regular_file,
+    usable_digest,
+)
+from .index import EMPTY_INDEX, ImageIndex, IndexFile, index_signature, read_patiently, refuse_link
 from .lookup import Explanation, PackedImage, ResolvedImage
 from .names import ImageName
 from .records import Transaction, TransactionKind, TransactionState
-from .verdict import IndexOutcome, Verdict
 from .watch import IndexWatch
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ import msgspec
 from .descriptors import ANNOTATION_PACKED_FORMAT, Descriptor, name_annotations
 from .disk import OUTSIDE, Folder
 from .errors import DocumentError, InvalidPackedImageError, NoSuchEntryError, PlanChangedError
-from .files import INDEX_NAME, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
-from .index import EMPTY_INDEX, ImageIndex, Key, Placement
+from .files import INDEX_NAME, Key, PackedFormat, config_name, known_format, manifest_name, packed_name, usable_digest
+from .index import EMPTY_INDEX, ImageIndex, Placement
 from .listing import FILE_SUFFIXES
 from .records import ChangeMode, RecordedDescriptor, neighbour_of
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a cache, as a small tree.
+"""What can go wrong with a cache: what its index is to the daemon and to this program, and the errors, as a small tree.
 
 Each error carries a message an operator can act on, a ``hint`` that says what to do next, and a ``code`` that
 scripts can rely on::
@@ -22,10 +22,76 @@ scripts can rely on::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from .verdict import Verdict
+
+class IndexOutcome(StrEnum):
+    """CREATED: no file, an empty index is written. LOADED: read as it is. RESET: overwritten with an empty index,
+    every entry lost. ERROR: the daemon refuses to start, the file is left alone."""
+
+    CREATED = "created"
+    LOADED = "loaded"
+    RESET = "reset"
+    ERROR = "error"
+
+
+class Verdict(NamedTuple):
+    """The outcome, how many entries the daemon would then have, and its error with line and byte column (0: none)."""
+
+    outcome: IndexOutcome
+    entries: int = 0
+    message: str = ""
+    line: int = 0
+    column: int = 0
+
+    @property
+    def sound(self) -> bool:
+        return self.outcome in (IndexOutcome.CREATED, IndexOutcome.LOADED)
+
+    @property
+    def consequence(self) -> str:
+        """What a start of the daemon would mean, in words."""
+        return {
+            IndexOutcome.CREATED: "the daemon would start with an empty cache and write an empty index",
+            IndexOutcome.LOADED: f"the daemon would load {self.entries} {'entry' if self.entries == 1 else 'entries'}",
+            IndexOutcome.RESET: "the daemon would overwrite it with an empty index: every entry lost",
+            IndexOutcome.ERROR: "the daemon would refuse to start",
+        }[self.outcome]
+
+    @property
+    def place(self) -> str:
+        """The error and its place, as the daemon logs them; empty where there is none."""
+        return _placed(self.message, self.line, self.column)
+
+
+class Condition(StrEnum):
+    """SOUND: read, and in step. STALE: it has not read for a second, and still changes. CORRUPT: the same bytes stay.
+    MISSING: index.json is gone though it held entries. GONE: so is the directory. UNREADABLE: it may not be read."""
+
+    SOUND = "sound"
+    STALE = "stale"
+    CORRUPT = "corrupt"
+    MISSING = "missing"
+    GONE = "gone"
+    UNREADABLE = "unreadable"
+
+
+class Health(NamedTuple):
+    """``message`` says what is seen, ``verdict`` what the daemon would do, ``polling`` why events are not relied on."""
+
+    condition: Condition
+    message: str = ""
+    verdict: Verdict | None = None
+    polling: str = ""
+
+    @property
+    def sound(self) -> bool:
+        return self.condition is Condition.SOUND
+
+
+def _placed(message: str, line: int, column: int) -> str:
+    return f"{message} at line {line} column {column}" if line else message
 
 
 class CacheError(Exception):
@@ -83,7 +149,7 @@ class DocumentError(CacheError):
     @property
     def placed(self) -> str:
         """The message with the place, as the daemon logs them."""
-        return f"{self.message} at line {self.line} column {self.column}" if self.line else self.message
+        return _placed(self.message, self.line, self.column)
 
 
 class NoSuchEntryError(CacheError, KeyError):

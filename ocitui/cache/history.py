@@ -1,7 +1,7 @@
 """The history of an index: each that was seen, what came and went from one to the next, and who did it.
 
-Backups tell the indexes, and the newest is index.json itself. Their numbers tell which transactions were made between
-two of them, whatever the clock said. What these do not explain, another program did: the daemon, or somebody else.
+Backups tell the indexes, the newest is index.json itself, and their numbers which transactions were made in between.
+What these do not explain, another program did: the daemon, or somebody else.
 """
 
 from __future__ import annotations

@@ -23,16 +23,13 @@ import msgspec
 
 from .descriptors import SPACES, Columns, Descriptor, DescriptorArray
 from .documents import IMAGE_INDEX, Platform
-from .errors import CacheDirectoryError, ConflictError, CorruptIndexError, DocumentError
-from .files import INDEX_NAME, MOST_INDEX_BYTES, check_directory, open_bounded, read_to_end
+from .errors import CacheDirectoryError, ConflictError, CorruptIndexError, DocumentError, IndexOutcome, Verdict
+from .files import INDEX_NAME, MOST_INDEX_BYTES, Key, check_directory, open_bounded, read_to_end
 from .strict_json import Scanner
-from .verdict import IndexOutcome, Verdict
 
 EMPTY_INDEX = (
     b'{\n  "schemaVersion": 2,\n  "mediaType": "application/vnd.oci.image.index.v1+json",\n  "manifests": []\n}\n'
 )
-Key = tuple[str, str | None]
-"""Digest and format: what the daemon recalls an entry by."""
 EntryKey = tuple[str, str, str, int]
 """Digest, format, image name, and how many equal ones stand before it: an entry's identity while it is listed."""
 Placement = tuple[int, Descriptor, bytes | None]

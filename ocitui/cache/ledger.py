@@ -312,8 +312,7 @@ class Ledger(LedgerRecords):
             self._waiting.append(line)
 
     def flush(self) -> None:
-        """Make what was noted durable. Raises ReadOnlyError, StorageError, LockedError, ConflictError; it then stays
-        noted for the next time."""
+        """Make notes durable. Raises ReadOnlyError, StorageError, LockedError, ConflictError; they then stay noted."""
         with self._lock:
             if not self._waiting:
                 return

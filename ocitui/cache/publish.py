@@ -19,12 +19,11 @@ from pathlib import Path
 from .backups import keep_backup, newest_with
 from .changes import Edit
 from .disk import Folder
-from .errors import ConflictError
+from .errors import ConflictError, IndexOutcome, Verdict
 from .files import INDEX_NAME, file_identity, read_kernel_file
 from .index import PATIENCE_SECONDS, ImageIndex, IndexFile, examine_index, index_signature, read_patiently, refuse_link
 from .journal import PUBLISHED, PUBLISHING
 from .records import Moved, Placed, Swap, Transaction, order_of
-from .verdict import IndexOutcome, Verdict
 from .workspace import Workspace, source_of
 
 SETTLE_SECONDS = 0.02

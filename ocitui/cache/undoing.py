@@ -34,8 +34,8 @@ from .changes import (
 from .descriptors import Descriptor
 from .disk import storage_errors
 from .errors import ConflictError, NoSuchTransactionError
-from .files import INDEX_NAME, regular_file
-from .index import ImageIndex, Key
+from .files import INDEX_NAME, Key, regular_file
+from .index import ImageIndex
 from .journal import Journal
 from .own_folder import open_journal
 from .publish import is_same

@@ -19,10 +19,9 @@ from pathlib import Path
 import msgspec
 
 from .descriptors import Descriptor
-from .errors import CacheDirectoryError
+from .errors import CacheDirectoryError, Condition, Health
 from .files import INDEX_NAME, FileIdentity, identity_of
 from .index import PATIENCE_SECONDS, EntryKey, ImageIndex, IndexDifference, IndexFile, index_signature, read_once
-from .verdict import Condition, Health
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
 _STEP_MS, _DEBOUNCE_MS = 100, 100

@@ -147,8 +147,7 @@ def run(args: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # The system refused what nothing above expected, mostly to write the output. What is left to write goes
-        # nowhere, so that Python's exit does not fail too.
+        # Mostly the output cannot be written. What is left of it goes nowhere, so that Python's exit does not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if error.errno == errno.EPIPE:
             return BROKEN_PIPE

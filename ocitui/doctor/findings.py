@@ -1,5 +1,4 @@
-"""Findings: one thing that is wrong, or worth knowing, with what the daemon makes of it and what would mend it; and the
-catalogue of every fault there is."""
+"""Findings: what is wrong, or worth knowing, what the daemon makes of it and what would mend it; and every fault."""
 
 from __future__ import annotations
 
@@ -330,8 +329,7 @@ def is_of_entry(finding: Finding) -> bool:
     return bool(finding.digest) and finding.file.startswith(f"{finding.digest}.")
 
 
-# Every fault. The daemon's answers were measured on its real code. What it does, and what mends it, holds for most
-# cases of a fault; the others have rows of their own at the end.
+# Every fault, with answers measured on the daemon's real code; special cases have rows of their own at the end.
 WIPES = "it logs an error at its start and overwrites index.json with an empty index: every entry is lost"
 REFUSES = "it refuses to start, and leaves the file alone"
 MISSES = (

@@ -1,8 +1,5 @@
-"""Making room: what the entries of a cache take, who needs them, whether they can come back, and which of them a rule
-takes. `ocitui prune` and the room screen choose by it; the deletion itself is the cache's.
-
-Nothing that a zone needs or a loop device holds goes by a rule, nothing that is pinned, and nothing that cannot come
-back: the operator has to name such an entry."""
+"""Making room: what entries take, who needs them, whether they can come back, and which a rule takes: for `prune`
+and the room screen. By a rule nothing goes that is needed or pinned, nor what cannot come back: that is to be named."""
 
 from __future__ import annotations
 

@@ -422,8 +422,7 @@ class NeedVerdict(StrEnum):
 
 
 class JudgedNeed(msgspec.Struct, frozen=True):
-    """A zone's need with its verdict, and a name of the image, empty where the index has none; ``overruled`` is whether
-    that name gives another image now."""
+    """A zone's need with its verdict, and a name of the image (empty: none), that of another if ``overruled``."""
 
     zone: Zone
     need: Need

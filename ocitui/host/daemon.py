@@ -91,8 +91,7 @@ def temporary_folder(process: int | None, proc: Path) -> Path:
 
 
 def held_in(folder: Path, daemon: int | None, proc: Path) -> set[str] | None:
-    """What of a folder, by the names in it, any process has open; None where not all of the host's can be asked, or
-    another daemon than that process runs."""
+    """The names in a folder that any process has open; None where not all can be asked, or another daemon runs."""
     held, processes, prefix = set[str](), [*_processes(proc)], f"{os.path.realpath(folder)}/"
     try:
         if 1 not in processes or os.readlink(proc / "self" / "ns" / "pid") != _HOST_PROCESSES:

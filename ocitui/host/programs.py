@@ -1,9 +1,8 @@
 """The host's own programs: where they are, and what kratactl and Xen's tools print, bounded in time and bytes; and the
 guests that run, by what krata wrote of each in xenstore when it launched it (`crates/runtime/src/launch.rs`).
 
-Xen's tools print a line for each node (`tools/xenstore/xenstore_client.c`), in a value a backslash and each byte that
-is no printable ASCII being escaped. Only what krata wrote is asked for: `xenstore-ls` of all that a store holds takes a
-second for fifty guests, as their devices have a hundred nodes each.
+Xen's tools print a line for each node (`tools/xenstore/xenstore_client.c`), with escapes in its value. Only what krata
+wrote is asked for: all that a store holds takes a second for fifty guests.
 """
 
 from __future__ import annotations

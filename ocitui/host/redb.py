@@ -1,9 +1,8 @@
 """The rows of a table in a redb file of format 2, read without a lock, beside the program that writes it.
 
-The file is never opened for writing, never locked, and never repaired: what cannot be read for sure is said to be so.
-A commit writes the header before the pages it leads to, so that a page which does not fit its checksum is nothing
-unusual in a file that is open elsewhere: it is read again, some times. The layout is that of redb 2.1
-(`src/tree_store`): two slots, of which each leads to three trees of pages, whose checksums stand in their parents.
+What cannot be read for sure is said to be so. A commit writes the header before the pages it leads to: a page that does
+not fit its checksum is read again, some times. The layout is that of redb 2.1 (`src/tree_store`): two slots, of which
+each leads to three trees of pages, whose checksums stand in their parents.
 """
 
 from __future__ import annotations

@@ -33,8 +33,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(directory: Path, path: Path, values: Mapping[str, Any]) -> None:
-    """Write such a file, for its owner alone. Raises StorageError, and ConflictError where it would lie in the cache's
-    ``directory``."""
+    """Write such a file, for its owner alone. Raises StorageError, and ConflictError where it would be in the cache."""
     refuse_inside(directory, path)
     with storage_errors(f"write {path}"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

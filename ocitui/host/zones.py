@@ -117,8 +117,7 @@ class Zones(msgspec.Struct, frozen=True):
 
     @property
     def trouble(self) -> str:
-        """Why the daemon does not start on the database, or acts on what is wrong in it; empty where it is well, not
-        there, or may not be read."""
+        """Why the daemon does not start on the database, or acts on what is wrong in it; else empty."""
         told = self.database in (DatabaseState.SHORT, DatabaseState.DAMAGED, DatabaseState.REFUSED)
         return self.note if told and not self.unreadable else ""
 

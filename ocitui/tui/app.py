@@ -100,8 +100,7 @@ class OcituiApp(SessionApp):
             self.screen.imports_changed()
 
     def _handle_exception(self, error: Exception) -> None:
-        """End for what nobody foresaw, without what Textual would print: what every variable holds. `run_screen` raises
-        it again, once the terminal is as it was."""
+        """End for what nobody foresaw, without the variables that Textual would print; `run_screen` raises it again."""
         fault = error.error if isinstance(error, WorkerFailed) else error
         if self._exception is None:
             self._exception = fault if isinstance(fault, Exception) else error
@@ -199,11 +198,9 @@ def _drawing_on_the_terminal() -> Iterator[None]:
 
 @contextmanager
 def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
-    """A signal ends the program once a transaction under way is whole and imports are stopped; a second one at once,
-    whatever that waits for: the next writer finishes what is pending.
+    """A signal ends the program once a transaction under way is whole and imports are stopped; a second one at once.
 
-    In a thread of its own: a terminal that is no longer read blocks the main one, and Python's handlers with it. One
-    that the kernel gave to another thread does not even wake it; what it writes here comes through always.
+    In a thread of its own: a terminal that is no longer read blocks the main one, and Python's handlers with it.
     """
     terminal: list[Any] | None = None
     with suppress(termios.error, OSError, ValueError):

@@ -138,8 +138,7 @@ class CellDriver(LinuxDriver):
                 self._events.call_soon_threadsafe(call)
 
     def run_input_thread(self) -> None:
-        """Read what is typed and answered. Textual's own looks ten times a second whether it is to end, a third of what
-        an idle screen costs; this one is woken."""
+        """Read what is typed and answered. Textual's own looks for its end ten times a second; this one is woken."""
         parser, decode = XTermParser(self._debug), getincrementaldecoder("utf-8")().decode
         pause: float | None = None
         while self._ending not in (ready := select([self.fileno, self._ending], [], [], pause)[0]):

@@ -117,8 +117,7 @@ def keep_settings(directory: Path, path: Path, settings: ScreenSettings) -> None
 
 
 class Session:
-    """One cache as it is worked on. ``imports_changed`` is for whoever shows it to set, as ``live.tell`` is; it is
-    called from the thread of the imports."""
+    """One cache as it is worked on. ``imports_changed``, for a screen to set, is called from the thread of imports."""
 
     def __init__(
         self, options: ScreenOptions, terminal: Terminal | None = None, settings: ScreenSettings | None = None

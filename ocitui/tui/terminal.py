@@ -133,8 +133,7 @@ class Terminal(NamedTuple):
 
 
 def _shows_utf8(environment: Mapping[str, str]) -> bool:
-    """Whether the locale is one of UTF-8, by the variables as locale(7) ranks them. Python itself takes the C locale
-    for UTF-8, whatever the terminal."""
+    """Whether the locale is one of UTF-8, by locale(7); Python takes the C locale for it, whatever the terminal."""
     ranked = (environment.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
     chosen = next((value for value in ranked if value), "")
     if chosen == _COERCED and environment.get("LC_CTYPE") == _COERCED:

@@ -13,12 +13,14 @@ with front(__name__):
     from .changes import delete_title as delete_title
     from .changes import emptied_text as emptied_text
     from .changes import ended_undos as ended_undos
+    from .changes import entry_json as entry_json
     from .changes import entry_line as entry_line
     from .changes import names_of_files as names_of_files
     from .changes import point_lines as point_lines
     from .changes import room_lines as room_lines
     from .changes import total_text as total_text
     from .changes import transaction_extent as transaction_extent
+    from .changes import transaction_json as transaction_json
     from .changes import undo_sections as undo_sections
     from .documents import DOCUMENT_CHUNK as DOCUMENT_CHUNK
     from .documents import Alive as Alive
@@ -27,11 +29,13 @@ with front(__name__):
     from .documents import check_wanted as check_wanted
     from .documents import indent_document as indent_document
     from .findings import SHORT_ID as SHORT_ID
+    from .findings import assessment_json as assessment_json
     from .findings import assessment_lines as assessment_lines
     from .findings import check_progress as check_progress
     from .findings import entry_problem_lines as entry_problem_lines
     from .findings import entry_remarks as entry_remarks
     from .findings import entry_word as entry_word
+    from .findings import finding_json as finding_json
     from .findings import finding_lines as finding_lines
     from .findings import finding_tone as finding_tone
     from .findings import findings_title as findings_title
@@ -43,6 +47,7 @@ with front(__name__):
     from .findings import left_lines as left_lines
     from .findings import no_finding_lines as no_finding_lines
     from .findings import plan_balance as plan_balance
+    from .findings import plan_json as plan_json
     from .findings import plan_sections as plan_sections
     from .findings import remaining_lines as remaining_lines
     from .findings import repair_progress as repair_progress
@@ -53,6 +58,7 @@ with front(__name__):
     from .findings import sources_tally as sources_tally
     from .findings import sources_title as sources_title
     from .findings import step_lines as step_lines
+    from .findings import summary_json as summary_json
     from .findings import takes_name as takes_name
     from .imports import bytes_text as bytes_text
     from .imports import end_text as end_text
@@ -66,16 +72,6 @@ with front(__name__):
     from .imports import outcome_text as outcome_text
     from .imports import short_text as short_text
     from .imports import size_lines as size_lines
-    from .json_values import assessment_json as assessment_json
-    from .json_values import change_json as change_json
-    from .json_values import entry_json as entry_json
-    from .json_values import finding_json as finding_json
-    from .json_values import plan_json as plan_json
-    from .json_values import summary_json as summary_json
-    from .json_values import tenure_json as tenure_json
-    from .json_values import time_json as time_json
-    from .json_values import transaction_json as transaction_json
-    from .json_values import verdict_json as verdict_json
     from .lines import KEYS as KEYS
     from .lines import OPTIONS as OPTIONS
     from .lines import CommandLine as CommandLine

@@ -1,4 +1,5 @@
-"""Changes in words: what a delete, a prune, an undo or a point would do, what one was about; what takes room."""
+"""Changes in words: what a delete, a prune, an undo or a point would do, what one was about; what takes room.
+And transactions and entries as programs read them."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from ocitui.cache import Topic, some_of
-from ocitui.text import age_of, counted, human_size, short_digest, short_digests
+from ocitui.text import age_of, counted, human_size, short_digest, short_digests, time_json
 
-from .json_values import time_json
 from .lines import CommandLine, Kind, Line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocitui.cache import (
         DeletePlan,
         Descriptor,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
         Transaction,
         TrashedFile,
     )
-    from ocitui.doctor import Candidate, FileRecords, Origin, Origins, PruneChoice, Room
+    from ocitui.doctor import Candidate, FileRecords, JudgedEntry, Origin, Origins, PruneChoice, Room
 
 T = TypeVar("T")
 
@@ -40,12 +42,9 @@ class Section(msgspec.Struct, Generic[T], frozen=True):
 
 def delete_title(plan: DeletePlan) -> str:
     """How much of the index and of the disk it is about."""
-    leave = "leaves" if len(plan.entries) == 1 else "leave"
-    go = "goes" if len(plan.files) == 1 else "go"
-    return (
-        f"{counted(len(plan.entries), 'entry')} {leave} the index, "
-        f"{counted(len(plan.files), 'file')} {go} to the trash ({human_size(plan.bytes_trashed)})"
-    )
+    leave = counted(len(plan.entries), "entry leaves", "entries leave")
+    go = counted(len(plan.files), "file goes", "files go")
+    return f"{leave} the index, {go} to the trash ({human_size(plan.bytes_trashed)})"
 
 
 def delete_sections(plan: DeletePlan, origins: Origins, known: FileRecords) -> Iterator[Section[Any]]:
@@ -243,4 +242,52 @@ def choice_json(choice: PruneChoice, room: Room) -> dict[str, Any]:
             "elsewhere": room.elsewhere,
         },
         "doubt": room.doubt,
+    }
+
+
+def transaction_json(transaction: Transaction) -> dict[str, Any]:
+    """A transaction as programs read it."""
+    return {
+        "id": transaction.id,
+        "kind": str(transaction.kind),
+        "state": transaction.state.value,
+        "started": time_json(transaction.started),
+        "by": transaction.by,
+        "of": transaction.of,
+        "names": transaction.image_names,
+        "digests": transaction.image_digests,
+        "removed": [removed.descriptor.as_dict() for removed in transaction.removed],
+        "added": [added.descriptor.as_dict() for added in transaction.added],
+        "bytes_trashed": transaction.bytes_trashed,
+        "files_trashed": [moved.name for moved in transaction.trashed],
+        "files_placed": [placed.name for placed in transaction.placed],
+        "index_replaced": transaction.swap is not None,
+        "modes": [{"name": mode.name, "old": f"{mode.old:o}", "new": f"{mode.new:o}"} for mode in transaction.modes],
+        "note": transaction.note or None,
+    }
+
+
+def entry_json(entry: JudgedEntry, directory: Path, known: FileRecords) -> dict[str, Any]:
+    """An entry as programs read it; ``name`` is the whole of it as the index has it, ``depth`` what its state rests on
+    (null: it was not looked into), ``checked`` when all bytes were last found sound, in seconds since the epoch. What
+    is ``known`` of the files tells where it came from, whether it can come back, and why it is pinned."""
+    from ocitui.doctor import Origins
+
+    descriptor, state, file = entry.descriptor, entry.state, entry.descriptor.packed_file
+    origin, pin = Origins(directory, known).of(file), known.noted(Topic.PINNED).get(file)
+    return {
+        "name": descriptor.image_name,
+        "reference": descriptor.reference,
+        "digest": descriptor.digest,
+        "format": descriptor.format,
+        "media_type": descriptor.media_type,
+        "size": descriptor.size,
+        "packed_size": entry.packed_size,
+        "state": state.word,
+        "depth": state.depth,
+        "checked": state.checked,
+        "source": origin.source or None,
+        "comes_back": origin.comes_back,
+        "pinned": pin.text if pin else None,
+        "descriptor": descriptor.as_dict(),
     }

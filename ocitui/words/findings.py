@@ -1,18 +1,20 @@
 """Findings in lines: one, all of a kind, and none; and the plan of what mends them: its steps, what stays, the sources
-of a lost index, which copy of it is good."""
+of a lost index, which copy of it is good. And all of that as programs read it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import asdict
 
 from ocitui.cache import INDEX_NAME, FileKind
 from ocitui.doctor import Case, Finding, Severity, StepKind, Way, clean_text, entry_text, seen_text, tally
 from ocitui.text import counted, first_of, human_size, human_span, short_digest
 
-from .lines import CommandLine, Kind, Line, Ways, capital, first_lines, heading, said, with_text
+from .lines import OPTIONS, CommandLine, Kind, Line, Ways, capital, first_lines, heading, said, with_text
 
 if TYPE_CHECKING:
     from ocitui.doctor import (
@@ -342,3 +344,120 @@ def joined_lines(entry: JoinedEntry, ways: Ways) -> list[Line]:
     lines = [heading(f"The name of {entry_word(entry)} is lost"), Line(entry.digest, "digest")]
     lines += [Line(f"{source}: {value}", fact.what) for fact in entry.facts for source, value in fact.told]
     return [*lines, *(Line(text, "remark", "bad") for text in entry_remarks(entry, ways))]
+
+
+def finding_json(finding: Finding, *, acknowledged: bool | None = None) -> dict[str, Any]:
+    """A finding. ``entry`` is null where it is of none, ``answer`` what the daemon does in one word, ``found`` when a
+    deep check found what is remembered of it, in seconds since the epoch, else null."""
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "entry": _entry_json(finding),
+        "file": finding.file or None,
+        "kind": finding.kind.value if finding.kind else None,
+        "seen": finding.seen,
+        "answer": finding.answer.value,
+        "daemon": finding.daemon,
+        "mend": finding.fault.mend or None,
+        "loses": finding.fault.loses or None,
+        "fingerprint": finding.fingerprint,
+        "acknowledged": finding.acknowledged if acknowledged is None else acknowledged,
+        "found": finding.found,
+    }
+
+
+def _entry_json(finding: Finding) -> dict[str, Any] | None:
+    if not (finding.digest or finding.name or finding.position is not None):
+        return None
+    return {
+        "name": finding.name or None,
+        "digest": finding.digest or None,
+        "format": str(finding.format) or None,
+        "position": finding.position,
+    }
+
+
+def summary_json(report: Report) -> dict[str, Any]:
+    """A report without its findings; how many there are of each severity and code leaves out the acknowledged ones."""
+    found = report.shown(Severity.INFO)
+    severities = Counter(finding.severity for finding in found)
+    return {
+        "depth": report.depth.value,
+        "coverage": asdict(report.coverage) | {"text": str(report.coverage)},
+        "counts": {
+            "severity": {severity.value: severities[severity] for severity in reversed(Severity)},
+            "code": dict(sorted(Counter(finding.code for finding in found).items())),
+        },
+        "acknowledged": sum(finding.acknowledged for finding in report.findings),
+        "worst": report.worst.value if report.worst else None,
+        "verdict": report.verdict._asdict(),
+        "entries": report.entries,
+        "packed_bytes": report.packed_bytes,
+        "started": report.started,
+        "seconds": round(report.seconds, 3),
+        "notes": list(report.notes),
+    }
+
+
+def plan_json(plan: RepairPlan) -> dict[str, Any]:
+    """A plan; of a step that is not ``chosen`` nothing is done."""
+    return {
+        "steps": [_step_json(step, step.number in plan.chosen) for step in plan.steps],
+        "left": [
+            {"finding": finding_json(left.finding), "why": left.why, "would": advice(left, OPTIONS) or None}
+            for left in plan.left
+        ],
+        "sources": [_joined_json(entry) for entry in plan.joined],
+        "notes": list(plan.notes),
+        "bytes_trashed": plan.bytes_trashed,
+        "bytes_placed": plan.bytes_placed,
+        "used_by": list(plan.used_by),
+        "depth": plan.depth.value,
+    }
+
+
+def _step_json(step: RepairStep, chosen: bool) -> dict[str, Any]:
+    return {
+        "number": step.number,
+        "kind": step.kind.value,
+        "title": step.title,
+        "chosen": chosen,
+        "findings": [{"code": finding.code, "fingerprint": finding.fingerprint} for finding in step.findings],
+        "files": [{"name": file.name, "fate": file.fate.name.lower(), "size": file.size} for file in step.files],
+        "bytes_trashed": step.bytes_trashed,
+        "bytes_placed": step.bytes_placed,
+        "source": step.source or None,
+        "then": step.then,
+        "loses": said(step.loses, OPTIONS) or None,
+        "futile": step.futile or None,
+        "used_by": list(step.used_by),
+    }
+
+
+def _joined_json(entry: JoinedEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "digest": entry.digest,
+        "format": entry.format,
+        "sources": [source.value for source in entry.sources],
+        "taken_from": entry.taken_from.value if entry.taken_from else None,
+        "descriptor": entry.descriptor.as_dict() if entry.descriptor else None,
+        "facts": {fact.what: {source.value: value for source, value in fact.told} for fact in entry.facts},
+        "conflicts": [fact.what for fact in entry.conflicts],
+        "lost": list(entry.lost),
+        "problems": list(entry.problems),
+        "removed_by": entry.removed_by or None,
+        "hints": [{"text": hint.text, "source": hint.source} for hint in entry.hints],
+    }
+
+
+def assessment_json(assessment: Assessment) -> dict[str, Any]:
+    """An assessment as programs read it."""
+    return {
+        "case": assessment.case.value,
+        "confidence": assessment.confidence.value,
+        "headline": assessment.headline or None,
+        "reasons": list(assessment.reasons),
+        "commands": [asdict(command) for command in assessment.commands],
+        "never": list(assessment.never),
+    }

@@ -88,8 +88,7 @@ KEYS: Ways = {way: key for way, (_, key) in _WAYS.items()}
 
 
 def said(text: str, ways: Ways, digest: str = "") -> str:
-    """Advice as a front end gives it: the doctor's, or an error's hint, in which an option's own name is the way;
-    ``digest`` is what it is about, short."""
+    """The doctor's advice, or an error's hint with options in it, as a front end gives it; about a short ``digest``."""
     if "<" in text or "--" in text:
         for way, word in ways.items():
             text = text.replace(way, word.replace("{}", digest or "DIGEST"))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat, StorageError
-from ocitui.cache.packed_file import check_packed, crc32c
+from ocitui.cache.files import check_packed, crc32c
 from tests.importing.sources import FORMATS, make_root, pack
 from tests.tools import need
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import ImageName, PackerCache
-from ocitui.cache.packed_file import check_packed
+from ocitui.cache.files import check_packed
 from ocitui.cli.demo_cache import FORGOTTEN, PROXY, QUEUE, SITE, make_demo_cache
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.entries import Entries

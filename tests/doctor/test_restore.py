@@ -26,8 +26,8 @@ from ocitui.cache import (
     TransactionKind,
     see,
 )
+from ocitui.cache.files import check_packed
 from ocitui.cache.ledger import Ledger, RecordedSource, hash_file, record_stored
-from ocitui.cache.packed_file import check_packed
 from ocitui.doctor.check.entry_checks import read_document
 from ocitui.doctor.findings import Depth, StepKind, Way
 from ocitui.doctor.repair.plan import RepairPlan, plan_repair

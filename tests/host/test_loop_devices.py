@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import StorageError
-from ocitui.cache.packed_file import check_packed
+from ocitui.cache.files import check_packed
 from ocitui.host.loop_devices import Kernel, LoopUse, _Place, read_back, users_of
 from tests.doctor.examine_support import Sample
 from tests.host.loops import loop_device

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache.verdict import Condition, Health
+from ocitui.cache.errors import Condition, Health
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.live import LiveChange
 from ocitui.tui.screens.answers import VerdictScreen

@@ -11,7 +11,6 @@ import click
 
 from ocitui.cache import StorageError
 from ocitui.text import human_size, human_span
-from ocitui.words import finding_json, summary_json
 
 from ..options import DEPTHS, byte_size, depth_option, examined, keeping, repeatable, run_async, span
 from ..output import Call, ExitCode, InterruptedBySignalError, UsageProblemError, paragraph, say
@@ -118,6 +117,7 @@ def check_command(call: Call, /, **typed: Any) -> int:
 def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
     from ocitui.cache import refuse_inside, write_outside
     from ocitui.doctor import Severity, prometheus, remember_told
+    from ocitui.words import finding_json, summary_json
 
     if asked.prometheus is not None and not metrics_only:
         # Before a check that may take hours.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ocitui.cache import NoSuchEntryError, author_of, check_directory, spelled
-from ocitui.text import counted, first_of, short_digest, timestamp
-from ocitui.words import change_json, tenure_json
+from ocitui.text import counted, first_of, short_digest, time_json, timestamp
 
 from ..options import ended_by_signals, reading, tell_notes
 from ..output import Call, Column, ExitCode, say_lines, table
@@ -37,7 +36,7 @@ def history_command(call: Call, name: str | None) -> ExitCode:
             hint = "ocitui history tells which names there were"
             raise NoSuchEntryError(f"no index that is kept has the name {name}", hint=hint)
         if call.as_json:
-            told = (tenure_json(*one) for one in tenures) if name else map(change_json, history.changes())
+            told = (_tenure_json(*one) for one in tenures) if name else map(_change_json, history.changes())
             call.emit_list("changes", told)
         elif name:
             say_lines(table(_TENURES, (_tenure_row(*one) for one in tenures)))
@@ -79,3 +78,35 @@ def _done_by(change: IndexChange) -> tuple[str, str]:
 
 def _file(stem: str, one: Descriptor) -> str:
     return f"{stem}.{one.format}" if one.format else stem
+
+
+def _change_json(change: IndexChange) -> dict[str, Any]:
+    """An index that was seen, and what it is to the one before it; of the oldest that is kept nobody knows."""
+    won = change.won.items()
+    return {
+        "when": time_json(change.when),
+        **_made_json(change),
+        "entries": len(change.index),
+        "added": [_key_json(one, one.image_name) for one in change.came],
+        "removed": [_key_json(one, one.image_name) for one in change.went],
+        "winners": [{**_key_json(now, name), "before": _key_json(before, name)} for name, (now, before) in won],
+    }
+
+
+def _tenure_json(entry: Descriptor, since: IndexChange, until: IndexChange | None) -> dict[str, Any]:
+    """An entry that a name stood for; ``since`` is null where it did in the oldest index that is kept."""
+    return {
+        **_key_json(entry, entry.image_name),
+        "since": None if since.oldest else time_json(since.when),
+        "until": until and time_json(until.when),
+        **_made_json(since),
+    }
+
+
+def _made_json(change: IndexChange) -> dict[str, Any]:
+    made = [{"id": one.id, "kind": str(one.kind), "by": one.by} for one in change.transactions]
+    return {"transactions": made, "another_program": None if change.oldest else change.by_another}
+
+
+def _key_json(one: Descriptor | None, name: str | None) -> dict[str, Any]:
+    return {"name": name, "digest": one and one.digest, "format": one and one.format}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import CacheError, NoSuchEntryError, check_directory
-from ocitui.text import counted, human_size, timestamp
+from ocitui.text import counted, human_size, time_json, timestamp
 
 from ..options import changing, writing_cache
 from ..output import Call, CancelledError, Column, ExitCode, UsageProblemError, complained, say, table
@@ -166,8 +166,6 @@ def _find(found: Sequence[UnfinishedImport], text: str) -> UnfinishedImport:
 
 
 def _record_json(one: UnfinishedImport) -> dict[str, Any]:
-    from ocitui.words import time_json
-
     request, told = one.request, {"id": one.id, "started": time_json(one.started)}
     if one.problem:
         return told | {"source": None, "problem": one.problem}

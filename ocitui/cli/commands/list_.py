@@ -10,7 +10,6 @@ import click
 
 from ocitui.cache import INDEX_NAME
 from ocitui.text import human_age, human_size, short_digest
-from ocitui.words import entry_json
 
 from ..options import ended_by_signals, moment, reading
 from ..output import Call, Column, ExitCode, lay_out, say, say_lines, terminal_width
@@ -35,6 +34,8 @@ def list_command(call: Call, filter_text: str | None, at: float | None) -> ExitC
     with ended_by_signals():
         entries, shown, judge = judged_entries(call, filter_text or "", at)
         if call.as_json:
+            from ocitui.words import entry_json
+
             known = judge.remembered
             call.emit_list("entries", (entry_json(entries[position], call.directory, known) for position in shown))
             return ExitCode.CLEAN

@@ -9,7 +9,6 @@ import click
 
 from ocitui.cache import check_directory
 from ocitui.text import human_size, timestamp
-from ocitui.words import transaction_json
 
 from ..options import reading, run_async, tell_notes
 from ..output import Call, Column, ExitCode, table
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 def log_command(call: Call) -> ExitCode:
     """List the transactions, newest first."""
     from ocitui.cache import TransactionState
+    from ocitui.words import transaction_json
 
     check_directory(call.directory)
     cache = call.cache()

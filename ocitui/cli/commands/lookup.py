@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import ImageName, NoSuchEntryError, PackedFormat, find_entry, known_format
-from ocitui.words import verdict_json
 
 from ..options import format_option, reading
 from ..output import Call, ExitCode, say
@@ -74,7 +73,7 @@ def verdict_command(call: Call) -> ExitCode:
     from ocitui.cache import read_patiently
 
     verdict = read_patiently(call.directory).verdict
-    call.answer(lambda: verdict_json(verdict), _verdict_lines(call, verdict))
+    call.answer(verdict._asdict, _verdict_lines(call, verdict))
     return ExitCode.CLEAN if verdict.sound else ExitCode.PROBLEMS
 
 

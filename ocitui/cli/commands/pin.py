@@ -65,7 +65,7 @@ def _pin(call: Call, words: tuple[str, ...], filter_text: str | None, reason: st
         raise NoSuchEntryError("these entries have no format", hint="only what the daemon finds can be pinned")
     pin(ledger, keys, reason)
     pins = ledger.noted(Topic.PINNED)
-    said = [f"{counted(len(keys), 'entry')} {'is' if len(keys) == 1 else 'are'} {done}"]
+    said = [f"{counted(len(keys), 'entry is', 'entries are')} {done}"]
     call.answer(lambda: {"entries": [_json(f"{key[0]}.{key[1]}", pins) for key in keys]}, said)
     return ExitCode.CLEAN
 

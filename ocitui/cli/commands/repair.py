@@ -11,7 +11,6 @@ import click
 
 from ocitui.cache import CorruptIndexError, ImageName, find_entry
 from ocitui.text import counted
-from ocitui.words import assessment_json, finding_json, plan_json, summary_json, transaction_json
 
 from ..options import (
     changing,
@@ -122,8 +121,7 @@ def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
 
 
 def _repair(call: Call, asked: AskedRepair, looks: list[Looked], transactions: list[Transaction]) -> Report:
-    """Carry the plan out, or a new one where it no longer holds, and one more once the index is replaced; gathers both
-    plans and transactions."""
+    """Carry the plan out, or a new one where it no longer holds, and one more once the index is replaced."""
     from ocitui.doctor import apply_plan
 
     told = partial(_so_far, looks, transactions)
@@ -333,6 +331,8 @@ _FIRST_COLUMNS = (Column("", right=True), Column("NAME", shrink=True), Column("D
 
 def _so_far(looks: Sequence[Looked], done: Sequence[Transaction]) -> dict[str, Any]:
     """What programs are told of plans and transactions."""
+    from ocitui.words import assessment_json, plan_json, transaction_json
+
     transactions = [transaction_json(one) for one in done]
     first, *further = looks
     return {
@@ -370,6 +370,8 @@ def _remaining(report: Report, *, again: bool) -> Iterator[str]:
 
 
 def _state(report: Report) -> dict[str, Any]:
+    from ocitui.words import finding_json, summary_json
+
     remaining, summary = report.shown(), summary_json(report)
     return {
         "clean": not remaining,

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui.cache import NoSuchEntryError, check_directory
-from ocitui.text import counted, human_size, timestamp
-from ocitui.words import time_json
+from ocitui.text import counted, human_size, time_json, timestamp
 
 from ..options import changing, pass_on, reading, run_async, shared_options, span, writing, writing_cache
 from ..output import Call, ExitCode, UsageProblemError, paragraph, shortened

@@ -8,7 +8,6 @@ import click
 
 from ocitui.cache import by_another
 from ocitui.text import timestamp
-from ocitui.words import transaction_json
 
 from ..options import changing, run_async, writing_cache
 from ..output import Call, ExitCode, say
@@ -28,6 +27,7 @@ def undo_command(call: Call, transaction_id: str | None) -> ExitCode:
     """
     from ocitui.doctor import files_of_undo, indexes_of_undo
     from ocitui.host import check_users, find_users
+    from ocitui.words import transaction_json
 
     cache = writing_cache(call, "undo a transaction")
     target = run_async(cache.undo_target(transaction_id))

@@ -423,8 +423,7 @@ class Remembered:
         self._signature: object = ""
         self._damaged: Damaged = {}
         self._digests: frozenset[str] = frozenset()
-        # By a hash of name and identity: a ledger has a line for each of 100,000 files. Twice the time, and one more
-        # where there was no earlier hash to compare with.
+        # By a hash of name and identity, as there may be 100,000: twice the time, and 1 where it was first seen then.
         self._checked: dict[int, int] = {}
         # What was found here and could not be written down.
         self._here: Damaged = {}

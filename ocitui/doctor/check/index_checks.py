@@ -204,15 +204,14 @@ def _contents_findings(index: ImageIndex, complete: int, history: History) -> li
     findings = [overwritten_finding(lost) for lost in alone]
     for file, late in history.late.items():
         if missing := late.gone_from(index):
-            verb = "is" if len(missing) == 1 else "are"
-            seen = "a program wrote it after it had been displaced, and "
-            seen += f"{counted(len(missing), 'entry')} of it {verb} not in index.json: {_names(missing)}"
+            are = counted(len(missing), "entry of it is", "entries of it are")
+            seen = f"a program wrote it after it had been displaced, and {are} not in index.json: {_names(missing)}"
             findings.append(CATALOGUE["index-late-update"].finding(seen, path=file))
     if is_emptied:
         return [*findings, emptied(complete)]
     if gone:
-        verb = "is" if len(gone) == 1 else "are"
-        seen = f"{counted(len(gone), 'entry')} of the newest backup {verb} gone: {_names(gone)}"
+        are = counted(len(gone), "entry of the newest backup is", "entries of the newest backup are")
+        seen = f"{are} gone: {_names(gone)}"
         findings.append(CATALOGUE["index-shrunk"].finding(seen, path=INDEX_NAME))
     return findings
 

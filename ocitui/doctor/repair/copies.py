@@ -94,10 +94,10 @@ class OtherFormats(msgspec.Struct):
 
 class WantedFile(msgspec.Struct, frozen=True):
     """A file that is to be restored: ``name`` in the cache, of the entry ``digest``. ``content`` is the digest that its
-    bytes must have; empty for a packed file of which no sha256 was recorded. One is then taken that could be read
-    through, lacks nothing that the sound ``others`` of the image's formats hold, and holds ``program`` (empty where
-    that is not known), unless ``strictly``: its bytes must be known, or be made of the image's layers. ``size`` in
-    bytes is that of a document where it is known (else 0). ``carriers`` are the descriptors of the entry's digest."""
+    bytes must have; empty for a packed file without a recorded sha256. One is then taken that could be read through,
+    lacks nothing that the sound ``others`` of the image's formats hold, and holds ``program`` (empty: not known);
+    ``strictly`` only one whose bytes are known, or made of the image's layers. ``size`` is that of a document (0: not
+    known). ``carriers`` are the descriptors of the entry's digest."""
 
     name: str
     digest: str

@@ -338,8 +338,7 @@ class Fetcher(msgspec.Struct, frozen=True):
     report: BlobProgress
 
     async def bring(self, number: int, fetch: Fetch) -> tuple[Path, str]:
-        """The path of the whole file, and the sha256 of what was read through. Raises SourceError, NoRoomError,
-        StorageError, LayerError, PackerError."""
+        """The whole file's path and sha256. Raises SourceError, NoRoomError, StorageError, LayerError, PackerError."""
         output = self.folder / f"{number}.{fetch.format}"
         if fetch.kind is FetchKind.IMPORT:
             await self._pack(fetch, output)

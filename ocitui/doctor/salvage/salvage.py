@@ -1,10 +1,9 @@
 """Every whole descriptor of a broken index, in order, and what was lost where; entries as the files alone tell them.
 
-A descriptor is taken where the bytes hold it as a whole object that stands as an element of the list of entries, as
-far as that can still be told. Its bytes are kept as they are. What the daemon's types refuse is told apart, verbatim;
-everything else is a gap. A text that was written over a longer one leaves the old one's end behind a whole index: what
-is salvaged from there is stale. A descriptor written as an array is known only where the list of entries can be
-followed up to it.
+A descriptor is taken, as its bytes are, where they hold it as a whole object in the list of entries, as far as that
+can still be told; one written as an array only where the list can be followed up to it. What the daemon's types refuse
+is told apart, verbatim; everything else is a gap. What stands behind the end of a whole index, as after a shorter text
+was written over a longer one, is stale.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """One text searched for descriptors: the whole ones in order, sound or refused, and what looks like one elsewhere.
 
-It is walked for the objects in it that are whole: whose braces match, and whose members stand in order. What a scalar
-is matters to nobody here, so that a `NaN` does not hide where its object ends. Which braces open an object depends on
-where strings begin, and damage can turn that round: after a walk that failed, the braces that it took for text are
-tried as well. None is passed twice in the same sense, so that the work grows with the length of the text.
+It is walked for the objects in it whose braces match, and whose members stand in order; what a scalar is does not
+matter. Which braces open an object depends on where strings begin, and damage can turn that round: after a walk that
+failed, the braces that it took for text are tried too. None is passed twice in the same sense: the work is linear.
 """
 
 from __future__ import annotations
@@ -328,8 +327,7 @@ class Scan:
         self.found: list[Salvaged] = []
         self.elsewhere: list[tuple[int, int]] = []
         self._data, self._known = data, known or {}
-        # The braces that a walk took for the beginning of an object, and where values end that were taken out of
-        # broken objects.
+        # The braces that began an object for a walk, and where values end that were taken out of broken ones.
         self._passed, self._ends = bytearray(len(data)), dict[int, int]()
         self._refused = 0
         self._after_index = False

@@ -42,8 +42,7 @@ EntryToShow = tuple[str, str, str]
 
 
 class FullScreen(SessionScreen[R]):
-    """A screen with a title; `esc` goes back and does nothing else. One that ``asks`` has a line to type in, which has
-    every key meanwhile."""
+    """A screen with a title; `esc` only goes back. One that ``asks`` has a line to type in, with all keys meanwhile."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bound({"escape": "leave", "f1,question_mark": "app.show_help", "c": "copy", "colon": "app.commands"}),
@@ -179,8 +178,7 @@ class FullScreen(SessionScreen[R]):
 
 
 class ListScreen(FullScreen[R], Generic[R, Row]):
-    """A list, and what there is to say of the row under the cursor, which `draw_detail` shows: below it, or beside it
-    where there is room for both."""
+    """A list, and below it, or beside it, what `draw_detail` shows of the row under the cursor."""
 
     AUTO_FOCUS = "PickList"
     HORIZONTAL_BREAKPOINTS = _WIDTHS

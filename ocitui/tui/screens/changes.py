@@ -54,8 +54,7 @@ from ..widgets.lines import MARK, Kind, Line, LongList, PickList, PickRow, bound
 from .base import ConfirmScreen, ListScreen
 from .popups import Copyable, texts_to_copy
 
-# Past so many entries a digest's first digits have to do. Past so many nobody reads each; they are still there for who
-# scrolls.
+# Past so many entries a digest's first digits have to do; past so many, each is for who scrolls.
 WHOLE_DIGESTS, _MANY = 3, 1000
 _MOST, _NAME_CELLS = 200, 24
 

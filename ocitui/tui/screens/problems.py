@@ -93,8 +93,7 @@ class _Columns(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemRow(PickRow):
-    """A row, and the findings it stands for: those of a severity for a rule, of a kind for a heading, one for most
-    others. ``right`` is what was seen."""
+    """A row, and the findings it stands for: of a severity, of a kind, or one. ``right`` is what was seen."""
 
     findings: tuple[Finding, ...] = field(compare=False)
     heading: bool = False

@@ -171,8 +171,7 @@ def draw_frame(screen: SessionScreen[Any], subject: str = "") -> None:
 
 
 def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part], list[Part]]:
-    """Host, directory and screen, and at the right end what the cache holds and the daemon; the directory gives way, in
-    its middle, where the line is narrow."""
+    """Host, directory (which gives way, in its middle) and screen; at the right end what the cache has, the daemon."""
     live = session.live
     held: list[Part] = ["reading"]
     if live.loaded:
