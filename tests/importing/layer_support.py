@@ -168,7 +168,9 @@ def tree_of_directory(root: Path) -> Found:
     """A directory as root sees it, its own metadata as ``.``."""
     found = Found()
     groups: dict[int, list[str]] = defaultdict(list)
-    for path in [root, *sorted(root.rglob("*"))]:
+    # Not by rglob: before Python 3.11.4 it follows links, and one may lead further than a path can.
+    below = (Path(above, name) for above, folders, files in os.walk(root) for name in (*folders, *files))
+    for path in [root, *sorted(below)]:
         name = str(path.relative_to(root))
         status = path.lstat()
         found.tree[name] = _of_path(path, status)

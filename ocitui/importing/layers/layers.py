@@ -61,6 +61,8 @@ class OpenLayer:
     def __init__(self, source: LayerSource) -> None:
         self.source = source
         self.size = source.size
+        # Of its own, not of a generator: one that is left to the collector may be ended in any thread, amid any lock.
+        self._hashing = ThreadPoolExecutor(2, "hash")
         try:
             self._file = open_bounded(source.path)
         except OSError as error:
@@ -76,6 +78,7 @@ class OpenLayer:
             raise
 
     def close(self) -> None:
+        self._hashing.shutdown()
         self._file.close()
 
     def chunks(self) -> Iterator[bytes]:
@@ -86,8 +89,8 @@ class OpenLayer:
         """The same, hashing; ``read`` is told the bytes read of the file. Raises LayerDigestError at the end."""
         blocks, digest, diff_id = self._blocks(read), self.source.digest, self.source.diff_id
         if digest != diff_id or self.compression is not Compression.NONE:
-            blocks = _hashed(blocks, digest, "digest")
-        return _hashed(decompressed(blocks, self.compression), diff_id, "uncompressed digest (diff_id)")
+            blocks = self._hashed(blocks, digest, "digest")
+        return self._hashed(decompressed(blocks, self.compression), diff_id, "uncompressed digest (diff_id)")
 
     def part(self, offset: int, size: int) -> Iterator[bytes]:
         """Bytes of a layer that is not compressed."""
@@ -108,6 +111,20 @@ class OpenLayer:
                 f"{self.source.path} changed while it was read", hint="try again once nothing writes to it"
             )
 
+    def _hashed(self, blocks: Iterator[bytes], digest: str, what: str) -> Iterator[bytes]:
+        """The same blocks, each hashed in a thread while the next one is made."""
+        hasher, hashing = hashlib.sha256(), None
+        for block in blocks:
+            if hashing is not None:
+                hashing.result()
+            hashing = self._hashing.submit(hasher.update, block)
+            yield block
+        if hashing is not None:
+            hashing.result()
+        actual = f"sha256:{hasher.hexdigest()}"
+        if actual != digest:
+            raise LayerDigestError(f"its {what} is {actual}, not {digest}")
+
     def _blocks(self, read: Callable[[int], None]) -> Iterator[bytes]:
         for block in self.part(0, self.size):
             read(len(block))
@@ -118,20 +135,6 @@ class OpenLayer:
             return os.pread(self._file.fileno(), min(count, self.size - offset), self.source.offset + offset)
         except OSError as error:
             raise LayerError(f"cannot read {self.source.path}: {error.strerror}") from error
-
-
-def _hashed(blocks: Iterator[bytes], digest: str, what: str) -> Iterator[bytes]:
-    """The same blocks, each hashed in a thread while the next one is made."""
-    hasher, hashing = hashlib.sha256(), None
-    with ThreadPoolExecutor(1, "hash") as thread:
-        for block in blocks:
-            if hashing is not None:
-                hashing.result()
-            hashing = thread.submit(hasher.update, block)
-            yield block
-    actual = f"sha256:{hasher.hexdigest()}"
-    if actual != digest:
-        raise LayerDigestError(f"its {what} is {actual}, not {digest}")
 
 
 CHUNK = 1 << 20
