@@ -7,6 +7,7 @@ import hashlib
 import lzma
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -182,3 +183,18 @@ def test_a_layer_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(LayerError, match="cut while it was read"):
         list(opened.part(0, len(TAR)))
     opened.close()
+
+
+def test_a_layer_that_is_left_half_read_waits_for_no_thread_until_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads it may be collected in any thread, amid a lock that a thread needs to end."""
+    (source,) = sources(tmp_path, [TAR])
+    opened = OpenLayer(source)
+    chunks = opened.checked_chunks(lambda count: None)
+    next(chunks)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", lambda *_: pytest.fail("it waits"))
+        chunks.close()  # type: ignore[attr-defined]
+    opened.close()
+    assert not [one for one in threading.enumerate() if one.name.startswith("hash")]
