@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -172,9 +173,10 @@ def tree(directory: Path) -> dict[str, tuple[int, int, int, bytes]]:
     """Everything below a directory but what the screen makes as it opens: kind, size, mtime and bytes."""
     found = {}
     for path in [directory, *sorted(directory.rglob("*"))]:
-        status, name = path.lstat(), str(path.relative_to(directory))
-        if re.search(_KEPT, name):
+        # By its name first: the screen may still keep a backup, whose draft goes while we look.
+        if re.search(_KEPT, name := str(path.relative_to(directory))):
             continue
+        status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
             found[name] = (status.st_mode, 0, 0, b"")
             continue
@@ -183,6 +185,15 @@ def tree(directory: Path) -> dict[str, tuple[int, int, int, bytes]]:
             data = os.fsencode(os.readlink(path))
         found[name] = (status.st_mode, status.st_size, status.st_mtime_ns, data)
     return found
+
+
+def every_byte(directory: Path) -> bytes:
+    """All that stands in files below a directory, though the screen that uses it still keeps its backups."""
+    found = []
+    for path in sorted(directory.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(path.read_bytes() if path.is_file() else b"")
+    return b"".join(found)
 
 
 def _write(path: Path, data: bytes, size: int = 0) -> None:

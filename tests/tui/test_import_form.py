@@ -30,7 +30,7 @@ from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_i
 from tests.importing.pulling import write_auths
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
 from tests.tools import need
-from tests.tui.cache_support import make_cache, tree
+from tests.tui.cache_support import every_byte, make_cache, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look, show_jobs
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk, text_of
 
@@ -208,7 +208,7 @@ async def test_a_registry_that_wants_a_login_is_asked_with_one_for_this_import(
         assert re.search(r"login +as anna", one.lines)
         await one.press("y")
         await one.until(lambda: "; u undoes it" in one.status, "the end is told")
-        assert b"s3cretpass" not in b"".join(path.read_bytes() for path in cache.rglob("*") if path.is_file())
+        assert b"s3cretpass" not in every_byte(cache)
         await one.open("i", "ImportScreen")
         await look(one, f"{registry.host}/team/app:v1")
         await one.until(lambda: one.top == "LoginScreen", "it was for one import")
