@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 _ALLOCATIONS = 100_000
-"""How many objects that hold others come between two collections of a command."""
+"""How many objects that hold others come between two collections, of a command and until the screen stands."""
 
 
 def main() -> NoReturn:
@@ -22,10 +22,11 @@ def main() -> NoReturn:
 
 
 def _run(arguments: list[str]) -> int:
+    # What is loaded stays: to look through it for what may go, again and again, is a thirtieth of a short command,
+    # and a tenth of the time until the screen stands.
+    gc.set_threshold(_ALLOCATIONS)
     if _is_plain(arguments):
         return _open_screen(arguments)
-    # What is loaded stays: to look through it for what may go, again and again, is a thirtieth of a short command.
-    gc.set_threshold(_ALLOCATIONS)
     from ocitui.cli.main import run
 
     return run(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import select
 import signal
@@ -33,6 +34,7 @@ _LEAVING_SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 # Alternate screen, cursor, mouse, focus, paste and keyboard modes, as Textual turned them on.
 _RESET = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[0m\r\n"
 _STANDARD_INPUT, _STANDARD_OUTPUT, _STANDARD_ERROR = 0, 1, 2
+_COLLECTING = (700, 10, 10)  # what Python begins with
 _LONGEST_WAIT, _PAUSE = 1.0, 0.01  # seconds
 
 
@@ -57,6 +59,8 @@ class OcituiApp(SessionApp):
             self.register_theme(theme)
         session.settings.theme = session.options.theme or session.settings.theme
         self.theme = THEMES[session.settings.theme or session.terminal.theme]
+        self._styled = self.current_theme
+        self.stylesheet.set_variables(self.get_css_variables())
         self.animation_level = "none"
         self._suspending = False
         session.live.tell, session.imports_changed = self._tell_live, self._tell_imports
@@ -79,6 +83,18 @@ class OcituiApp(SessionApp):
 
     def get_default_screen(self) -> Screen[None]:
         return MainScreen()
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Style everything anew for another theme. Textual does as it starts too, for the one that all is read for."""
+        if self._styled is not self.current_theme:
+            self._styled = self.current_theme
+            super().refresh_css(animate)
+
+    def on_ready(self) -> None:
+        """The first frame stands. What is there by now stays, and is no more looked through for what may go."""
+        if not gc.get_freeze_count():
+            gc.freeze()
+        gc.set_threshold(*_COLLECTING)
 
     def _tell_live(self, change: LiveChange) -> None:
         """Tell the main screen, which the others come back to, and the one on top."""
