@@ -50,7 +50,6 @@ from ocitui.importing import (
     allow_realm,
     check_access,
     check_choice,
-    checked_host,
     forget_import,
     import_image,
     recognise_source,
@@ -174,7 +173,7 @@ def agreed_login(call: Call, request: ImportRequest, *, login: bool, realm: str 
             raise UsageProblemError(f"{option} is for a registry, {request.source} is none", hint=f"leave out {option}")
     if realm:
         with _as_usage():
-            allow_realm(call.directory, registry, checked_host(realm, "--allow-realm").lower())
+            allow_realm(call.directory, registry, realm.lower())
     return {registry: _ask_login(registry)} if login else {}
 
 
@@ -189,7 +188,9 @@ def _ask_login(registry: str) -> Credentials:
             except BaseException:
                 terminal.write(b"\n")
                 raise
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except EOFError:
+        raise CancelledError("cancelled") from None
+    except (OSError, UnicodeDecodeError) as error:
         hint = "log in with skopeo login, or name the credentials with --authfile"
         raise UsageProblemError("--login has no terminal to ask on", hint=hint) from error
     raise CancelledError("cancelled")

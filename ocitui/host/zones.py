@@ -153,10 +153,10 @@ def find_users(directory: Path, zones: Zones | None = None, loops: Loops | None 
     return Users({name: tuple(users) for name, users in found.items()}, names, zones.doubt)
 
 
-def check_users(directory: Path, files: Iterable[str], used_by: Sequence[str], doubt: str) -> None:
-    """Look again who needs these packed files. Raises PlanChangedError where the plan was shown with another answer."""
-    users = find_users(directory)
-    if (users.of_files(files), users.doubt) != (tuple(used_by), doubt):
+def check_users(directory: Path, files: Iterable[str], shown: Users) -> None:
+    """Look again who needs these packed files. Raises PlanChangedError where the answer for one is not as shown."""
+    now = find_users(directory)
+    if now.doubt != shown.doubt or any(now.of_files([file]) != shown.of_files([file]) for file in files):
         raise PlanChangedError("zones came or went since the plan was shown")
 
 

@@ -64,7 +64,6 @@ with front(__name__):
     from .sources.references import Reference as Reference
     from .sources.references import RegistryOptions as RegistryOptions
     from .sources.references import SourceOptions as SourceOptions
-    from .sources.references import checked_host as checked_host
     from .sources.references import home_path as home_path
     from .staging import BlobProgress as BlobProgress
     from .staging import BlobStore as BlobStore

@@ -115,7 +115,10 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         if found.kind is SourceKind.PACKED:
             # An entry of another cache has a name there, which its file does not tell.
             name = name or found.name or None
-        if found.kind is not SourceKind.REGISTRY:
+        if found.kind is SourceKind.REGISTRY:
+            # A bare name would be that of a directory, where there is one.
+            source = f"docker://{found.rest}"
+        else:
             rest = found.rest.removeprefix("./")
             source = f"{found.kind}:{os.path.join(os.getcwd(), rest)}"
         files = {

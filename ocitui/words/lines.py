@@ -90,8 +90,11 @@ KEYS: Ways = {way: key for way, (_, key) in _WAYS.items()}
 def said(text: str, ways: Ways, digest: str = "") -> str:
     """The doctor's advice, or an error's hint with options in it, as a front end gives it; about a short ``digest``."""
     if "<" in text or "--" in text:
+        # A command is to be typed as it stands.
+        parts = text.split("`")
         for way, word in ways.items():
-            text = text.replace(way, word.replace("{}", digest or "DIGEST"))
+            parts[::2] = [part.replace(way, word.replace("{}", digest or "DIGEST")) for part in parts[::2]]
+        text = "`".join(parts)
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -97,6 +98,35 @@ def test_ctrl_c_at_the_question_ends_it_in_one_line(at: str, registry: FaultyReg
     assert status == 130
     assert re.findall(r"ocitui: .*", text.replace("\r", "")) == ["ocitui: interrupted by SIGINT (nothing was changed)"]
     assert registry.requests == []
+
+
+@pytest.mark.parametrize("at", ["name for ", "password of "])
+def test_ctrl_d_at_the_question_cancels(at: str, registry: FaultyRegistry, cache: Path) -> None:
+    child = spawn("import", f"{registry.host}/team/app:1.0", "-C", cache, "--login")
+    child.expect("name for ")
+    if at != "name for ":
+        child.sendline(NAME)
+        child.expect(at)
+        wait_for(lambda: not termios.tcgetattr(child.child_fd)[3] & termios.ECHO, "the echo is off")
+    child.sendeof()
+    text, status = ended(child)
+    assert status == 130
+    assert re.findall(r"ocitui: .*", text.replace("\r", "")) == ["ocitui: cancelled (nothing was changed)"]
+    assert registry.requests == []
+
+
+def test_a_login_is_asked_for_only_where_a_registry_is_gone_on_with(
+    cache: Path, tmp_path: Path, ocitui: Ocitui
+) -> None:
+    for words in ([], ["--clear", "--yes"]):
+        refused = ocitui("imports", "--login", *words, "-C", cache)
+        assert (refused.status, "--login is for --go-on" in refused.err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    request = ImportRequest(source=f"oci:{tmp_path / 'empty'}")
+    with pytest.raises(asyncio.CancelledError), recorded_import(cache, request):
+        raise asyncio.CancelledError
+    failed = ocitui("imports", "--go-on", "--login", "-C", cache)
+    assert (failed.status, "--login" in failed.err) == (4, False)
 
 
 def test_without_a_terminal_it_is_refused_and_the_advice_works(

@@ -95,6 +95,7 @@ def test_platforms_of_a_registry(cache: Path, ocitui: Ocitui) -> None:
         assert done.json["login"] == ""
         assert [image["platform"] for image in done.json["images"]] == ["linux/amd64", "linux/arm64/v8"]
         assert [image["taken"] for image in done.json["images"]] == [False, True]
+        assert done.json["notes"] == [], "it is the platform that was asked for"
         none = ocitui(*words, "--platform", "linux/s390x", "--json")
         assert none.status == 1
         assert "there is no image for linux/s390x" in none.json["problems"][0]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ocitui.cache import PackedFormat
+from ocitui.cache import PackedFormat, PlanChangedError
 from ocitui.host.loop_devices import LoopUse
 from ocitui.host.programs import Domain
 from ocitui.host.redb import DatabaseState
-from ocitui.host.zones import NeedRole, When, decode_zone, find_users, make_zone, placed, read_zones
+from ocitui.host.zones import NeedRole, When, check_users, decode_zone, find_users, make_zone, placed, read_zones
 from tests.host.loops import uses_of
 from tests.host.test_redb import database, expected
 from tests.host.xenstore import StandIn, guest, loops_of
@@ -359,6 +359,22 @@ def test_zones_and_devices_use_a_file(store: Path, monkeypatch: pytest.MonkeyPat
     users = find_users(store / "cache" / "image")
     assert set(users.by_file) == {files[1], "other"}
     assert "it is empty" in users.doubt
+
+
+def test_a_file_that_is_needed_by_now_makes_another_plan_though_others_were_needed_so(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, files, devices = store / "cache" / "image", ["a.tar", "b.tar"], {"a.tar": ["/dev/loop3"]}
+    monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: uses_of(devices))
+    shown = find_users(cache)
+    check_users(cache, files, shown)
+    devices["b.tar"] = ["/dev/loop3"]
+    with pytest.raises(PlanChangedError, match="zones came or went"):
+        check_users(cache, files, shown)
+    check_users(cache, files[:1], shown)
+    (store / "krata.db").write_bytes(b"")
+    with pytest.raises(PlanChangedError):
+        check_users(cache, files[:1], shown)
 
 
 def test_the_store_of_a_linked_cache_is_where_the_cache_is(store: Path, tmp_path: Path) -> None:

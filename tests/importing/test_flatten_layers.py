@@ -16,7 +16,9 @@ from backports import zstd
 from msgspec.structs import replace
 
 from ocitui.importing.errors import LayerDigestError, LayerError, LayerLimitError
+from ocitui.importing.layers.flatten import flattening
 from ocitui.importing.layers.layers import LayerLimits, LayerSource, OpenLayer, compression_of, decompressed
+from ocitui.importing.layers.tree import Counter
 from tests.importing.layer_support import Item, flattened, layer, sources, tree_of_tar
 
 TAR = layer(Item("a", data=b"1" * 100_000), Item("b", data=random.Random(1).randbytes(300_000)), Item("c", data=b"3"))
@@ -183,6 +185,12 @@ def test_a_layer_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(LayerError, match="cut while it was read"):
         list(opened.part(0, len(TAR)))
     opened.close()
+
+
+def test_no_thread_of_a_layer_is_left_once_it_is_read(tmp_path: Path) -> None:
+    """An image may have 127 layers, and a packer is started without other threads."""
+    with flattening(sources(tmp_path, [TAR, FORMS["gzip"]]), LayerLimits(), Counter()):
+        assert not [one for one in threading.enumerate() if one.name.startswith("hash")]
 
 
 def test_a_layer_that_is_left_half_read_waits_for_no_thread_until_it_is_closed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import gzip
 import lzma
@@ -24,6 +25,7 @@ from ocitui.importing.errors import (
 from ocitui.importing.sources.images import SourceKind, fit, parse_platform, this_platform
 from ocitui.importing.sources.opening import find_packed_files, open_source, recognise_source
 from tests.importing.image_makers import layout_files, make_image, make_index, make_tar, named, write_files
+from tests.tools import need
 
 IMAGE = make_image(b"x")
 LAYOUT = layout_files(make_index(named(IMAGE, "v1")), *IMAGE.blobs)
@@ -198,6 +200,15 @@ def test_packed_files_in_a_home_directory(here: Path, monkeypatch: pytest.Monkey
     for source in ("packed:~/packed.tar", "~/packed.tar"):
         assert recognise_source(source).path == here / "packed.tar"
         assert find_packed_files(source).manifest == here / "packed.manifest.json"
+
+
+@pytest.mark.parametrize("form", ["v7", "ustar", "gnu", "pax"])
+def test_an_archive_in_every_form_of_tar(form: str) -> None:
+    need("tar")
+    subprocess.run(["tar", f"--format={form}", "-cf", "image.tar", "-C", "layout", "."], check=True)
+    source = asyncio.run(open_source("image.tar"))
+    assert source.kind is SourceKind.OCI_ARCHIVE
+    assert asyncio.run(source.resolve()).digest == IMAGE.digest
 
 
 async def test_an_archive_that_is_a_layout() -> None:

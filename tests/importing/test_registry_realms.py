@@ -10,7 +10,13 @@ import httpx2
 import pytest
 
 from ocitui.cache import ConflictError
-from ocitui.importing.errors import CredentialsError, DeniedError, UnknownRealmError
+from ocitui.importing.errors import (
+    CredentialsError,
+    DeniedError,
+    InvalidReferenceError,
+    RegistryError,
+    UnknownRealmError,
+)
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.jobs import ImportJob
 from ocitui.importing.registry.auth import Authorizer, Challenge, allow_realm
@@ -93,6 +99,34 @@ async def test_what_was_agreed_to_is_remembered_for_that_registry(tmp_path: Path
     for registry, realm in (("registry.example", "auth.example"), ("registry.example:5000", "auth.example:1")):
         with pytest.raises(UnknownRealmError):
             await Asking(registry, tmp_path).answer(f"https://{realm}/token")
+
+
+@pytest.mark.parametrize("realm", ["auth_svc:5001", "auth.example."])
+async def test_a_host_that_no_reference_may_have_can_be_agreed_to(realm: str, tmp_path: Path) -> None:
+    allow_realm(tmp_path / "cache", "registry.example", realm, {"XDG_CONFIG_HOME": str(tmp_path)})
+    answer = await Asking("registry.example", tmp_path).answer(f"https://{realm}/token")
+    assert answer == [(realm, LOGIN.basic())]
+
+
+@pytest.mark.parametrize("realm", ["https://auth.example", "a b", "anna:secret@auth.example", "auth.example/token", ""])
+def test_what_is_no_host_is_not_agreed_to(realm: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidReferenceError) as raised:
+        allow_realm(tmp_path / "cache", "registry.example", realm, {"XDG_CONFIG_HOME": str(tmp_path)})
+    assert "secret" not in raised.value.message
+    assert not (tmp_path / "ocitui").exists()
+
+
+async def test_a_realm_of_the_hub_can_be_agreed_to(tmp_path: Path) -> None:
+    allow_realm(tmp_path / "cache", HUB_REGISTRY, "login.example", {"XDG_CONFIG_HOME": str(tmp_path)})
+    answer = await Asking(HUB_REGISTRY, tmp_path).answer("https://login.example/token")
+    assert answer == [("login.example", LOGIN.basic())]
+
+
+async def test_what_is_no_address_is_told_without_what_may_be_a_secret(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="h:99999/' is no address") as raised:
+        await Asking("registry.example", tmp_path).answer("https://anna:s3cret@h:99999/?token=t0ken")
+    assert "s3cret" not in raised.value.message
+    assert "t0ken" not in raised.value.message
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ocitui.cache import ImageName, InvalidNameError, PackedFormat, Platform
 from ocitui.importing.errors import NoSuchImageError, UnreadableSourceError
 from ocitui.importing.inspect import ImportRequest
+from ocitui.importing.sources.images import SourceKind
 from ocitui.importing.sources.opening import recognise_source
 from tests.cache.support import write_cache
 from tests.importing.image_makers import make_tar
@@ -117,8 +118,13 @@ def test_an_entry_of_another_cache_keeps_its_name(
 
 
 @pytest.mark.parametrize("source", ["docker://alpine:3.19", "alpine", "localhost:5000/a/b@sha256:" + "0" * 64])
-def test_registries_are_kept_as_they_are(source: str, here: Path) -> None:
-    assert ImportRequest(source=source).with_absolute_paths().source == source
+def test_a_registry_is_still_meant_where_a_directory_has_that_name(source: str, here: Path) -> None:
+    kept = ImportRequest(source=source).with_absolute_paths()
+    assert kept.source == "docker://" + source.removeprefix("docker://")
+    (here / "alpine").mkdir()
+    (here / "alpine" / "oci-layout").write_text("{}")
+    assert recognise_source(kept.source).kind is SourceKind.REGISTRY
+    assert kept.with_absolute_paths() == kept
 
 
 def test_all_paths_are_made_absolute(here: Path) -> None:

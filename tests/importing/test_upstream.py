@@ -75,6 +75,18 @@ async def test_of_an_index_it_is_the_first_of_this_machine(
     assert (await ask_upstream(name_at(registry), IMAGE.digest, OPTIONS)).today == IMAGE.digest
 
 
+@pytest.mark.parametrize("prefix", ["docker://", ""])
+async def test_it_is_asked_for_where_it_came_from_though_it_has_another_name(
+    prefix: str, registry: FaultyRegistry
+) -> None:
+    put(registry, IMAGE, "v1")
+    registry.rules.append(lambda request: Reply(404) if "/local/" in request.path else None)
+    named_otherwise = ImageName.parse(f"{registry.host.replace('127.0.0.1', 'localhost')}/local/app:v1")
+    source = f"{prefix}{registry.host}/team/app:v1"
+    found = await ask_upstream(named_otherwise, IMAGE.digest, OPTIONS, source=source)
+    assert found.upstream is Upstream.LOGIN, found
+
+
 @pytest.mark.parametrize("part", ["manifest", "config", "layer"])
 async def test_it_is_gone_where_any_part_of_it_is(registry: FaultyRegistry, part: str) -> None:
     put(registry, IMAGE, "v1")

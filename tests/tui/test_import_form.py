@@ -178,6 +178,9 @@ async def _answer_login(one: Desk, name: str, password: str) -> None:
     await one.until(lambda: [field.value for field in one.app.screen.query(Question)] == wanted, "each in its field")
     await one.until(lambda: "•" * len(password) in one.text, "as many dots")
     assert password not in one.text
+    await one.press("home", "shift+end", "ctrl+x")
+    assert [field.value for field in one.app.screen.query(Question)] == wanted
+    assert password not in one.app.clipboard
     await one.press("enter")
 
 
@@ -439,6 +442,8 @@ async def test_what_is_typed_ahead_lands_in_its_field(tmp_path: Path) -> None:
 
 def test_a_hint_names_the_fields_of_the_form() -> None:
     assert said("name the file with --tls-ca", FIELDS) == 'name the file with "TLS CA file" (F2)'
+    command = "`podman save --format oci-archive` makes one"
+    assert said(command, FIELDS) == command
     assert said("choose one with --platform; or --odd", FIELDS) == 'choose one with "platform"; or --odd'
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from textual.app import App
 
-from ocitui.cache import PackedFormat
+from ocitui.cache import CacheError, PackedFormat
 from ocitui.cache.ledger import Ledger
-from ocitui.importing.errors import RegistryError
+from ocitui.importing.errors import NamedOtherwiseError, RegistryError
 from ocitui.importing.image_import import unfinished_imports
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.jobs import ImportJob, JobState
+from ocitui.importing.sources.references import Credentials
 from ocitui.importing.staging import BlobStore
 from ocitui.tui.screens.base import Throttle
 from ocitui.tui.screens.import_image import ImportScreen, make_request
@@ -171,6 +172,35 @@ async def test_one_interrupted_import_that_fails_can_be_tried_again(tmp_path: Pa
         await one.press("r")
         await one.until(lambda: _states(one) == [JobState.FAILED, JobState.DONE])
     assert unfinished_imports(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        ("r", RegistryError("it sent nothing")),
+        ("Y", NamedOtherwiseError("it is named a:1")),
+    ],
+)
+async def test_a_login_is_still_known_when_an_import_is_tried_again(
+    tmp_path: Path, key: str, error: CacheError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = {"registry.example.com": Credentials("anna", "s3cret")}
+    request = ImportRequest(source="docker://registry.example.com/team/app:1")
+    async with desk(make_cache(tmp_path / "image")) as one:
+        queue = StillQueue(ImportJob(1, request, state=JobState.FAILED, error=error, logins=login))
+        given = list[object]()
+
+        def submit(*_: object, logins: object) -> int:
+            given.append(logins)
+            return 2
+
+        monkeypatch.setattr(queue, "submit", submit, raising=False)
+        one.session.imports.queue = queue  # type: ignore[assignment]
+        await one.open("I", "ImportsScreen")
+        await one.until(lambda: error.message in one.lines)
+        await one.press(key)
+        await one.until(lambda: bool(given))
+    assert given == [login]
 
 
 async def test_what_a_field_would_mend_is_changed_in_the_form_which_is_filled(tmp_path: Path) -> None:

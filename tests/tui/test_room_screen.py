@@ -13,7 +13,7 @@ import pytest
 from ocitui.cache import Ledger, PackerCache, Topic
 from ocitui.doctor import survey_room
 from ocitui.tui.live import LiveChange
-from ocitui.tui.widgets.lines import CURSOR
+from ocitui.tui.widgets.lines import CURSOR, LinesView
 from tests.tui.cache_support import BUSYBOX, NGINX, make_cache, packed_path
 from tests.tui.screen_support import WIDE, Desk, desk
 
@@ -113,6 +113,26 @@ async def test_to_the_trash_and_for_good(cache: Path) -> None:
         await one.until(lambda: one.top == "RoomScreen" and "are free again" in one.status)
         assert os.listdir(trash) == []
         assert (cache / "index.json").read_bytes() == index, "only what was marked went"
+
+
+@pytest.mark.parametrize("way", ["tab", "click"])
+async def test_nothing_goes_for_good_by_leaving_the_question(cache: Path, way: str) -> None:
+    index = (cache / "index.json").read_bytes()
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        await one.press("space")
+        await one.open("D", "PruneScreen")
+        await one.until(lambda: "nothing is changed before y" in one.status)
+        await one.press("y", "1")
+        if way == "tab":
+            await one.press("tab")
+        else:
+            await one.pilot.click(LinesView)
+        await one.pilot.pause()
+        assert one.top == "PruneScreen"
+        await one.press("y", "1", "enter")
+        await one.until(lambda: one.top == "RoomScreen" and "are free again" in one.status)
+    assert (cache / "index.json").read_bytes() != index
 
 
 async def test_the_trash_counts_for_a_goal_where_it_is_marked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

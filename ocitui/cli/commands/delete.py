@@ -51,7 +51,7 @@ def delete_command(call: Call, words: tuple[str, ...], filter_text: str | None, 
         sections = delete_sections(plan, origins, ledger)
         call.agree(_explain(plan, lost_names, used_by, users.doubt, sections), "delete?", told)
         call.agree_to_drop_used(used_by, "delete them all the same?", told)
-        check_users(call.directory, files, used_by, users.doubt)
+        check_users(call.directory, files, users)
         done = run_async(cache.delete(plan.keys, plan))
         said = "deleted" if len(plan.entries) == 1 else f"deleted {len(plan.entries)} entries"
         call.tell_done(done, "brings it back", [said], told)

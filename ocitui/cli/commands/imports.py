@@ -41,6 +41,8 @@ def imports_command(
         raise click.UsageError("--go-on, --forget and --clear cannot be asked for at once")
     if import_ids and not (go_on or forget):
         raise click.UsageError("an ID is for --go-on or --forget")
+    if login and not go_on:
+        raise click.UsageError("--login is for --go-on")
     if clear:
         return clear_blobs(call)
     if forget:
@@ -90,7 +92,7 @@ def go_on_with(call: Call, import_ids: Sequence[str], *, login: bool) -> ExitCod
             one.require_readable()
             if not call.as_json:
                 say(f"{one.request.source} as {one.request.format}")
-            logins = agreed_login(call, one.request, login=login, realm=None)
+            logins = agreed_login(call, one.request, login=login and bool(one.request.registry), realm=None)
             done = carry_out(call, one.request, one.id, logins)
             if not call.as_json:
                 say(*imported_lines(done))

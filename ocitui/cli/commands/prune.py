@@ -130,17 +130,17 @@ def _explain(room: Room, choice: PruneChoice, for_good: bool) -> Iterator[str]:
 
 def _apply(call: Call, cache: PackerCache, room: Room, choice: PruneChoice, for_good: bool) -> None:
     """Carry it out, after the questions. Raises PlanChangedError where the cache is another by now."""
-    from ocitui.host import check_users
+    from ocitui.host import Users, check_users
     from ocitui.words import emptied_text
 
     plan = run_async(cache.plan_delete([one.key for one in choice.going]))
-    users = tuple(dict.fromkeys(user for one in choice.going for user in one.users))
+    users = Users({one.file: one.users for one in choice.going}, {}, room.doubt)
 
     told = partial(_told, room, choice)
     expected = str(len(choice.going)) if for_good else ""
     call.agree(_explain(room, choice, for_good), "prune?", told, expected)
-    call.agree_to_drop_used(users, "take them all the same?", told)
-    check_users(call.directory, [one.file for one in choice.going], users, room.doubt)
+    call.agree_to_drop_used(users.of_files(users.by_file), "take them all the same?", told)
+    check_users(call.directory, users.by_file, users)
     done = run_async(cache.delete(plan.keys, plan))
     said = [f"pruned {len(choice.going)}"]
     if for_good:

@@ -41,7 +41,7 @@ def undo_command(call: Call, transaction_id: str | None) -> ExitCode:
         if users.doubt:
             say(f"not sure: others may be needed too: {users.doubt}", err=True)
         call.agree_to_drop_used(used_by, "undo it all the same?", lambda: {"used_by": list(used_by)})
-        check_users(call.directory, files, used_by, users.doubt)
+        check_users(call.directory, files, users)
         return run_async(cache.undo(target.id))
 
     done = call.as_agreed(carry_out)

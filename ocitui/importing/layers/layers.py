@@ -77,8 +77,12 @@ class OpenLayer:
             self._file.close()
             raise
 
-    def close(self) -> None:
+    def end_hashing(self) -> None:
+        """Have no thread of it left; nothing is to be checked any more."""
         self._hashing.shutdown()
+
+    def close(self) -> None:
+        self.end_hashing()
         self._file.close()
 
     def chunks(self) -> Iterator[bytes]:

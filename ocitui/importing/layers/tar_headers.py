@@ -11,6 +11,7 @@ import binascii
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
@@ -427,6 +428,15 @@ def _pairs(numbers: Sequence[int]) -> Segments:
 def sum_of_bytes(block: bytes) -> int:
     """Of a block of a tar: the low half of Adler-32 is one more, modulo 65521 (RFC 1950), which a half stays below."""
     return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+
+
+def is_header(block: bytes) -> bool:
+    """Whether a tar may begin so; the oldest, v7, has no magic."""
+    with suppress(LayerError):
+        if len(block) == BLOCK:
+            _check_sum(block)
+            return True
+    return False
 
 
 def _check_sum(block: bytes) -> None:

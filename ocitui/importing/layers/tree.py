@@ -435,6 +435,7 @@ def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Coun
                 counter.files += 1
             # What follows the end of the tar belongs to the digest all the same.
             reader.drain()
+        layer.end_hashing()
     return tree
 
 

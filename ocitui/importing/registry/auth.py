@@ -33,7 +33,7 @@ import msgspec
 from ocitui.cache import read_bounded
 from ocitui.host import config_path, find_program, read_config, write_config
 
-from ..errors import CredentialsError, DeniedError, RegistryError, UnknownRealmError
+from ..errors import CredentialsError, DeniedError, InvalidReferenceError, RegistryError, UnknownRealmError
 from ..sources.references import (
     HUB_NAMES,
     HUB_REGISTRY,
@@ -42,6 +42,7 @@ from ..sources.references import (
     RegistryOptions,
     checked_host,
     is_host,
+    refuse_login,
 )
 from .failures import PassingError, host_of, printable, retried, status_failure, trusting
 
@@ -264,7 +265,8 @@ def address_of(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
         url = base.join(text) if base is not None else httpx2.URL(text)
         if url.host and 0 < (url.port or 1) <= LARGEST_PORT:
             return url
-    raise RegistryError(f"{text[:80]!r} is no address")
+    # What stands before an @ or after a ? may be a secret, which a registry can repeat.
+    raise RegistryError(f"{text.partition('?')[0].rpartition('@')[2][:80]!r} is no address")
 
 
 def origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
@@ -288,7 +290,11 @@ _KNOWN_REALMS = {HUB_REGISTRY: ["auth.docker.io"]}
 
 def allow_realm(directory: Path, registry: str, realm: str, environment: Mapping[str, str] = os.environ) -> None:
     """Remember, for this operator, that a registry's login may be sent to a realm. Raises CredentialsError,
-    StorageError, and ConflictError where the file would lie in the cache's ``directory``."""
+    StorageError, InvalidReferenceError for what is no host, and ConflictError where the file would lie in the cache's
+    ``directory``."""
+    refuse_login(realm)
+    if not _is_realm(realm):
+        raise InvalidReferenceError(f"{realm} is not a host that could be asked", hint="write it as HOST[:PORT]")
     allowed = _allowed_realms(environment)
     realms = dict.fromkeys((*allowed.get(registry, ()), realm))
     write_config(directory, config_path(_REALMS, environment), allowed | {registry: [*realms]})
@@ -304,10 +310,17 @@ def _allowed_realms(environment: Mapping[str, str]) -> dict[str, list[str]]:
     except (OSError, ValueError) as error:
         raise CredentialsError(f"{path} is not read: {getattr(error, 'strerror', None) or error}", hint=hint) from error
     for registry, realms in kept.items():
-        names = [registry, *realms] if isinstance(realms, list) else [None]
-        if not all(isinstance(name, str) and is_host(name) for name in names):
+        listed = isinstance(realms, list) and all(isinstance(one, str) and _is_realm(one) for one in realms)
+        if not (listed and is_host(registry)):
             raise CredentialsError(f"{path} is not read: {registry[:80]!r} has no list of hosts", hint=hint)
     return kept
+
+
+def _is_realm(text: str) -> bool:
+    """Whether an address has this as its host: one with an underscore is in no reference, but may give tokens."""
+    with suppress(RegistryError):
+        return host_of(address_of(f"https://{text}")) == text
+    return False
 
 
 class TokenKey(msgspec.Struct, frozen=True):
@@ -406,10 +419,10 @@ class Authorizer:
                 f"{self._host} wants credentials sent to {realm.host} without https; they were not sent",
                 hint="ask who runs the registry: its token server must speak https",
             )
-        if secret and realm.host != self._base.host:
-            agreed = {} if self._host in _KNOWN_REALMS else _allowed_realms(self._options.environment)
-            if host_of(realm) not in (_KNOWN_REALMS | agreed).get(self._host, ()):
-                raise UnknownRealmError(self._host, host_of(realm))
+        where = host_of(realm)
+        is_known = not secret or realm.host == self._base.host or where in _KNOWN_REALMS.get(self._host, ())
+        if not is_known and where not in _allowed_realms(self._options.environment).get(self._host, ()):
+            raise UnknownRealmError(self._host, where)
         return realm
 
     async def _ask(self, realm: httpx2.URL, key: TokenKey, credentials: Credentials | None) -> str:

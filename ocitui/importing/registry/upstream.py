@@ -87,10 +87,10 @@ def _of_daemon(name: ImageName) -> tuple[str, str]:
 
 
 def _of_source(source: str) -> tuple[str, str] | None:
-    if source.startswith(_REGISTRY_PREFIX):
-        with suppress(SourceError):
-            reference = Reference.parse(source.removeprefix(_REGISTRY_PREFIX))
-            return reference.registry, reference.path
+    # A bare name on record is a registry's: every other kind has its prefix and a path, which no reference has.
+    with suppress(SourceError):
+        reference = Reference.parse(source.removeprefix(_REGISTRY_PREFIX))
+        return reference.registry, reference.path
     return None
 
 

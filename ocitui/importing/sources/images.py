@@ -546,8 +546,9 @@ async def read_image(
     layers = layers_of(manifest.value, config.value)
     called, runs = leaf.platform, normal(config.value.platform)
     # Who asks for a platform is given what an index calls so: the daemon looks at no config for that either.
-    asked = None if wanted and called and fit(wanted, called) is not None else wanted
-    notes = (*check_platform(config.value.platform, asked), *names_left_out(leaf.names, image_name))
+    is_called_so = wanted is not None and called is not None and fit(wanted, called) is not None
+    checked = () if is_called_so else check_platform(config.value.platform, wanted)
+    notes = (*checked, *names_left_out(leaf.names, image_name))
     if called is not None and (called.os, called.architecture) != (runs.os, runs.architecture):
         notes += (f"its index calls it {called}, its config {runs}, which is what runs",)
     notes += (COMPLETED,) if completed is not None else ()

@@ -102,7 +102,7 @@ def refuse_login(text: str) -> None:
     # A tag has a password's place only where nothing is said of a digest; a name with a port has a slash.
     tagged = ":" in before and "/" not in before and not behind.startswith(("sha256:", "sha512:"))
     if "/" in behind or "@" in behind or (tagged and behind):
-        hint = "leave it out: skopeo login or --login is the place for it"
+        hint = "leave it out, and log in with skopeo login or with --login"
         raise InvalidReferenceError(
             "what stands before the @ reads as a login, which is not taken from there", hint=hint
         )
@@ -195,8 +195,8 @@ class RegistryOptions(msgspec.Struct, frozen=True):
     @classmethod
     def typed(cls, tls_ca: str | None, plain_http: bool, authfile: str | None, mirror: str | None) -> RegistryOptions:
         """As an operator names the files."""
-        paths = (None if file is None else home_path(file) for file in (tls_ca, authfile))
-        return cls(next(paths), plain_http, next(paths), mirror)
+        ca_file, auth_file = (None if file is None else home_path(file) for file in (tls_ca, authfile))
+        return cls(ca_file, plain_http, auth_file, mirror)
 
 
 class SourceOptions(msgspec.Struct, frozen=True):

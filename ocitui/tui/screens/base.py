@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -28,6 +28,9 @@ from ..session import R, SessionScreen
 from ..widgets import bars
 from ..widgets.lines import Line, LinesView, LongList, PickList, PickRow, bound, every_line, heading
 from .popups import Copyable, offer_copies
+
+if TYPE_CHECKING:
+    from ocitui.host import Users
 
 _LOCK_SECONDS = 0.2
 _WIDTHS = [(0, "-below"), (160, "-beside")]
@@ -252,7 +255,7 @@ class ConfirmScreen(FullScreen[str | None]):
     used_by: Sequence[str] = ()
     """Who needs what the plan drops: who drops it is asked twice."""
     _going: Sequence[str] = ()
-    _doubt = ""
+    _users: Users
 
     def begin(self) -> None:
         # Ready: a plan is shown that waits for an answer.
@@ -297,7 +300,7 @@ class ConfirmScreen(FullScreen[str | None]):
         from ocitui.host import find_users
 
         users = await asyncio.to_thread(find_users, self.session.directory)
-        self._going, self._doubt, self.used_by = going, users.doubt, users.of_files(going)
+        self._going, self._users, self.used_by = going, users, users.of_files(going)
         lines = [Line(f"{first_of(self.used_by)}: it is asked twice", "in use", "bad")] if self.used_by else []
         return lines + ([Line(f"others may be needed too: {users.doubt}", "not sure", "warn")] if users.doubt else [])
 
@@ -352,7 +355,7 @@ class ConfirmScreen(FullScreen[str | None]):
         while True:
             try:
                 if self._going:
-                    await asyncio.to_thread(check_users, self.session.directory, self._going, self.used_by, self._doubt)
+                    await asyncio.to_thread(check_users, self.session.directory, self._going, self._users)
                 self.done(await self.act())
                 return
             except CacheError as error:

@@ -18,7 +18,7 @@ from ocitui.text import age_of, clean, counted, first_of, human_size, parse_size
 from ocitui.words import choice_title, delete_sections, emptied_text, room_lines, total_text
 
 from ..terminal import Role
-from ..widgets.bars import Bar, Part
+from ..widgets.bars import Bar, OneLineQuestion, Part
 from ..widgets.lines import (
     CURSOR,
     MARK,
@@ -346,6 +346,10 @@ class PruneScreen(ConfirmScreen):
     @property
     def _count(self) -> int:
         return len(self._chosen) or len(self._files)
+
+    def _end_asking(self, keep: bool) -> None:
+        # Nothing goes for good by a tab or a click: only by enter.
+        super()._end_asking(keep and self.focused is self.query_one(OneLineQuestion))
 
     def answered(self, text: str) -> None:
         if text == str(self._count):

@@ -351,6 +351,10 @@ class Question(Input):
         super().__init__(value, suggester=suggester, select_on_focus=False, **options)
         self.cursor_blink = False
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A password goes into no clipboard."""
+        return not (self.password and action in ("copy", "cut"))
+
 
 class OneLineQuestion(Question):
     """A question that is there while it is open; enter and escape end it at once, before the next key is looked at.
