@@ -159,7 +159,7 @@ def test_in_the_middle_of_a_download(
         assert listed["imports"] == []
         assert ocitui("import", *words).status == 0
     else:
-        assert [one["source"] for one in listed["imports"]] == [words[0]]
+        assert [one["source"] for one in listed["imports"]] == [f"docker://{words[0]}"]
         done = ocitui("imports", "--go-on", "-C", cache, "--json")
         assert (done.status, done.json["imports"][0]["outcome"]) == (0, "stored")
     ranges = [request.headers["range"] for request in registry.requests if "range" in request.headers]
