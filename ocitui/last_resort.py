@@ -17,12 +17,14 @@ FAULT_STATUS = 70
 """EX_SOFTWARE of sysexits(3): no other end of the program has it."""
 _INTERRUPTED = 130
 _MOST_FRAMES = 60
+_AGAIN_SECONDS = 0.01
 _PACKAGE = Path(__file__).parent
 
 
 def guarded(program: Callable[[], int]) -> int:
     """The status of a program, whatever it raises."""
     threading.excepthook = _ended_by_a_thread
+    sys.unraisablehook = _interrupted_where_nothing_is_raised
     try:
         return program()
     except KeyboardInterrupt:
@@ -57,6 +59,17 @@ def _ended_by_a_thread(failed: threading.ExceptHookArgs) -> None:
     """A thread that is gone may be waited for by all others: what was begun, the next writer finishes."""
     if failed.exc_value is not None:
         os._exit(tell(failed.exc_value))
+
+
+def _interrupted_where_nothing_is_raised(ignored: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a callback of its own, as when a module is loaded: ctrl+c is to come once more."""
+    if ignored.exc_type is KeyboardInterrupt:
+        from signal import SIGINT
+
+        # To the whole process, whose main thread may wait by then.
+        threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), SIGINT)).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _report(error: BaseException) -> Iterator[str]:

@@ -121,6 +121,25 @@ __main__.main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "ocitui: interrupted\n")
 
 
+def test_an_interruption_that_python_drops_comes_once_more() -> None:
+    """In a callback of a weak reference, as the lock of a module that is loaded has one."""
+    program = """
+import signal, weakref
+from ocitui import __main__
+class Lock: pass
+def interrupted(_):
+    lock = Lock()
+    watched = weakref.ref(lock, lambda _: signal.raise_signal(signal.SIGINT))
+    del lock
+    signal.pause()
+    return 0
+__main__._run = interrupted
+__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ocitui: interrupted\n")
+
+
 def test_a_report_is_written_whatever_the_locale(tmp_path: Path) -> None:
     program = (
         "import linecache, sys\nfrom ocitui.last_resort import tell\n"
