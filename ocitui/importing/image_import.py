@@ -47,6 +47,7 @@ from ocitui.threads import Stop, in_thread, on_loop, settled
 
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .inspect import ImportRequest, LaterRequestError, answers_then, formats_found
+from .layers.layers import Layers
 from .packing.packing import PackOptions, flatten_and_pack, packer_of
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image
@@ -347,16 +348,36 @@ async def fetch_and_pack(
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:
-    """Fetch an image's layers and pack them, where there is room for both and while the cache has room for its next
-    writes; gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and as `flatten_and_pack`."""
+    """Fetch an image's layers, read each as it comes, and pack them, where there is room for both and while the cache
+    has room for its next writes; gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and as
+    `flatten_and_pack`."""
     await asyncio.to_thread(_check_room_first, source, image, blobs)
+    coming = set[str]()
+
+    async def held(stack: ExitStack) -> Layers:
+        coming.update(layer.digest for layer in image.layers)
+        async with aclosing(source.fetch(image, blobs, downloaded)) as layers:
+            async for layer in layers:
+                if not stack.enter_context(blobs.held([layer.path])):
+                    raise _BlobGoneError
+                coming.discard(layer.digest)
+                yield layer
+
+    def heard(now: ImportProgress) -> None:
+        # How far the others have come says more.
+        if not coming:
+            packing(now)
+
+    sizes = [layer.size for layer in image.layers]
     for _ in range(_ATTEMPTS):
-        layers = await while_there_is_room(blobs.cache, source.fetch(image, blobs, downloaded))
-        with blobs.held(layer.path for layer in layers) as whole:
-            if whole:
-                work = flatten_and_pack(layers, output, format, options, packing)
-                return await while_there_is_room(blobs.cache, work)
+        with ExitStack() as stack, suppress(_BlobGoneError):
+            work = flatten_and_pack(held(stack), sizes, output, format, options, heard)
+            return await while_there_is_room(blobs.cache, work)
     raise SourceError("another program removes what is downloaded", hint="end that program, then try again")
+
+
+class _BlobGoneError(Exception):
+    """Another program removed what was downloaded."""
 
 
 def _check_room_first(source: Source, image: SourceImage, blobs: BlobStore) -> None:

@@ -124,7 +124,7 @@ class Tracker:
         self._tell(ImportProgress(ImportPhase.COPY, done, total))
 
     def flattened(self, said: ImportProgress) -> None:
-        """As `flatten_and_pack` reports it."""
+        """As `fetch_and_pack` reports it."""
         self._tell(msgspec.structs.replace(said, done=0, total=0) if said.phase is ImportPhase.FINISH else said)
 
     def _tell_download(self) -> None:

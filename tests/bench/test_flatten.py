@@ -37,11 +37,11 @@ import asyncio, resource, sys
 from pathlib import Path
 from ocitui.cache import PackedFormat
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.packing.packing import flatten_and_pack
+from tests.importing.layer_support import pack_layers
 
 known = [text.split("=") for text in sys.argv[3:]]
 layers = [LayerSource(Path(path), digest, int(size), diff_id) for path, digest, size, diff_id in known]
-asyncio.run(flatten_and_pack(layers, Path(sys.argv[2]), PackedFormat(sys.argv[1])))
+asyncio.run(pack_layers(layers, Path(sys.argv[2]), PackedFormat(sys.argv[1])))
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 

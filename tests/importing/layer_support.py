@@ -9,16 +9,19 @@ import os
 import stat
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ocitui.cache import PackedFormat
 from ocitui.importing.errors import LayerError
 from ocitui.importing.layers.flatten import flattening
-from ocitui.importing.layers.layers import LayerLimits, LayerSource, compression_of, decompressed
+from ocitui.importing.layers.layers import LayerLimits, Layers, LayerSource, compression_of, decompressed
 from ocitui.importing.layers.tree import Counter
+from ocitui.importing.packing.packing import PackOptions, flatten_and_pack
+from ocitui.importing.progress import ProgressCall
 
 TYPES = {
     tarfile.REGTYPE: "file",
@@ -102,6 +105,22 @@ def layer_source(path: Path) -> LayerSource:
 
 def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+async def pack_layers(
+    layers: Sequence[LayerSource],
+    output: Path,
+    format: PackedFormat,
+    options: PackOptions | None = None,
+    progress: ProgressCall = lambda now: None,
+) -> tuple[str, ...]:
+    """By a process of its own, layers that are all there."""
+
+    async def there() -> Layers:
+        for one in layers:
+            yield one
+
+    return await flatten_and_pack(there(), [one.size for one in layers], output, format, options, progress)
 
 
 def flattened(layers: Iterable[LayerSource], limits: LayerLimits | None = None) -> bytes:

@@ -68,7 +68,7 @@ class Pull:
     async def run(self, progress: BlobProgress = unheard) -> list[LayerSource]:
         source = self.source()
         try:
-            return await source.fetch(await source.resolve(), self.blobs, progress)
+            return [one async for one in source.fetch(await source.resolve(), self.blobs, progress)]
         finally:
             await source.aclose()
 

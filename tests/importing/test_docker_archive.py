@@ -65,7 +65,7 @@ async def test_archives_by_other_tools(tool: str, prefix: str, tmp_path: Path, b
     assert LOCAL_DIGEST in image.notes
     assert (str(image.image_name) if image.image_name else None) == saved.tag
     assert image.config.raw == saved.image.config
-    files = await source.fetch(image, blobs)
+    files = [one async for one in source.fetch(image, blobs)]
     assert [digest_of(bytes_of(layer)) for layer in files] == [layer.digest for layer in image.layers]
     assert [layer.diff_id for layer in files] == [digest_of(tar) for tar in saved.image.tars]
 
@@ -138,7 +138,7 @@ async def test_what_two_archives_share_is_unpacked_once(
         wanted.clear()
         await ready.wait()
         try:
-            return await source.fetch(image, blobs)
+            return [one async for one in source.fetch(image, blobs)]
         finally:
             await source.aclose()
 

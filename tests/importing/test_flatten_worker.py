@@ -17,23 +17,25 @@ from ocitui.importing.errors import (
     LayerLimitError,
     MissingToolError,
     PackerError,
+    SourceError,
     WorkerError,
     printable,
 )
-from ocitui.importing.layers.layers import LayerLimits, LayerSource
+from ocitui.importing.layers.layers import LayerLimits, Layers, LayerSource
 from ocitui.importing.packing.packing import (
     Failure,
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
     decode_answer,
+    decode_layer,
     decode_request,
     encode,
     flatten_and_pack,
     how_ended,
 )
 from ocitui.importing.progress import ImportPhase, ImportProgress
-from tests.importing.layer_support import Item, flattened, folder, layer, sources
+from tests.importing.layer_support import Item, flattened, folder, layer, pack_layers, sources
 from tests.importing.pipeline import parent_of, pid_from
 from tests.tools import need
 
@@ -65,9 +67,37 @@ def has_ended(pidfd: int) -> bool:
         os.close(pidfd)
 
 
+async def test_a_layer_is_read_while_the_next_is_still_to_come(image: list[LayerSource], place: Path) -> None:
+    (damaged,) = sources(place, [b"no tar" * 1000])
+    ended = asyncio.Event()
+
+    async def coming() -> Layers:
+        yield image[0]
+        yield damaged
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(LayerError, match="layer 2"):
+        await flatten_and_pack(coming(), [1, 2, 3], place / "out", PackedFormat.TAR)
+    assert ended.is_set()
+    assert not (place / "out").exists()
+
+
+async def test_a_layer_that_does_not_come_ends_what_reads(image: list[LayerSource], place: Path) -> None:
+    async def coming() -> Layers:
+        yield image[0]
+        raise SourceError("the line is cut")
+
+    with pytest.raises(SourceError, match="the line is cut"):
+        await flatten_and_pack(coming(), [1, 2], place / "out", PackedFormat.TAR)
+    assert list(place.iterdir()) == []
+
+
 async def test_a_tar_and_honest_progress(image: list[LayerSource], place: Path) -> None:
     heard: list[ImportProgress] = []
-    assert await flatten_and_pack(image, place / "out", PackedFormat.TAR, progress=heard.append) == ()
+    assert await pack_layers(image, place / "out", PackedFormat.TAR, progress=heard.append) == ()
     packed = (place / "out").read_bytes()
     assert packed == flattened(image)
     assert list(dict.fromkeys(progress.phase for progress in heard)) == [
@@ -89,25 +119,25 @@ async def test_a_tar_and_honest_progress(image: list[LayerSource], place: Path) 
 
 async def test_a_squashfs(image: list[LayerSource], place: Path) -> None:
     need("mksquashfs")
-    await flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS)
+    await pack_layers(image, place / "out", PackedFormat.SQUASHFS)
     assert (place / "out").read_bytes()[:4] == b"hsqs"
 
 
 async def test_several_at_once(image: list[LayerSource], place: Path) -> None:
     paths = [place / f"out{number}" for number in range(3)]
-    await asyncio.gather(*(flatten_and_pack(image, path, PackedFormat.TAR) for path in paths))
+    await asyncio.gather(*(pack_layers(image, path, PackedFormat.TAR) for path in paths))
     assert len({path.read_bytes() for path in paths}) == 1
 
 
 async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], place: Path) -> None:
     options = PackOptions(limits=LayerLimits(entries=20))
     with pytest.raises(LayerLimitError, match="more than 20 entries") as caught:
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR, options)
+        await pack_layers(image, place / "out", PackedFormat.TAR, options)
     assert caught.value.message.startswith("layer 1")
     assert "--max-entries" in caught.value.hint
     image = sources(image[0].path.parent, [b"", layer(folder("../caf\udce9"), Item("x\udce9", uid=1 << 40))])
     with pytest.raises(LayerError, match="owner") as refused:
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "out", PackedFormat.TAR)
     assert refused.value.message.startswith("layer 2, " + printable(b"x\xe9"))
     assert list(place.iterdir()) == []
 
@@ -115,19 +145,19 @@ async def test_errors_come_back_as_they_were_raised(image: list[LayerSource], pl
 async def test_what_is_there_already_stays(image: list[LayerSource], place: Path) -> None:
     (place / "out").write_bytes(b"mine")
     with pytest.raises(PackerError, match="is there already"):
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "out", PackedFormat.TAR)
     assert (place / "out").read_bytes() == b"mine"
 
 
 async def test_a_directory_that_is_not_there(image: list[LayerSource], place: Path) -> None:
     with pytest.raises(StorageError):
-        await flatten_and_pack(image, place / "absent" / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "absent" / "out", PackedFormat.TAR)
 
 
 async def test_cancelling_leaves_no_process_and_no_file(
     image: list[LayerSource], place: Path, slow_packer: Path
 ) -> None:
-    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
+    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS))
     packer = os.pidfd_open(await pid_from(slow_packer))
     assert (place / "out").exists()
     task.cancel()
@@ -148,7 +178,7 @@ async def test_cancelling_at_any_moment(moment: int, image: list[LayerSource], p
         if len(heard) == moment:
             task.cancel()
 
-    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.EROFS, progress=hear))
+    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.EROFS, progress=hear))
     if not moment:
         await asyncio.sleep(0)
         task.cancel()
@@ -160,7 +190,7 @@ async def test_cancelling_at_any_moment(moment: int, image: list[LayerSource], p
 async def test_a_killed_worker_is_said_and_takes_its_packer_along(
     image: list[LayerSource], place: Path, slow_packer: Path
 ) -> None:
-    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
+    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS))
     pid = await pid_from(slow_packer)
     packer = os.pidfd_open(pid)
     os.kill(parent_of(pid), signal.SIGKILL)
@@ -171,7 +201,7 @@ async def test_a_killed_worker_is_said_and_takes_its_packer_along(
 
 
 async def test_a_killed_packer_is_said(image: list[LayerSource], place: Path, slow_packer: Path) -> None:
-    task = asyncio.create_task(flatten_and_pack(image, place / "out", PackedFormat.SQUASHFS))
+    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS))
     os.kill(await pid_from(slow_packer), signal.SIGKILL)
     with pytest.raises(PackerError, match="mksquashfs failed with signal SIGKILL"):
         await task
@@ -183,9 +213,9 @@ def test_nothing_outlives_a_parent_that_dies(image: list[LayerSource], place: Pa
         "import asyncio, sys; from pathlib import Path\n"
         "from ocitui.cache import PackedFormat\n"
         "from tests.importing.layer_support import layer_source\n"
-        "from ocitui.importing.packing.packing import flatten_and_pack\n"
+        "from tests.importing.layer_support import pack_layers\n"
         "layers = [layer_source(Path(name)) for name in sys.argv[2:]]\n"
-        "asyncio.run(flatten_and_pack(layers, Path(sys.argv[1]), PackedFormat.SQUASHFS))\n"
+        "asyncio.run(pack_layers(layers, Path(sys.argv[1]), PackedFormat.SQUASHFS))\n"
     )
     paths = [str(source.path) for source in image]
     root = Path(__file__).parents[2]
@@ -201,7 +231,7 @@ async def test_a_worker_that_cannot_start_says_why(
 ) -> None:
     monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path and "lib" in path])
     with pytest.raises(WorkerError, match="No module named"):
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "out", PackedFormat.TAR)
 
 
 async def test_a_worker_that_cannot_be_started_at_all_is_said(
@@ -209,7 +239,7 @@ async def test_a_worker_that_cannot_be_started_at_all_is_said(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(place / "python"))
     with pytest.raises(WorkerError, match="cannot start the process that flattens: No such file or directory"):
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "out", PackedFormat.TAR)
 
 
 async def test_a_file_that_cannot_be_removed_does_not_hide_what_failed(
@@ -217,7 +247,7 @@ async def test_a_file_that_cannot_be_removed_does_not_hide_what_failed(
 ) -> None:
     monkeypatch.setattr("ocitui.importing.packing.packing._START", f"import os; os.mkdir({str(place / 'out')!r})")
     with pytest.raises(WorkerError, match="the process that flattens ended with status 0"):
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "out", PackedFormat.TAR)
 
 
 async def test_a_worker_that_ends_amid_a_line_is_said(
@@ -226,7 +256,7 @@ async def test_a_worker_that_ends_amid_a_line_is_said(
     script = "import os; os.write(1, b'{\"progress\": {'); os.write(2, b'why'); os.kill(os.getpid(), 15)"
     monkeypatch.setattr("ocitui.importing.packing.packing._START", script)
     with pytest.raises(WorkerError, match="the process that flattens ended with signal SIGTERM: why"):
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "out", PackedFormat.TAR)
 
 
 @pytest.mark.parametrize("said", ["'{'", "{'progress': 1}", "'x' * (1 << 25)"], ids=["torn", "odd", "long"])
@@ -235,7 +265,7 @@ async def test_an_answer_that_cannot_be_read_is_said(
 ) -> None:
     monkeypatch.setattr("ocitui.importing.packing.packing._START", f"print({said})")
     with pytest.raises(WorkerError, match="the process that flattens said what cannot be read: "):
-        await flatten_and_pack(image, place / "out", PackedFormat.TAR)
+        await pack_layers(image, place / "out", PackedFormat.TAR)
 
 
 def test_a_worker_ends_at_once_where_its_parent_is_another() -> None:
@@ -265,12 +295,14 @@ def test_every_end_has_words(code: int, said: str) -> None:
 def test_requests_come_through_whole() -> None:
     digest = "sha256:" + "0" * 64
     request = FlattenRequest(
-        (LayerSource(Path("/caf\udce9"), digest, 5, digest, 7), LayerSource(Path("x"), digest, 0, digest)),
+        (5, 0),
         Path("/o\udcff"),
         PackedFormat.EROFS,
         PackOptions(level=9, limits=LayerLimits(depth=3)),
     )
     assert decode_request(encode(request)) == request
+    for one in (LayerSource(Path("/caf\udce9"), digest, 5, digest, 7), LayerSource(Path("x"), digest, 0, digest)):
+        assert decode_layer(encode(one)) == one
 
 
 @pytest.mark.parametrize("answer", [WorkerAnswer(PROGRESS), WorkerAnswer(warnings=("a", "/\udcff"))])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CorruptIndexError, ImageName, PackedFormat, PackerCache, ReadOnlyError
-from ocitui.importing.errors import NamedOtherwiseError, SourceError, TransferError
+from ocitui.importing.errors import LayerError, NamedOtherwiseError, SourceError, TransferError
 from ocitui.importing.image_import import ImportOutcome
 from ocitui.importing.progress import ImportPhase
 from ocitui.importing.staging import BlobStore
@@ -266,6 +266,17 @@ async def test_blobs_that_are_held_stay(blobs: BlobStore, tmp_path: Path) -> Non
     assert blobs.clear() == 1
     with blobs.held([path]) as whole:
         assert not whole
+
+
+async def test_a_layer_is_read_while_others_still_come(importing: Run, registry: FaultyRegistry, quick: None) -> None:
+    image = image_of(b"no tar at all" * 500, *LAYERS)
+    put(registry, image, "v1")
+    other = image.layers[1]
+    registry.always(f"/blobs/{digest_of(other)}", Reply(body=other, cut=len(other) // 2, stall=True))
+    before = in_cache(importing.directory)
+    with pytest.raises(LayerError, match="layer 1"):
+        await importing(f"docker://{registry.host}/team/app:v1", format=TAR)
+    assert in_cache(importing.directory) == before
 
 
 async def test_what_a_failed_import_fetched_is_used(importing: Run, served: str, registry: FaultyRegistry) -> None:

@@ -34,7 +34,8 @@ ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in E
 
 def packed(place: Path, format: PackedFormat, *layers: bytes, compression: str | None = None) -> tuple[str, ...]:
     layers_there = tuple(sources(place.with_name(f"{place.name}-layers"), layers))
-    return flatten_request(FlattenRequest(layers_there, place, format, PackOptions(compression)))
+    request = FlattenRequest(tuple(one.size for one in layers_there), place, format, PackOptions(compression))
+    return flatten_request(request, layers_there)
 
 
 def with_acls() -> bytes:

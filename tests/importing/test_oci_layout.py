@@ -52,7 +52,7 @@ async def resolve(source: str, platform: str | None = "linux/amd64") -> SourceIm
 
 async def fetch(source: str, blobs: BlobStore) -> list[LayerSource]:
     opened = await open_source(source, SourceOptions(Platform("amd64", "linux")))
-    return await opened.fetch(await opened.resolve(), blobs)
+    return [one async for one in opened.fetch(await opened.resolve(), blobs)]
 
 
 def bytes_of(layer: LayerSource) -> bytes:
@@ -169,7 +169,7 @@ async def test_archives_by_other_tools(tool: str, architecture: str, tmp_path: P
     assert str(image.platform) == f"linux/{architecture}"
     assert bool(image.notes) == (this_platform().architecture != architecture)
     assert (str(image.image_name) if image.image_name else None) == saved.tag
-    layers = await (await open_source(str(path))).fetch(image, blobs)
+    layers = [one async for one in (await open_source(str(path))).fetch(image, blobs)]
     assert tuple(map(bytes_of, layers)) == saved.image.layers
 
 

@@ -82,8 +82,8 @@ def place(tmp_path: Path) -> Path:
 def pack(
     image: list[LayerSource], output: Path, format: PackedFormat, options: PackOptions | None = None
 ) -> tuple[str, ...]:
-    packing = options or PackOptions()
-    return flatten_request(FlattenRequest(tuple(image), output, format, packing))
+    sizes = tuple(one.size for one in image)
+    return flatten_request(FlattenRequest(sizes, output, format, options or PackOptions()), image)
 
 
 @contextmanager

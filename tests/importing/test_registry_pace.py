@@ -81,7 +81,7 @@ async def test_a_layer_that_drips_is_resumed(dripping: DrippingRegistry, blobs: 
     try:
         image = await source.resolve()
         dripping.drips = 1
-        assert is_whole(await source.fetch(image, blobs), IMAGE)
+        assert is_whole([one async for one in source.fetch(image, blobs)], IMAGE)
     finally:
         await source.aclose()
     assert "bytes in 6" in waits.messages[0]
@@ -97,7 +97,7 @@ async def test_one_that_only_drips_is_given_up(dripping: DrippingRegistry, blobs
         image = await source.resolve()
         dripping.drips = 100
         with pytest.raises(TransferError, match=r"sent only \d+ bytes in \d+ seconds \(after 5 tries\)"):
-            await source.fetch(image, blobs)
+            [one async for one in source.fetch(image, blobs)]
     finally:
         await source.aclose()
     assert len(waits.seconds) == 4

@@ -81,7 +81,7 @@ async def test_expired_token_is_renewed_once_for_all_layers(pull: Pull, registry
     source = pull.source()
     found = await source.resolve()
     server.given += 1  # so that the token that was given is refused
-    assert is_whole(await source.fetch(found, pull.blobs), image)
+    assert is_whole([one async for one in source.fetch(found, pull.blobs)], image)
     await source.aclose()
     assert len(server.requests) == 2
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Ledger, PackedFormat, PackerCache, RecordedSource, record_stored
-from ocitui.importing.packing.packing import flatten_and_pack, packer_of
+from ocitui.importing.packing.packing import packer_of
 from tests.importing.image_makers import put
-from tests.importing.layer_support import Item, digest_of, folder, hard, layer, sources
+from tests.importing.layer_support import Item, digest_of, folder, hard, layer, pack_layers, sources
 from tests.importing.pipeline import LAYERS, Run, archive_of, docker_archive_of, image_of, layout_of
 from tests.importing.registry_server import FaultyRegistry
 from tests.importing.test_packers import AS_ROOT, LOWER, UPPER, mounted
@@ -112,7 +112,7 @@ async def test_on_another_file_system(format: PackedFormat, small: Path, tmp_pat
     need("mksquashfs", "mkfs.erofs")
     layers, found = sources(tmp_path / "layers", TARS), set()
     for place in (tmp_path, small):
-        await flatten_and_pack(layers, place / "out", format)
+        await pack_layers(layers, place / "out", format)
         found.add(digest_of((place / "out").read_bytes()))
     assert len(found) == 1
 
@@ -122,7 +122,7 @@ async def test_the_time_is_that_of_the_newest_file(tmp_path: Path) -> None:
     need("mksquashfs", "unsquashfs", "mkfs.erofs")
     layers = sources(tmp_path / "layers", [layer(folder("d", mtime=5), Item("d/f", mtime=NEWEST))])
     for format in (PackedFormat.SQUASHFS, PackedFormat.EROFS):
-        await flatten_and_pack(layers, tmp_path / format, format)
+        await pack_layers(layers, tmp_path / format, format)
     squashfs, erofs = (tmp_path / "squashfs").read_bytes(), (tmp_path / "erofs").read_bytes()
     assert struct.unpack_from("<I", squashfs, 8) == (NEWEST,)
     assert struct.unpack_from("<Q", erofs, 1024 + 24) == (NEWEST,)
@@ -135,7 +135,7 @@ async def test_files_of_a_time_to_come_keep_it(format: PackedFormat, tmp_path: P
     need("mksquashfs", "mkfs.erofs")
     last = (1 << 32) - 1
     layers = sources(tmp_path / "layers", [layer(Item("f", data=b"x", mtime=last))])
-    said = await flatten_and_pack(layers, tmp_path / "out", format)
+    said = await pack_layers(layers, tmp_path / "out", format)
     assert ("dates the root today" in "".join(said)) == (format is PackedFormat.SQUASHFS)
     if format is not PackedFormat.TAR:
         with mounted(tmp_path / "out", tmp_path / "mount") as root:
@@ -147,7 +147,7 @@ async def test_other_layers_have_another_uuid(tmp_path: Path) -> None:
     uuids = set()
     for number in range(2):
         layers = sources(tmp_path / f"layers{number}", [layer(Item("f", data=b"%d" % number))])
-        await flatten_and_pack(layers, tmp_path / f"out{number}", PackedFormat.EROFS)
+        await pack_layers(layers, tmp_path / f"out{number}", PackedFormat.EROFS)
         uuids.add((tmp_path / f"out{number}").read_bytes()[1024 + 48 : 1024 + 64])
     assert len(uuids) == 2
 

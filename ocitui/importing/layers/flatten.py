@@ -247,16 +247,20 @@ class Gathered:
 
 @contextmanager
 def flattening(
-    sources: Sequence[LayerSource], limits: LayerLimits, counter: Counter, held: tuple[bytes, ...] = (b"",)
+    sources: Iterable[LayerSource], limits: LayerLimits, counter: Counter, held: tuple[bytes, ...] = (b"",)
 ) -> Iterator[Flattening]:
-    """An image's layers, opened and read; ``counter`` counts the bytes of their files. The names of the extended
-    attributes that can be kept begin as those ``held``. Raises LayerError."""
+    """An image's layers, opened and read as they come; ``counter`` counts the bytes of their files. The names of the
+    extended attributes that can be kept begin as those ``held``. Raises LayerError."""
     with ExitStack() as stack:
-        layers = []
-        for number, source in enumerate(sources, 1):
-            with naming(number):
-                layers.append(stack.enter_context(closing(OpenLayer(source))))
-        tree = merge_layers(layers, limits, counter)
+        layers = list[OpenLayer]()
+
+        def opened() -> Iterator[OpenLayer]:
+            for number, source in enumerate(sources, 1):
+                with naming(number):
+                    layers.append(stack.enter_context(closing(OpenLayer(source))))
+                yield layers[-1]
+
+        tree = merge_layers(opened(), limits, counter)
         lost = tree.keep_xattrs(held)
         yield Flattening(layers, Plan(tree), lost)
 

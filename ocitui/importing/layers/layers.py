@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import StrEnum
@@ -53,6 +53,10 @@ class LayerSource(msgspec.Struct, frozen=True):
     size: int
     diff_id: str
     offset: int = 0
+
+
+Layers = AsyncGenerator[LayerSource, None]
+"""The layers of an image, the lowest first, each once its file is whole."""
 
 
 class OpenLayer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -418,10 +418,9 @@ class _Budget:
             )
 
 
-def merge_layers(layers: Sequence[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
+def merge_layers(layers: Iterable[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
     """The tree of all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
     tree, budget = Tree(), _Budget(limits)
-    counter.begin(ImportPhase.READ, sum(layer.size for layer in layers))
     for number, layer in enumerate(layers, 1):
         counter.layer, changeset = number, Changeset(tree, number, limits)
         with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:

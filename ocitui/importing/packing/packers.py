@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +27,7 @@ from ocitui.text import counted
 
 from ..errors import MissingToolError, PackerError, printable
 from ..layers.flatten import Flattening, flattening
+from ..layers.layers import LayerSource
 from ..layers.tree import ROOT, Counter, Tree
 from ..progress import ImportPhase
 from .erofs import ErofsImage
@@ -35,6 +36,7 @@ from .packing import (
     FlattenRequest,
     PackOptions,
     WorkerAnswer,
+    decode_layer,
     decode_request,
     discard,
     encode,
@@ -467,7 +469,9 @@ def main(parent: int) -> int:
     with suppress(OSError):
         os.nice(_NICENESS)
     try:
-        answer = WorkerAnswer(warnings=flatten_request(decode_request(sys.stdin.buffer.readline())))
+        request = decode_request(sys.stdin.buffer.readline())
+        layers = (decode_layer(sys.stdin.buffer.readline()) for _ in request.sizes)
+        answer = WorkerAnswer(warnings=flatten_request(request, layers))
     except CacheError as error:
         answer = WorkerAnswer(failure=Failure.of(error))
     except OSError as error:
@@ -478,15 +482,17 @@ def main(parent: int) -> int:
     return 1 if answer.failure else 0
 
 
-def flatten_request(request: FlattenRequest) -> tuple[str, ...]:
-    """Pack, or leave nothing; gives what could not be kept. Raises LayerError, PackerError, StorageError."""
-    counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.layers))
-    with flattening(request.layers, request.options.limits, counter, _HELD[request.format]) as image:
+def flatten_request(request: FlattenRequest, layers: Iterable[LayerSource]) -> tuple[str, ...]:
+    """Pack layers as they come, or leave nothing; gives what could not be kept. Raises LayerError, PackerError,
+    StorageError."""
+    counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.sizes))
+    counter.begin(ImportPhase.READ, sum(request.sizes))
+    with flattening(layers, request.options.limits, counter, _HELD[request.format]) as image:
         plan = image.plan
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
         counter.tell()
-        identity = " ".join(layer.diff_id for layer in request.layers)
+        identity = " ".join(layer.source.diff_id for layer in image.layers)
         packer = start_packer(request.format, request.output, plan.tree, plan.size, request.options, identity)
         try:
             packer.take(image, counter)

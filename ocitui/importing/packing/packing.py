@@ -13,7 +13,7 @@ import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ from ocitui.host import find_program
 from ocitui.threads import settled
 
 from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
-from ..layers.layers import LayerLimits, LayerSource
+from ..layers.layers import LayerLimits, Layers, LayerSource
 from ..progress import ImportProgress, ProgressCall
 
 
@@ -143,7 +143,9 @@ def help_of(tool: str, option: str) -> str:
 
 
 class FlattenRequest(msgspec.Struct, frozen=True):
-    layers: tuple[LayerSource, ...]
+    """Behind it come the layers, a line each, as they are there; ``sizes`` are the bytes of their files."""
+
+    sizes: tuple[int, ...]
     output: Path
     format: PackedFormat
     options: PackOptions
@@ -178,13 +180,18 @@ class WorkerAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     warnings: tuple[str, ...] = ()
 
 
-def encode(message: FlattenRequest | WorkerAnswer) -> bytes:
+def encode(message: FlattenRequest | LayerSource | WorkerAnswer) -> bytes:
     """In ASCII, so that paths that are not UTF-8 pass as the surrogates they are."""
     return json.dumps(msgspec.to_builtins(message, enc_hook=str)).encode("ascii") + b"\n"
 
 
 def decode_request(line: bytes) -> FlattenRequest:
     return msgspec.convert(json.loads(line), FlattenRequest, dec_hook=_made)
+
+
+def decode_layer(line: bytes) -> LayerSource:
+    """Raises ValueError where the line is something else, as at the end of who sends."""
+    return msgspec.convert(json.loads(line), LayerSource, dec_hook=_made)
 
 
 def decode_answer(line: bytes) -> WorkerAnswer:
@@ -198,6 +205,7 @@ def _made(kind: type, said: str) -> object:
 
 # They read the types before there are threads, two of which may not convert to one for the first time together.
 _REQUESTS, _ANSWERS = msgspec.json.Decoder(FlattenRequest, dec_hook=_made), msgspec.json.Decoder(WorkerAnswer)
+_LAYERS = msgspec.json.Decoder(LayerSource, dec_hook=_made)
 
 
 # The worker looks for modules where this process does, and nowhere else: -P keeps the current directory out of it.
@@ -209,26 +217,29 @@ _LONGEST_LINE = 1 << 24
 
 
 async def flatten_and_pack(
-    layers: Sequence[LayerSource],
+    layers: Layers,
+    sizes: Sequence[int],
     output: Path,
     format: PackedFormat,
     options: PackOptions | None = None,
     progress: ProgressCall = lambda now: None,
 ) -> tuple[str, ...]:
-    """Flatten layers, the lowest first, and pack them into a new file; gives what could not be kept. ``progress`` is
-    called about ten times a second. A cancelled call leaves no process and no file; only ``output`` and a hidden
-    directory beside it are written. Raises LayerError, PackerError, StorageError, WorkerError."""
+    """Flatten layers of these ``sizes``, read as they come, and pack them into a new file; gives what could not be
+    kept. ``progress`` is called about ten times a second. A cancelled call leaves no process and no file; only
+    ``output`` and a hidden directory beside it are written. Raises LayerError, PackerError, StorageError, WorkerError,
+    and what ``layers`` raises."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
-    request = FlattenRequest(tuple(layers), output, format, options or PackOptions())
+    request = FlattenRequest(tuple(sizes), output, format, options or PackOptions())
     try:
-        return await _run(request, progress)
+        async with aclosing(layers):
+            return await _run(request, layers, progress)
     except BaseException:
         await settled(asyncio.to_thread(_clear, output))
         raise
 
 
-async def _run(request: FlattenRequest, progress: ProgressCall) -> tuple[str, ...]:
+async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) -> tuple[str, ...]:
     command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(os.getpid())]
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
     try:
@@ -239,9 +250,17 @@ async def _run(request: FlattenRequest, progress: ProgressCall) -> tuple[str, ..
         raise WorkerError(f"cannot start the process that flattens: {error.strerror}") from error
     assert worker.stderr is not None
     errors = asyncio.ensure_future(worker.stderr.read())
+    sending = asyncio.ensure_future(_send(worker, request, layers))
+    hearing = asyncio.ensure_future(_hear(worker, progress))
     try:
-        answer = await _converse(worker, request, progress)
+        await asyncio.wait([sending, hearing], return_when=asyncio.FIRST_COMPLETED)
+        if not hearing.done():
+            await sending
+        answer = await hearing
     finally:
+        for one in (sending, hearing):
+            one.cancel()
+        await settled(asyncio.gather(sending, hearing, return_exceptions=True))
         if worker.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
@@ -255,13 +274,19 @@ async def _run(request: FlattenRequest, progress: ProgressCall) -> tuple[str, ..
     return answer.warnings
 
 
-async def _converse(worker: Process, request: FlattenRequest, progress: ProgressCall) -> WorkerAnswer | None:
-    """The worker's answer; None where it ended without one, amid a line too."""
+async def _send(worker: Process, request: FlattenRequest, layers: Layers) -> None:
+    """Raises what ``layers`` raises; that the worker ended is heard elsewhere."""
     assert worker.stdin is not None
-    assert worker.stdout is not None
     with suppress(ConnectionError):
         worker.stdin.write(encode(request))
-        await worker.stdin.drain()
+        async for layer in layers:
+            worker.stdin.write(encode(layer))
+            await worker.stdin.drain()
+
+
+async def _hear(worker: Process, progress: ProgressCall) -> WorkerAnswer | None:
+    """The worker's answer; None where it ended without one, amid a line too."""
+    assert worker.stdout is not None
     while True:
         try:
             line = await worker.stdout.readline()

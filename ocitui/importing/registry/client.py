@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 import httpx2
 
 from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, usual_digest
-from ocitui.threads import look_up_apart
+from ocitui.threads import look_up_apart, settled
 
 from ..errors import (
     DeniedError,
@@ -22,7 +22,7 @@ from ..errors import (
     SourceError,
     UnsoundSourceError,
 )
-from ..layers.layers import LayerSource
+from ..layers.layers import Layers
 from ..sources.images import (
     DOCKER_CONFIG,
     INDEXES,
@@ -382,7 +382,7 @@ class RegistrySource:
             name = ImageName.parse(self._asked)
         return await read_image(leaf, platform, name, self._read, complete=self._options.complete)
 
-    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> Layers:
         """Download what the store lacks, several layers at once. Raises SourceError, StorageError."""
         slots = asyncio.Semaphore(_PARALLEL)
 
@@ -390,13 +390,19 @@ class RegistrySource:
             async with slots:
                 await blobs.fetch(layer.digest, layer.size, lambda blob: download(self._client, layer, blob), progress)
 
+        different = {layer.digest: layer for layer in image.layers}
+        coming = {digest: asyncio.create_task(fetch_one(layer)) for digest, layer in different.items()}
         try:
-            async with asyncio.TaskGroup() as group:
-                for layer in {layer.digest: layer for layer in image.layers}.values():
-                    group.create_task(fetch_one(layer))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0]  # noqa: B904  it has a cause of its own
-        return [layer.at(blobs.directory / layer.digest) for layer in image.layers]
+            for layer in image.layers:
+                while not coming[layer.digest].done():
+                    left = [one for one in coming.values() if not one.done()]
+                    for one in (await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED))[0]:
+                        one.result()
+                yield layer.at(blobs.directory / layer.digest)
+        finally:
+            for one in coming.values():
+                one.cancel()
+            await settled(asyncio.gather(*coming.values(), return_exceptions=True))
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -46,7 +46,7 @@ from ocitui.cache import (
 from ocitui.text import first_of
 
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError, UnsupportedImageError
-from ..layers.layers import LayerSource
+from ..layers.layers import Layers, LayerSource
 from ..staging import BlobProgress, BlobStore, unheard
 from .references import checked_digest, same_image
 
@@ -167,9 +167,10 @@ class Source(Protocol):
     async def resolve(self) -> SourceImage:
         """The image that was asked for: by name or digest, and by platform. Raises SourceError."""
 
-    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
-        """The image's layers in order, as files. What was downloaded or unpacked has its digest; what lies in place
-        is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError."""
+    def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> Layers:
+        """The image's layers in order, as files, each once it is there. What was downloaded or unpacked has its digest;
+        what lies in place is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError.
+        """
 
     async def aclose(self) -> None: ...
 

@@ -28,7 +28,7 @@ from ocitui.cache import (
 from ocitui.threads import Stop, in_thread
 
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsoundSourceError
-from ..layers.layers import Compression, LayerSource
+from ..layers.layers import Compression, Layers, LayerSource
 from ..staging import BlobProgress, BlobStore, unheard
 from .archive import Archive, Member, in_place
 from .images import (
@@ -136,8 +136,9 @@ class OciSource:
         except SourceError as error:
             return replace(leaf, error=error)
 
-    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
-        return await self._files.fetch(image.layers, blobs, progress)
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> Layers:
+        for layer in await self._files.fetch(image.layers, blobs, progress):
+            yield layer
 
     async def aclose(self) -> None:
         """Nothing is held open."""
@@ -297,8 +298,9 @@ class DockerSource(OciSource):
         """The image that was asked for. Raises SourceError."""
         return await self._read_saved(self._chosen(self._saved()), self._options.platform)
 
-    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> list[LayerSource]:
-        return await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest))
+    async def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> Layers:
+        for layer in await self._archive.fetch(image.layers, blobs, progress, self._members.get(image.digest)):
+            yield layer
 
     def _saved(self) -> list[Saved]:
         raw = self._archive.read("manifest.json", LARGEST_DOCUMENT)
