@@ -1,0 +1,223 @@
+"""The tree inside a packed file, as columns, for whoever lists, reads, compares or digests it; and what can be wrong with
+one. `squashfs`, `erofs` and `tar` each fill a tree and read the bodies of its files; nothing is mounted or followed."""
+
+from __future__ import annotations
+
+import io
+import stat
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from ocitui.cache import CacheError
+
+ROOT = 0
+MOST_ENTRIES, MOST_LISTED = 2_000_000, 256 << 20
+"""How many entries a tree may have, and how many bytes its listings may take."""
+MOST_DIRECTORY, LONGEST_TARGET = 64 << 20, 1 << 16
+MOST_XATTRS, MOST_XATTR_BYTES = 4096, 1 << 20
+LONGEST_NAME = 255
+_DOTS = (b".", b"..")
+
+
+class ContentsError(CacheError):
+    """A packed file cannot be read."""
+
+    code = "contents"
+
+
+class DamagedError(ContentsError):
+    """Its bytes contradict themselves, or its format."""
+
+    code = "damaged-image"
+    default_hint = "ocitui check --depth deep says what is wrong with it, ocitui repair what mends it"
+
+
+class UnreadableFormatError(ContentsError):
+    """It may be sound, but has what this version does not read."""
+
+    code = "unreadable-image"
+    default_hint = "a kernel or the tool that made it may read it"
+
+
+class Node(NamedTuple):
+    """One inode: ``mode`` with its type, ``mtime`` in whole seconds, ``device`` as major and minor; ``reference`` is what
+    its reader finds its body, target and attributes by, ``number`` the same for all names of one inode."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    number: int
+    reference: int
+    device: tuple[int, int] = (0, 0)
+
+
+class Reader(Protocol):
+    """What a format reads of an inode by its reference. Each raises ContentsError, and OSError as the disk does."""
+
+    def target(self, reference: int) -> bytes:
+        """Where a symbolic link leads."""
+
+    def xattrs(self, reference: int) -> Mapping[bytes, bytes]:
+        """The extended attributes, by their whole names."""
+
+    def read(self, reference: int, at: int, size: int) -> bytes:
+        """So many bytes of a regular file from ``at`` on; the caller asks for none beyond its end."""
+
+
+class Tree:
+    """Entries by their numbers, the root first and parents before children; in a directory they are in the order of the
+    format. 60 bytes an entry: paths are made where they are asked for."""
+
+    def __init__(self, reader: Reader, root: Node) -> None:
+        self.reader = reader
+        self._names = bytearray()
+        self._ends = array("Q")
+        self.parents = array("I")
+        self.modes, self.uids, self.gids = array("I"), array("I"), array("I")
+        self.sizes, self.numbers, self.references = array("Q"), array("Q"), array("Q")
+        self.mtimes = array("q")
+        self.devices: dict[int, tuple[int, int]] = {}
+        self.damage: list[tuple[int, str]] = []
+        """What could not be read, by the entry it is about."""
+        self._children: dict[int, list[int]] | None = None
+        self.add(ROOT, b"", root)
+
+    def __len__(self) -> int:
+        return len(self.parents)
+
+    def add(self, parent: int, name: bytes, node: Node) -> int:
+        """Add an entry; gives its number. Raises DamagedError for a name that none may have, or too many."""
+        if parent != ROOT or name or len(self):
+            check_name(name)
+        if len(self) >= MOST_ENTRIES:
+            raise DamagedError(f"it has more than {MOST_ENTRIES:,} entries")
+        number = len(self)
+        self._names += name
+        self._ends.append(len(self._names))
+        self.parents.append(parent)
+        self.modes.append(node.mode)
+        self.uids.append(node.uid)
+        self.gids.append(node.gid)
+        self.sizes.append(node.size)
+        self.mtimes.append(node.mtime)
+        self.numbers.append(node.number)
+        self.references.append(node.reference)
+        if node.device != (0, 0):
+            self.devices[number] = node.device
+        self._children = None
+        return number
+
+    def name(self, entry: int) -> bytes:
+        return bytes(self._names[self._ends[entry - 1] if entry else 0 : self._ends[entry]])
+
+    def path(self, entry: int) -> bytes:
+        """Without a slash at the beginning or end; empty for the root."""
+        parts = []
+        while entry != ROOT:
+            parts.append(self.name(entry))
+            entry = self.parents[entry]
+        return b"/".join(reversed(parts))
+
+    def node(self, entry: int) -> Node:
+        return Node(
+            self.modes[entry],
+            self.uids[entry],
+            self.gids[entry],
+            self.sizes[entry],
+            self.mtimes[entry],
+            self.numbers[entry],
+            self.references[entry],
+            self.devices.get(entry, (0, 0)),
+        )
+
+    def kind(self, entry: int) -> int:
+        """The file type, as in modes."""
+        return stat.S_IFMT(self.modes[entry])
+
+    def children(self, entry: int) -> list[int]:
+        """Of a directory, in the format's order."""
+        if self._children is None:
+            found: dict[int, list[int]] = {}
+            for number in range(1, len(self)):
+                found.setdefault(self.parents[number], []).append(number)
+            self._children = found
+        return self._children.get(entry, [])
+
+    def find(self, path: bytes) -> int | None:
+        """The entry of a path, no link followed; None where there is none."""
+        entry = ROOT
+        for part in path.split(b"/"):
+            if part in (b"", b"."):
+                continue
+            found = next((child for child in self.children(entry) if self.name(child) == part), None)
+            if found is None:
+                return None
+            entry = found
+        return entry
+
+    def first_names(self) -> dict[int, int]:
+        """The first entry in order of paths of each inode that has several names, by the others."""
+        several: dict[int, list[int]] = {}
+        for entry, number in enumerate(self.numbers):
+            several.setdefault(number, []).append(entry)
+        links = {}
+        for entries in several.values():
+            if len(entries) > 1:
+                first = min(entries, key=self.path)
+                links.update({entry: first for entry in entries if entry != first})
+        return links
+
+    def target(self, entry: int) -> bytes:
+        return self.reader.target(self.references[entry])
+
+    def xattrs(self, entry: int) -> Mapping[bytes, bytes]:
+        return self.reader.xattrs(self.references[entry])
+
+    def open(self, entry: int) -> io.RawIOBase:
+        """The body of a regular file, to read and seek in. Raises ContentsError as it is read."""
+        return _Body(self.reader, self.references[entry], self.sizes[entry])
+
+    def walk(self, entry: int = ROOT) -> Iterator[int]:
+        """An entry and all below it, each directory before what is in it, by the bytes of their names."""
+        pending = [entry]
+        while pending:
+            entry = pending.pop()
+            yield entry
+            pending += sorted(self.children(entry), key=self.name, reverse=True)
+
+
+class _Body(io.RawIOBase):
+    def __init__(self, reader: Reader, reference: int, size: int) -> None:
+        self._reader, self._reference, self._size, self._at = reader, reference, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("negative seek position")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        size = min(len(buffer), max(0, self._size - self._at))
+        data = self._reader.read(self._reference, self._at, size) if size else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def check_name(name: bytes) -> None:
+    """Raises DamagedError for what no entry of a directory may be called."""
+    if not 0 < len(name) <= LONGEST_NAME or b"/" in name or b"\0" in name or name in _DOTS:
+        raise DamagedError("it has a name that none may have")
