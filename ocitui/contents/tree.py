@@ -1,5 +1,5 @@
-"""The tree inside a packed file, as columns, for whoever lists, reads, compares or digests it; and what can be wrong with
-one. `squashfs`, `erofs` and `tar` each fill a tree and read the bodies of its files; nothing is mounted or followed."""
+"""The tree inside a packed file, as columns, for whoever lists, reads, compares or digests it; and what can be wrong
+with one. `squashfs`, `erofs` and `tar` each fill one and read the bodies of its files; nothing is mounted or followed."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class UnreadableFormatError(ContentsError):
     default_hint = "a kernel or the tool that made it may read it"
 
 
-class Node(NamedTuple):
-    """One inode: ``mode`` with its type, ``mtime`` in whole seconds, ``device`` as major and minor; ``reference`` is what
-    its reader finds its body, target and attributes by, ``number`` the same for all names of one inode."""
+class Inode(NamedTuple):
+    """``mode`` is with its type, ``mtime`` in whole seconds, ``device`` major and minor; ``reference`` is what its reader
+    finds its body, target and attributes by, ``number`` the same for all names of one inode."""
 
     mode: int
     uid: int
@@ -67,11 +67,11 @@ class Reader(Protocol):
         """So many bytes of a regular file from ``at`` on; the caller asks for none beyond its end."""
 
 
-class Tree:
+class PackedTree:
     """Entries by their numbers, the root first and parents before children; in a directory they are in the order of the
     format. 60 bytes an entry: paths are made where they are asked for."""
 
-    def __init__(self, reader: Reader, root: Node) -> None:
+    def __init__(self, reader: Reader, root: Inode) -> None:
         self.reader = reader
         self._names = bytearray()
         self._ends = array("Q")
@@ -88,7 +88,7 @@ class Tree:
     def __len__(self) -> int:
         return len(self.parents)
 
-    def add(self, parent: int, name: bytes, node: Node) -> int:
+    def add(self, parent: int, name: bytes, node: Inode) -> int:
         """Add an entry; gives its number. Raises DamagedError for a name that none may have, or too many."""
         if parent != ROOT or name or len(self):
             check_name(name)
@@ -121,8 +121,8 @@ class Tree:
             entry = self.parents[entry]
         return b"/".join(reversed(parts))
 
-    def node(self, entry: int) -> Node:
-        return Node(
+    def node(self, entry: int) -> Inode:
+        return Inode(
             self.modes[entry],
             self.uids[entry],
             self.gids[entry],
