@@ -1,5 +1,5 @@
-"""The tree inside a packed file, as columns, for whoever lists, reads, compares or digests it; and what can be wrong
-with one. `squashfs`, `erofs` and `tar` each fill one and read the bodies of its files; nothing is mounted or followed."""
+"""The tree inside a packed file, as columns, for whoever lists, reads, compares or digests it; and what can be wrong.
+`squashfs`, `erofs` and `tar` each fill one and read the bodies of its files; nothing is mounted or followed."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class UnreadableFormatError(ContentsError):
 
 
 class Inode(NamedTuple):
-    """``mode`` is with its type, ``mtime`` in whole seconds, ``device`` major and minor; ``reference`` is what its reader
-    finds its body, target and attributes by, ``number`` the same for all names of one inode."""
+    """``mode`` is with its type, ``mtime`` in whole seconds, ``device`` major and minor. By ``reference`` its reader
+    finds its body, target and attributes; ``number`` is the same for all names of one inode."""
 
     mode: int
     uid: int
