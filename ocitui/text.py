@@ -32,6 +32,12 @@ def clean(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _UNSAFE.sub(REPLACEMENT, text)
 
 
+def printable(name: bytes) -> str:
+    """A name out of a layer or a packed file, fit for a message: escaped, and cut where it is very long."""
+    shown = repr(name.decode("utf-8", "backslashreplace"))
+    return shown if len(shown) <= 300 else f"{shown[:200]}...{shown[-60:]}"
+
+
 def human_size(size: int | None) -> str:
     """Bytes in at most five characters, powers of 1024: ``1016K``, ``1.9M``; ``-`` for None."""
     if size is None:

@@ -18,7 +18,6 @@ from ocitui.importing.errors import (
     MissingToolError,
     PackerError,
     WorkerError,
-    printable,
 )
 from ocitui.importing.layers.layers import LayerLimits, LayerSource
 from ocitui.importing.packing.packing import (
@@ -33,6 +32,7 @@ from ocitui.importing.packing.packing import (
     how_ended,
 )
 from ocitui.importing.progress import ImportPhase, ImportProgress
+from ocitui.text import printable
 from tests.importing.layer_support import Item, flattened, folder, layer, sources
 from tests.importing.pipeline import parent_of, pid_from
 from tests.tools import need
