@@ -27,9 +27,8 @@ CacheError
 from __future__ import annotations
 
 from ocitui.cache import CacheError
+from ocitui.contents import TarError, TarLimitError
 from ocitui.text import printable
-
-from .layers.tar_headers import TarError, TarLimitError
 
 
 class SourceError(CacheError):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ocitui.contents.tar_headers import ChunkReader, TarError
 from ocitui.importing.errors import UnreadableSourceError
-from ocitui.importing.layers.tar_headers import ChunkReader, TarError
 from ocitui.importing.sources.archive import Member, read_members
 
 

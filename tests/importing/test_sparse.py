@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocitui.contents.tar_headers import TarError, TarLimitError
 from ocitui.importing.errors import LayerLimitError
 from ocitui.importing.layers.layers import LayerLimits
-from ocitui.importing.layers.tar_headers import TarError, TarLimitError
+from tests.contents.test_tar_headers import END, raw, read, record
 from tests.importing.layer_support import flattened, sources, tree_of_tar
-from tests.importing.test_tar_headers import END, raw, read, record
 from tests.tools import need
 
 FORMATS = {one: ["--format=posix", f"--sparse-version={one}"] for one in ("0.0", "0.1", "1.0")}

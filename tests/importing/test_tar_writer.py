@@ -6,8 +6,8 @@ import tarfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocitui.contents.tar_headers import ChunkReader, Kind, TarReader, Xattrs
 from ocitui.importing.layers.flatten import END, header, pax_records
-from ocitui.importing.layers.tar_headers import ChunkReader, Kind, TarReader, Xattrs
 
 PATHS = st.lists(st.binary(min_size=1, max_size=130), min_size=1, max_size=4).map(
     lambda parts: b"/".join(part.replace(b"\0", b"0").replace(b"/", b"_") for part in parts)

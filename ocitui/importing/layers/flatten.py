@@ -14,12 +14,12 @@ from itertools import chain, groupby
 
 import msgspec
 
+from ocitui.contents import TAR_BLOCK, ChunkReader, Kind, Segments, Xattrs, sum_of_bytes
 from ocitui.text import printable
 
 from ..errors import LayerError
 from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
-from .tar_headers import TAR_BLOCK, ChunkReader, Kind, Segments, Xattrs, sum_of_bytes
 from .tree import ROOT, Counter, Tree, merge_layers, naming
 
 END = bytes(2 * TAR_BLOCK)

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 import msgspec
 
+from ocitui.contents import ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
 from ocitui.text import printable
 
 from ..errors import LayerError, LayerLimitError, raised_with
 from ..progress import ImportPhase, ImportProgress, ProgressCall
 from .layers import LayerLimits, OpenLayer, read_ahead
-from .tar_headers import ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
 
 ROOT = 0
 _MAX_TIME = (1 << 32) - 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from ocitui.contents import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarError, TarReader
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
@@ -25,7 +26,6 @@ from ..layers.layers import (
     decompressed,
     readable_compression,
 )
-from ..layers.tar_headers import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarError, TarReader
 from ..staging import BlobProgress, BlobStore, PartialBlob
 from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 

@@ -40,12 +40,12 @@ from ocitui.cache import (
     storage_errors,
     usual_digest,
 )
+from ocitui.contents import TAR_BLOCK, is_header
 from ocitui.text import human_size
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
 from ..layers.layers import Compression, LayerLimits, compression_of
-from ..layers.tar_headers import TAR_BLOCK, is_header
 from ..staging import staging_folder, while_there_is_room
 from .archive import Archive
 from .images import Source, SourceKind, digest_of, packed_image, refuse_irregular

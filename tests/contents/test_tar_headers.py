@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.layers.tar_headers import (
+from ocitui.contents.tar_headers import (
     ChunkReader,
     Kind,
     TarEntry,
