@@ -20,8 +20,10 @@ from zlib import adler32
 
 import msgspec
 
-from ocitui.cache import ANY_SIZE, CacheError
+from ocitui.cache import ANY_SIZE
 from ocitui.text import printable
+
+from .tree import ContentsError
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 Segments = tuple[tuple[int, int], ...]
@@ -34,8 +36,8 @@ _NUMBER = re.compile(rb"[0-9]{1,20}")
 _TIME = re.compile(rb"(-?[0-9]{1,20})(?:\.[0-9]*)?")
 
 
-class TarError(CacheError):
-    """The tar is cut or malformed, or holds what is not supported; ``entry`` is the entry's name as it is spelt."""
+class TarError(ContentsError):
+    """The tar is cut or malformed; ``entry`` is the entry's name as it is spelt."""
 
     def __init__(self, reason: str, *, entry: bytes | None = None) -> None:
         super().__init__(reason if entry is None else f"{printable(entry)}: {reason}")
@@ -46,7 +48,11 @@ class TarError(CacheError):
         return type(self)(self.reason, entry=entry)
 
 
-class TarLimitError(TarError):
+class UnsupportedTarError(TarError):
+    """It may be sound, but has what is not read."""
+
+
+class TarLimitError(UnsupportedTarError):
     """It goes beyond a limit; ``raisable``: one that whoever reads it chose."""
 
     def __init__(self, reason: str, *, entry: bytes | None = None, raisable: bool = False) -> None:
@@ -103,7 +109,7 @@ def _apply(header: ExtendedHeader, key: bytes, value: bytes) -> None:
     elif key.startswith(_SPARSE):
         header.sparse.append((key.removeprefix(_SPARSE), value))
     elif key == _STAR_SPARSE:
-        raise TarError("sparse files as star writes them are not supported (PAX SCHILY.realsize)")
+        raise UnsupportedTarError("sparse files as star writes them are not supported (PAX SCHILY.realsize)")
     elif not value:
         pass  # it takes a record back, so that the plain header's word counts
     elif key in (b"path", b"linkpath"):
@@ -202,24 +208,23 @@ class ChunkReader:
 
 
 class FileReader:
-    """A file as it is: skipping costs nothing."""
+    """A file from a place on, whoever else reads it: skipping costs nothing."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = os.fstat(file.fileno()).st_size
-
-    @property
-    def position(self) -> int:
-        return self._file.tell()
+    def __init__(self, file: BinaryIO, position: int = 0) -> None:
+        self._fd = file.fileno()
+        self._size = os.fstat(self._fd).st_size
+        self.position = position
 
     def read(self, count: int) -> bytes:
         """The next bytes; fewer at the end."""
-        return self._file.read(count)
+        data = os.pread(self._fd, count, self.position)
+        self.position += len(data)
+        return data
 
     def skip(self, count: int) -> int:
         """Pass over bytes; how many there were."""
-        there = min(count, self._size - self.position)
-        self._file.seek(there, 1)
+        there = max(min(count, self._size - self.position), 0)
+        self.position += there
         return there
 
 
@@ -288,6 +293,8 @@ class TarReader:
         self._reader = reader
         self._most_bytes, self._most_header = most_bytes, most_header
         self._holes = 0
+        self.ended = False
+        """Whether the two blocks of zeros were met that end a tar."""
 
     def __iter__(self) -> Iterator[TarEntry]:
         """Raises TarError where the tar is cut or malformed, or holds what is not supported."""
@@ -299,6 +306,7 @@ class TarReader:
                 second = reader.read(TAR_BLOCK)
                 if extended is not None or (second and second != _ZEROS[: len(second)]):
                     raise TarError("its tar has a block of zeros between entries")
+                self.ended = second == _ZEROS
                 return
             if len(block) < TAR_BLOCK:
                 raise TarError("its tar is cut in a header")
@@ -414,7 +422,7 @@ class TarReader:
             self._body(block)
             return extended
         if flag not in (b"x", b"X", b"L", b"K"):
-            raise TarError(
+            raise UnsupportedTarError(
                 _REFUSED.get(flag, f"entries of type {flag.decode('latin-1')!r} are not supported"), entry=_name(block)
             )
         body = self._body(block)
