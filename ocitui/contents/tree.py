@@ -17,6 +17,7 @@ MOST_ENTRIES, MOST_LISTED = 2_000_000, 256 << 20
 MOST_DIRECTORY, LONGEST_TARGET = 64 << 20, 1 << 16
 MOST_XATTRS, MOST_XATTR_BYTES = 4096, 1 << 20
 LONGEST_NAME = 255
+_MOST_LINKS = 40
 _DOTS = (b".", b"..")
 
 
@@ -38,6 +39,12 @@ class UnreadableFormatError(ContentsError):
 
     code = "unreadable-image"
     default_hint = "a kernel or the tool that made it may read it"
+
+
+class LinkLoopError(ContentsError):
+    """A path in it leads through more symbolic links than a kernel follows."""
+
+    code = "link-loop"
 
 
 class Inode(NamedTuple):
@@ -152,11 +159,36 @@ class PackedTree:
         for part in path.split(b"/"):
             if part in (b"", b"."):
                 continue
-            found = next((child for child in self.children(entry) if self.name(child) == part), None)
+            found = self._child(entry, part)
             if found is None:
                 return None
             entry = found
         return entry
+
+    def follow(self, path: bytes, last: bool = True) -> int | None:
+        """The entry that a path leads to, links followed inside the tree, whose root is its own parent; one in the
+        path's last place only with ``last``. None where it leads nowhere. Raises LinkLoopError, and as `target`."""
+        entry, links, parts = ROOT, 0, path.split(b"/")[::-1]
+        while parts:
+            part = parts.pop()
+            if part in (b"", b"."):
+                continue
+            found = self.parents[entry] if part == b".." else self._child(entry, part)
+            if found is None or self.kind(entry) != stat.S_IFDIR:
+                return None
+            if self.kind(found) != stat.S_IFLNK or not (parts or last):
+                entry = found
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise LinkLoopError(f"the path leads through more than {_MOST_LINKS} symbolic links")
+            target = self.target(found)
+            entry = ROOT if target.startswith(b"/") else entry
+            parts += target.split(b"/")[::-1]
+        return entry
+
+    def _child(self, entry: int, name: bytes) -> int | None:
+        return next((child for child in self.children(entry) if self.name(child) == name), None)
 
     def first_names(self) -> dict[int, int]:
         """The first entry in order of paths of each inode that has several names, by the others."""
