@@ -17,7 +17,7 @@ from ocitui.cache import FileTakenError, StorageError
 from ocitui.text import printable
 from ocitui.threads import Stop
 
-from .tree import ROOT, PackedTree
+from .tree import ROOT, Inode, PackedTree
 
 _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
@@ -26,6 +26,8 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RIGHTS = 0o777
 # O_NOFOLLOW says the first of a link, with O_DIRECTORY the second.
 _NO_DIRECTORY = (errno.ELOOP, errno.ENOTDIR)
+_NOBODY_AT_ALL = (1 << 32) - 1
+_EARLIEST, _LATEST = -(1 << 31), (1 << 34) - 1  # ext4's
 _PRIVILEGED_XATTRS = (b"trusted.", b"security.", b"system.")
 
 
@@ -169,8 +171,8 @@ class Extraction:
         else:
             os.mknod(draft, kind | (node.mode & _RIGHTS), os.makedev(*node.device), dir_fd=parent)
         if self._is_root:
-            os.chown(draft, node.uid, node.gid, dir_fd=parent, follow_symlinks=False)
-        os.utime(draft, (node.mtime, node.mtime), dir_fd=parent, follow_symlinks=False)
+            os.chown(draft, *_owner(node), dir_fd=parent, follow_symlinks=False)
+        os.utime(draft, _times(node), dir_fd=parent, follow_symlinks=False)
 
     def _copy(self, entry: int, fd: int, stop: Stop, passed: Callable[[int], object]) -> None:
         """The bytes of a file; whole zero blocks become holes."""
@@ -191,7 +193,7 @@ class Extraction:
         """Owner, mode, attributes and time of an open file or directory, in an order in which none undoes another."""
         tree, node = self._tree, self._tree.node(entry)
         if self._is_root:
-            os.fchown(fd, node.uid, node.gid)
+            os.fchown(fd, *_owner(node))
         for name, value in tree.xattrs(entry).items():
             self._restore_xattr(fd, name, value)
         rights = _RIGHTS if not self._privileged else 0o7777
@@ -199,7 +201,7 @@ class Extraction:
             self._left_out["setuid and setgid bits"] += 1
         # A directory's sticky bit gives nobody a right.
         os.fchmod(fd, node.mode & (rights | (stat.S_ISVTX if stat.S_ISDIR(node.mode) else 0)))
-        os.utime(fd, (node.mtime, node.mtime))
+        os.utime(fd, _times(node))
 
     def _restore_xattr(self, fd: int, name: bytes, value: bytes) -> None:
         if not self._privileged and name.startswith(_PRIVILEGED_XATTRS):
@@ -223,3 +225,15 @@ class Extraction:
             yield
         except OSError as error:
             raise StorageError(f"cannot write below {self._directory}: {error.strerror}") from error
+
+
+def _owner(node: Inode) -> tuple[int, int]:
+    """As chown(2) takes it, for which the last number is none."""
+    uid, gid = (-1 if one == _NOBODY_AT_ALL else one for one in (node.uid, node.gid))
+    return uid, gid
+
+
+def _times(node: Inode) -> tuple[int, int]:
+    """Of access and change, the nearest that file systems hold."""
+    mtime = min(max(node.mtime, _EARLIEST), _LATEST)
+    return mtime, mtime
