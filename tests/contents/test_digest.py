@@ -1,0 +1,102 @@
+"""The digest of a tree: its text is fixed, and is the same whatever packed the image."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ocitui.contents.digest import TreeLevel, digest_lines, tree_digest
+from ocitui.contents.tree import ContentsError
+from ocitui.threads import Stop
+from tests.contents.test_extract import ZOO, member, tree_of, write_tar
+
+EMPTY, SU = hashlib.sha256(b"").hexdigest(), hashlib.sha256(b"su").hexdigest()
+TEXT = {
+    TreeLevel.CONTENT: f"""ocitui tree 1 content
+/ d
+/bin d 0755 0:0
+/bin/a\\x20b\\xe9 f 0644 12:34 0 sha256:{EMPTY}
+/bin/su f 4755 0:0 2 sha256:{SU}
+/bin/su2 f link=/bin/su
+/lib l 0:0 ->usr/lib
+/null c 0666 0:0 1,3
+""",
+    TreeLevel.XATTRS: f"""ocitui tree 1 xattrs
+/ d
+/bin d 0755 0:0
+/bin/a\\x20b\\xe9 f 0644 12:34 0 sha256:{EMPTY}
+/bin/su f 4755 0:0 2 sha256:{SU} x:security.capability=0100 x:user.a=
+/bin/su2 f link=/bin/su
+/lib l 0:0 ->usr/lib
+/null c 0666 0:0 1,3
+""",
+    TreeLevel.FULL: f"""ocitui tree 1 full
+/ d 0751 12:34 mtime=5
+/bin d 0755 0:0 mtime=1700000000
+/bin/a\\x20b\\xe9 f 0644 12:34 0 sha256:{EMPTY} mtime=1700000000
+/bin/su f 4755 0:0 2 sha256:{SU} mtime=1700000000 x:security.capability=0100 x:user.a=
+/bin/su2 f link=/bin/su
+/lib l 0:0 ->usr/lib mtime=1700000000
+/null c 0666 0:0 1,3 mtime=1700000000
+""",
+}
+XATTRS = {
+    "SCHILY.xattr.user.a": "",
+    "SCHILY.xattr.security.capability": "\1\0",
+    "SCHILY.xattr.system.posix_acl_access": "x",
+}
+MEMBERS = [
+    member("./", b"5", mode=0o751, uid=12, gid=34, mtime=5),
+    member("null", b"3", devmajor=1, devminor=3, mode=0o666),
+    member("lib", b"2", linkname="usr/lib", mode=0o700),
+    member("bin", b"5"),
+    member("bin/su", data=b"su", mode=0o4755, pax_headers=XATTRS),
+    member("bin/su2", b"1", linkname="bin/su"),
+    member("bin/a b\udce9", uid=12, gid=34),
+]
+
+
+@pytest.mark.parametrize("level", TreeLevel)
+def test_the_text_is_fixed(level: TreeLevel, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        tree = tree_of(write_tar(tmp_path / "a.tar", MEMBERS), stack)
+        assert "".join(digest_lines(tree, level, Stop())) == TEXT[level]
+        assert tree_digest(tree, level, Stop()) == f"sha256:{hashlib.sha256(TEXT[level].encode()).hexdigest()}"
+
+
+def test_the_order_of_members_is_none_of_it(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        one = tree_of(write_tar(tmp_path / "a.tar", ZOO), stack)
+        moved = [entry for entry in ZOO if entry[0].type != b"1"][::-1] + [
+            entry for entry in ZOO if entry[0].type == b"1"
+        ]
+        other = tree_of(write_tar(tmp_path / "b.tar", moved), stack)
+        assert tree_digest(one, TreeLevel.FULL, Stop()) == tree_digest(other, TreeLevel.FULL, Stop())
+
+
+@pytest.mark.parametrize(
+    "change", [{"data": b"SU"}, {"mode": 0o755}, {"uid": 1}, {"mtime": 1}, {"pax_headers": {}}, {"name": "bin/sv"}]
+)
+def test_what_changes_changes_the_level_that_has_it(change: dict[str, object], tmp_path: Path) -> None:
+    fields = {"name": "bin/su", "data": b"su", "mode": 0o4755, "pax_headers": XATTRS} | change
+    name, data = str(fields.pop("name")), fields.pop("data")
+    assert isinstance(data, bytes)
+    changed = [*MEMBERS[:4], member(name, data=data, **fields), member("bin/su2", b"1", linkname=name), MEMBERS[6]]
+    with ExitStack() as stack:
+        trees = [
+            tree_of(write_tar(tmp_path / f"{len(one)}{number}.tar", one), stack)
+            for number, one in enumerate((MEMBERS, changed))
+        ]
+        differ = [level for level in TreeLevel if len({tree_digest(tree, level, Stop()) for tree in trees}) == 2]
+    first = 2 if "mtime" in change else 1 if "pax_headers" in change else 0
+    assert differ == list(TreeLevel)[first:]
+
+
+def test_what_is_damaged_has_no_digest(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", MEMBERS)
+    path.write_bytes(path.read_bytes()[:3000])
+    with ExitStack() as stack, pytest.raises(ContentsError, match="has no digest"):
+        tree_digest(tree_of(path, stack), TreeLevel.CONTENT, Stop())
