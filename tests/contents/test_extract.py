@@ -24,9 +24,10 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files aw
 TIME = 1_700_000_000
 
 
-def member(
-    name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: object
-) -> tuple[tarfile.TarInfo, bytes]:
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: object) -> Member:
     info = tarfile.TarInfo(name)
     info.type, info.size, info.mtime, info.mode = kind, len(data), TIME, 0o755 if kind == tarfile.DIRTYPE else 0o644
     for field, value in fields.items():
@@ -51,7 +52,7 @@ ZOO = [
 ]
 
 
-def write_tar(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+def write_tar(path: Path, members: list[Member]) -> Path:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for info, data in members:
             archive.addfile(info, io.BytesIO(data))
@@ -79,7 +80,7 @@ def entries(tree: PackedTree, *paths: bytes) -> list[int]:
 
 
 def facts(directory: Path) -> dict[str, tuple[object, ...]]:
-    found = {}
+    found = dict[str, tuple[object, ...]]()
     for path in sorted(directory.rglob("*")):
         status = path.lstat()
         data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
