@@ -69,7 +69,7 @@ def test_the_text_is_fixed(level: TreeLevel, tmp_path: Path) -> None:
 def test_the_order_of_members_is_none_of_it(tmp_path: Path) -> None:
     with ExitStack() as stack:
         one = tree_of(write_tar(tmp_path / "a.tar", ZOO), stack)
-        moved = sorted(reversed(ZOO), key=lambda one: one[0].type == tarfile.LNKTYPE)
+        moved = sorted(ZOO[::-1], key=lambda one: one[0].type == tarfile.LNKTYPE)
         other = tree_of(write_tar(tmp_path / "b.tar", moved), stack)
         assert tree_digest(one, TreeLevel.FULL, Stop()) == tree_digest(other, TreeLevel.FULL, Stop())
 
@@ -78,7 +78,7 @@ def test_the_order_of_members_is_none_of_it(tmp_path: Path) -> None:
     "change", [{"data": b"SU"}, {"mode": 0o755}, {"uid": 1}, {"mtime": 1}, {"pax_headers": {}}, {"name": "bin/sv"}]
 )
 def test_what_changes_changes_the_level_that_has_it(change: dict[str, Any], tmp_path: Path) -> None:
-    fields = {"name": "bin/su", "data": b"su", "mode": 0o4755, "pax_headers": XATTRS} | change
+    fields: dict[str, Any] = {"name": "bin/su", "data": b"su", "mode": 0o4755, "pax_headers": XATTRS} | change
     name, data = str(fields.pop("name")), fields.pop("data")
     assert isinstance(data, bytes)
     changed = [*MEMBERS[:4], member(name, data=data, **fields), member("bin/su2", b"1", linkname=name), MEMBERS[6]]
