@@ -12,6 +12,7 @@ import pytest
 
 from ocitui.contents.digest import TreeLevel, digest_lines, tree_digest
 from ocitui.contents.tree import ContentsError
+from ocitui.help import topic_text
 from ocitui.threads import Stop
 from tests.contents.test_extract import ZOO, member, tree_of, write_tar
 
@@ -69,7 +70,8 @@ def test_the_text_is_fixed(level: TreeLevel, tmp_path: Path) -> None:
 def test_the_order_of_members_is_none_of_it(tmp_path: Path) -> None:
     with ExitStack() as stack:
         one = tree_of(write_tar(tmp_path / "a.tar", ZOO), stack)
-        moved = sorted(ZOO[::-1], key=lambda one: one[0].type == tarfile.LNKTYPE)
+        backwards = ZOO[::-1]
+        moved = sorted(backwards, key=lambda one: one[0].type == tarfile.LNKTYPE)
         other = tree_of(write_tar(tmp_path / "b.tar", moved), stack)
         assert tree_digest(one, TreeLevel.FULL, Stop()) == tree_digest(other, TreeLevel.FULL, Stop())
 
@@ -95,3 +97,21 @@ def test_what_is_damaged_has_no_digest(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with ExitStack() as stack, pytest.raises(ContentsError, match="has no digest"):
         tree_digest(tree_of(path, stack), TreeLevel.CONTENT, Stop())
+
+
+def test_the_example_in_the_help_is_true(tmp_path: Path) -> None:
+    time, attributes = 1_700_000_000, {"SCHILY.xattr.user.a": "1"}
+    members = [
+        member(".", b"5", mtime=time),
+        member("bin", b"5", mtime=time),
+        member("bin/hi", data=b"hi\n", mode=0o755, mtime=time, pax_headers=attributes),
+        member("bin/two", b"1", linkname="bin/hi"),
+        member("lib", b"2", linkname="usr/lib", mtime=time),
+    ]
+    told = topic_text("contents").replace("\n     ", " ")
+    with ExitStack() as stack:
+        tree = tree_of(write_tar(tmp_path / "a.tar", members), stack)
+        assert "".join(f"    {line}" for line in digest_lines(tree, TreeLevel.FULL, Stop())) in told
+        for level in TreeLevel:
+            digest = tree_digest(tree, level, Stop()).removeprefix("sha256:")
+            assert f"    {level:8}{digest}\n" in told
