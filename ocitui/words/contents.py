@@ -21,7 +21,7 @@ _SORTS = {
     stat.S_IFIFO: ("p", "a pipe"),
     stat.S_IFSOCK: ("s", "a socket"),
 }
-_SIZED = (stat.S_IFREG, stat.S_IFLNK)
+_SIZED, _DEVICES = (stat.S_IFREG, stat.S_IFLNK), (stat.S_IFBLK, stat.S_IFCHR)
 # e_machine of elf(5).
 _MACHINES = {0x03: "x86", 0x28: "arm", 0x3E: "x86-64", 0xB7: "aarch64", 0xF3: "riscv", 0x15: "ppc64", 0x16: "s390x"}
 _MAGICS = {
@@ -50,7 +50,7 @@ def file_line(tree: PackedTree, entry: int, first: int | None, refused: Refused)
     """An entry as ls(1) has it; ``first`` is the first name of a hard link."""
     node = tree.node(entry)
     size = human_size(node.size) if tree.kind(entry) == stat.S_IFREG else ""
-    if entry in tree.devices:
+    if tree.kind(entry) in _DEVICES:
         size = "{},{}".format(*node.device)
     name = tree.path(entry).decode("utf-8", "backslashreplace") or "/"
     if first is not None:
@@ -79,7 +79,7 @@ def file_json(tree: PackedTree, entry: int, first: int | None, refused: Refused)
         "mtime": node.mtime,
         "target": None if target is None else escaped(target),
         "link": None if first is None else escaped(tree.path(first)),
-        "device": list(node.device) if kind in (stat.S_IFBLK, stat.S_IFCHR) else None,
+        "device": list(node.device) if kind in _DEVICES else None,
         "xattrs": xattrs,
     }
 
