@@ -28,6 +28,8 @@ COMMANDS = {
     "resolve": ("lookup", "Say what the daemon would find for a name, and why."),
     "recall": ("lookup", "Say whether the daemon would find a packed file, and why."),
     "show": ("show", "Print a manifest or config."),
+    "files": ("files", "List what is inside a packed file."),
+    "cat": ("cat", "Print a file from inside a packed file."),
     "verdict": ("lookup", "Say what the daemon would do with index.json at its start."),
     "why": ("why", "Say link by link why the daemon answers as it does."),
     "zones": ("zones", "List who needs which entry."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .formats import open_tree as open_tree
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader
     from .tar_headers import ChunkReader as ChunkReader
@@ -18,6 +19,9 @@ with front(__name__):
     from .tar_headers import Xattrs as Xattrs
     from .tar_headers import is_header as is_header
     from .tar_headers import sum_of_bytes as sum_of_bytes
+    from .tree import ContentsError as ContentsError
+    from .tree import DamagedError as DamagedError
+    from .tree import PackedTree as PackedTree
     from .trees import NotCheckedError as NotCheckedError
     from .trees import Said as Said
     from .trees import Tool as Tool

@@ -12,7 +12,6 @@ import stat
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping
-from functools import lru_cache
 from itertools import accumulate
 from typing import BinaryIO, NamedTuple
 
@@ -23,6 +22,7 @@ from .tar_headers import TAR_BLOCK, FileReader, Kind, TarEntry, TarError, TarRea
 from .tree import (
     LONGEST_NAME,
     LONGEST_TARGET,
+    MOST_ENTRIES,
     MOST_XATTRS,
     ROOT,
     ContentsError,
@@ -35,7 +35,6 @@ from .tree import (
 _LONGEST_PATH = 4096
 """Linux's PATH_MAX: what is longer, nobody could open."""
 _MOST_TOLD = 1000
-_KEPT_MEMBERS = 4
 _EARLIEST, _LATEST = -(1 << 63), (1 << 63) - 1
 _UNNAMED = (1 << 64) - 1
 """The reference of a directory that no header names."""
@@ -91,7 +90,7 @@ class _Members:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._member = lru_cache(_KEPT_MEMBERS)(self._read_member)
+        self._last: tuple[int, _Member] | None = None
 
     def target(self, reference: int) -> bytes:
         return self._member(reference).entry.link
@@ -113,6 +112,13 @@ class _Members:
             if first < last:
                 data[first - at : last - at] = self._pread(last - first, places[number] + first - start)
         return bytes(data)
+
+    def _member(self, reference: int) -> _Member:
+        """The same as the last time, or read."""
+        last = self._last
+        if last is None or last[0] != reference:
+            last = self._last = reference, self._read_member(reference)
+        return last[1]
 
     def _read_member(self, reference: int) -> _Member:
         try:
@@ -192,8 +198,10 @@ class _Index:
         found = self._find(target)
         if found is not None:
             self._put(parts, self._linked(found))
-        elif parts:
-            self._late[b"/".join(parts)] = b"/".join(target)
+            return
+        self._late[b"/".join(parts)] = b"/".join(target)
+        if len(self._late) > MOST_ENTRIES:
+            raise DamagedError(f"it has more than {MOST_ENTRIES:,} entries")
 
     def _linked(self, entry: int) -> Inode:
         if stat.S_ISDIR(self.tree.modes[entry]):

@@ -47,6 +47,8 @@ HEADLESS = {
     "resolve": ["alpine:3.19"],
     "recall": [ALPINE.digest],
     "show": [ALPINE.digest],
+    "files": ["alpine:3.19"],
+    "cat": ["alpine:3.19", "etc/passwd"],
     "verdict": [],
     "why": ["alpine:3.19"],
     "zones": [],
