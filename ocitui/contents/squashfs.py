@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from ocitui.threads import Stop
@@ -52,12 +53,8 @@ _ATTRIBUTE, _ELSEWHERE, _LARGEST_VALUE = struct.Struct("<HH"), 0x100, 1 << 16
 _PREFIXES = {0: b"user.", 1: b"trusted.", 2: b"security."}
 _HEADER, _NAME, _MOST_NAMES = struct.Struct("<3I"), struct.Struct("<HhHH"), 256
 _HEAD = struct.Struct("<4H2I")
-_DIR, _REG, _LNK, _BLK, _CHR, _BASIC = 1, 2, 3, 4, 5, range(1, 8)
+_DIR, _REG, _LNK, _BASIC = 1, 2, 3, range(1, 8)
 _KINDS = (0, stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK)
-_DIRECTORY, _LONG_DIRECTORY = struct.Struct("<I4xHH4x"), struct.Struct("<4xII6xHI")
-_FILE, _LONG_FILE = struct.Struct("<4I"), struct.Struct("<QQ12x3I")
-_LINK = _DEVICE = _LONG_OTHER = struct.Struct("<4xI")
-_LONG_DEVICE = struct.Struct("<4xII")
 _CHUNK, _MOST_BLOCKS = 2048, 64 << 20
 # How many blocks of metadata a listing may unpack, and how many are kept for it and afterwards.
 _MOST_UNPACKED, _KEPT_LISTING, _KEPT = (256 << 20) // _METADATA, 4096, 64
@@ -81,14 +78,44 @@ class _SquashfsInode(NamedTuple):
     group: int
     mtime: int
     number: int
-    size: int = 0
-    start: int = 0
-    offset: int = 0
-    fragment: int = _NO_FRAGMENT
-    xattrs: int = _NO_XATTRS
-    device: int = 0
+    size: int
+    start: int
+    offset: int
+    fragment: int
+    xattrs: int
+    device: int
 
 
+def _form(number: int, layout: str, fields: str) -> tuple[struct.Struct, tuple[int, ...], Callable[..., Iterable[int]]]:
+    """What stands behind the head of an inode of this form, what to add to that, and how to put all in order."""
+    form, xattrs = (number - 1) % len(_BASIC) + 1, _NO_XATTRS
+    if form == _LNK and number != _LNK:
+        xattrs = _BEHIND_TARGET
+    told = ["", "mode", "user", "group", "mtime", "number", *fields.split()]
+    told += ["form", "size", "start", "offset", "device", "fragment", "xattrs"]
+    order = itemgetter(*(told.index(field) for field in _SquashfsInode._fields))
+    return struct.Struct(layout), (form, 0, 0, 0, 0, _NO_FRAGMENT, xattrs), order
+
+
+_FORMS = {
+    number: _form(number, layout, fields)
+    for number, layout, fields in (
+        (1, "<I4xHH4x", "start size offset"),
+        (2, "<4I", "start fragment offset size"),
+        (3, "<4xI", "size"),
+        (4, "<4xI", "device"),
+        (5, "<4xI", "device"),
+        (6, "<4x", ""),
+        (7, "<4x", ""),
+        (8, "<4xII6xHI", "size start offset xattrs"),
+        (9, "<QQ12x3I", "start size fragment offset xattrs"),
+        (10, "<4xI", "size"),
+        (11, "<4xII", "device xattrs"),
+        (12, "<4xII", "device xattrs"),
+        (13, "<4xI", "xattrs"),
+        (14, "<4xI", "xattrs"),
+    )
+}
 _Name = tuple[bytes, int, int, int]
 """In a listing, with the basic form and the number that its inode is to have, and its reference."""
 
@@ -184,7 +211,7 @@ class _Squashfs:
         pending, seen, listed = [ROOT], {self._root}, 0
         while pending:
             entry = pending.pop()
-            first = len(tree)
+            below = []
             try:
                 directory, _ = self._inode(tree.references[entry])
                 listed += directory.size
@@ -192,15 +219,12 @@ class _Squashfs:
                     if not len(tree) % _MOST_NAMES:
                         stop.check()
                         self._check_bounds(tree, listed)
-                    self._add(tree, entry, name, seen)
+                    if self._add(tree, entry, name, seen):
+                        below.append(len(tree) - 1)
             except DamagedError as error:
                 tree.damage.append((entry, str(error)))
             self._check_bounds(tree, listed)
-            pending += (
-                child
-                for child in range(len(tree) - 1, first - 1, -1)
-                if tree.kind(child) == stat.S_IFDIR and tree.references[child] != _NOWHERE
-            )
+            pending += reversed(below)
         self._blocks.clear()
         self._most_kept = _KEPT
         return tree
@@ -249,8 +273,8 @@ class _Squashfs:
             return bytes(listing), error
         return bytes(listing), None
 
-    def _add(self, tree: PackedTree, directory: int, name: _Name, seen: set[int]) -> None:
-        """``seen`` are the directories that have a place."""
+    def _add(self, tree: PackedTree, directory: int, name: _Name, seen: set[int]) -> bool:
+        """Whether it is a directory to be listed; ``seen`` are those that have a place."""
         text, form, number, reference = name
         try:
             node, _ = self._inode(reference)
@@ -260,52 +284,26 @@ class _Squashfs:
                 raise DamagedError("it is a directory that has another place")
             told = self._told(node, reference)
         except DamagedError as error:
-            nothing = Inode(_KINDS[form], 0, 0, 0, 0, _UNREAL | len(tree), _NOWHERE)
-            tree.damage.append((tree.add(directory, text, nothing), str(error)))
-            return
+            told = Inode(_KINDS[form], 0, 0, 0, 0, _UNREAL | len(tree), _NOWHERE)
+            tree.damage.append((tree.add(directory, text, told), str(error)))
+            return False
         tree.add(directory, text, told)
         if form == _DIR:
             seen.add(reference)
+        return form == _DIR
 
     def _inode(self, reference: int) -> tuple[_SquashfsInode, _Cursor]:
         """An inode, and what stands behind its head: a link's target, or the list of a file's blocks."""
         cursor = _Cursor(self, self._inodes, reference)
-        form, mode, user, group, mtime, number = cursor.unpack(_HEAD)
-        if form == _REG:
-            start, fragment, offset, size = cursor.unpack(_FILE)
-            node = _SquashfsInode(form, mode, user, group, mtime, number, size, start, offset, fragment)
-            return node, cursor
-        node = _SquashfsInode(form, mode, user, group, mtime, number)
-        if form == _DIR:
-            start, size, offset = cursor.unpack(_DIRECTORY)
-            return node._replace(size=size, start=start, offset=offset), cursor
-        if form == _LNK:
-            return node._replace(size=cursor.unpack(_LINK)[0]), cursor
-        if form in (_BLK, _CHR):
-            return node._replace(device=cursor.unpack(_DEVICE)[0]), cursor
-        return node if form in _BASIC else self._long_inode(node, cursor), cursor
-
-    def _long_inode(self, node: _SquashfsInode, cursor: _Cursor) -> _SquashfsInode:
-        form = node.form - len(_BASIC)
-        if form not in _BASIC:
+        head = cursor.unpack(_HEAD)
+        if head[0] not in _FORMS:
             raise DamagedError("its inode is of an impossible type")
-        node = node._replace(form=form)
-        if form == _REG:
-            start, size, fragment, offset, xattrs = cursor.unpack(_LONG_FILE)
-            return node._replace(size=size, start=start, offset=offset, fragment=fragment, xattrs=xattrs)
-        if form == _DIR:
-            size, start, offset, xattrs = cursor.unpack(_LONG_DIRECTORY)
-            return node._replace(size=size, start=start, offset=offset, xattrs=xattrs)
-        if form == _LNK:
-            return node._replace(size=cursor.unpack(_LINK)[0], xattrs=_BEHIND_TARGET)
-        if form in (_BLK, _CHR):
-            device, xattrs = cursor.unpack(_LONG_DEVICE)
-            return node._replace(device=device, xattrs=xattrs)
-        return node._replace(xattrs=cursor.unpack(_LONG_OTHER)[0])
+        layout, added, ordered = _FORMS[head[0]]
+        return _SquashfsInode._make(ordered(head + cursor.unpack(layout) + added)), cursor
 
     def _told(self, node: _SquashfsInode, reference: int) -> Inode:
         """As the tree holds it. Its number is its place: what it claims as such may be another's too."""
-        form, mode, user, group, mtime, _, size, *_, device = node
+        form, mode, user, group, mtime, _, size, _, _, _, _, device = node
         if form == _DIR:
             size = 0
         elif form == _LNK and size > LONGEST_TARGET:
@@ -313,7 +311,7 @@ class _Squashfs:
         elif size > _MOST_BLOCKS * self._block_size:
             raise DamagedError("it claims more blocks than a file has")
         # As the kernel's new_decode_dev.
-        rdev = (device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00)
+        rdev = (device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00) if device else (0, 0)
         mode = _KINDS[form] | mode & 0o7777
         return Inode(mode, self._ids[user], self._ids[group], size, mtime, reference, reference, rdev)
 
