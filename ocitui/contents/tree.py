@@ -213,7 +213,8 @@ class _Body(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         size = min(len(buffer), max(0, self._size - self._at))
-        data = self._reader.read(self._reference, self._at, size) if size else b""
+        # Of an empty one too, which may be one that could not be read.
+        data = self._reader.read(self._reference, self._at, size) if size or not self._size else b""
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
