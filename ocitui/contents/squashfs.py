@@ -365,6 +365,11 @@ class _Squashfs:
             raise DamagedError("its extended attributes are damaged")
         return name, cursor.take(size)
 
+    def place(self, reference: int) -> tuple[int, int]:
+        """To sort files by, so that each block is unpacked once where they are read in that order; no identity."""
+        node, _ = self._inode(reference)
+        return node.fragment, node.start
+
     def read(self, reference: int, at: int, size: int) -> bytes:
         if self._last_file is None or self._last_file[0] != reference:
             self._last_file = reference, self._block_list(reference)
