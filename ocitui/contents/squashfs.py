@@ -48,7 +48,8 @@ _NO_TABLE = _NOWHERE = (1 << 64) - 1
 _NO_FRAGMENT = _NO_XATTRS = (1 << 32) - 1
 _BEHIND_TARGET = 1 << 32
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
-_FRAGMENT, _XATTRS, _XATTR_TABLE = struct.Struct("<QI4x"), struct.Struct("<QI4x"), struct.Struct("<QI4x")
+_PLACE = struct.Struct("<QI4x")
+"""Of a fragment, with its size; of attributes and of their table, with their number."""
 _ATTRIBUTE, _ELSEWHERE, _LARGEST_VALUE = struct.Struct("<HH"), 0x100, 1 << 16
 _PREFIXES = {0: b"user.", 1: b"trusted.", 2: b"security."}
 _HEADER, _NAME, _MOST_NAMES = struct.Struct("<3I"), struct.Struct("<HhHH"), 256
@@ -63,7 +64,6 @@ _KEPT_FRAGMENTS = 8
 _MOST_DAMAGE = 10_000
 _UNREAL = 1 << 63
 """With its entry's number, that of an inode which is not to be believed."""
-
 
 T = TypeVar("T")
 
@@ -133,10 +133,14 @@ class _Squashfs:
             raise DamagedError("it is too short for a squashfs")
         self._blocks: dict[int, tuple[bytes, int]] = {}
         self._recent = -1, (b"", 0)
-        self._most_kept, self._unpacked = _KEPT_LISTING, 0
+        self._most_kept, self._unpacked, self._listed = _KEPT_LISTING, 0, 0
         self._last_file: tuple[int, _BlockList] | None = None
-        self._last_block = -1, b""
+        self._last_block = (-1, 0), b""
         self._last_fragments: dict[int, bytes] = {}
+        self._find_tables(*self._superblock())
+
+    def _superblock(self) -> tuple[int, int, list[int]]:
+        """How many fragments and owners there are, and where the tables are."""
         magic, _, _, self._block_size, fragments, compressor, block_log, _, ids, major, minor, *starts = _SUPER.unpack(
             self.stored(0, _SUPER.size)
         )
@@ -151,25 +155,24 @@ class _Squashfs:
         self._root, used, *tables = starts
         if self.size < used:
             raise DamagedError(f"it is cut: of {used:,} bytes there are {self.size:,}")
-        self.size = used
         name, unpack = _COMPRESSORS.get(compressor, (f"compressor {compressor}", None))
         if unpack is None:
             raise UnreadableFormatError(f"it is compressed with {name}, which is not read here")
-        self._unpack = unpack
-        self._find_tables(tables, fragments, ids)
+        self.size, self._unpack = used, unpack
+        return fragments, ids, tables
 
-    def _find_tables(self, starts: list[int], fragments: int, ids: int) -> None:
+    def _find_tables(self, fragments: int, ids: int, starts: list[int]) -> None:
         ids_at, xattrs_at, inodes, listings, fragments_at, _ = starts
         if not _SUPER.size <= inodes < listings < self.size:
             raise DamagedError("its tables are out of order")
         self._ids = _Ids(owners := _Rows(self, ids_at, ids, listings, _U32))
-        self._fragments = _Rows(self, fragments_at, fragments, listings, _FRAGMENT) if fragments else None
+        self._fragments = _Rows(self, fragments_at, fragments, listings, _PLACE) if fragments else None
         self._inodes = range(inodes, listings)
         self._listings = range(listings, (self._fragments or owners).first)
         self._xattrs: _Rows | None = None
         if xattrs_at != _NO_TABLE:
-            start, count = _XATTR_TABLE.unpack(self.stored(xattrs_at, _XATTR_TABLE.size))
-            self._xattrs = _Rows(self, xattrs_at + _XATTR_TABLE.size, count, listings, _XATTRS)
+            start, count = _PLACE.unpack(self.stored(xattrs_at, _PLACE.size))
+            self._xattrs = _Rows(self, xattrs_at + _PLACE.size, count, listings, _PLACE)
             self._attributes = range(start, self._xattrs.first)
 
     def stored(self, at: int, size: int) -> bytes:
@@ -208,29 +211,28 @@ class _Squashfs:
         if root.form != _DIR:
             raise DamagedError("its root is no directory")
         tree = PackedTree(self, self._told(root, self._root))
-        pending, seen, listed = [ROOT], {self._root}, 0
+        pending, seen = [ROOT], {self._root}
         while pending:
             entry = pending.pop()
             below = []
             try:
                 directory, _ = self._inode(tree.references[entry])
-                listed += directory.size
                 for name in self._names(directory):
                     if not len(tree) % _MOST_NAMES:
                         stop.check()
-                        self._check_bounds(tree, listed)
+                        self._check_bounds(tree)
                     if self._add(tree, entry, name, seen):
                         below.append(len(tree) - 1)
             except DamagedError as error:
                 tree.damage.append((entry, str(error)))
-            self._check_bounds(tree, listed)
+            self._check_bounds(tree)
             pending += reversed(below)
         self._blocks.clear()
         self._most_kept = _KEPT
         return tree
 
-    def _check_bounds(self, tree: PackedTree, listed: int) -> None:
-        if len(tree) >= MOST_ENTRIES or listed > MOST_LISTED or self._unpacked > _MOST_UNPACKED:
+    def _check_bounds(self, tree: PackedTree) -> None:
+        if len(tree) >= MOST_ENTRIES or self._listed > MOST_LISTED or self._unpacked > _MOST_UNPACKED:
             raise DamagedError("it lists more than is read here")
         if len(tree.damage) > _MOST_DAMAGE:
             raise DamagedError(f"more than {_MOST_DAMAGE:,} of its entries are damaged")
@@ -266,6 +268,7 @@ class _Squashfs:
             raise DamagedError(f"its listing claims {size:,} bytes")
         try:
             if size > 0:
+                self._listed += size
                 cursor = _Cursor(self, self._listings, directory.start << 16 | directory.offset)
                 for part in cursor.parts(size):
                     listing += part
@@ -400,8 +403,8 @@ class _Squashfs:
         at, word = blocks.place(index)
         if not word:
             return bytes(size)
-        if self._last_block[0] != at:
-            self._last_block = at, self._unpacked_data(at, word)
+        if self._last_block[0] != (at, word):
+            self._last_block = (at, word), self._unpacked_data(at, word)
         if len(self._last_block[1]) != size:
             raise DamagedError(f"its block at byte {at:,} is damaged: it holds {len(self._last_block[1]):,} bytes")
         return self._last_block[1]

@@ -316,8 +316,8 @@ BENT: dict[str, tuple[bytes, bytes, str]] = {
         b"",
         "its listing is damaged",
     ),
-    "a listing of 100 MB": (
-        made(Member(b"a", DIRECTORY, head(8, 2) + struct.pack("<4IHHI", 1, 100 << 20, 0, 1, 0, 0, 0xFFFFFFFF))),
+    "a listing of 4 GB": (
+        made(Member(b"a", DIRECTORY, head(8, 2) + struct.pack("<4IHHI", 1, 0xFFFFFFFF, 0, 1, 0, 0, 0xFFFFFFFF))),
         b"a",
         "its listing claims",
     ),
