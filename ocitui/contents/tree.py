@@ -19,6 +19,7 @@ MOST_XATTRS, MOST_XATTR_BYTES = 4096, 1 << 20
 LONGEST_NAME = 255
 _MOST_LINKS = 40
 _DOTS = (b".", b"..")
+_NO_DEVICE = (0, 0)
 
 
 class ContentsError(CacheError):
@@ -97,23 +98,24 @@ class PackedTree:
 
     def add(self, parent: int, name: bytes, node: Inode) -> int:
         """Add an entry; gives its number. Raises DamagedError for a name that none may have, or too many."""
-        if parent != ROOT or name or len(self):
+        number = len(self.parents)
+        if number != ROOT:
             check_name(name)
-        if len(self) >= MOST_ENTRIES:
+        if number >= MOST_ENTRIES:
             raise DamagedError(f"it has more than {MOST_ENTRIES:,} entries")
-        number = len(self)
+        mode, uid, gid, size, mtime, inode, reference, device = node
         self._names += name
         self._ends.append(len(self._names))
         self.parents.append(parent)
-        self.modes.append(node.mode)
-        self.uids.append(node.uid)
-        self.gids.append(node.gid)
-        self.sizes.append(node.size)
-        self.mtimes.append(node.mtime)
-        self.numbers.append(node.number)
-        self.references.append(node.reference)
-        if node.device != (0, 0):
-            self.devices[number] = node.device
+        self.modes.append(mode)
+        self.uids.append(uid)
+        self.gids.append(gid)
+        self.sizes.append(size)
+        self.mtimes.append(mtime)
+        self.numbers.append(inode)
+        self.references.append(reference)
+        if device != _NO_DEVICE:
+            self.devices[number] = device
         self._children = None
         return number
 
@@ -243,7 +245,8 @@ class _Body(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         size = min(len(buffer), max(0, self._size - self._at))
-        data = self._reader.read(self._reference, self._at, size) if size else b""
+        # Of an empty one too, which may be one that could not be read.
+        data = self._reader.read(self._reference, self._at, size) if size or not self._size else b""
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
