@@ -26,7 +26,6 @@ from .tree import (
     Inode,
     PackedTree,
     UnreadableFormatError,
-    check_name,
 )
 
 _SUPER_AT, _MAGIC = 1024, 0xE0F5E1E2
@@ -90,8 +89,8 @@ class ErofsImage:
     """An image that is open. Each method raises ContentsError, and OSError as the disk does."""
 
     def __init__(self, file: BinaryIO, stop: Stop) -> None:
-        self._fd, self._stop = file.fileno(), stop
-        self._size = os.fstat(self._fd).st_size
+        self._file, self._stop = file, stop
+        self._size = os.fstat(file.fileno()).st_size
         (magic, checksum, compatible, bits, _, small_root, _, self._epoch, _, blocks, meta, shared, self.features, _,
          devices, _, directory_bits, _, _, self._packed, large_root) = _SUPER.unpack(
             self.take(_SUPER_AT, _SUPER.size)
@@ -132,7 +131,7 @@ class ErofsImage:
         """So many bytes of the file itself."""
         if at + size > self._size:
             raise DamagedError("a part of it lies beyond its end")
-        data = os.pread(self._fd, size, at)
+        data = os.pread(self._file.fileno(), size, at)
         if len(data) != size:
             raise DamagedError("it was cut while it was read")
         return data
@@ -187,7 +186,6 @@ class ErofsImage:
                         raise DamagedError("the names of a directory are not in order")
                     last = name
                     if name not in _DOTS:
-                        check_name(name)
                         yield name, number, kind
 
     def body(self, node: Node, at: int, size: int) -> bytes:
@@ -199,9 +197,7 @@ class ErofsImage:
         if node.layout in _COMPRESSED:
             return self._compressed(node).read(at, size)
         if node.layout not in (_PLAIN, _INLINE):
-            raise UnreadableFormatError(
-                f"the data of an inode are laid out as number {node.layout}, which is not known"
-            )
+            raise UnreadableFormatError(f"a body is laid out as number {node.layout}, which is not known")
         if node.start is None:
             return bytes(size)
         first = node.start * self.block

@@ -20,7 +20,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_ZERO_PADDING, _HAS_MAP_HEADER = 0x01, 0x02 | 0x10 | 0x20
+_ZERO_PADDING, _HAS_MAP_HEADER = 0x01, 0x02 | 0x10 | 0x20 | 0x80
 """Features of the image; without any of the latter an inode with full indexes has no header of its map."""
 _HEADER = struct.Struct("<I2H")
 _PACKED, _EXTENTS, _BIG, _INLINE, _INTERLACED, _FRAGMENT = 0x01, 0x01, 0x02 | 0x04, 0x08, 0x10, 0x20
@@ -121,6 +121,9 @@ class CompressedBody:
             self._hows[-1], self._places[-1] = _ELSEWHERE, place | (high << 32 if full else 0)
         elif advice & _INLINE and place >> 16:
             self._places[-1], self._stored[-1] = at + len(area), place >> 16
+            if self._hows[-1] == _ROTATED:
+                # As mkfs.erofs writes it; Linux 6.18 rotates it all the same, and reads other bytes.
+                self._hows[-1] = _PLAIN
             if self._places[-1] % block + self._stored[-1] > block:
                 raise DamagedError("the end of a body crosses a block")
 
