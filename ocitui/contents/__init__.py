@@ -5,6 +5,11 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .digest import TreeLevel as TreeLevel
+    from .digest import digest_lines as digest_lines
+    from .digest import tree_digest as tree_digest
+    from .extract import Extracted as Extracted
+    from .extract import Extraction as Extraction
     from .formats import open_tree as open_tree
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader

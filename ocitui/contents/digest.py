@@ -58,7 +58,7 @@ def digest_lines(
         raise DamagedError(f"it has no digest, as a part of it cannot be read: {tree.damage[0][1]}")
     hashes = _hashes(tree, stop, passed)
     first = dict[int, str]()
-    yield f"ocitui tree 1 {level}\n"
+    yield f"packed-tree 1 {level}\n"
     for path, entry in sorted(zip(_paths(tree), range(len(tree)), strict=True)):
         stop.check()
         if (sort := _SORTS.get(tree.kind(entry))) is None:

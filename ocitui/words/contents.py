@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import codecs
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ocitui.text import escaped, human_size, timestamp
+from ocitui.text import clean, counted, escaped, human_size, timestamp
 
 if TYPE_CHECKING:
-    from ocitui.contents import PackedTree
+    from pathlib import Path
+
+    from ocitui.contents import Extracted, PackedTree
 
 _SORTS = {
     stat.S_IFDIR: ("d", "a directory"),
@@ -111,3 +113,10 @@ def sort_of_bytes(start: bytes) -> str:
     except UnicodeDecodeError:
         return "bytes that are no text"
     return "bytes that are no text" if any(byte < 32 and byte not in _TEXT_CONTROLS for byte in start) else ""
+
+
+def extracted_lines(done: Extracted, directory: Path) -> Iterator[str]:
+    """What was written, and what was not."""
+    yield f"{counted(done.entries, 'entry')}, {human_size(done.bytes)}, below {clean(str(directory))}"
+    if done.left_out:
+        yield f"left out: {', '.join(f'{count} {what}' for what, count in done.left_out.items())}"

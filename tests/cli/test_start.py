@@ -49,6 +49,8 @@ HEADLESS = {
     "show": [ALPINE.digest],
     "files": ["alpine:3.19"],
     "cat": ["alpine:3.19", "etc/passwd"],
+    "extract": ["alpine:3.19", "etc/passwd", "-o", "out"],
+    "digest": ["alpine:3.19"],
     "verdict": [],
     "why": ["alpine:3.19"],
     "zones": [],

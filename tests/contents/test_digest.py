@@ -18,7 +18,7 @@ from tests.contents.test_extract import ZOO, member, tree_of, write_tar
 
 EMPTY, SU = hashlib.sha256(b"").hexdigest(), hashlib.sha256(b"su").hexdigest()
 TEXT = {
-    TreeLevel.CONTENT: f"""ocitui tree 1 content
+    TreeLevel.CONTENT: f"""packed-tree 1 content
 / d
 /bin d 0755 0:0
 /bin/a\\x20b\\xe9 f 0644 12:34 0 sha256:{EMPTY}
@@ -27,7 +27,7 @@ TEXT = {
 /lib l 0:0 ->usr/lib
 /null c 0666 0:0 1,3
 """,
-    TreeLevel.XATTRS: f"""ocitui tree 1 xattrs
+    TreeLevel.XATTRS: f"""packed-tree 1 xattrs
 / d
 /bin d 0755 0:0
 /bin/a\\x20b\\xe9 f 0644 12:34 0 sha256:{EMPTY}
@@ -36,7 +36,7 @@ TEXT = {
 /lib l 0:0 ->usr/lib
 /null c 0666 0:0 1,3
 """,
-    TreeLevel.FULL: f"""ocitui tree 1 full
+    TreeLevel.FULL: f"""packed-tree 1 full
 / d 0751 12:34 mtime=5
 /bin d 0755 0:0 mtime=1700000000
 /bin/a\\x20b\\xe9 f 0644 12:34 0 sha256:{EMPTY} mtime=1700000000

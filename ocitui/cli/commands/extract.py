@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import msgspec
 
 from ocitui.text import counted, first_of
 
@@ -44,6 +43,7 @@ def extract_command(call: Call, word: str, paths: Sequence[str], output: Path, p
             lines, question = [f"there already: {first_of(taken)}"], f"replace {counted(len(taken), 'file')}?"
             call.agree(lines, question, lambda: {"replaced": taken})
         done = extraction.run(Stop(), replace=bool(taken))
-    about = {"digest": digest, "format": format, "directory": str(output)}
-    call.answer(lambda: about | msgspec.to_builtins(done), extracted_lines(done, output))
+    counts = {"entries": done.entries, "bytes": done.bytes, "left_out": done.left_out}
+    about = {"digest": digest, "format": format, "directory": str(output), **counts}
+    call.answer(lambda: about, extracted_lines(done, output))
     return ExitCode.CLEAN
