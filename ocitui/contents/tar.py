@@ -164,7 +164,7 @@ class _Index:
         try:
             parts = _parts(member.name)
             if member.kind is Kind.HARD_LINK:
-                self._link(parts, _parts(member.link))
+                self._link(parts, _parts(member.link, "what it links to"))
                 return
             if member.kind is Kind.SYMLINK and not 0 < len(member.link) <= LONGEST_TARGET:
                 raise TarError(f"its target has {len(member.link)} bytes")
@@ -265,14 +265,14 @@ def _key(parent: int, name: bytes) -> bytes:
     return name + parent.to_bytes(4, "little")
 
 
-def _parts(path: bytes) -> list[bytes]:
+def _parts(path: bytes, what: str = "its path") -> list[bytes]:
     """The names of a path, which begins at the root whether or not it says so. Raises TarError for one that climbs, or
     that no file could have."""
     if len(path) > _LONGEST_PATH:
-        raise TarError(f"a path of it has more than {_LONGEST_PATH} bytes")
+        raise TarError(f"{what} has more than {_LONGEST_PATH} bytes")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        raise TarError(f"its path climbs: {printable(path)}")
+        raise TarError(f"{what} climbs")
     if b"\0" in path or (len(path) > LONGEST_NAME and max(map(len, parts)) > LONGEST_NAME):
-        raise TarError("its path has a name that none may have")
+        raise TarError(f"{what} has a name that none may have")
     return parts
