@@ -310,6 +310,11 @@ BENT: dict[str, tuple[bytes, bytes, str]] = {
         b"",
         "a name that none may have",
     ),
+    "a name twice": (
+        made(Member(b"a", FILE, file(2, 0)), Member(b"a", FILE, file(3, 0))),
+        b"",
+        "its listing is damaged",
+    ),
     "a name with a slash": (made(Member(b"a/b", FILE, file(2, 0))), b"", "a name that none may have"),
     "a part of a listing with too many names": (
         made(listed=listing([(b"a", FILE, 2, 32)], 256)),
@@ -427,6 +432,14 @@ def test_a_bent_superblock_is_refused(
 ) -> None:
     with pytest.raises(error, match=text):
         read(made(Member(b"a", FILE, file(2, 0)), **bent))
+
+
+@pytest.mark.parametrize("size", [0, 8193, 0x7FFF])
+def test_a_block_of_metadata_of_an_impossible_size_is_refused(size: int, read: Callable[[bytes], PackedTree]) -> None:
+    image = bytearray(made(*(Member(b"%07d" % n, FILE, b"", 2, 32) for n in range(1600))))
+    struct.pack_into("<H", image, 96, 0x8000 | size)
+    with pytest.raises(DamagedError, match="impossible size"):
+        read(bytes(image))
 
 
 @pytest.mark.parametrize("content", [b"", b"hsqs", bytes(96), b"hsqs" * 1000])
