@@ -14,6 +14,7 @@ from ocitui.threads import Stop
 
 from .erofs_compressed import CompressedBody
 from .tree import (
+    LONGEST_NAME,
     LONGEST_TARGET,
     MOST_DIRECTORY,
     MOST_ENTRIES,
@@ -32,18 +33,9 @@ _SUPER_AT, _MAGIC = 1024, 0xE0F5E1E2
 _SUPER = struct.Struct("<3I2BHQq4I32xI3H2BIQ8xQ8x")
 _HAS_CHECKSUM = 1
 _BLOCK_BITS = range(9, 17)
-_48BIT = 0x80
-_FEATURES = {
-    0x01: "zero padding",
-    0x02: "big physical clusters",
-    0x04: "chunks",
-    0x08: "a second compressor",
-    0x10: "packed tails",
-    0x20: "fragments",
-    0x40: "attribute prefixes",
-    _48BIT: "48-bit addresses",
-}
-_UNREAD = {0x100: "a metadata box"}
+_48BIT, _READ_FEATURES = 0x80, 0xFF
+"""Up to 48-bit addresses; prefixes in a table, and encoded extents, are refused where one is met."""
+_UNREAD_FEATURES = {0x100: "a metadata box"}
 
 _SLOT, _COMPACT, _EXTENDED = 32, struct.Struct("<4H4I2H4x"), struct.Struct("<4HQ4Iq2I16x")
 _IS_EXTENDED, _ONE_LINK, _KNOWN_FORMAT = 1, 1 << 4, (1 << 5) - 1
@@ -74,9 +66,9 @@ _PREFIXES = {
 }
 
 
-class Node(NamedTuple):
-    """An inode with where its parts are: ``start`` is its first block, or how its chunks are, None for a hole;
-    its attributes are ``xattrs`` bytes before ``end``, where its map, or the end of its body, begins."""
+class ErofsInode(NamedTuple):
+    """An inode with where its parts are: ``start`` is its first block, or the form of its chunks, None for a hole; its
+    attributes are the ``xattrs`` bytes before ``end``, where its map begins, or the end of its body."""
 
     inode: Inode
     layout: int
@@ -85,11 +77,12 @@ class Node(NamedTuple):
     end: int
 
 
-class ErofsImage:
-    """An image that is open. Each method raises ContentsError, and OSError as the disk does."""
+class ErofsReader:
+    """An image that is open. Each method raises ContentsError, OSError as the disk does, and AbandonedError once it is
+    to stop."""
 
     def __init__(self, file: BinaryIO, stop: Stop) -> None:
-        self._file, self._stop = file, stop
+        self._file, self.stop = file, stop
         self._size = os.fstat(file.fileno()).st_size
         (magic, checksum, compatible, bits, _, small_root, _, self._epoch, _, blocks, meta, shared, self.features, _,
          devices, _, directory_bits, _, _, self._packed, large_root) = _SUPER.unpack(
@@ -99,7 +92,7 @@ class ErofsImage:
             raise DamagedError("it is no erofs")
         if bits not in _BLOCK_BITS:
             raise DamagedError(f"its block size is 2 to the power of {bits}")
-        self.block_bits, self.block = bits, 1 << bits
+        self.block = 1 << bits
         if compatible & _HAS_CHECKSUM:
             covered = bytearray(self.take(_SUPER_AT, self.block - _SUPER_AT % self.block))
             covered[4:8] = bytes(4)
@@ -114,14 +107,14 @@ class ErofsImage:
         if not -_LATEST < self._epoch < _LATEST:
             raise DamagedError("its time is none")
         self._meta, self._shared = meta * self.block, shared * self.block
-        self._node: tuple[int, Node] | None = None
+        self._node: tuple[int, ErofsInode] | None = None
         self._map: tuple[int, CompressedBody] | None = None
-        self._fragments: tuple[Node, CompressedBody | None] | None = None
+        self._fragments: tuple[ErofsInode, CompressedBody | None] | None = None
 
     def _refuse(self, devices: int, directory_bits: int) -> None:
-        for bit in (1 << number for number in range(32)):
-            if self.features & bit and bit not in _FEATURES:
-                raise UnreadableFormatError(f"it has {_UNREAD.get(bit, f'a feature that is not known (0x{bit:x})')}")
+        if unread := self.features & ~_READ_FEATURES:
+            unknown = f"features that are not known (0x{unread:x})"
+            raise UnreadableFormatError(f"it has {_UNREAD_FEATURES.get(unread, unknown)}")
         if devices:
             raise UnreadableFormatError("a part of it is on other devices")
         if directory_bits:
@@ -136,13 +129,13 @@ class ErofsImage:
             raise DamagedError("it was cut while it was read")
         return data
 
-    def node(self, number: int) -> Node:
+    def node(self, number: int) -> ErofsInode:
         last = self._node
         if last is None or last[0] != number:
             self._node = last = number, self._read_node(number)
         return last[1]
 
-    def _read_node(self, number: int) -> Node:
+    def _read_node(self, number: int) -> ErofsInode:
         at = self._meta + number * _SLOT
         head = self.take(at, min(_EXTENDED.size, max(self._size - at, _COMPACT.size)))
         form, mode = head[0] | head[1] << 8, head[4] | head[5] << 8
@@ -170,15 +163,15 @@ class ErofsImage:
         if layout == _PLAIN and start == nowhere:
             start = None
         inode = Inode(mode, uid, gid, size if kind in _WITH_BODY else 0, mtime, number, number, device)
-        return Node(inode, layout, start, xattrs, at + xattrs)
+        return ErofsInode(inode, layout, start, xattrs, at + xattrs)
 
-    def entries(self, node: Node) -> Iterator[tuple[bytes, int, int]]:
+    def entries(self, node: ErofsInode) -> Iterator[tuple[bytes, int, int]]:
         """The names in a directory, with their inodes and the numbers of their types; its two dots are left out."""
         size, last = node.inode.size, b""
         if size > MOST_DIRECTORY:
             raise DamagedError(f"a directory of it takes {size:,} bytes")
         for at in range(0, size, _PIECE):
-            self._stop.check()
+            self.stop.check()
             piece = self.body(node, at, min(_PIECE, size - at))
             for begin in range(0, len(piece), self.block):
                 for name, number, kind in _block_entries(piece[begin : begin + self.block]):
@@ -188,8 +181,9 @@ class ErofsImage:
                     if name not in _DOTS:
                         yield name, number, kind
 
-    def body(self, node: Node, at: int, size: int) -> bytes:
-        """So many bytes from ``at`` on of what an inode holds, within its size."""
+    def body(self, node: ErofsInode, at: int, size: int) -> bytes:
+        """So many bytes from ``at`` on of what an inode holds; none are beyond its end."""
+        size = min(size, node.inode.size - at)
         if size <= 0:
             return b""
         if node.layout == _CHUNKS:
@@ -210,7 +204,7 @@ class ErofsImage:
         data = self.take(first + at, before) if before else b""
         return data + self.take(node.end + at + before - whole, size - before) if size > before else data
 
-    def _chunks(self, node: Node, at: int, size: int) -> bytes:
+    def _chunks(self, node: ErofsInode, at: int, size: int) -> bytes:
         form = (node.start or 0) & 0xFFFF
         if form & ~(_CHUNK_BITS | _CHUNK_INDEXES | _CHUNK_48BIT):
             raise UnreadableFormatError(f"the chunks of a body have a form that is not known (0x{form:x})")
@@ -233,19 +227,19 @@ class ErofsImage:
                 data += self.take(address * self.block + begin % chunk, end - begin)
         return bytes(data)
 
-    def _compressed(self, node: Node) -> CompressedBody:
+    def _compressed(self, node: ErofsInode) -> CompressedBody:
         number = node.inode.number
         last = self._map
         if last is None or last[0] != number:
             self._map = last = number, self._open_map(node)
         return last[1]
 
-    def _open_map(self, node: Node, is_fragments: bool = False) -> CompressedBody:
+    def _open_map(self, node: ErofsInode, is_fragments: bool = False) -> CompressedBody:
         full = node.layout == _FULL_INDEX
         return CompressedBody(self, full=full, end=node.end, size=node.inode.size, is_fragments=is_fragments)
 
     def fragment(self, at: int, size: int) -> bytes:
-        """So many bytes of the inode that holds the ends of other files."""
+        """So many bytes of the inode that holds the ends of files, or whole ones."""
         if self._fragments is None:
             node = self._read_node(self._packed)
             packed = node.layout in _COMPRESSED
@@ -333,7 +327,7 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
 def erofs_tree(file: BinaryIO, stop: Stop) -> PackedTree:
     """Every path of an erofs that is open. Raises ContentsError, OSError; what is wrong with one directory or inode is
     among the tree's damage."""
-    image = ErofsImage(file, stop)
+    image = ErofsReader(file, stop)
     root = image.node(image.root)
     if not stat.S_ISDIR(root.inode.mode):
         raise DamagedError("its root is no directory")
@@ -354,7 +348,7 @@ def erofs_tree(file: BinaryIO, stop: Stop) -> PackedTree:
     return tree
 
 
-def _list(image: ErofsImage, tree: PackedTree, entry: int) -> Iterator[int]:
+def _list(image: ErofsReader, tree: PackedTree, entry: int) -> Iterator[int]:
     """Add what is in one directory; gives the directories among it."""
     try:
         for name, number, kind in image.entries(image.node(tree.references[entry])):
@@ -363,7 +357,7 @@ def _list(image: ErofsImage, tree: PackedTree, entry: int) -> Iterator[int]:
                 if kind and (kind >= len(_TYPES) or _TYPES[kind] != stat.S_IFMT(child.inode.mode)):
                     raise DamagedError("a directory says another type than the inode")
             except ContentsError as error:
-                _damaged(tree, entry, f"{error}: {name!r}")
+                _damaged(tree, entry, f"{error}: {name[:LONGEST_NAME]!r}")
                 continue
             added = tree.add(entry, name, child.inode)
             if stat.S_ISDIR(child.inode.mode):

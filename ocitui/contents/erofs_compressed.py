@@ -12,6 +12,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from ocitui.threads import Stop
+
 from .lz4_block import unpack_lz4
 from .tree import DamagedError, UnreadableFormatError
 
@@ -23,6 +25,7 @@ else:
 _ZERO_PADDING, _HAS_MAP_HEADER = 0x01, 0x02 | 0x10 | 0x20 | 0x80
 """Features of the image; without any of the latter an inode with full indexes has no header of its map."""
 _HEADER = struct.Struct("<I2H")
+# What is advised of a map; the first is said of compact indexes, the second of full ones.
 _PACKED, _EXTENTS, _BIG, _INLINE, _INTERLACED, _FRAGMENT = 0x01, 0x01, 0x02 | 0x04, 0x08, 0x10, 0x20
 _WHOLE_IS_FRAGMENT, _CLUSTER_BITS = 1 << 63, 0x0F00
 _INDEX, _PARTIAL, _KIND = struct.Struct("<2HI"), 1 << 15, 3
@@ -30,20 +33,21 @@ _RAW, _HEAD, _NO_HEAD, _HEAD_2 = range(4)
 _HAS_COUNT = 1 << 11
 _LZ4, _LZMA, _DEFLATE, _ZSTD, _PLAIN, _ROTATED, _ELSEWHERE = range(7)
 _MOST_CLUSTERS, _MOST_STORED, _LONGEST_EXTENT = 1 << 22, 1 << 20, 12 << 20
-_LONGEST_WINDOW = 23
+_LONGEST_WINDOW, _LOOK = 23, 1 << 16
 
 
-class Source(Protocol):
+class ClusterSource(Protocol):
     """The image that a body is in."""
 
     features: int
     block: int
+    stop: Stop
 
     def take(self, at: int, size: int) -> bytes:
         """So many bytes of the file itself."""
 
     def fragment(self, at: int, size: int) -> bytes:
-        """So many bytes of the inode that holds the ends of other files."""
+        """So many bytes of the inode that holds the ends of files, or whole ones."""
 
 
 class _Cluster(NamedTuple):
@@ -58,10 +62,10 @@ class _Cluster(NamedTuple):
 
 
 class CompressedBody:
-    """One body of ``size`` bytes, whose map begins behind ``end``. Raises ContentsError, and OSError as the disk does;
-    that of the fragments must have none itself."""
+    """One body of ``size`` bytes, whose map begins behind ``end``; that of the fragments must have none itself. Raises
+    ContentsError, OSError as the disk does, and AbandonedError once it is to stop."""
 
-    def __init__(self, image: Source, *, full: bool, end: int, size: int, is_fragments: bool = False) -> None:
+    def __init__(self, image: ClusterSource, *, full: bool, end: int, size: int, is_fragments: bool = False) -> None:
         self._image, self._size = image, size
         self._begins, self._places, self._stored = array("Q"), array("Q"), array("I")
         self._hows, self._partial = bytearray(), bytearray()
@@ -105,6 +109,8 @@ class CompressedBody:
             clusters = _compact_index(area, packs, max(block.bit_length() - 1, 12), bool(advice & _BIG))
         high = 0
         for number, (kind, value, first, partial) in zip(range(count), clusters, strict=False):
+            if not number % _LOOK:
+                image.stop.check()
             if kind != _NO_HEAD:
                 if value >= block:
                     raise DamagedError("an extent begins beyond its block")
@@ -150,9 +156,10 @@ class CompressedBody:
             raise DamagedError("an extent is longer than any may be")
         if how == _PLAIN:
             return self._image.take(place + offset, size)
-        if self._last[0] != extent:
-            self._last = extent, self._unpacked(extent, how, end - begin)
-        return self._last[1][offset : offset + size]
+        last = self._last
+        if last[0] != extent:
+            self._last = last = extent, self._unpacked(extent, how, end - begin)
+        return last[1][offset : offset + size]
 
     def _unpacked(self, extent: int, how: int, size: int) -> bytes:
         stored = self._image.take(self._places[extent], self._stored[extent])
@@ -163,7 +170,7 @@ class CompressedBody:
         whole = not self._partial[extent]
         if how != _LZ4 or self._image.features & _ZERO_PADDING:
             stored = stored.lstrip(b"\0")
-        elif how == _LZ4:
+        else:
             whole = False
         try:
             data = _UNPACK[how](stored, size, whole)
