@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 
 from ocitui.threads import Stop
 
-from .lz4_block import unpack_lz4
 from .tree import DamagedError, UnreadableFormatError
+from .unpacking import unpack_lz4
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -17,6 +17,7 @@ else:
     from backports import zstd
 
 _MOST_MEMORY, _LARGEST_WINDOW = 16 << 20, 23
+_SHORTEST_MATCH, _LONG, _GOES_ON = 4, 15, 255
 _TOO_LONG, _BENT = "it unpacks to more than it may", "it cannot be unpacked"
 
 Unpack = Callable[[bytes, int], bytes]
@@ -56,37 +57,53 @@ unpack_zstd = _by_stream(
 )
 
 
-def unpack_lz4(block: bytes, most: int) -> bytes:
-    """Of one block as in lz4's doc/lz4_Block_format.md, without a frame or a dictionary; it has no checksum."""
-    made, at = bytearray(), 0
+def unpack_lz4(block: bytes, most: int, *, whole: bool = True) -> bytes:
+    """At most so many bytes of one block as in lz4's doc/lz4_Block_format.md, which holds no more if ``whole``; it has
+    no frame, dictionary or checksum. Raises DamagedError."""
     try:
-        while True:
-            token = block[at]
-            literals, at = _lz4_length(block, at + 1, token >> 4)
-            if at + literals > len(block) or len(made) + literals > most:
-                raise DamagedError(_TOO_LONG)
-            made += block[at : at + literals]
-            at += literals
-            if at == len(block):
-                return bytes(made)
-            distance = block[at] | block[at + 1] << 8
-            length, at = _lz4_length(block, at + 2, token & 15)
-            length += 4
-            if not 0 < distance <= len(made):
-                raise DamagedError(_BENT)
-            if len(made) + length > most:
-                raise DamagedError(_TOO_LONG)
-            again = made[-distance:][:length]
-            made += again if len(again) == length else (again * (length // distance + 1))[:length]
+        made = _unpacked_lz4(block, most, whole)
     except IndexError:
         raise DamagedError("it is cut") from None
+    if whole and len(made) > most:
+        raise DamagedError(_TOO_LONG)
+    return bytes(made[:most])
+
+
+def _unpacked_lz4(block: bytes, most: int, whole: bool) -> bytearray:
+    """At most the block's own length more than is wanted. Raises IndexError where it is cut."""
+    made, at, end = bytearray(), 0, len(block)
+    while whole or len(made) < most:
+        token = block[at]
+        literals, at = _lz4_length(block, at + 1, token >> 4)
+        if literals:
+            if at + literals > end:
+                raise DamagedError("it is cut")
+            made += block[at : at + literals]
+            at += literals
+        if at == end or (len(made) >= most and not whole):
+            break
+        distance = block[at] | block[at + 1] << 8
+        length, at = _lz4_length(block, at + 2, token & _LONG)
+        length += _SHORTEST_MATCH
+        begin, room = len(made) - distance, most - len(made)
+        if not distance or begin < 0:
+            raise DamagedError(_BENT)
+        if whole and length > room:
+            raise DamagedError(_TOO_LONG)
+        length = min(length, room)
+        if distance >= length:
+            made += made[begin : begin + length]
+        else:
+            # It repeats what it is about to write.
+            made += (made[begin:] * (length // distance + 1))[:length]
+    return made
 
 
 def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
     """A length whose first four bits are known, and where it ends."""
-    if length == 15:
-        more = 255
-        while more == 255:
+    if length == _LONG:
+        more = _GOES_ON
+        while more == _GOES_ON:
             more = block[at]
             length, at = length + more, at + 1
     return length, at
