@@ -1,10 +1,16 @@
-"""squashfs whose every field can be bent: nothing in it is compressed, and nothing is checked."""
+"""squashfs to be read: opened, and made so that every field of it can be bent; nothing in that is compressed."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from ocitui.contents.squashfs import squashfs_tree
+from ocitui.contents.tree import PackedTree
+from ocitui.threads import Stop
 
 NONE, NO_TABLE = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 DIRECTORY, FILE, LINK, DEVICE = 1, 2, 3, 5
@@ -13,6 +19,12 @@ _FIELDS = (
     *("magic", "inodes", "made", "block_size", "fragment_count", "compressor", "block_log", "flags", "ids", "major"),
     *("minor", "root", "used", "ids_at", "xattrs_at", "inodes_at", "listings_at", "fragments_at", "exports_at"),
 )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[PackedTree]:
+    with open(path, "rb", buffering=0) as packed:
+        yield squashfs_tree(packed, Stop())
 
 
 class Member(NamedTuple):
