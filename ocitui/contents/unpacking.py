@@ -63,7 +63,7 @@ def unpack_lz4(block: bytes, most: int) -> bytes:
         while True:
             token = block[at]
             literals, at = _lz4_length(block, at + 1, token >> 4)
-            if at + literals > len(block) or len(made) + literals > most:
+            if len(made) + literals > most:
                 raise DamagedError(_TOO_LONG)
             made += block[at : at + literals]
             at += literals

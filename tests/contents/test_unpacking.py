@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,3 +67,13 @@ PACKERS = _packers()
 def test_a_damaged_lz4_block_is_refused(block: bytes) -> None:
     with pytest.raises(DamagedError):
         unpack_lz4(block, 100)
+
+
+def test_an_lz4_block_that_grows_is_not_unpacked() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedError, match="more than it may"):
+            unpack_lz4(b"\x1fa\x01\0" + b"\xff" * 100_000 + b"\0\0", 1 << 17)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 19
+    finally:
+        tracemalloc.stop()
