@@ -130,6 +130,7 @@ def test_a_made_image_is_sound(read_squashfs: Callable[[bytes], PackedTree], tmp
             Member(b"b", LINK, link(3, b"over/there")),
             Member(b"c", FILE, file(4, 3, fragment=0, offset=1)),
             Member(b"d", FILE, long_file(5, 0, xattrs=0)),
+            Member(b"e", LINK, head(10, 6) + struct.pack("<2I4sI", 1, 4, b"away", 0)),
             data=b"hello" + b"xabcx",
             fragments=[(101, 5 | 1 << 24)],
             xattrs=(xattr(0, b"n", b"value") + xattr(0x102, b"far", struct.pack("<Q", 5)), [(0, 2)]),
@@ -137,7 +138,8 @@ def test_a_made_image_is_sound(read_squashfs: Callable[[bytes], PackedTree], tmp
     )
     assert [tree.open(entry).read() for entry in (1, 3, 4)] == [b"hello", b"abc", b""]
     assert tree.target(2) == b"over/there"
-    assert tree.xattrs(4) == {b"user.n": b"value", b"security.far": b"value"}
+    assert tree.target(5) == b"away"
+    assert tree.xattrs(4) == tree.xattrs(5) == {b"user.n": b"value", b"security.far": b"value"}
     assert not tree.damage
 
 

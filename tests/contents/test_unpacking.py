@@ -77,3 +77,15 @@ def test_an_lz4_block_that_grows_is_not_unpacked() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 19
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("unpack", [unpack_zstd, unpack_xz, unpack_lzma])
+def test_a_block_may_not_claim_much_memory(unpack: Unpack) -> None:
+    wide = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 24})
+    packed = {
+        unpack_zstd: wide.compress(b"text") + wide.flush(),
+        unpack_xz: lzma.compress(b"text", lzma.FORMAT_XZ, preset=9),
+        unpack_lzma: lzma.compress(b"text", lzma.FORMAT_ALONE, preset=9),
+    }[unpack]
+    with pytest.raises(DamagedError, match="cannot be unpacked"):
+        unpack(packed, 1 << 17)
