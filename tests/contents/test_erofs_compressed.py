@@ -190,7 +190,7 @@ def test_no_block_of_lz4(block: bytes) -> None:
 
 
 def test_a_block_of_lz4_takes_no_more_than_it_should() -> None:
-    bomb = b"\x1fa\x01\x00" + b"\xff" * (1 << 16)
+    bomb = b"\x1fa\x01\x00" + b"\xff" * (1 << 16) + b"\0"
     tracemalloc.start()
     try:
         for whole in (True, False):
