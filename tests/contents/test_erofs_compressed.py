@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import tracemalloc
+import zlib
 from contextlib import suppress
 
 import pytest
@@ -38,11 +39,11 @@ class Flat:
         return self.bytes[at : at + size]
 
     def fragment(self, at: int, size: int) -> bytes:
-        return b"f" * size
+        return f"{at:x}".encode().ljust(size)
 
 
 RAW, HEAD, NO_HEAD, HEAD_2, COUNT = 0, 1, 2, 3, 1 << 11
-BIG, INLINE, FRAGMENT = 2, 8, 32
+PACKED, BIG, INLINE, ROTATED, FRAGMENT = 1, 2, 8, 16, 32
 NO_COUNT, BEYOND, NO_EXTENT = (
     "the size of an extent is where none may be",
     "an extent begins beyond its block",
@@ -73,10 +74,12 @@ def test_a_map_that_contradicts_itself(image: Flat, size: int, told: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "image", [Flat((HEAD, 0, 1), header=(7, FRAGMENT, 0)), Flat(header=(7, 0, 1 << 15))], ids=["tail", "whole"]
+    ("image", "at"),
+    [(Flat((HEAD, 0, 5), header=(7, FRAGMENT, 0)), b"500000007"), (Flat(header=(7, 5, 1 << 15)), b"500000007")],
+    ids=["tail", "whole"],
 )
-def test_fragments_have_none_themselves(image: Flat) -> None:
-    assert image.body(10).read(0, 10) == b"f" * 10
+def test_fragments_have_none_themselves(image: Flat, at: bytes) -> None:
+    assert image.body(10).read(0, 10) == at.ljust(10)
     with pytest.raises(DamagedError, match="the fragments have fragments"):
         image.body(10, is_fragments=True)
 
@@ -84,6 +87,8 @@ def test_fragments_have_none_themselves(image: Flat) -> None:
 LZ4, LZMA, DEFLATE, ZSTD = range(4)
 WIDE = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.window_log): 27})
 LZ4_ABC = b"\x30abc"
+_DEFLATER = zlib.compressobj(wbits=-15)
+NOT_ENDED = _DEFLATER.compress(b"abc") + _DEFLATER.flush(zlib.Z_SYNC_FLUSH)
 
 
 @pytest.mark.parametrize(
@@ -106,12 +111,44 @@ LZ4_ABC = b"\x30abc"
         (Flat((HEAD, 0, 1), header=(0, 0, ZSTD), data=zstd.compress(b"abc")[:-1]), 3, "not hold what it should"),
         (Flat((HEAD, 0, 1), header=(0, 0, ZSTD), data=WIDE.compress(b"abc") + WIDE.flush()), 3, "cannot be unpacked"),
         (Flat((HEAD, 0, 1), header=(0, 0, DEFLATE), data=b"\xff"), 3, "an extent cannot be unpacked"),
+        (Flat((HEAD, 0, 1), header=(0, 0, DEFLATE), data=NOT_ENDED), 3, "not hold what it should"),
         (Flat((HEAD, 0, 9), data=b"x"), 3, "beyond"),
     ],
 )
 def test_an_extent_that_is_not_what_it_says(image: Flat, size: int, told: str) -> None:
     with pytest.raises(ContentsError, match=told):
         image.body(size).read(0, size)
+
+
+def test_raw_blocks_stand_as_in_their_page_but_for_a_tail() -> None:
+    data, tail = bytes(range(256)) * 16, b"t" * 1000 + b"u" * 191
+    first = Flat((HEAD, 0, 1), (RAW, 100, 2), (NO_HEAD, 0, 1), header=(0, ROTATED, 0))
+    first.bytes += bytes(4096) + data[-100:] + data[:-100]
+    assert first.body(4196 + 4096).read(4196, 4096) == data
+    last = Flat((HEAD, 0, 1), (RAW, 2000, 0), header=(len(tail) << 16, ROTATED | INLINE, 0))
+    last.bytes = last.bytes[:32] + tail
+    assert last.body(6096 + len(tail)).read(6096, len(tail)) == tail
+
+
+@pytest.mark.parametrize("lengths", [[2] * 11, [1, *[2] * 10, 1], [3, 1, 1, 4, 2, 5, 1, 3, 2], [22], [21, 1], [1] * 22])
+@pytest.mark.parametrize("packs", [[2] * 11, [2, 2, 2, 16]], ids=["by two", "by sixteen"])
+def test_compact_indexes_of_large_clusters(packs: list[int], lengths: list[int]) -> None:
+    """In each pack stands where the first cluster begins whose beginning, or number of blocks, is said in it."""
+    indexes, blocks = list[int](), list[int]()
+    for length in lengths:
+        begin = 1 + len(blocks)
+        indexes += [0, *(NO_HEAD << 12 | (COUNT | length if back == 1 else back) for back in range(1, length))]
+        blocks += [begin, *(begin if back == 1 else begin + length for back in range(1, length))]
+    made, at = struct.pack("<I2H", 0, BIG | PACKED * (16 in packs), 0), 0
+    for count in packs:
+        bits = {2: 16, 16: 14}[count]
+        packed = sum(index << bits * number for number, index in enumerate(indexes[at : at + count]))
+        made += packed.to_bytes(count * bits // 8, "little") + struct.pack("<I", blocks[at])
+        at += count
+    image = Flat()
+    data = b"".join(struct.pack("<I", block) * 1024 for block in range(1, 23))
+    image.bytes = made.ljust(4096, b"\0") + data
+    assert CompressedBody(image, full=False, end=0, size=len(data)).read(0, len(data)) == data
 
 
 def test_each_head_has_its_own_compressor() -> None:
@@ -149,15 +186,16 @@ def test_a_block_of_lz4(block: bytes, size: int, unpacked: bytes) -> None:
 )
 def test_no_block_of_lz4(block: bytes) -> None:
     with pytest.raises(DamagedError):
-        unpack_lz4(block, 4096)
+        unpack_lz4(block, 5)
 
 
 def test_a_block_of_lz4_takes_no_more_than_it_should() -> None:
-    bomb = b"\x1fa\x01\x00" + b"\xff" * (1 << 16)
+    bomb = b"\x1fa\x01\x00" + b"\xff" * (1 << 16) + b"\0"
     tracemalloc.start()
     try:
-        with pytest.raises(DamagedError):
-            unpack_lz4(bomb, 4096)
+        for whole in (True, False):
+            with suppress(DamagedError):
+                unpack_lz4(bomb, 4096, whole=whole)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

@@ -250,6 +250,8 @@ def test_any_part_of_a_body_is_that_part_of_the_whole(name: str, images: Path, o
                 body.seek(at)
                 size = chance.choice((1, 100, 4096, 1 << 20))
                 assert body.read(size) == whole[at : at + size]
+        assert tree.reader.read(tree.references[entry], 0, len(whole) + 100) == whole
+        assert tree.reader.read(tree.references[entry], len(whole), 100) == b""
 
 
 @pytest.mark.parametrize(
@@ -356,6 +358,28 @@ def test_a_block_of_a_directory_that_contradicts_itself(block: bytes) -> None:
         list(erofs._block_entries(block))
 
 
+def test_what_is_beyond_32_bits_counts_only_where_that_is_said(images: Path, tmp_path: Path, opened: Opened) -> None:
+    image = (images / "zoo.15.erofs").read_bytes()
+    table = struct.pack("<2HI2HI", 7, 0, 0xFFFFFFFF, 7, 0, 0)
+    (tmp_path / "image").write_bytes(image + table)
+    reader = opened(tmp_path / "image").reader
+    assert isinstance(reader, erofs.ErofsReader)
+    inode = tree_module.Inode(stat.S_IFREG, 0, 0, 8192, 0, 1, 1)
+    assert reader.body(erofs.ErofsInode(inode, 4, 0x20, 0, len(image)), 0, 8192) == bytes(4096) + image[:4096]
+    with pytest.raises(DamagedError):
+        reader.body(erofs.ErofsInode(inode, 4, 0x60, 0, len(image)), 0, 8192)
+
+
+def test_an_inode_that_is_cut(images: Path, tmp_path: Path, opened: Opened) -> None:
+    image = (images / "zoo.15.erofs").read_bytes()
+    meta = int.from_bytes(image[SUPERBLOCK + 40 : SUPERBLOCK + 44], "little") * 4096
+    for size in (16, 32, 48):
+        (tmp_path / "image").write_bytes(image + b"\1".ljust(size, b"\0"))
+        tree = opened(tmp_path / "image")
+        with pytest.raises(DamagedError, match="a part of it lies beyond its end"):
+            tree.reader.xattrs((len(image) - meta) // 32)
+
+
 def test_a_root_with_a_large_number(images: Path, tmp_path: Path, opened: Opened) -> None:
     name = images / "odd.1.9.4.48bit-chunk.erofs"
     image = bytearray(name.read_bytes())
@@ -452,7 +476,10 @@ def test_what_is_packed_here_is_read(tmp_path: Path, opened: Opened) -> None:
         assert mount is None or found == walked(mount)
 
 
-MUTATED = ("zoo.15", "zoo.1.9.3.chunk", "zoo.1.9.3.lz4hc-64k", "zoo.1.9.3.frag", "zoo.1.9.3.zstd", "zoo.1.9.3.lzma")
+MUTATED = (
+    *("zoo.15", "zoo.1.9.3.chunk", "zoo.1.9.3.lz4hc-64k", "zoo.1.9.3.frag", "zoo.1.9.3.zstd", "zoo.1.9.3.lzma"),
+    *("odd.1.8.6.deflate", "odd.1.8.6.tails", "odd.1.9.4.48bit-chunk", "odd.1.9.4.dedupe", "odd.1.9.4.dirs"),
+)
 
 
 def mutant(image: bytes, chance: random.Random) -> bytes:
