@@ -101,15 +101,14 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
     """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
-    files = {tree.numbers[entry]: entry for entry in range(len(tree)) if tree.kind(entry) == stat.S_IFREG}
     hashes = {}
-    for number, entry in sorted(files.items(), key=lambda one: tree.references[one[1]]):
+    for entry in tree.files():
         hashed, body = hashlib.sha256(), tree.open(entry)
         while data := body.read(_CHUNK):
             stop.check()
             hashed.update(data)
             passed(len(data))
-        hashes[number] = hashed.digest()
+        hashes[tree.numbers[entry]] = hashed.digest()
     return hashes
 
 

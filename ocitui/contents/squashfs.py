@@ -368,8 +368,7 @@ class _Squashfs:
             raise DamagedError("its extended attributes are damaged")
         return name, cursor.take(size)
 
-    def place(self, reference: int) -> tuple[int, int]:
-        """To sort files by, so that each block is unpacked once where they are read in that order; no identity."""
+    def place(self, reference: int) -> tuple[int, ...]:
         node, _ = self._inode(reference)
         return node.fragment, node.start
 
