@@ -24,12 +24,29 @@ _AGES = (
     *((730 * _DAY, 365 * _DAY, "y"), (63 * _DAY, 30.4 * _DAY, "mo"), (14 * _DAY, 7 * _DAY, "w"), (_DAY, _DAY, "d")),
     *((3_600, 3_600, "h"), (60, 60, "m"), (1, 1, "s")),
 )
+_ESCAPED, _ESCAPE = re.compile(rb"[^ -\[\]-~]"), re.compile(rb"\\x([0-9a-f]{2})")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def clean(text: str) -> str:
     """The text with every character replaced that could command a terminal or deceive its reader."""
     return text if text.isascii() and text.isprintable() else _UNSAFE.sub(REPLACEMENT, text)
+
+
+def printable(name: bytes) -> str:
+    """A name out of a layer or a packed file, fit for a message: escaped, and cut where it is very long."""
+    shown = repr(name.decode("utf-8", "backslashreplace"))
+    return shown if len(shown) <= 300 else f"{shown[:200]}...{shown[-60:]}"
+
+
+def escaped(name: bytes) -> str:
+    """A name or path for programs: bytes outside printable ASCII, and the backslash, as ``\\xNN``."""
+    return _ESCAPED.sub(lambda found: b"\\x%02x" % found[0][0], name).decode()
+
+
+def unescaped(name: bytes) -> bytes:
+    """A name that was written so."""
+    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name)
 
 
 def human_size(size: int | None) -> str:

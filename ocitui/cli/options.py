@@ -172,6 +172,8 @@ def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Call, P
 _SHARED = ("directory", "as_json", "read_only", "wait", "agreed")
 reading = taking(directory_option, json_option, _read_only_anyway_option)
 """For a command that only reads."""
+agreeing = taking(_yes_option, directory_option, json_option, _read_only_anyway_option)
+"""For one that only reads the cache, and asks before it writes over what is elsewhere."""
 keeping = taking(directory_option, json_option, read_only_option, _wait_anyway_option)
 """For a command that writes nothing but notes in `.ocitui`, for which it needs no lock."""
 writing = taking(shared_options)

@@ -112,6 +112,18 @@ def emit_bytes(data: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
+def bytes_json(raw: bytes | None) -> dict[str, Any]:
+    """The bytes under ``raw`` where they are UTF-8, else under ``base64``."""
+    import base64
+
+    if raw is None:
+        return {"raw": None}
+    try:
+        return {"raw": raw.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
 def complain(message: str, hint: str) -> None:
     """Print an error's one line on standard error."""
     say(f"ocitui: {message} ({hint})" if hint else f"ocitui: {message}", err=True)
@@ -259,17 +271,23 @@ class Call:
 
         say(json.dumps(self._common() | {"type": kind} | keys, separators=(",", ":")))
 
-    def emit_list(self, key: str, items: Iterable[Any]) -> None:
-        """Print the same document with a list as its last value, each item as soon as it is made."""
+    def emit_list(self, key: str, items: Iterable[Any], after: Told = dict, **keys: Any) -> None:
+        """Print the same document with a list behind its other ``keys``, each item as soon as it is made, and what is
+        told ``after`` the last of them."""
         import json
 
-        head = json.dumps(self._common() | {key: []}, indent=2)[: -len("]\n}")]
+        head = json.dumps(self._common() | keys | {key: []}, indent=2)[: -len("]\n}")]
         texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
         first = next(texts, None)
         if first is None:
             _write(f"{head}]\n}}\n", sys.stdout)
             return
-        _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), ("\n  ]\n}\n",)))
+
+        def end() -> Iterator[str]:
+            told = after()
+            yield f"\n  ],{json.dumps(told, indent=2)[1:]}\n" if told else "\n  ]\n}\n"
+
+        _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), end()))
 
     def _common(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(self.directory)}

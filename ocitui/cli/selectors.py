@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,14 @@ import click
 
 from ocitui.cache import LEAST_DIGITS, CacheError, CorruptIndexError, NoSuchEntryError, find_entry, spelled, stem_of
 from ocitui.directory import default_directory
-from ocitui.text import counted, short_digest, timestamp
+from ocitui.text import counted, short_digest, timestamp, unescaped
 
 from .options import FORMATS, ended_by_signals, run_async
 from .output import Call, UsageProblemError, say
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex, Key, NamedEntry, PackerCache
+    from ocitui.contents import PackedTree
     from ocitui.doctor import Entries, Judge
 
 _WHOLE = re.compile(rf"((?:sha256:)?[0-9a-f]{{64}}|(?:sha512:)?[0-9a-f]{{128}})(?:\.(?:{'|'.join(FORMATS)}))?")
@@ -194,6 +195,67 @@ def keys_of_files(directory: Path) -> list[Key]:
     with CacheFiles(directory) as files:
         listing = Listing.read(files)
     return [(digest, format_) for digest in listing.held() for format_ in listing.formats(digest)]
+
+
+class NoSuchPathError(NoSuchEntryError):
+    code = "no-such-path"
+    default_hint = "ocitui files ENTRY lists what there is"
+
+
+@contextmanager
+def opened_tree(call: Call, word: str) -> Iterator[tuple[Key, PackedTree]]:
+    """The entry that a word names, and the tree inside its packed file: of the formats that it has the one that is
+    preferred. A whole digest needs no index. Within, a signal ends it at once. Raises NoSuchEntryError, ContentsError,
+    AmbiguousDigestError, StorageError, InterruptedBySignalError, CorruptIndexError, CacheDirectoryError."""
+    from ocitui.cache import PackedFormat, StorageError, open_bounded
+    from ocitui.contents import ContentsError, open_tree
+    from ocitui.threads import Stop
+
+    digest, format, path = _packed_file(call, word)
+    with ended_by_signals(), ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_bounded(path))
+            tree = open_tree(file, PackedFormat(format), Stop())
+        except ContentsError as error:
+            raise type(error)(f"{path.name}: {error.message}", hint=error.hint) from error
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror}", hint="see that it is readable") from error
+        yield (digest, format), tree
+
+
+def _packed_file(call: Call, word: str) -> tuple[str, str, Path]:
+    """Digest, format and path."""
+    from ocitui.cache import check_directory, read_patiently, regular_file, usable_digest
+
+    check_directory(call.directory)
+    if digest := whole_digest(word):
+        ending = word.rpartition(".")[2]
+        keys: list[Key] = [(digest, one) for one in (FORMATS if ending not in FORMATS else (ending,))]
+    else:
+        seen = read_patiently(call.directory)
+        seen.require_sound(call.directory)
+        keys = keys_of(seen.contents, find_named(seen.contents, word), ())
+    for digest, format in keys:
+        path = call.directory / f"{digest}.{format}"
+        if format in FORMATS and usable_digest(digest) and regular_file(path):
+            return digest, format, path
+    told = f"there is no packed file of {word}"
+    raise NoSuchEntryError(told, hint="ocitui check says what is missing, ocitui repair where it may come from")
+
+
+def entry_at(tree: PackedTree, path: str, *, follow: bool) -> int:
+    """The entry of a path as it was typed, or as programs are told it: links in it are followed inside the tree, one
+    at its end only to ``follow`` it. Raises NoSuchPathError, ContentsError."""
+    typed = os.fsencode(path)
+    for one in dict.fromkeys((typed, unescaped(typed))):
+        found = tree.follow(one, follow)
+        if found is not None:
+            return found
+    if tree.damage:
+        from ocitui.contents import DamagedError
+
+        raise DamagedError(f"there is no {path} in what could be read: {tree.damage[0][1]}")
+    raise NoSuchPathError(f"there is no {path} in the packed file")
 
 
 class NoSuchFindingError(NoSuchEntryError):

@@ -5,6 +5,28 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .digest import TreeLevel as TreeLevel
+    from .digest import digest_lines as digest_lines
+    from .digest import tree_digest as tree_digest
+    from .extract import Extracted as Extracted
+    from .extract import Extraction as Extraction
+    from .formats import open_tree as open_tree
+    from .tar_headers import TAR_BLOCK as TAR_BLOCK
+    from .tar_headers import ByteReader as ByteReader
+    from .tar_headers import ChunkReader as ChunkReader
+    from .tar_headers import FileReader as FileReader
+    from .tar_headers import Kind as Kind
+    from .tar_headers import Segments as Segments
+    from .tar_headers import TarEntry as TarEntry
+    from .tar_headers import TarError as TarError
+    from .tar_headers import TarLimitError as TarLimitError
+    from .tar_headers import TarReader as TarReader
+    from .tar_headers import Xattrs as Xattrs
+    from .tar_headers import is_header as is_header
+    from .tar_headers import sum_of_bytes as sum_of_bytes
+    from .tree import ContentsError as ContentsError
+    from .tree import DamagedError as DamagedError
+    from .tree import PackedTree as PackedTree
     from .trees import NotCheckedError as NotCheckedError
     from .trees import Said as Said
     from .trees import Tool as Tool

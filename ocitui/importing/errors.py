@@ -27,6 +27,8 @@ CacheError
 from __future__ import annotations
 
 from ocitui.cache import CacheError
+from ocitui.contents import TarError, TarLimitError
+from ocitui.text import printable
 
 
 class SourceError(CacheError):
@@ -129,6 +131,14 @@ class LayerError(CacheError):
         entry = self.entry if entry is None else entry
         return type(self)(self.reason, layer=layer or self.layer, entry=entry, hint=self.hint)
 
+    @staticmethod
+    def of(error: TarError) -> LayerError:
+        """What is wrong with a tar, as an error of the layer that it is."""
+        if not isinstance(error, TarLimitError):
+            return LayerError(error.reason, entry=error.entry)
+        hint = raised_with("--max-bytes") if error.raisable else ""
+        return LayerLimitError(error.reason, entry=error.entry, hint=hint)
+
 
 class LayerDigestError(LayerError):
     code = "layer-digest"
@@ -158,9 +168,3 @@ class WorkerError(CacheError):
 def raised_with(option: str) -> str:
     """What to do about a limit that an option raises."""
     return f"nothing was packed; where the image is trusted, {option} raises the limit"
-
-
-def printable(name: bytes) -> str:
-    """A name out of a layer, fit for a message: escaped, and cut where it is very long."""
-    shown = repr(name.decode("utf-8", "backslashreplace"))
-    return shown if len(shown) <= 300 else f"{shown[:200]}...{shown[-60:]}"

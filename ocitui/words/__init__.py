@@ -22,6 +22,11 @@ with front(__name__):
     from .changes import transaction_extent as transaction_extent
     from .changes import transaction_json as transaction_json
     from .changes import undo_sections as undo_sections
+    from .contents import extracted_lines as extracted_lines
+    from .contents import file_json as file_json
+    from .contents import file_line as file_line
+    from .contents import sort_of_bytes as sort_of_bytes
+    from .contents import sort_of_file as sort_of_file
     from .documents import DOCUMENT_CHUNK as DOCUMENT_CHUNK
     from .documents import Alive as Alive
     from .documents import NotIndentedError as NotIndentedError

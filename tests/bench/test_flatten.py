@@ -23,9 +23,9 @@ from backports import zstd
 from isal import igzip
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from ocitui.contents.tar_headers import Kind
 from ocitui.importing.layers.flatten import END, header, padding
 from ocitui.importing.layers.layers import BLOCK, Compression, OpenLayer, decompressed
-from ocitui.importing.layers.tar_headers import Kind
 from ocitui.importing.packing.packers import BUFFERS
 from tests.importing.layer_support import layer_source
 from tests.importing.test_flatten_umoci import make_layout

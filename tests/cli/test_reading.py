@@ -27,7 +27,8 @@ UNKNOWN = "sha256:" + "0" * 64
     "words",
     [
         "list", "resolve alpine:3.19", "recall alpine:3.19", "show alpine:3.19", "show alpine:3.19 busybox:1.36 config",
-        "show --filter queue", "verdict", "why alpine:3.19", "repair", "delete alpine:3.19 --yes", "undo", "log",
+        "show --filter queue", "files alpine:3.19 etc", "cat alpine:3.19 etc/passwd", "digest alpine:3.19", "verdict",
+        "why alpine:3.19", "repair", "delete alpine:3.19 --yes", "undo", "log",
         "history", "history alpine:3.19",
         "point alpine:3.19 {old} --yes", "trash", "trash restore {old}", "trash empty --yes", "imports",
         "imports --forget", "imports --clear", "inspect packed:{packed}",

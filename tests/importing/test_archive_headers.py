@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ocitui.importing.errors import LayerError, UnreadableSourceError
-from ocitui.importing.layers.tar_headers import ChunkReader
+from ocitui.contents.tar_headers import ChunkReader, TarError
+from ocitui.importing.errors import UnreadableSourceError
 from ocitui.importing.sources.archive import Member, read_members
 
 
@@ -34,7 +34,7 @@ def test_an_extended_header_names_the_file() -> None:
     [b"abc path=name\n", b"0 path=name\n", b"3 path=name\n", b"99 path=name\n", b"13 path:name\n", b"9 size=x\n"],
 )
 def test_a_damaged_extended_header_is_refused(records: bytes) -> None:
-    with pytest.raises(LayerError, match="its PAX"):
+    with pytest.raises(TarError, match="its PAX"):
         members_of(archive(records))
 
 
@@ -48,5 +48,5 @@ def test_names_without_end_are_refused() -> None:
 @given(st.binary(max_size=60))
 @example(b"5 a=\n" * 10)
 def test_any_extended_header_is_read_or_refused(records: bytes) -> None:
-    with suppress(LayerError):
+    with suppress(TarError):
         members_of(archive(records))

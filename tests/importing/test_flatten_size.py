@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.contents.tar_headers import Kind
 from ocitui.importing.layers.flatten import END, header
-from ocitui.importing.layers.tar_headers import Kind
 from tests.importing.layer_support import layer_source
 from tests.tools import ROOT
 

@@ -19,7 +19,6 @@ from ocitui.importing.errors import (
     PackerError,
     SourceError,
     WorkerError,
-    printable,
 )
 from ocitui.importing.layers.layers import LayerLimits, Layers, LayerSource
 from ocitui.importing.packing.packing import (
@@ -35,6 +34,7 @@ from ocitui.importing.packing.packing import (
     how_ended,
 )
 from ocitui.importing.progress import ImportPhase, ImportProgress
+from ocitui.text import printable
 from tests.importing.layer_support import Item, flattened, folder, layer, pack_layers, sources
 from tests.importing.pipeline import parent_of, pid_from
 from tests.tools import need

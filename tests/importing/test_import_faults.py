@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ocitui.cache import CacheError
+from ocitui.contents.tar_headers import Kind
 from ocitui.importing.errors import (
     LayerDigestError,
     LayerError,
@@ -27,7 +28,6 @@ from ocitui.importing.errors import (
 from ocitui.importing.image_import import import_image
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.layers.flatten import header
-from ocitui.importing.layers.tar_headers import Kind
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import Made, put
 from tests.importing.layer_support import Item, folder, hard, layer

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import SOUND_PACKED, PackedFormat, StorageError, check_packed
+from ocitui.contents.tar_headers import Kind
 from ocitui.importing.errors import LayerError, MissingToolError, PackerError
 from ocitui.importing.layers.flatten import END, Flattening, header
 from ocitui.importing.layers.layers import LayerSource
-from ocitui.importing.layers.tar_headers import Kind
 from ocitui.importing.layers.tree import Tree
 from ocitui.importing.packing.packers import Packer, flatten_request, start_packer
 from ocitui.importing.packing.packing import FlattenRequest, PackOptions

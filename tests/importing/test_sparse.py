@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.errors import LayerError, LayerLimitError
+from ocitui.contents.tar_headers import TarError, TarLimitError
+from ocitui.importing.errors import LayerLimitError
 from ocitui.importing.layers.layers import LayerLimits
+from tests.contents.test_tar_headers import END, raw, read, record
 from tests.importing.layer_support import flattened, sources, tree_of_tar
-from tests.importing.test_tar_headers import END, raw, read, record
 from tests.tools import need
 
 FORMATS = {one: ["--format=posix", f"--sparse-version={one}"] for one in ("0.0", "0.1", "1.0")}
@@ -57,17 +58,17 @@ def sparse(map_: bytes, real: int, stored: bytes) -> bytes:
     ],
 )
 def test_a_map_that_lies(map_: bytes, real: int, reason: str) -> None:
-    with pytest.raises(LayerError, match=reason):
+    with pytest.raises(TarError, match=reason):
         read(sparse(map_, real, b"0123456789"))
 
 
 def test_holes_count_as_bytes() -> None:
     """One of 1 TB, and as many as a layer likes, in a few hundred bytes each."""
-    with pytest.raises(LayerLimitError, match="claims"):
+    with pytest.raises(TarLimitError, match="claims"):
         read(sparse(b"0,1", 1 << 40, b"x"))
     many = sparse(b"0,1", 1 << 30, b"x").removesuffix(END) * 20
-    with pytest.raises(LayerLimitError, match="claims"):
-        read(many + END, LayerLimits(unpacked_bytes=10 << 30))
+    with pytest.raises(TarLimitError, match="claims"):
+        read(many + END, 10 << 30)
 
 
 def test_maps_count_as_metadata(tmp_path: Path) -> None:
@@ -89,5 +90,5 @@ def test_any_map_is_read_or_refused(stored: bytes, map_: bytes) -> None:
     ):
         try:
             read(raw(b"x", records) + raw(b"0", stored) + END)
-        except LayerError:
+        except TarError:
             continue

@@ -6,9 +6,8 @@ import tarfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocitui.contents.tar_headers import ChunkReader, Kind, TarReader, Xattrs
 from ocitui.importing.layers.flatten import END, header, pax_records
-from ocitui.importing.layers.layers import LayerLimits
-from ocitui.importing.layers.tar_headers import ChunkReader, Kind, TarReader, Xattrs
 
 PATHS = st.lists(st.binary(min_size=1, max_size=130), min_size=1, max_size=4).map(
     lambda parts: b"/".join(part.replace(b"\0", b"0").replace(b"/", b"_") for part in parts)
@@ -42,7 +41,7 @@ def test_a_header_comes_back(
     xattrs: Xattrs,
 ) -> None:
     made = header(name, kind, mode, uid, gid, 0, mtime, link, device, xattrs)
-    (entry,) = TarReader(ChunkReader(iter([made, END])), LayerLimits())
+    (entry,) = TarReader(ChunkReader(iter([made, END])))
     assert (entry.name, entry.kind, entry.mode, entry.uid, entry.gid) == (name, kind, mode, uid, gid)
     assert (entry.mtime, entry.link, entry.xattrs) == (mtime, link, xattrs)
     assert entry.device == (device if kind in (Kind.CHARACTER, Kind.BLOCK) else None)

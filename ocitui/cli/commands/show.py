@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ocitui.cache import DocumentError, NoSuchEntryError, check_directory
 
 from ..options import reading, run_async
-from ..output import Call, ExitCode, complain, emit_bytes, is_terminal, say
+from ..output import Call, ExitCode, bytes_json, complain, emit_bytes, is_terminal, say
 from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def show_command(call: Call, words: tuple[str, ...], filter_text: str | None) ->
     if alone and missing:
         raise missing[0]
     if call.as_json:
-        found = [{"digest": digest, "kind": kind, **_as_json(raw)} for digest, raw in documents.items()]
+        found = [{"digest": digest, "kind": kind, **bytes_json(raw)} for digest, raw in documents.items()]
         call.emit(**found[0] if alone else {"documents": found})
     for digest, raw in documents.items():
         if raw is not None and not call.as_json:
@@ -73,18 +73,6 @@ def _digests(call: Call, cache: PackerCache, words: Sequence[str], filter_text: 
 
 async def _read(cache: PackerCache, digests: Sequence[str], kind: Kind) -> dict[str, bytes | None]:
     return {digest: await cache.read_document(digest, kind) for digest in digests}
-
-
-def _as_json(raw: bytes | None) -> dict[str, Any]:
-    """The bytes under ``raw`` where they are UTF-8, else under ``base64``."""
-    import base64
-
-    if raw is None:
-        return {"raw": None}
-    try:
-        return {"raw": raw.decode()}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode()}
 
 
 def _print(raw: bytes, kind: Kind, digest: str) -> None:

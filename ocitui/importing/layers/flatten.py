@@ -14,13 +14,15 @@ from itertools import chain, groupby
 
 import msgspec
 
-from ..errors import LayerError, printable
+from ocitui.contents import TAR_BLOCK, ChunkReader, Kind, Segments, Xattrs, sum_of_bytes
+from ocitui.text import printable
+
+from ..errors import LayerError
 from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
-from .tar_headers import BLOCK, ChunkReader, Kind, Segments, Xattrs, sum_of_bytes
 from .tree import ROOT, Counter, Tree, merge_layers, naming
 
-END = bytes(2 * BLOCK)
+END = bytes(2 * TAR_BLOCK)
 """What ends a tar."""
 
 _NAME_ROOM = 100
@@ -73,7 +75,7 @@ def pax_records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs:
 
 def padding(size: int) -> int:
     """The zeros after so many bytes."""
-    return -size % BLOCK
+    return -size % TAR_BLOCK
 
 
 def _block(
@@ -83,7 +85,7 @@ def _block(
     before, after = name.ljust(_NAME_ROOM, b"\0") + numbers, b"%c" % kind + link.ljust(_NAME_ROOM, b"\0") + _USTAR
     if kind in (Kind.CHARACTER, Kind.BLOCK):
         after += b"%07o\0%07o\0" % device
-    after = after.ljust(BLOCK - _SUM_END, b"\0")
+    after = after.ljust(TAR_BLOCK - _SUM_END, b"\0")
     return b"%b%06o\0 %b" % (before, sum_of_bytes(before + b"        " + after), after)
 
 
@@ -177,7 +179,7 @@ class Plan:
         numbers = tree.uids[inode], tree.gids[inode], tree.sizes[inode]
         if length > _NAME_ROOM or pax_records(b"", *numbers, link, xattrs):
             return len(self._header(inode, self._path(inode) + end))
-        return BLOCK
+        return TAR_BLOCK
 
     def _header(self, inode: int, path: bytes) -> bytes:
         tree = self.tree

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 
 import msgspec
 
-from ..errors import LayerError, LayerLimitError, printable, raised_with
+from ocitui.contents import ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
+from ocitui.text import printable
+
+from ..errors import LayerError, LayerLimitError, raised_with
 from ..progress import ImportPhase, ImportProgress, ProgressCall
 from .layers import LayerLimits, OpenLayer, read_ahead
-from .tar_headers import ChunkReader, Kind, Segments, TarEntry, TarReader, Xattrs
 
 ROOT = 0
 _MAX_TIME = (1 << 32) - 1
@@ -425,7 +427,7 @@ def merge_layers(layers: Iterable[OpenLayer], limits: LayerLimits, counter: Coun
         counter.layer, changeset = number, Changeset(tree, number, limits)
         with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
             reader = ChunkReader(budget.counted(chunks))
-            for entry in TarReader(reader, limits):
+            for entry in TarReader(reader, limits.unpacked_bytes, limits.header_bytes):
                 budget.add(entry, counter.files)
                 try:
                     changeset.apply(entry)
@@ -443,5 +445,7 @@ def naming(number: int) -> Iterator[None]:
     """Errors from inside name this layer."""
     try:
         yield
+    except TarError as error:
+        raise LayerError.of(error).placed(layer=number) from error
     except LayerError as error:
         raise error.placed(layer=number) from error

@@ -12,9 +12,9 @@ from itertools import chain
 from uuid import NAMESPACE_OID, uuid5
 
 from ocitui.cache import crc32c
+from ocitui.contents import Kind, Xattrs
 
 from ..layers.flatten import Flattening, Gathered, Part
-from ..layers.tar_headers import Kind, Xattrs
 from ..layers.tree import ROOT, Counter
 from ..progress import ImportPhase
 

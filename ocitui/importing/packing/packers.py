@@ -23,9 +23,9 @@ from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
-from ocitui.text import counted
+from ocitui.text import counted, printable
 
-from ..errors import MissingToolError, PackerError, printable
+from ..errors import MissingToolError, PackerError
 from ..layers.flatten import Flattening, flattening
 from ..layers.layers import LayerSource
 from ..layers.tree import ROOT, Counter, Tree

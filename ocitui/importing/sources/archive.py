@@ -14,24 +14,21 @@ from pathlib import Path
 
 import msgspec
 
-from ocitui.cache import ANY_SIZE
+from ocitui.contents import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarError, TarReader
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
 from ..layers.layers import (
     LONGEST_MAGIC,
     Compression,
-    LayerLimits,
     LayerSource,
     compression_of,
     decompressed,
     readable_compression,
 )
-from ..layers.tar_headers import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarReader
 from ..staging import BlobProgress, BlobStore, PartialBlob
 from .images import LARGEST_CONFIG, Layer, blob_name, open_regular
 
-_LIMITS = LayerLimits(unpacked_bytes=ANY_SIZE)
 _MOST_MEMBERS = 200_000
 _MOST_NAMES = 32 << 20  # characters, of all members
 _CHUNK = 1 << 20
@@ -53,9 +50,9 @@ class Member(msgspec.Struct, frozen=True):
 
 
 def read_members(reader: ByteReader) -> Iterator[Member]:
-    """The members in order; the reader stands as `TarReader` has it. Raises LayerError, UnreadableSourceError."""
+    """The members in order; the reader stands as `TarReader` has it. Raises TarError, UnreadableSourceError."""
     named = 0
-    for count, entry in enumerate(TarReader(reader, _LIMITS), 1):
+    for count, entry in enumerate(TarReader(reader), 1):
         if count > _MOST_MEMBERS:
             raise UnreadableSourceError(f"the archive has more than {_MOST_MEMBERS} members: it holds no image")
         member = _member(entry)
@@ -280,7 +277,7 @@ def _reading(path: Path) -> Iterator[None]:
         if str(path) in error.message:
             raise
         raise UnreadableSourceError(f"{path}: {error.message}", hint=error.hint) from error
-    except LayerError as error:
+    except (LayerError, TarError) as error:
         hint = "" if error.hint == error.default_hint else error.hint
         raise UnreadableSourceError(f"{path}: {error.message}", hint=hint) from error
     except OSError as error:

@@ -40,12 +40,12 @@ from ocitui.cache import (
     storage_errors,
     usual_digest,
 )
+from ocitui.contents import TAR_BLOCK, is_header
 from ocitui.text import human_size
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..errors import NoSuchImageError, SourceError, UnreadableSourceError, UnsupportedSourceError
 from ..layers.layers import Compression, LayerLimits, compression_of
-from ..layers.tar_headers import BLOCK, is_header
 from ..staging import staging_folder, while_there_is_room
 from .archive import Archive
 from .images import Source, SourceKind, digest_of, packed_image, refuse_irregular
@@ -284,7 +284,7 @@ LONGEST_START = _EROFS_MAGIC_AT + len(_EROFS_MAGIC)
 def kind_of_bytes(start: bytes, name: str, path: str) -> SourceKind:
     """The kind of a file by its first bytes, `LONGEST_START` of them. Raises UnreadableSourceError for what nobody
     takes for an image, with what makes one of it; ``path`` is how a command names it."""
-    if compression_of(start) is not Compression.NONE or is_header(start[:BLOCK]):
+    if compression_of(start) is not Compression.NONE or is_header(start[:TAR_BLOCK]):
         return SourceKind.DOCKER_ARCHIVE
     if start.startswith(_SQUASHFS_MAGIC) or start[_EROFS_MAGIC_AT:] == _EROFS_MAGIC:
         return SourceKind.PACKED

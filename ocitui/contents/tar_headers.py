@@ -1,4 +1,4 @@
-"""A layer's tar headers, one entry at a time: ustar, PAX, GNU and V7, as tar(5) has them.
+"""The headers of a tar, one entry at a time: ustar, PAX, GNU and V7, as tar(5) has them.
 
 `tarfile` takes four times as long, and drops or misreads what images need: bytes of names, PAX sizes of links, a cut
 tar. Names stay bytes throughout.
@@ -20,8 +20,10 @@ from zlib import adler32
 
 import msgspec
 
-from ..errors import LayerError, LayerLimitError, raised_with
-from .layers import LayerLimits
+from ocitui.cache import ANY_SIZE
+from ocitui.text import printable
+
+from .tree import ContentsError
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 Segments = tuple[tuple[int, int], ...]
@@ -32,6 +34,33 @@ _SPARSE, _STAR_SPARSE = b"GNU.sparse.", b"SCHILY.realsize"
 _MOST_SEGMENTS = 100_000
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _TIME = re.compile(rb"(-?[0-9]{1,20})(?:\.[0-9]*)?")
+
+
+class TarError(ContentsError):
+    """The tar is cut or malformed; ``entry`` is the entry's name as it is spelt."""
+
+    def __init__(self, reason: str, *, entry: bytes | None = None) -> None:
+        super().__init__(reason if entry is None else f"{printable(entry)}: {reason}")
+        self.reason, self.entry = reason, entry
+
+    def placed(self, entry: bytes) -> TarError:
+        """The same error, naming its entry."""
+        return type(self)(self.reason, entry=entry)
+
+
+class UnsupportedTarError(TarError):
+    """It may be sound, but has what is not read."""
+
+
+class TarLimitError(UnsupportedTarError):
+    """It goes beyond a limit; ``raisable``: one that whoever reads it chose."""
+
+    def __init__(self, reason: str, *, entry: bytes | None = None, raisable: bool = False) -> None:
+        super().__init__(reason, entry=entry)
+        self.raisable = raisable
+
+    def placed(self, entry: bytes) -> TarError:
+        return TarLimitError(self.reason, entry=entry, raisable=self.raisable)
 
 
 class ExtendedHeader(msgspec.Struct):
@@ -51,7 +80,7 @@ class ExtendedHeader(msgspec.Struct):
 
 
 def parse_pax(data: bytes) -> ExtendedHeader:
-    """The records of a PAX header. Raises LayerError where they are malformed, or say that the file is sparse."""
+    """The records of a PAX header. Raises TarError where they are malformed, or say that the file is sparse."""
     header = ExtendedHeader()
     at = 0
     while at < len(data):
@@ -67,7 +96,7 @@ def _record(data: bytes, at: int) -> tuple[bytes, bytes, int]:
     end = at + int(digits) if space >= 0 and _NUMBER.fullmatch(digits) else 0
     key, equals, value = data[space + 1 : end - 1].partition(b"=")
     if not (space + 2 < end <= len(data) and data[end - 1] == 0x0A and key and equals):
-        raise LayerError("its PAX header is malformed")
+        raise TarError("its PAX header is malformed")
     return key, value, end
 
 
@@ -80,7 +109,7 @@ def _apply(header: ExtendedHeader, key: bytes, value: bytes) -> None:
     elif key.startswith(_SPARSE):
         header.sparse.append((key.removeprefix(_SPARSE), value))
     elif key == _STAR_SPARSE:
-        raise LayerError("sparse files as star writes them are not supported (PAX SCHILY.realsize)")
+        raise UnsupportedTarError("sparse files as star writes them are not supported (PAX SCHILY.realsize)")
     elif not value:
         pass  # it takes a record back, so that the plain header's word counts
     elif key in (b"path", b"linkpath"):
@@ -91,20 +120,20 @@ def _apply(header: ExtendedHeader, key: bytes, value: bytes) -> None:
 
 def _text(value: bytes, what: str) -> bytes:
     if b"\0" in value:
-        raise LayerError(f"its PAX {what} holds a NUL")
+        raise TarError(f"its PAX {what} holds a NUL")
     return value
 
 
 def _decimal(value: bytes, what: str) -> int:
     if not _NUMBER.fullmatch(value):
-        raise LayerError(f"its PAX {what} {value[:40]!r} is not a number")
+        raise TarError(f"its PAX {what} {value[:40]!r} is not a number")
     return int(value)
 
 
 def _time(value: bytes, what: str) -> int:
     match = _TIME.fullmatch(value)
     if match is None:
-        raise LayerError(f"its PAX {what} {value[:40]!r} is not a time")
+        raise TarError(f"its PAX {what} {value[:40]!r} is not a time")
     return int(match[1])
 
 
@@ -113,7 +142,7 @@ _NUMBERS = {b"size": _decimal, b"uid": _decimal, b"gid": _decimal, b"mtime": _ti
 
 def _xattr_name(name: bytes) -> bytes:
     if not name or b"\0" in name or len(name) > 255:
-        raise LayerError(f"an extended attribute's name {name[:60]!r} is not one")
+        raise TarError(f"an extended attribute's name {name[:60]!r} is not one")
     return name
 
 
@@ -122,7 +151,7 @@ def _decode_libarchive(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     try:
         return _xattr_name(unquote_to_bytes(name)), base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
     except binascii.Error as error:
-        raise LayerError(f"its extended attribute {name[:60]!r} is not in base64") from error
+        raise TarError(f"its extended attribute {name[:60]!r} is not in base64") from error
 
 
 class ChunkReader:
@@ -179,32 +208,31 @@ class ChunkReader:
 
 
 class FileReader:
-    """A file as it is: skipping costs nothing."""
+    """A file from a place on, whoever else reads it: skipping costs nothing."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = os.fstat(file.fileno()).st_size
-
-    @property
-    def position(self) -> int:
-        return self._file.tell()
+    def __init__(self, file: BinaryIO, position: int = 0) -> None:
+        self._fd = file.fileno()
+        self._size = os.fstat(self._fd).st_size
+        self.position = position
 
     def read(self, count: int) -> bytes:
         """The next bytes; fewer at the end."""
-        return self._file.read(count)
+        data = os.pread(self._fd, count, self.position)
+        self.position += len(data)
+        return data
 
     def skip(self, count: int) -> int:
         """Pass over bytes; how many there were."""
-        there = min(count, self._size - self.position)
-        self._file.seek(there, 1)
+        there = max(min(count, self._size - self.position), 0)
+        self.position += there
         return there
 
 
 ByteReader = ChunkReader | FileReader
 """What a tar is read from, from its start to its end."""
 
-BLOCK = 512
-_ZEROS = bytes(BLOCK)
+TAR_BLOCK = 512
+_ZEROS = bytes(TAR_BLOCK)
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 _MAX_ID = (1 << 32) - 2
 _MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
@@ -259,24 +287,29 @@ class TarReader:
     """The entries of one tar, which may lack the zeros at its end: a digest says where it ends. At each entry
     ``reader`` stands at a file's first byte, and who takes it may read the file, but not past it."""
 
-    def __init__(self, reader: ByteReader, limits: LayerLimits) -> None:
+    def __init__(self, reader: ByteReader, most_bytes: int = ANY_SIZE, most_header: int = 1 << 20) -> None:
+        """``most_bytes`` are those of any one size that a header claims, ``most_header`` those of a PAX header, a long
+        name or a long link; Go's archive/tar has the same bound."""
         self._reader = reader
-        self._limits = limits
+        self._most_bytes, self._most_header = most_bytes, most_header
         self._holes = 0
+        self.ended = False
+        """Whether the two blocks of zeros were met that end a tar."""
 
     def __iter__(self) -> Iterator[TarEntry]:
-        """Raises LayerError where the tar is cut or malformed, or holds what is not supported."""
+        """Raises TarError where the tar is cut or malformed, or holds what is not supported."""
         reader = self._reader
         extended: ExtendedHeader | None = None
-        while block := reader.read(BLOCK):
+        while block := reader.read(TAR_BLOCK):
             if block == _ZEROS:
                 # There are two, of which a tar that ends right there may lack the second.
-                second = reader.read(BLOCK)
+                second = reader.read(TAR_BLOCK)
                 if extended is not None or (second and second != _ZEROS[: len(second)]):
-                    raise LayerError("its tar has a block of zeros between entries")
+                    raise TarError("its tar has a block of zeros between entries")
+                self.ended = second == _ZEROS
                 return
-            if len(block) < BLOCK:
-                raise LayerError("its tar is cut in a header")
+            if len(block) < TAR_BLOCK:
+                raise TarError("its tar is cut in a header")
             _check_sum(block)
             kind = _KINDS.get(block[156:157])
             if kind is None:
@@ -288,10 +321,10 @@ class TarReader:
             if stored := entry.stored:
                 left = entry.offset + stored - reader.position
                 # The last entry's padding may be left out: `umoci insert` does so, and Go's archive/tar reads it.
-                if reader.skip(left + -stored % BLOCK) < left:
-                    raise LayerError("its tar is cut in this entry", entry=entry.name)
+                if reader.skip(left + -stored % TAR_BLOCK) < left:
+                    raise TarError("its tar is cut in this entry", entry=entry.name)
         if extended is not None:
-            raise LayerError("its tar is cut after an extended header")
+            raise TarError("its tar is cut after an extended header")
 
     def _entry(self, block: bytes, kind: Kind, extended: ExtendedHeader | None) -> TarEntry:
         name, link = _name(block), _field(block, 157, 100)
@@ -300,8 +333,8 @@ class TarReader:
             link = extended.gnu.get(b"K") or extended.names.get(b"linkpath") or link
         try:
             return self._fields(block, kind, name, link, extended)
-        except LayerError as error:
-            raise error.placed(entry=name) from error
+        except TarError as error:
+            raise error.placed(name) from error
 
     def _fields(self, block: bytes, kind: Kind, name: bytes, link: bytes, pax: ExtendedHeader | None) -> TarEntry:
         uid, gid, mtime = _number(block[108:116]), _number(block[116:124]), _number(block[136:148])
@@ -335,10 +368,10 @@ class TarReader:
         end = 0
         for at, size in segments:
             if at < end or size < 0:
-                raise LayerError("the map of a sparse file is out of order")
+                raise TarError("the map of a sparse file is out of order")
             end = at + size
         if end > real or sum(size for _, size in segments) != stored:
-            raise LayerError("the map of a sparse file is of another size than its bytes")
+            raise TarError("the map of a sparse file is of another size than its bytes")
         self._holes += real - stored
         self._check(self._holes, uid, gid)
         mode, offset, xattrs = _number(block[100:108]) & 0o7777, self._reader.position, pax.xattrs
@@ -351,7 +384,7 @@ class TarReader:
             return _pairs([_decimal(one, "GNU.sparse.map") for one in said[b"map"].split(b",") if one])
         told = [(key, value) for key, value in records if key in (b"offset", b"numbytes")]
         if any(key != (b"numbytes" if at % 2 else b"offset") for at, (key, _) in enumerate(told)):
-            raise LayerError("the map of a sparse file is out of order")
+            raise TarError("the map of a sparse file is out of order")
         return _pairs([_decimal(value, "GNU.sparse.offset") for _, value in told])
 
     def _map_before_bytes(self) -> Iterator[int]:
@@ -359,9 +392,9 @@ class TarReader:
         text, wanted, count = b"", 1, 0
         while count < wanted:
             if b"\n" not in text:
-                block = self._reader.read(BLOCK)
-                if len(block) < BLOCK or len(text) > 40:
-                    raise LayerError("the map of a sparse file is cut")
+                block = self._reader.read(TAR_BLOCK)
+                if len(block) < TAR_BLOCK or len(text) > 40:
+                    raise TarError("the map of a sparse file is cut")
                 text += block
                 continue
             line, _, text = text.partition(b"\n")
@@ -369,21 +402,18 @@ class TarReader:
             if count:
                 yield number
             elif number > _MOST_SEGMENTS:
-                raise LayerError("the map of a sparse file is too long")
+                raise TarError("the map of a sparse file is too long")
             else:
                 wanted += 2 * number
             count += 1
 
     def _check(self, size: int, uid: int, gid: int) -> None:
         if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
-            raise LayerError(f"its owner {uid}:{gid} is out of range")
+            raise TarError(f"its owner {uid}:{gid} is out of range")
         if size < 0:
-            raise LayerError(f"its size {size} is out of range")
-        if size > self._limits.unpacked_bytes:
-            raise LayerLimitError(
-                f"it claims {size} bytes, more than the limit of {self._limits.unpacked_bytes}",
-                hint=raised_with("--max-bytes"),
-            )
+            raise TarError(f"its size {size} is out of range")
+        if size > self._most_bytes:
+            raise TarLimitError(f"it claims {size} bytes, more than the limit of {self._most_bytes}", raisable=True)
 
     def _extend(self, block: bytes, extended: ExtendedHeader | None) -> ExtendedHeader | None:
         """Take in a header that says something of the next entry; a global one says nothing of use."""
@@ -392,7 +422,7 @@ class TarReader:
             self._body(block)
             return extended
         if flag not in (b"x", b"X", b"L", b"K"):
-            raise LayerError(
+            raise UnsupportedTarError(
                 _REFUSED.get(flag, f"entries of type {flag.decode('latin-1')!r} are not supported"), entry=_name(block)
             )
         body = self._body(block)
@@ -402,26 +432,24 @@ class TarReader:
             return extended
         try:
             return msgspec.structs.replace(parse_pax(body), gnu=extended.gnu)
-        except LayerError as error:
-            raise error.placed(entry=_name(block)) from error
+        except TarError as error:
+            raise error.placed(_name(block)) from error
 
     def _body(self, block: bytes) -> bytes:
         size = _number(block[124:136])
-        if not 0 <= size <= self._limits.header_bytes:
-            raise LayerLimitError(
-                f"an extended header of {size} bytes, more than the limit of {self._limits.header_bytes}",
-                entry=_name(block),
-            )
+        if not 0 <= size <= self._most_header:
+            reason = f"an extended header of {size} bytes, more than the limit of {self._most_header}"
+            raise TarLimitError(reason, entry=_name(block))
         body = self._reader.read(size)
-        if len(body) < size or self._reader.skip(-size % BLOCK) < -size % BLOCK:
-            raise LayerError("its tar is cut in an extended header")
+        if len(body) < size or self._reader.skip(-size % TAR_BLOCK) < -size % TAR_BLOCK:
+            raise TarError("its tar is cut in an extended header")
         return body
 
 
 def _pairs(numbers: Sequence[int]) -> Segments:
-    """Raises LayerError where one is without its other."""
+    """Raises TarError where one is without its other."""
     if len(numbers) % 2 or len(numbers) > 2 * _MOST_SEGMENTS:
-        raise LayerError("the map of a sparse file is cut, or too long")
+        raise TarError("the map of a sparse file is cut, or too long")
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
@@ -432,23 +460,23 @@ def sum_of_bytes(block: bytes) -> int:
 
 def is_header(block: bytes) -> bool:
     """Whether a tar may begin so; the oldest, v7, has no magic."""
-    with suppress(LayerError):
-        if len(block) == BLOCK:
+    with suppress(TarError):
+        if len(block) == TAR_BLOCK:
             _check_sum(block)
             return True
     return False
 
 
 def _check_sum(block: bytes) -> None:
-    """Raises LayerError unless the header adds up, its own field counted as blanks."""
+    """Raises TarError unless the header adds up, its own field counted as blanks."""
     total = sum_of_bytes(block) - sum(block[148:156]) + 8 * 0x20
     try:
         wanted = _number(block[148:156])
-    except LayerError:
+    except TarError:
         wanted = -1
     # Some old tars add high bytes as negative numbers.
     if wanted != total and wanted != total - 256 * sum(byte > 127 for byte in block[:148] + block[156:]):
-        raise LayerError("it is not a tar, or damaged: a header's checksum is wrong")
+        raise TarError("it is not a tar, or damaged: a header's checksum is wrong")
 
 
 @lru_cache(4096)
@@ -461,7 +489,7 @@ def _number(field: bytes) -> int:
         return value - (1 << bits) if field[0] & 0x40 else value
     match = _OCTAL.fullmatch(field)
     if match is None:
-        raise LayerError(f"a number in its header, {field!r}, is malformed")
+        raise TarError(f"a number in its header, {field!r}, is malformed")
     return int(match[1] or b"0", 8)
 
 
@@ -470,7 +498,7 @@ def _device(block: bytes) -> tuple[int, int]:
         return 0, 0
     major, minor = _number(block[329:337]), _number(block[337:345])
     if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-        raise LayerError(f"its device number {major}:{minor} is out of range")
+        raise TarError(f"its device number {major}:{minor} is out of range")
     return major, minor
 
 

@@ -9,21 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.importing.errors import LayerError, LayerLimitError
-from ocitui.importing.layers.layers import LayerLimits
-from ocitui.importing.layers.tar_headers import ChunkReader, Kind, TarEntry, TarReader, parse_pax
+from ocitui.contents.tar_headers import (
+    ChunkReader,
+    Kind,
+    TarEntry,
+    TarError,
+    TarLimitError,
+    TarReader,
+    parse_pax,
+)
 from tests.importing.layer_support import Item, edited, folder, hard, layer, link
 
 END = bytes(1024)
 
 
-def read(data: bytes, limits: LayerLimits | None = None, chunk: int = 700) -> list[TarEntry]:
-    return list(reader_of(data, limits, chunk))
+def read(data: bytes, most_bytes: int = 64 << 30, most_header: int = 1 << 20, chunk: int = 700) -> list[TarEntry]:
+    return list(reader_of(data, most_bytes, most_header, chunk))
 
 
-def reader_of(data: bytes, limits: LayerLimits | None = None, chunk: int = 700) -> TarReader:
+def reader_of(data: bytes, most_bytes: int = 64 << 30, most_header: int = 1 << 20, chunk: int = 700) -> TarReader:
     chunks: Iterator[bytes] = (data[at : at + chunk] for at in range(0, len(data), chunk))
-    return TarReader(ChunkReader(chunks), limits or LayerLimits())
+    return TarReader(ChunkReader(chunks), most_bytes, most_header)
 
 
 def one(data: bytes) -> TarEntry:
@@ -124,13 +130,13 @@ def test_a_contiguous_file_is_a_regular_one() -> None:
 
 @pytest.mark.parametrize("kind", [b"S", b"D", b"M", b"V", b"N", b"A", b"9"])
 def test_other_types_are_refused_by_name(kind: bytes) -> None:
-    with pytest.raises(LayerError, match=f"type '{kind.decode()}'|type {kind.decode()!r}") as caught:
+    with pytest.raises(TarError, match=f"type '{kind.decode()}'|type {kind.decode()!r}") as caught:
         read(raw(kind, b"", b"f") + END)
     assert caught.value.entry == b"f"
 
 
 def test_sparse_files_of_star_are_refused() -> None:
-    with pytest.raises(LayerError, match="as star writes them"):
+    with pytest.raises(TarError, match="as star writes them"):
         read(raw(b"x", record(b"SCHILY.realsize", b"10737418240")) + raw(b"0", b"") + END)
 
 
@@ -155,7 +161,7 @@ def test_sparse_files_of_star_are_refused() -> None:
     ],
 )
 def test_malformed_pax_headers_are_refused(body: bytes) -> None:
-    with pytest.raises(LayerError):
+    with pytest.raises(TarError):
         read(raw(b"x", body) + raw(b"0", b"") + END)
 
 
@@ -166,7 +172,7 @@ CONTENT = len(WHOLE.rstrip(b"\0"))
 @given(length=st.integers(0, CONTENT - 1))
 def test_of_a_cut_tar_only_what_is_there_is_read(length: int) -> None:
     found = []
-    with suppress(LayerError):
+    with suppress(TarError):
         for entry in reader_of(WHOLE[:length]):
             found.append(entry)
     assert found == read(WHOLE)[: len(found)]
@@ -174,7 +180,7 @@ def test_of_a_cut_tar_only_what_is_there_is_read(length: int) -> None:
 
 @pytest.mark.parametrize("length", [1, 300, 600, 1024, 2000, CONTENT - 1])
 def test_cut_inside_an_entry(length: int) -> None:
-    with pytest.raises(LayerError, match="cut"):
+    with pytest.raises(TarError, match="cut"):
         read(WHOLE[:length])
 
 
@@ -202,22 +208,22 @@ def test_a_tar_may_lack_its_end(end: bytes) -> None:
     ],
 )
 def test_damaged_tars(data: bytes, reason: str) -> None:
-    with pytest.raises(LayerError, match=reason):
+    with pytest.raises(TarError, match=reason):
         read(data)
 
 
 def test_a_claim_beyond_the_limit_is_refused_before_it_is_read() -> None:
     huge = edited(raw(b"0", b""), setting(124, b"\x80" + (10 << 30).to_bytes(11, "big")))
-    with pytest.raises(LayerLimitError, match="claims 10737418240 bytes"):
-        read(huge, LayerLimits(unpacked_bytes=1 << 30))
-    with pytest.raises(LayerError, match="cut in this entry"):
+    with pytest.raises(TarLimitError, match="claims 10737418240 bytes"):
+        read(huge, 1 << 30)
+    with pytest.raises(TarError, match="cut in this entry"):
         read(huge)
 
 
 @pytest.mark.parametrize("flag", [b"x", b"L", b"K", b"g"])
 def test_extended_headers_are_bounded(flag: bytes) -> None:
-    with pytest.raises(LayerLimitError, match="extended header of 5000 bytes"):
-        read(raw(flag, b"9" * 5000) + END, LayerLimits(header_bytes=4096))
+    with pytest.raises(TarLimitError, match="extended header of 5000 bytes"):
+        read(raw(flag, b"9" * 5000) + END, most_header=4096)
 
 
 @given(

@@ -1,0 +1,133 @@
+"""The digest of a tree: the same for one image in all formats, on every host, whoever packed it.
+
+It is the sha256 of a text, a line a path in the order of their bytes, that `help/contents.md` fixes. Three levels come
+of it: ``content`` leaves out what some packers lose (the root's attributes, times, extended attributes), ``xattrs`` has
+the attributes that all formats hold, ``full`` has all. What no format keeps alike is in none: sizes and link counts of
+directories, modes of symbolic links, sockets, sparseness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+from ocitui.text import escaped
+from ocitui.threads import Stop
+
+from .tree import MOST_LISTED, ROOT, DamagedError, PackedTree
+
+_CHUNK = 1 << 20
+_XATTRS = (b"user.", b"trusted.", b"security.")
+_SORTS = {
+    stat.S_IFDIR: "d",
+    stat.S_IFREG: "f",
+    stat.S_IFLNK: "l",
+    stat.S_IFBLK: "b",
+    stat.S_IFCHR: "c",
+    stat.S_IFIFO: "p",
+}
+
+
+class TreeLevel(StrEnum):
+    """How much of a tree a digest is of."""
+
+    CONTENT = "content"
+    XATTRS = "xattrs"
+    FULL = "full"
+
+
+def tree_digest(
+    tree: PackedTree, level: TreeLevel, stop: Stop, passed: Callable[[int], object] = lambda size: None
+) -> str:
+    """``sha256:`` and the hash of `digest_lines`. Raises ContentsError, also where a part of the tree is damaged,
+    OSError, AbandonedError."""
+    hashed = hashlib.sha256()
+    for line in digest_lines(tree, level, stop, passed):
+        hashed.update(line.encode())
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def digest_lines(
+    tree: PackedTree, level: TreeLevel, stop: Stop, passed: Callable[[int], object] = lambda size: None
+) -> Iterator[str]:
+    """The text of a digest, line by line; ``passed`` is told the bytes of files that were read. Raises as
+    `tree_digest`."""
+    if tree.damage:
+        raise DamagedError(f"it has no digest, as a part of it cannot be read: {tree.damage[0][1]}")
+    hashes = _hashes(tree, stop, passed)
+    first = dict[int, str]()
+    yield f"packed-tree 1 {level}\n"
+    for path, entry in sorted(zip(_paths(tree), range(len(tree)), strict=True)):
+        stop.check()
+        if (sort := _SORTS.get(tree.kind(entry))) is None:
+            continue
+        name, number = _spelled(path), tree.numbers[entry]
+        if number in first and sort != "d":
+            yield f"{name} {sort} link={first[number]}\n"
+            continue
+        first[number] = name
+        yield " ".join([name, sort, *_attributes(tree, entry, sort, hashes), *_more(tree, entry, level)]) + "\n"
+
+
+def _attributes(tree: PackedTree, entry: int, sort: str, hashes: dict[int, bytes]) -> Iterator[str]:
+    """What every level has of an entry but the root."""
+    if entry == ROOT:
+        return
+    if sort != "l":
+        yield f"{stat.S_IMODE(tree.modes[entry]):04o}"
+    yield f"{tree.uids[entry]}:{tree.gids[entry]}"
+    if sort == "f":
+        yield f"{tree.sizes[entry]} sha256:{hashes[tree.numbers[entry]].hex()}"
+    elif sort == "l":
+        yield f"->{_escaped(tree.target(entry))}"
+    elif sort in "bc":
+        yield "{},{}".format(*tree.devices.get(entry, (0, 0)))
+
+
+def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
+    """What only some levels have of it."""
+    if level is TreeLevel.CONTENT or (entry == ROOT and level is TreeLevel.XATTRS):
+        return
+    if level is TreeLevel.FULL:
+        if entry == ROOT:
+            yield f"{stat.S_IMODE(tree.modes[ROOT]):04o} {tree.uids[ROOT]}:{tree.gids[ROOT]}"
+        yield f"mtime={tree.mtimes[entry]}"
+    for name, value in sorted(tree.xattrs(entry).items()):
+        if name.startswith(_XATTRS):
+            yield f"x:{_escaped(name)}={value.hex()}"
+
+
+def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
+    """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
+    hashes = {}
+    for entry in tree.files():
+        hashed, body = hashlib.sha256(), tree.open(entry)
+        while data := body.read(_CHUNK):
+            stop.check()
+            hashed.update(data)
+            passed(len(data))
+        hashes[tree.numbers[entry]] = hashed.digest()
+    return hashes
+
+
+def _paths(tree: PackedTree) -> list[bytes]:
+    """Of all entries. Raises DamagedError where they are longer together than a tree's are."""
+    paths, left = [b""], MOST_LISTED
+    for entry in range(1, len(tree)):
+        before = paths[tree.parents[entry]]
+        path = before + b"/" + tree.name(entry) if before else tree.name(entry)
+        left -= len(path)
+        if left < 0:
+            raise DamagedError(f"its paths are longer than {MOST_LISTED:,} bytes together")
+        paths.append(path)
+    return paths
+
+
+def _spelled(path: bytes) -> str:
+    return "/" + _escaped(path)
+
+
+def _escaped(text: bytes) -> str:
+    return escaped(text).replace(" ", r"\x20")

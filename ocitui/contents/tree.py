@@ -1,0 +1,273 @@
+"""The tree inside a packed file, as columns, for whoever lists, reads, compares or digests it; and what can be wrong.
+`squashfs`, `erofs` and `tar` each fill one and read the bodies of its files; nothing is mounted or followed."""
+
+from __future__ import annotations
+
+import io
+import stat
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+from ocitui.cache import CacheError
+
+ROOT = 0
+MOST_ENTRIES, MOST_LISTED = 2_000_000, 256 << 20
+"""How many entries a tree may have, and how many bytes its listings may take."""
+MOST_DIRECTORY, LONGEST_TARGET = 64 << 20, 1 << 16
+MOST_XATTRS, MOST_XATTR_BYTES = 4096, 1 << 20
+LONGEST_NAME = 255
+_MOST_LINKS = 40
+_DOTS = (b".", b"..")
+_NO_DEVICE = (0, 0)
+
+
+class ContentsError(CacheError):
+    """A packed file cannot be read."""
+
+    code = "contents"
+
+
+class DamagedError(ContentsError):
+    """Its bytes contradict themselves, or its format."""
+
+    code = "damaged-image"
+    default_hint = "ocitui check --depth deep says what is wrong with it, ocitui repair what mends it"
+
+
+class UnreadableFormatError(ContentsError):
+    """It may be sound, but has what this version does not read."""
+
+    code = "unreadable-image"
+    default_hint = "a kernel or the tool that made it may read it"
+
+
+class LinkLoopError(ContentsError):
+    """A path in it leads through more symbolic links than a kernel follows."""
+
+    code = "link-loop"
+
+
+class Inode(NamedTuple):
+    """``mode`` is with its type, ``mtime`` in whole seconds, ``device`` major and minor. By ``reference`` its reader
+    finds its body, target and attributes; ``number`` is the same for all names of one inode."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    number: int
+    reference: int
+    device: tuple[int, int] = (0, 0)
+
+
+class Reader(Protocol):
+    """What a format reads of an inode by its reference. Each raises ContentsError, and OSError as the disk does."""
+
+    def target(self, reference: int) -> bytes:
+        """Where a symbolic link leads."""
+
+    def xattrs(self, reference: int) -> Mapping[bytes, bytes]:
+        """The extended attributes, by their whole names."""
+
+    def read(self, reference: int, at: int, size: int) -> bytes:
+        """So many bytes of a regular file from ``at`` on; the caller asks for none beyond its end."""
+
+    def place(self, reference: int) -> tuple[int, ...]:
+        """Grows with the place of a regular file's body: files read in this order are read straight on; no identity."""
+
+
+class PackedTree:
+    """Entries by their numbers, the root first and parents before children; in a directory they are in the order of the
+    format. 60 bytes an entry: paths are made where they are asked for."""
+
+    def __init__(self, reader: Reader, root: Inode) -> None:
+        self.reader = reader
+        self._names = bytearray()
+        self._ends = array("Q")
+        self.parents = array("I")
+        self.modes, self.uids, self.gids = array("I"), array("I"), array("I")
+        self.sizes, self.numbers, self.references = array("Q"), array("Q"), array("Q")
+        self.mtimes = array("q")
+        self.devices: dict[int, tuple[int, int]] = {}
+        self.damage: list[tuple[int, str]] = []
+        """What could not be read, by the entry it is about."""
+        self._children: dict[int, list[int]] | None = None
+        self.add(ROOT, b"", root)
+
+    def __len__(self) -> int:
+        return len(self.parents)
+
+    def add(self, parent: int, name: bytes, node: Inode) -> int:
+        """Add an entry; gives its number. Raises DamagedError for a name that none may have, or too many."""
+        number = len(self.parents)
+        if number != ROOT:
+            check_name(name)
+        if number >= MOST_ENTRIES:
+            raise DamagedError(f"it has more than {MOST_ENTRIES:,} entries")
+        mode, uid, gid, size, mtime, inode, reference, device = node
+        self._names += name
+        self._ends.append(len(self._names))
+        self.parents.append(parent)
+        self.modes.append(mode)
+        self.uids.append(uid)
+        self.gids.append(gid)
+        self.sizes.append(size)
+        self.mtimes.append(mtime)
+        self.numbers.append(inode)
+        self.references.append(reference)
+        if device != _NO_DEVICE:
+            self.devices[number] = device
+        self._children = None
+        return number
+
+    def name(self, entry: int) -> bytes:
+        return bytes(self._names[self._ends[entry - 1] if entry else 0 : self._ends[entry]])
+
+    def path(self, entry: int) -> bytes:
+        """Without a slash at the beginning or end; empty for the root."""
+        parts = []
+        while entry != ROOT:
+            parts.append(self.name(entry))
+            entry = self.parents[entry]
+        return b"/".join(reversed(parts))
+
+    def node(self, entry: int) -> Inode:
+        return Inode(
+            self.modes[entry],
+            self.uids[entry],
+            self.gids[entry],
+            self.sizes[entry],
+            self.mtimes[entry],
+            self.numbers[entry],
+            self.references[entry],
+            self.devices.get(entry, (0, 0)),
+        )
+
+    def kind(self, entry: int) -> int:
+        """The file type, as in modes."""
+        return stat.S_IFMT(self.modes[entry])
+
+    def children(self, entry: int) -> list[int]:
+        """Of a directory, in the format's order."""
+        if self._children is None:
+            found: dict[int, list[int]] = {}
+            for number in range(1, len(self)):
+                found.setdefault(self.parents[number], []).append(number)
+            self._children = found
+        return self._children.get(entry, [])
+
+    def find(self, path: bytes) -> int | None:
+        """The entry of a path, no link followed; None where there is none."""
+        entry = ROOT
+        for part in path.split(b"/"):
+            if part in (b"", b"."):
+                continue
+            found = self._child(entry, part)
+            if found is None:
+                return None
+            entry = found
+        return entry
+
+    def follow(self, path: bytes, last: bool = True) -> int | None:
+        """The entry that a path leads to, links followed inside the tree, whose root is its own parent; one in the
+        path's last place only with ``last``. None where it leads nowhere. Raises LinkLoopError, and as `target`."""
+        entry, links, parts = ROOT, 0, path.split(b"/")[::-1]
+        while parts:
+            part = parts.pop()
+            if part in (b"", b"."):
+                continue
+            found = self.parents[entry] if part == b".." else self._child(entry, part)
+            if found is None or self.kind(entry) != stat.S_IFDIR:
+                return None
+            if self.kind(found) != stat.S_IFLNK or not (parts or last):
+                entry = found
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise LinkLoopError(f"the path leads through more than {_MOST_LINKS} symbolic links")
+            target = self.target(found)
+            entry = ROOT if target.startswith(b"/") else entry
+            parts += target.split(b"/")[::-1]
+        return entry
+
+    def _child(self, entry: int, name: bytes) -> int | None:
+        return next((child for child in self.children(entry) if self.name(child) == name), None)
+
+    def first_names(self) -> dict[int, int]:
+        """The first entry in order of paths of each inode that has several names, by the others."""
+        several: dict[int, list[int]] = {}
+        for entry, number in enumerate(self.numbers):
+            several.setdefault(number, []).append(entry)
+        links = {}
+        for entries in several.values():
+            if len(entries) > 1:
+                first = min(entries, key=self.path)
+                links.update({entry: first for entry in entries if entry != first})
+        return links
+
+    def target(self, entry: int) -> bytes:
+        return self.reader.target(self.references[entry])
+
+    def xattrs(self, entry: int) -> Mapping[bytes, bytes]:
+        return self.reader.xattrs(self.references[entry])
+
+    def files(self) -> list[int]:
+        """The regular files, each inode once, in the order in which their bodies lie."""
+        once = {self.numbers[entry]: entry for entry in range(len(self)) if self.kind(entry) == stat.S_IFREG}
+        return sorted(once.values(), key=self._place)
+
+    def _place(self, entry: int) -> tuple[int, ...]:
+        # Of what is damaged it is told as the body is read.
+        with suppress(ContentsError):
+            return self.reader.place(self.references[entry])
+        return ()
+
+    def open(self, entry: int) -> io.RawIOBase:
+        """The body of a regular file, to read and seek in. Raises ContentsError as it is read."""
+        return _Body(self.reader, self.references[entry], self.sizes[entry])
+
+    def walk(self, entry: int = ROOT) -> Iterator[int]:
+        """An entry and all below it, each directory before what is in it, by the bytes of their names."""
+        pending = [entry]
+        while pending:
+            entry = pending.pop()
+            yield entry
+            pending += sorted(self.children(entry), key=self.name, reverse=True)
+
+
+class _Body(io.RawIOBase):
+    def __init__(self, reader: Reader, reference: int, size: int) -> None:
+        self._reader, self._reference, self._size, self._at = reader, reference, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("negative seek position")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        size = min(len(buffer), max(0, self._size - self._at))
+        # Of an empty one too, which may be one that could not be read.
+        data = self._reader.read(self._reference, self._at, size) if size or not self._size else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def check_name(name: bytes) -> None:
+    """Raises DamagedError for what no entry of a directory may be called."""
+    if not 0 < len(name) <= LONGEST_NAME or b"/" in name or b"\0" in name or name in _DOTS:
+        raise DamagedError("it has a name that none may have")

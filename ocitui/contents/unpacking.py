@@ -1,0 +1,110 @@
+"""Blocks that were compressed each by itself, as packed files hold them, made whole again within a bound."""
+
+from __future__ import annotations
+
+import lzma
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, cast
+
+from isal import isal_zlib
+
+from .tree import DamagedError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_MOST_MEMORY, _LARGEST_WINDOW = 16 << 20, 23
+_SHORTEST_MATCH, _LONG, _GOES_ON = 4, 15, 255
+_TOO_LONG, _BENT = "it unpacks to more than it may", "it cannot be unpacked"
+
+Unpack = Callable[[bytes, int], bytes]
+"""What a block unpacks to, which is at most so many bytes. Raises DamagedError."""
+
+
+class _Stream(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _by_stream(make: Callable[[], _Stream], error: type[Exception]) -> Unpack:
+    def unpack(block: bytes, most: int) -> bytes:
+        stream = make()
+        try:
+            # With room for one more, as a checksum is looked at only where the output is not full.
+            data = stream.decompress(block, most + 1)
+        except error as raised:
+            raise DamagedError(_BENT) from raised
+        if len(data) > most:
+            raise DamagedError(_TOO_LONG)
+        if not stream.eof:
+            raise DamagedError("it is cut")
+        return data
+
+    return unpack
+
+
+unpack_zlib = _by_stream(isal_zlib.decompressobj, cast(type[Exception], isal_zlib.error))
+unpack_xz = _by_stream(partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, _MOST_MEMORY), lzma.LZMAError)
+unpack_lzma = _by_stream(partial(lzma.LZMADecompressor, lzma.FORMAT_ALONE, _MOST_MEMORY), lzma.LZMAError)
+unpack_zstd = _by_stream(
+    partial(zstd.ZstdDecompressor, options={zstd.DecompressionParameter.window_log_max: _LARGEST_WINDOW}),
+    zstd.ZstdError,
+)
+
+
+def unpack_lz4(block: bytes, most: int, *, whole: bool = True) -> bytes:
+    """At most so many bytes of one block as in lz4's doc/lz4_Block_format.md, which holds no more if ``whole``; it has
+    no frame, dictionary or checksum. Raises DamagedError."""
+    try:
+        made = _unpacked_lz4(block, most, whole)
+    except IndexError:
+        raise DamagedError("it is cut") from None
+    if whole and len(made) > most:
+        raise DamagedError(_TOO_LONG)
+    return bytes(made[:most])
+
+
+def _unpacked_lz4(block: bytes, most: int, whole: bool) -> bytearray:
+    """At most the block's own length more than is wanted. Raises IndexError where it is cut."""
+    made, at, end = bytearray(), 0, len(block)
+    while whole or len(made) < most:
+        token = block[at]
+        literals, at = _lz4_length(block, at + 1, token >> 4)
+        if literals:
+            if at + literals > end:
+                raise DamagedError("it is cut")
+            made += block[at : at + literals]
+            at += literals
+        if at == end or (len(made) >= most and not whole):
+            break
+        distance = block[at] | block[at + 1] << 8
+        length, at = _lz4_length(block, at + 2, token & _LONG)
+        length += _SHORTEST_MATCH
+        begin, room = len(made) - distance, most - len(made)
+        if not distance or begin < 0:
+            raise DamagedError(_BENT)
+        if whole and length > room:
+            raise DamagedError(_TOO_LONG)
+        length = min(length, room)
+        if distance >= length:
+            made += made[begin : begin + length]
+        else:
+            # It repeats what it is about to write.
+            made += (made[begin:] * (length // distance + 1))[:length]
+    return made
+
+
+def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
+    """A length whose first four bits are known, and where it ends."""
+    if length == _LONG:
+        more = _GOES_ON
+        while more == _GOES_ON:
+            more = block[at]
+            length, at = length + more, at + 1
+    return length, at
