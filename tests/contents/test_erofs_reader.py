@@ -464,7 +464,8 @@ def test_what_is_packed_here_is_read(tmp_path: Path, opened: Opened) -> None:
     )
     layers = sources(tmp_path / "layers", [layer(folder("./", 0o750, uid=5, gid=6, mtime=77), *items)])
     for format_, name in ((PackedFormat.EROFS, "out"), (PackedFormat.TAR, "tar")):
-        flatten_request(FlattenRequest(tuple(layers), tmp_path / name, format_, PackOptions()))
+        sizes = tuple(one.size for one in layers)
+        flatten_request(FlattenRequest(sizes, tmp_path / name, format_, PackOptions()), layers)
     tree = opened(tmp_path / "out")
     found = told(tree)
     assert [found[b"d"][key] for key in ("mode", "uid", "gid", "type")] == [0o1777, 3_000_000, 70_000, "d"]
