@@ -278,7 +278,7 @@ def test_no_field_is_beyond_its_column(opened: Opened) -> None:
     assert list(tree.mtimes)[1:] == [(1 << 63) - 1, -(1 << 63)]
     assert "a name that none may have" in said(tree)
     many = b"".join(record(b"SCHILY.xattr.user.%d" % number, b"") for number in range(5000))
-    with pytest.raises(DamagedError, match="more than 4096 extended attributes"):
+    with pytest.raises(UnreadableFormatError, match="more than 4096 extended attributes"):
         opened(raw(b"x", many) + raw(b"0", b"") + END).xattrs(1)
 
 
@@ -287,10 +287,10 @@ def test_entries_and_damage_are_bounded(opened: Opened, monkeypatch: pytest.Monk
     assert len(tree.damage) == 1000
     assert "more that is not told" in said(tree)
     monkeypatch.setattr("ocitui.contents.tree.MOST_ENTRIES", 50)
-    with pytest.raises(DamagedError, match="more than 50 entries"):
+    with pytest.raises(UnreadableFormatError, match="more than 50 entries"):
         opened(raw(b"0", b"", b"a/" * 50) + END)
     monkeypatch.setattr(tar_module, "MOST_ENTRIES", 50)
-    with pytest.raises(DamagedError, match="more than 50 entries"):
+    with pytest.raises(UnreadableFormatError, match="more than 50 entries"):
         opened(layer(*(hard(f"h{number}", "gone") for number in range(60))))
 
 

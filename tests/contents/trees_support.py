@@ -206,3 +206,14 @@ def _adorn(path: Path, chance: random.Random) -> None:
             continue
     os.chmod(path, chance.choice((0o755, 0o644, 0o4755, 0o1777, 0o700)))
     os.utime(path, (0, chance.choice((0, 1, 1_700_000_000, 4_294_967_295))))
+
+
+class Clock:
+    """It goes on by so many seconds each time that it is looked at."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self._seconds = 0.0, seconds
+
+    def monotonic(self) -> float:
+        self.now += self._seconds
+        return self.now
