@@ -226,6 +226,22 @@ def test_what_is_wrong_with_one_directory_leaves_the_others(
     assert not any(path.startswith(b"data/") for path in paths)
 
 
+def test_a_hole_of_a_whole_file_is_passed_over_at_once(images: Path, tmp_path: Path, opened: Opened) -> None:
+    whole, image = opened(images / "zoo.15.erofs"), bytearray((images / "zoo.15.erofs").read_bytes())
+    plain = next(one for one in whole.walk() if stat.S_ISREG(whole.modes[one]) and whole.sizes[one] > 4096)
+    at, size = inode_at(whole, whole.path(plain), image), 1 << 50
+    # Extended, in plain blocks, of which the first is none.
+    image[at : at + 2], image[at + 6 : at + 8], image[at + 16 : at + 20] = b"\1\0", b"\xff" * 2, b"\xff" * 4
+    image[at + SIZE : at + SIZE + 8] = size.to_bytes(8, "little")
+    (tmp_path / "image").write_bytes(image)
+    tree = opened(tmp_path / "image")
+    entry = tree.find(whole.path(plain))
+    assert entry is not None
+    assert tree.sizes[entry] == tree.reader.after_hole(tree.references[entry], 0) == size
+    with tree.open(entry) as body:
+        assert body.read(4097) == bytes(4097)
+
+
 def test_a_file_that_is_cut_while_it_is_read(images: Path, tmp_path: Path, opened: Opened) -> None:
     path = tmp_path / "image"
     path.write_bytes((images / "zoo.15.erofs").read_bytes())

@@ -28,6 +28,7 @@ from ocitui.contents.tar import tar_tree
 from ocitui.contents.tree import ROOT, LinkLoopError, UnreadableFormatError
 from ocitui.threads import AbandonedError, Stop
 from tests.contents.test_tar_headers import END, raw, record, setting
+from tests.contents.trees_support import skipped_of
 from tests.importing.layer_support import Item, edited, folder, hard, layer, link
 from tests.tools import ROOT as PROJECT
 from tests.tools import need, seeds
@@ -218,6 +219,7 @@ def test_sparse_files_are_read_with_their_holes(version: str, tmp_path: Path, op
         at, size = content.randrange(2_000_100), content.randrange(100_000)
         file_.seek(at)
         assert file_.read(size) == whole[at : at + size]
+    assert skipped_of(tree) > 1_900_000
 
 
 def test_a_file_of_holes_is_listed_at_once_and_read_in_parts(opened: Opened) -> None:
@@ -228,6 +230,8 @@ def test_a_file_of_holes_is_listed_at_once_and_read_in_parts(opened: Opened) -> 
     assert file.read(5) == bytes(5)
     file.seek((1 << 40) - 1)
     assert file.read(5) == b"\0abc\0"
+    ends = [tree.reader.after_hole(tree.references[1], at) for at in (0, 1 << 40, (1 << 40) + 2, (1 << 40) + 3)]
+    assert ends == [1 << 40, 1 << 40, (1 << 40) + 2, 1 << 41]
 
 
 def test_bodies_are_read_while_others_are(opened: Opened) -> None:
