@@ -9,7 +9,7 @@ from it stands in its `__init__`, its front::
     help        the texts of `ocitui help`, of the screen's `?` and of the man pages
     doctor      check (one judge of an entry's state), repair, salvage, assessment, why, report
     importing   sources, registry, layers, packing: an image from elsewhere to a packed file
-    contents    inside a packed file: its tree, read here or by squashfs-tools and erofs-utils
+    contents    inside a packed file: its tree, read here
     host        what the host knows beside the cache: its daemon, its loop devices
     cache       one directory, one index, the daemon's rules; every change. A library of its own
     text, threads, directory, front, last_resort: the ground

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import socket
 import sys
 import threading
@@ -146,3 +147,20 @@ def in_parallel(items: Iterable[T], work: Callable[[T], object], jobs: int, stop
     with ThreadPoolExecutor(jobs, thread_name_prefix="ocitui-check") as pool:
         for serving in [pool.submit(serve) for _ in range(jobs)]:
             serving.result()
+
+
+# ioprio_set(2) has no wrapper in the C library; its number differs by machine.
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "i686": 289, "ppc64le": 273, "s390x": 282}
+_WHO_PROCESS, _CLASS_IDLE, _CLASS_SHIFT = 1, 3, 13
+
+
+def be_idle() -> bool:
+    """Let this thread, and what it starts, read only when nobody else does; False where that is not to be had."""
+    # It takes long to load.
+    from ctypes import CDLL
+
+    number = _IOPRIO_SET.get(platform.machine())
+    if number is None:
+        return False
+    idle = _CLASS_IDLE << _CLASS_SHIFT
+    return bool(CDLL(None, use_errno=True).syscall(number, _WHO_PROCESS, 0, idle) == 0)

@@ -82,7 +82,6 @@ with front(__name__):
     from .errors import StorageError as StorageError
     from .errors import Verdict as Verdict
     from .files import ANY_SIZE as ANY_SIZE
-    from .files import EROFS_READ_FEATURES as EROFS_READ_FEATURES
     from .files import INDEX_NAME as INDEX_NAME
     from .files import MOST_DOCUMENT_BYTES as MOST_DOCUMENT_BYTES
     from .files import MOST_INDEX_BYTES as MOST_INDEX_BYTES
@@ -124,7 +123,6 @@ with front(__name__):
     from .index import judge_index as judge_index
     from .index import read_patiently as read_patiently
     from .journal import JOURNAL_NAME as JOURNAL_NAME
-    from .ledger import HASH_CHUNK as HASH_CHUNK
     from .ledger import LASTING_CODES as LASTING_CODES
     from .ledger import LEDGER_NAME as LEDGER_NAME
     from .ledger import Damage as Damage
@@ -138,6 +136,7 @@ with front(__name__):
     from .ledger import Sources as Sources
     from .ledger import Topic as Topic
     from .ledger import hash_file as hash_file
+    from .ledger import hash_past_cache as hash_past_cache
     from .ledger import note_resolved as note_resolved
     from .ledger import record_stored as record_stored
     from .listing import CONFIG_PLACE as CONFIG_PLACE

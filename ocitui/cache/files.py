@@ -324,7 +324,7 @@ _EROFS_AT = 1024
 _EROFS_MAGIC = 0xE0F5E1E2.to_bytes(4, "little")
 _EROFS = struct.Struct("<3IB23xI40xI")
 _EROFS_HAS_CHECKSUM = 1
-EROFS_READ_FEATURES = 0x7F
+_EROFS_READ_FEATURES = 0x7F
 """The incompatible features under which sizes and names are where they are read here: up to xattr prefixes, which is
 all that mkfs.erofs sets by itself; not 48-bit block addresses, nor a metadata box."""
 _EROFS_BLOCK_BITS = range(9, 17)
@@ -406,7 +406,7 @@ def _check_erofs(fd: int, head: bytes, size: int) -> PackedCheck:
     _, checksum, features, block_bits, blocks, incompatible = _EROFS.unpack_from(head, _EROFS_AT)
     if block_bits not in _EROFS_BLOCK_BITS:
         return PackedCheck(found, f"its block size is 2 to the power of {block_bits}")
-    block_size, unread = 1 << block_bits, incompatible & ~EROFS_READ_FEATURES
+    block_size, unread = 1 << block_bits, incompatible & ~_EROFS_READ_FEATURES
     if size < blocks * block_size and not unread:
         return PackedCheck(found, f"it is cut short: {size} bytes where its superblock says {blocks * block_size}")
     if features & _EROFS_HAS_CHECKSUM:

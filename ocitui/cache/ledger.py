@@ -10,7 +10,9 @@ flock(2), and put a file with fewer lines in its place once most of them are old
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import mmap
 import os
 import re
 import threading
@@ -59,8 +61,8 @@ class _OfFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorded(_OfFile, frozen=True, gc=False):
-    """What a file was when it was found sound: at ``checked``, in whole seconds since the epoch. ``read_through``: its
-    format's own tool read all of it. ``whole``: its tree was held against another format's and the image's program.
+    """What a file was when it was found sound: at ``checked``, in whole seconds since the epoch. ``read_through``: all
+    that is in it was read. ``whole``: its tree was held against another format's and the image's program.
     ``first_seen``: there was no earlier hash to compare with."""
 
     checked: int
@@ -231,7 +233,7 @@ _LOCK_NAME, _DRAFT = "ledger.lock", "ledger.temporary"
 _SLACK_LINES = 1000
 MOST_LEDGER_BYTES = 1 << 29
 """The largest ledger that is read: of two million lines."""
-HASH_CHUNK = 1 << 20
+_HASH_CHUNK = 1 << 20
 """Bytes that are hashed at once."""
 _FORGOTTEN_SECONDS = 90 * 86_400
 
@@ -371,10 +373,30 @@ def record_stored(
 def hash_file(file: BinaryIO, passed: Callable[[int], object], buffer: memoryview | None = None) -> str:
     """The sha256 of an unbuffered file from where it is, in hexadecimal digits; ``passed`` is called with the number of
     bytes after each read, all of which go through ``buffer`` where one is given. Raises OSError."""
-    hashing, view = hashlib.sha256(), memoryview(bytearray(HASH_CHUNK)) if buffer is None else buffer
+    hashing, view = hashlib.sha256(), memoryview(bytearray(_HASH_CHUNK)) if buffer is None else buffer
     while True:
         size = file.readinto(view)  # type: ignore[attr-defined]
         if not size:
             return hashing.hexdigest()
         hashing.update(view[:size])
         passed(size)
+
+
+def hash_past_cache(path: str, directory: int, passed: Callable[[int], object]) -> str:
+    """The sha256 of what the disk itself holds, as far as its page cache can be passed by. Raises OSError."""
+    with open_bounded(path, dir_fd=directory) as file:
+        with suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC, dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return hash_file(file, passed)
+        # O_DIRECT wants memory that begins at a page, which a mapping does.
+        with (
+            open(direct, "rb", buffering=0) as unbuffered,
+            mmap.mmap(-1, _HASH_CHUNK) as pages,
+            memoryview(pages) as buffer,
+        ):
+            return hash_file(unbuffered, passed, buffer)

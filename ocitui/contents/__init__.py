@@ -1,4 +1,4 @@
-"""What is inside packed files: their trees, read here or by the tools that make them."""
+"""What is inside packed files: their trees, read here; nothing is mounted, and no other program is asked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ with front(__name__):
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction
     from .formats import open_tree as open_tree
+    from .soundness import has_program as has_program
+    from .soundness import lacking as lacking
+    from .soundness import read_through as read_through
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader
     from .tar_headers import ChunkReader as ChunkReader
@@ -27,14 +30,3 @@ with front(__name__):
     from .tree import ContentsError as ContentsError
     from .tree import DamagedError as DamagedError
     from .tree import PackedTree as PackedTree
-    from .trees import NotCheckedError as NotCheckedError
-    from .trees import Said as Said
-    from .trees import Tool as Tool
-    from .trees import Tree as Tree
-    from .trees import be_idle as be_idle
-    from .trees import erofs_tree as erofs_tree
-    from .trees import has_program as has_program
-    from .trees import hash_past_cache as hash_past_cache
-    from .trees import lacking as lacking
-    from .trees import squashfs_tree as squashfs_tree
-    from .trees import tar_tree as tar_tree

@@ -27,6 +27,7 @@ from .tree import (
     Inode,
     PackedTree,
     UnreadableFormatError,
+    size_of,
 )
 
 _SUPER_AT, _MAGIC = 1024, 0xE0F5E1E2
@@ -51,7 +52,7 @@ _TYPES = (None, stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK, stat.S_I
 _WITH_BODY = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
 _DEVICES = frozenset((stat.S_IFCHR, stat.S_IFBLK))
 _DOTS = (b".", b"..")
-_PIECE = 1 << 20
+_PIECE, _LOOK = 1 << 20, 1 << 12
 _MOST_DAMAGE = 1000
 
 _XATTR_HEADER, _XATTR = struct.Struct("<4xB7x"), struct.Struct("<2BH")
@@ -83,7 +84,7 @@ class ErofsReader:
 
     def __init__(self, file: BinaryIO, stop: Stop) -> None:
         self._file, self.stop = file, stop
-        self._size = os.fstat(file.fileno()).st_size
+        self._size = size_of(file)
         (magic, checksum, compatible, bits, _, small_root, _, self._epoch, _, blocks, meta, shared, self.features, _,
          devices, _, directory_bits, _, _, self._packed, large_root) = _SUPER.unpack(
             self.take(_SUPER_AT, _SUPER.size)
@@ -169,7 +170,7 @@ class ErofsReader:
         """The names in a directory, with their inodes and the numbers of their types; its two dots are left out."""
         size, last = node.inode.size, b""
         if size > MOST_DIRECTORY:
-            raise DamagedError(f"a directory of it takes {size:,} bytes")
+            raise UnreadableFormatError(f"a directory of it takes {size:,} bytes, more than is read here")
         for at in range(0, size, _PIECE):
             self.stop.check()
             piece = self.body(node, at, min(_PIECE, size - at))
@@ -205,27 +206,35 @@ class ErofsReader:
         return data + self.take(node.end + at + before - whole, size - before) if size > before else data
 
     def _chunks(self, node: ErofsInode, at: int, size: int) -> bytes:
+        chunk, data = self._chunk_size(node), bytearray()
+        first, last = at // chunk, (at + size - 1) // chunk
+        for number, address in enumerate(self._addresses(node, first, last), first):
+            begin, end = max(number * chunk, at), min((number + 1) * chunk, at + size)
+            if address is None:
+                data += bytes(end - begin)
+            else:
+                data += self.take(address * self.block + begin % chunk, end - begin)
+        return bytes(data)
+
+    def _chunk_size(self, node: ErofsInode) -> int:
         form = (node.start or 0) & 0xFFFF
         if form & ~(_CHUNK_BITS | _CHUNK_INDEXES | _CHUNK_48BIT):
             raise UnreadableFormatError(f"the chunks of a body have a form that is not known (0x{form:x})")
-        chunk, unit = self.block << (form & _CHUNK_BITS), 8 if form & _CHUNK_INDEXES else 4
-        high = 0xFFFF if form & _CHUNK_48BIT else 0
-        first, last = at // chunk, (at + size - 1) // chunk
+        size: int = self.block << (form & _CHUNK_BITS)
+        return size
+
+    def _addresses(self, node: ErofsInode, first: int, last: int) -> Iterator[int | None]:
+        """The first block of each of these chunks; None of one that is a hole."""
+        form = node.start or 0
+        unit, high = 8 if form & _CHUNK_INDEXES else 4, 0xFFFF if form & _CHUNK_48BIT else 0
         table = self.take(node.end + -node.end % unit + first * unit, (last - first + 1) * unit)
-        data = bytearray()
-        for number in range(first, last + 1):
-            begin, end = max(number * chunk, at), min((number + 1) * chunk, at + size)
-            entry = (number - first) * unit
+        for entry in range(0, len(table), unit):
             if unit == 4:
                 address, nowhere = int.from_bytes(table[entry : entry + 4], "little"), _NOWHERE_32
             else:
                 upper, _, lower = _CHUNK_INDEX.unpack_from(table, entry)
                 address, nowhere = lower | (upper & high) << 32, _NOWHERE_32 | high << 32
-            if address == nowhere:
-                data += bytes(end - begin)
-            else:
-                data += self.take(address * self.block + begin % chunk, end - begin)
-        return bytes(data)
+            yield None if address == nowhere else address
 
     def _compressed(self, node: ErofsInode) -> CompressedBody:
         number = node.inode.number
@@ -257,6 +266,20 @@ class ErofsReader:
 
     def read(self, reference: int, at: int, size: int) -> bytes:
         return self.body(self.node(reference), at, size)
+
+    def after_hole(self, reference: int, at: int) -> int:
+        node = self.node(reference)
+        if node.layout == _PLAIN and node.start is None:
+            return node.inode.size
+        if node.layout != _CHUNKS or at >= node.inode.size:
+            return at
+        chunk = self._chunk_size(node)
+        first = at // chunk
+        last = min(first + _LOOK, (node.inode.size - 1) // chunk)
+        for number, address in enumerate(self._addresses(node, first, last), first):
+            if address is not None:
+                return max(at, number * chunk)
+        return min((last + 1) * chunk, node.inode.size)
 
     def target(self, reference: int) -> bytes:
         node = self.node(reference)
@@ -310,7 +333,7 @@ def _xattr(area: bytes, at: int, found: dict[bytes, bytes]) -> int:
 
 def _check_xattrs(found: Mapping[bytes, bytes], taken: int) -> None:
     if len(found) > MOST_XATTRS or taken > MOST_XATTR_BYTES:
-        raise DamagedError("an inode has more attributes than any may have")
+        raise UnreadableFormatError("an inode has more attributes than are read here")
 
 
 def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -342,10 +365,10 @@ def erofs_tree(file: BinaryIO, stop: Stop) -> PackedTree:
         entry = pending.pop()
         listed += tree.sizes[entry] if tree.sizes[entry] <= MOST_DIRECTORY else 0
         if listed > MOST_LISTED:
-            raise DamagedError(f"its directories take more than {MOST_LISTED:,} bytes")
+            raise UnreadableFormatError(f"its directories take more than {MOST_LISTED:,} bytes")
         for child in _list(image, tree, entry):
             if tree.references[child] in seen:
-                _damaged(tree, child, "a directory has two places")
+                _note(tree, child, DamagedError("a directory has two places"))
                 continue
             seen.add(tree.references[child])
             pending.append(child)
@@ -361,7 +384,7 @@ def _list(image: ErofsReader, tree: PackedTree, entry: int) -> Iterator[int]:
                 if kind and (kind >= len(_TYPES) or _TYPES[kind] != stat.S_IFMT(child.inode.mode)):
                     raise DamagedError("a directory says another type than the inode")
             except ContentsError as error:
-                _damaged(tree, entry, f"{error}: {name[:LONGEST_NAME]!r}")
+                _note(tree, entry, type(error)(f"{error}: {name[:LONGEST_NAME]!r}"))
                 continue
             added = tree.add(entry, name, child.inode)
             if stat.S_ISDIR(child.inode.mode):
@@ -369,10 +392,11 @@ def _list(image: ErofsReader, tree: PackedTree, entry: int) -> Iterator[int]:
     except ContentsError as error:
         if len(tree) >= MOST_ENTRIES:
             raise
-        _damaged(tree, entry, str(error))
+        _note(tree, entry, error)
 
 
-def _damaged(tree: PackedTree, entry: int, what: str) -> None:
+def _note(tree: PackedTree, entry: int, error: ContentsError) -> None:
     if len(tree.damage) >= _MOST_DAMAGE:
-        raise DamagedError(f"it is damaged in more than {_MOST_DAMAGE:,} places")
-    tree.damage.append((entry, what))
+        kind = type(error) if len(tree.unread) == len(tree.damage) else DamagedError
+        raise kind(f"more than {_MOST_DAMAGE:,} parts of it cannot be read")
+    tree.note(entry, error)

@@ -23,10 +23,12 @@ from .tree import (
     MOST_XATTR_BYTES,
     MOST_XATTRS,
     ROOT,
+    ContentsError,
     DamagedError,
     Inode,
     PackedTree,
     UnreadableFormatError,
+    size_of,
 )
 from .unpacking import Unpack, unpack_lz4, unpack_lzma, unpack_xz, unpack_zlib, unpack_zstd
 
@@ -128,7 +130,7 @@ def squashfs_tree(file: BinaryIO, stop: Stop) -> PackedTree:
 
 class _Squashfs:
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self.size = file, os.fstat(file.fileno()).st_size
+        self._file, self.size = file, size_of(file)
         if self.size < _SUPER.size:
             raise DamagedError("it is too short for a squashfs")
         self._blocks: dict[int, tuple[bytes, int]] = {}
@@ -223,8 +225,8 @@ class _Squashfs:
                         self._check_bounds(tree)
                     if self._add(tree, entry, name, seen):
                         below.append(len(tree) - 1)
-            except DamagedError as error:
-                tree.damage.append((entry, str(error)))
+            except ContentsError as error:
+                tree.note(entry, error)
             self._check_bounds(tree)
             pending += reversed(below)
         self._blocks.clear()
@@ -233,7 +235,7 @@ class _Squashfs:
 
     def _check_bounds(self, tree: PackedTree) -> None:
         if len(tree) >= MOST_ENTRIES or self._listed > MOST_LISTED or self._unpacked > _MOST_UNPACKED:
-            raise DamagedError("it lists more than is read here")
+            raise UnreadableFormatError("it lists more than is read here")
         if len(tree.damage) > _MOST_DAMAGE:
             raise DamagedError(f"more than {_MOST_DAMAGE:,} of its entries are damaged")
 
@@ -265,7 +267,7 @@ class _Squashfs:
         """As much of it as can be read, and why there is no more. Its size is told with 3 more, for `.` and `..`."""
         size, listing = directory.size - 3, bytearray()
         if size > MOST_DIRECTORY:
-            raise DamagedError(f"its listing claims {size:,} bytes")
+            raise UnreadableFormatError(f"its listing claims {size:,} bytes, which is more than is read here")
         try:
             if size > 0:
                 self._listed += size
@@ -288,7 +290,7 @@ class _Squashfs:
             told = self._told(node, reference)
         except DamagedError as error:
             told = Inode(_KINDS[form], 0, 0, 0, 0, _UNREAL | len(tree), _NOWHERE)
-            tree.damage.append((tree.add(directory, text, told), str(error)))
+            tree.note(tree.add(directory, text, told), error)
             return False
         tree.add(directory, text, told)
         if form == _DIR:
@@ -340,12 +342,14 @@ class _Squashfs:
             raise DamagedError("it has extended attributes, which are nowhere")
         place, count = self._xattrs.row(index)
         if count > MOST_XATTRS:
-            raise DamagedError(f"it claims {count:,} extended attributes")
+            raise UnreadableFormatError(f"it claims {count:,} extended attributes, which is more than is read here")
         cursor, left = _Cursor(self, self._attributes, place), MOST_XATTR_BYTES
         for _ in range(count):
             name, value = self._xattr(cursor)
             left -= len(name) + len(value)
-            if name in found or left < 0:
+            if left < 0:
+                raise UnreadableFormatError("its extended attributes take more than is read here")
+            if name in found:
                 raise DamagedError("its extended attributes are damaged")
             found[name] = value
         return found
@@ -372,10 +376,13 @@ class _Squashfs:
         node, _ = self._inode(reference)
         return node.fragment, node.start
 
+    def after_hole(self, reference: int, at: int) -> int:
+        blocks = self._block_list(reference)
+        end: int = blocks.after_hole(at // self._block_size) * self._block_size
+        return max(at, min(end, blocks.node.size))
+
     def read(self, reference: int, at: int, size: int) -> bytes:
-        if self._last_file is None or self._last_file[0] != reference:
-            self._last_file = reference, self._block_list(reference)
-        blocks, parts = self._last_file[1], []
+        blocks, parts = self._block_list(reference), []
         end = min(at + size, blocks.node.size)
         while at < end:
             index, skip = divmod(at, self._block_size)
@@ -385,10 +392,14 @@ class _Squashfs:
         return b"".join(parts)
 
     def _block_list(self, reference: int) -> _BlockList:
-        node, cursor = self._inode(reference)
-        if node.form != _REG or node.size > _MOST_BLOCKS * self._block_size:
-            raise DamagedError("it is no file")
-        return _BlockList(node, cursor, self._block_size)
+        """The same as the last time, or found."""
+        last = self._last_file
+        if last is None or last[0] != reference:
+            node, cursor = self._inode(reference)
+            if node.form != _REG or node.size > _MOST_BLOCKS * self._block_size:
+                raise DamagedError("it is no file")
+            self._last_file = last = reference, _BlockList(node, cursor, self._block_size)
+        return last[1]
 
     def _data(self, blocks: _BlockList, index: int) -> bytes:
         """All of a block of a file, or of its end."""
@@ -534,6 +545,13 @@ class _BlockList:
         while chunk != self._chunk:
             self._load(min(chunk, len(self._chunks) - 1))
         return self._starts[index], self._words[index]
+
+    def after_hole(self, index: int) -> int:
+        """The first block from ``index`` on that is stored, or where the next some thousands begin."""
+        end = min(self.count, index - index % _CHUNK + _CHUNK)
+        while index < end and not self.place(index)[1]:
+            index += 1
+        return index
 
     def _load(self, chunk: int) -> None:
         place, start = self._chunks[chunk]

@@ -30,6 +30,7 @@ from .tree import (
     Inode,
     PackedTree,
     UnreadableFormatError,
+    size_of,
 )
 
 _LONGEST_PATH = 4096
@@ -64,8 +65,8 @@ def tar_tree(file: BinaryIO, stop: Stop) -> PackedTree:
     except TarError as error:
         if not start:
             raise _told(error) from error
-        end = min(start, os.fstat(file.fileno()).st_size)
-        index.note(f"what stands behind byte {end} is not told: {error.message}")
+        end = min(start, size_of(file))
+        index.note(type(error)(f"what stands behind byte {end} is not told: {error.message}"))
     index.link_late(stop)
     return index.tree
 
@@ -98,7 +99,7 @@ class _Members:
     def xattrs(self, reference: int) -> Mapping[bytes, bytes]:
         found = dict(self._member(reference).entry.xattrs) if reference != _UNNAMED else {}
         if len(found) > MOST_XATTRS:
-            raise DamagedError(f"it has more than {MOST_XATTRS} extended attributes")
+            raise UnreadableFormatError(f"it has more than {MOST_XATTRS} extended attributes")
         return found
 
     def place(self, reference: int) -> tuple[int, ...]:
@@ -115,6 +116,15 @@ class _Members:
             if first < last:
                 data[first - at : last - at] = self._pread(last - first, places[number] + first - start)
         return bytes(data)
+
+    def after_hole(self, reference: int, at: int) -> int:
+        entry, starts, _ = self._member(reference)
+        if entry.segments is None:
+            return at
+        number = bisect_right(starts, at)
+        if number and at < sum(entry.segments[number - 1]):
+            return at
+        return starts[number] if number < len(starts) else entry.size
 
     def _member(self, reference: int) -> _Member:
         """The same as the last time, or read."""
@@ -155,14 +165,16 @@ class _Index:
         self._late: dict[bytes, bytes] = {}
         self._inodes = 0
 
-    def note(self, text: str) -> None:
+    def note(self, error: TarError) -> None:
         """Tell what is not in the tree."""
-        damage = self.tree.damage
-        if len(damage) < _MOST_TOLD:
-            damage.append((ROOT, text if len(damage) < _MOST_TOLD - 1 else "and there is more that is not told"))
+        told = len(self.tree.damage)
+        if told < _MOST_TOLD:
+            error = error if told < _MOST_TOLD - 1 else type(error)("and there is more that is not told")
+            self.tree.note(ROOT, _told(error))
 
     def add(self, member: TarEntry, start: int) -> None:
-        """Take in a member whose first header begins at ``start``. Raises DamagedError where there are too many."""
+        """Take in a member whose first header begins at ``start``. Raises UnreadableFormatError where there are too
+        many."""
         self._inodes += 1
         try:
             parts = _parts(member.name)
@@ -178,7 +190,7 @@ class _Index:
             if self._late:
                 self._late.pop(b"/".join(parts), None)
         except TarError as error:
-            self.note(error.placed(member.name).message)
+            self.note(error.placed(member.name))
 
     def link_late(self, stop: Stop) -> None:
         """Put the hard links in the tree that stood before what they name."""
@@ -195,7 +207,7 @@ class _Index:
                         raise TarError(f"it is a hard link to {printable(path)}, which is not there")
                     self._put(name.split(b"/"), self._linked(found))
                 except TarError as error:
-                    self.note(error.placed(name).message)
+                    self.note(error.placed(name))
 
     def _link(self, parts: list[bytes], target: list[bytes]) -> None:
         found = self._find(target)
@@ -204,7 +216,7 @@ class _Index:
             return
         self._late[b"/".join(parts)] = b"/".join(target)
         if len(self._late) > MOST_ENTRIES:
-            raise DamagedError(f"it has more than {MOST_ENTRIES:,} entries")
+            raise UnreadableFormatError(f"it has more than {MOST_ENTRIES:,} entries")
 
     def _linked(self, entry: int) -> Inode:
         if stat.S_ISDIR(self.tree.modes[entry]):

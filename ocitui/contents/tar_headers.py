@@ -23,7 +23,7 @@ import msgspec
 from ocitui.cache import ANY_SIZE
 from ocitui.text import printable
 
-from .tree import ContentsError
+from .tree import ContentsError, size_of
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 Segments = tuple[tuple[int, int], ...]
@@ -212,7 +212,7 @@ class FileReader:
 
     def __init__(self, file: BinaryIO, position: int = 0) -> None:
         self._fd = file.fileno()
-        self._size = os.fstat(self._fd).st_size
+        self._size = size_of(file)
         self.position = position
 
     def read(self, count: int) -> bytes:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ocitui.cache import CacheError
 
@@ -49,6 +50,12 @@ class LinkLoopError(ContentsError):
     code = "link-loop"
 
 
+class HiddenPathError(ContentsError):
+    """A path in it leads to where its reader cannot see, as something else is mounted there."""
+
+    code = "hidden-path"
+
+
 class Inode(NamedTuple):
     """``mode`` is with its type, ``mtime`` in whole seconds, ``device`` major and minor. By ``reference`` its reader
     finds its body, target and attributes; ``number`` is the same for all names of one inode."""
@@ -78,6 +85,10 @@ class Reader(Protocol):
     def place(self, reference: int) -> tuple[int, ...]:
         """Grows with the place of a regular file's body: files read in this order are read straight on; no identity."""
 
+    def after_hole(self, reference: int, at: int) -> int:
+        """How far a regular file is known to be a hole from ``at`` on, which may go on there; ``at`` where it is none
+        or the format cannot tell."""
+
 
 class PackedTree:
     """Entries by their numbers, the root first and parents before children; in a directory they are in the order of the
@@ -94,6 +105,8 @@ class PackedTree:
         self.devices: dict[int, tuple[int, int]] = {}
         self.damage: list[tuple[int, str]] = []
         """What could not be read, by the entry it is about."""
+        self.unread: set[int] = set()
+        """Which of ``damage``, by its place there, may be sound, but is what this version does not read."""
         self._children: dict[int, list[int]] | None = None
         self.add(ROOT, b"", root)
 
@@ -101,12 +114,13 @@ class PackedTree:
         return len(self.parents)
 
     def add(self, parent: int, name: bytes, node: Inode) -> int:
-        """Add an entry; gives its number. Raises DamagedError for a name that none may have, or too many."""
+        """Add an entry; gives its number. Raises DamagedError for a name that none may have, UnreadableFormatError for
+        too many."""
         number = len(self.parents)
         if number != ROOT:
             check_name(name)
         if number >= MOST_ENTRIES:
-            raise DamagedError(f"it has more than {MOST_ENTRIES:,} entries")
+            raise UnreadableFormatError(f"it has more than {MOST_ENTRIES:,} entries")
         mode, uid, gid, size, mtime, inode, reference, device = node
         self._names += name
         self._ends.append(len(self._names))
@@ -122,6 +136,12 @@ class PackedTree:
             self.devices[number] = device
         self._children = None
         return number
+
+    def note(self, entry: int, error: ContentsError) -> None:
+        """Note what could not be read."""
+        if isinstance(error, UnreadableFormatError):
+            self.unread.add(len(self.damage))
+        self.damage.append((entry, str(error)))
 
     def name(self, entry: int) -> bytes:
         return bytes(self._names[self._ends[entry - 1] if entry else 0 : self._ends[entry]])
@@ -171,14 +191,17 @@ class PackedTree:
             entry = found
         return entry
 
-    def follow(self, path: bytes, last: bool = True) -> int | None:
+    def follow(self, path: bytes, last: bool = True, hidden: Container[bytes] = ()) -> int | None:
         """The entry that a path leads to, links followed inside the tree, whose root is its own parent; one in the
-        path's last place only with ``last``. None where it leads nowhere. Raises LinkLoopError, and as `target`."""
+        path's last place only with ``last``. None where it leads nowhere. Raises LinkLoopError, HiddenPathError where
+        it leads into what the root has by a name that is ``hidden``, and as `target`."""
         entry, links, parts = ROOT, 0, path.split(b"/")[::-1]
         while parts:
             part = parts.pop()
             if part in (b"", b"."):
                 continue
+            if entry == ROOT and part in hidden:
+                raise HiddenPathError(f"the path leads into /{part.decode()}, which is mounted over")
             found = self.parents[entry] if part == b".." else self._child(entry, part)
             if found is None or self.kind(entry) != stat.S_IFDIR:
                 return None
@@ -271,3 +294,13 @@ def check_name(name: bytes) -> None:
     """Raises DamagedError for what no entry of a directory may be called."""
     if not 0 < len(name) <= LONGEST_NAME or b"/" in name or b"\0" in name or name in _DOTS:
         raise DamagedError("it has a name that none may have")
+
+
+def size_of(file: BinaryIO) -> int:
+    """In bytes, of a block device too; where it is read on from stays. Raises OSError."""
+    fd = file.fileno()
+    at = os.lseek(fd, 0, os.SEEK_CUR)
+    try:
+        return os.lseek(fd, 0, os.SEEK_END)
+    finally:
+        os.lseek(fd, at, os.SEEK_SET)

@@ -81,8 +81,8 @@ class Meter:
 
 
 class Reach(msgspec.Struct, frozen=True, cache_hash=True):
-    """How deep one entry was looked into. ``hashed``: compared with the ledger; ``read_through``: by its format's own
-    tool; ``first_seen``: its hash was not known before; ``earlier``: passed over, as it was found sound before."""
+    """How deep one entry was looked into. ``hashed``: compared with the ledger; ``read_through``: all
+    that is in it was read; ``first_seen``: its hash was not known before; ``earlier``: passed over, as found sound."""
 
     depth: Depth = Depth.QUICK
     hashed: bool = False

@@ -201,7 +201,11 @@ def inode_at(tree: PackedTree, path: bytes, image: bytes | bytearray) -> int:
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
-        (SIZE, (65 << 20).to_bytes(8, "little"), "a directory of it takes 68,157,440 bytes"),
+        (
+            SIZE,
+            (65 << 20).to_bytes(8, "little"),
+            "a directory of it takes 68,157,440 bytes, more than is read here",
+        ),
         (SIZE, b"\xff" * 8, "an inode has a type or a size that none may have: b'data'"),
         (MODE, b"\xff\xff", "an inode has a type or a size that none may have: b'data'"),
         (MODE, b"\xed\x81", "a directory says another type than the inode: b'data'"),
@@ -220,6 +224,22 @@ def test_what_is_wrong_with_one_directory_leaves_the_others(
     paths, expected = ({read.path(entry) for entry in read.walk()} for read in (tree, whole))
     assert {path for path in expected if not path.startswith(b"data")} <= paths
     assert not any(path.startswith(b"data/") for path in paths)
+
+
+def test_a_hole_of_a_whole_file_is_passed_over_at_once(images: Path, tmp_path: Path, opened: Opened) -> None:
+    whole, image = opened(images / "zoo.15.erofs"), bytearray((images / "zoo.15.erofs").read_bytes())
+    plain = next(one for one in whole.walk() if stat.S_ISREG(whole.modes[one]) and whole.sizes[one] > 4096)
+    at, size = inode_at(whole, whole.path(plain), image), 1 << 50
+    # Extended, in plain blocks, of which the first is none.
+    image[at : at + 2], image[at + 6 : at + 8], image[at + 16 : at + 20] = b"\1\0", b"\xff" * 2, b"\xff" * 4
+    image[at + SIZE : at + SIZE + 8] = size.to_bytes(8, "little")
+    (tmp_path / "image").write_bytes(image)
+    tree = opened(tmp_path / "image")
+    entry = tree.find(whole.path(plain))
+    assert entry is not None
+    assert tree.sizes[entry] == tree.reader.after_hole(tree.references[entry], 0) == size
+    with tree.open(entry) as body:
+        assert body.read(4097) == bytes(4097)
 
 
 def test_a_file_that_is_cut_while_it_is_read(images: Path, tmp_path: Path, opened: Opened) -> None:
@@ -285,20 +305,27 @@ def test_a_root_that_is_no_directory(images: Path, tmp_path: Path, opened: Opene
 
 
 @pytest.mark.parametrize(
-    ("bound", "value", "name", "told"),
+    ("bound", "value", "name", "kind", "told"),
     [
-        ("MOST_LISTED", 100, "zoo.15", "its directories take more than 100 bytes"),
-        ("MOST_ENTRIES", 7, "zoo.15", "it has more than 7 entries"),
-        ("_MOST_DAMAGE", 0, "dir-self", "it is damaged in more than 0 places"),
+        ("MOST_LISTED", 100, "zoo.15", UnreadableFormatError, "its directories take more than 100 bytes"),
+        ("MOST_ENTRIES", 7, "zoo.15", UnreadableFormatError, "it has more than 7 entries"),
+        ("_MOST_DAMAGE", 0, "dir-self", DamagedError, "more than 0 parts of it cannot be read"),
     ],
 )
 def test_a_tree_beyond_its_bounds_is_refused(
-    bound: str, value: int, name: str, told: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bound: str,
+    value: int,
+    name: str,
+    kind: type[ContentsError],
+    told: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for module in (erofs, tree_module):
         monkeypatch.setattr(module, bound, value, raising=False)
     (tmp_path / "image").write_bytes(sealed((images / f"{name}.erofs").read_bytes()))
-    with open(tmp_path / "image", "rb") as file, pytest.raises(DamagedError) as caught:
+    with open(tmp_path / "image", "rb") as file, pytest.raises(kind) as caught:
         erofs_tree(file, Stop())
     assert str(caught.value) == told
 
@@ -312,7 +339,7 @@ def test_attributes_beyond_their_bounds_are_refused(
         with monkeypatch.context() as patch:
             patch.setattr(erofs, bound, 0)
             for entry in kept:
-                with pytest.raises(DamagedError, match="more attributes than any may have"):
+                with pytest.raises(UnreadableFormatError, match="more attributes than are read here"):
                     tree.xattrs(entry)
 
 

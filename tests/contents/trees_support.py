@@ -206,3 +206,28 @@ def _adorn(path: Path, chance: random.Random) -> None:
             continue
     os.chmod(path, chance.choice((0o755, 0o644, 0o4755, 0o1777, 0o700)))
     os.utime(path, (0, chance.choice((0, 1, 1_700_000_000, 4_294_967_295))))
+
+
+class Clock:
+    """It goes on by so many seconds each time that it is looked at."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self._seconds = 0.0, seconds
+
+    def monotonic(self) -> float:
+        self.now += self._seconds
+        return self.now
+
+
+def skipped_of(tree: PackedTree) -> int:
+    """How many bytes of all files are passed over as holes, each of which is a zero."""
+    skipped = 0
+    for entry in (one for one in range(len(tree)) if tree.kind(one) == stat.S_IFREG):
+        whole, at, size = tree.open(entry).read() or b"", 0, tree.sizes[entry]
+        while at < size:
+            end = tree.reader.after_hole(tree.references[entry], at)
+            assert at <= end <= size
+            assert not any(whole[at:end])
+            skipped += end - at
+            at = max(end, at + 1000)
+    return skipped

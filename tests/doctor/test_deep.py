@@ -1,12 +1,10 @@
-"""Deep checks: what the ledger finds, what is said without it, and how the tools are kept."""
+"""Deep checks: what the ledger finds, what reading through finds without it, and what is said of what is not read."""
 
 from __future__ import annotations
 
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +12,9 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache.ledger import Ledger, hash_file
+from ocitui.contents.soundness import ReadThrough, read_through
 from ocitui.doctor.findings import Depth
+from tests.contents.trees_support import Clock, unpacked_fixture
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
 
@@ -131,63 +131,85 @@ async def test_damage_is_not_recorded_as_sound(sample: Sample) -> None:
     assert report.coverage.first_seen == 3
 
 
-async def test_without_the_tools_nothing_is_called_sound(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+def hit_hosts(sample: Sample, at: int = 20) -> Path:
+    """Flip a bit in the block that /etc/hosts shares, behind that of /bin/sh; no stat tells of it."""
+    path = sample.other_file("squashfs")
+    content = bytearray(path.read_bytes())
+    content[96 + 150_000 + at] ^= 1
+    keep_time(path, bytes(content))
+    return path
+
+
+HIT = "is damaged: it cannot be unpacked; it hits '/etc/hosts', '/etc/long-name-long-name-"
+
+
+async def test_no_other_program_is_run(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deep check and what it finds need nothing that the host may not have."""
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delattr("subprocess.Popen")
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == set()
-    # A tar is read through here; the hash of the others is only first seen.
-    assert str(report.coverage) == "4 entries: 4 header, 1 deep, 4 first seen"
-    assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
-        "not read through: unsquashfs is not installed",
-        "not read through: fsck.erofs is not installed",
-    }
-    again = await found(sample.directory, Depth.DEEP)
-    assert (again.coverage.deep, again.coverage.hashed, again.coverage.read_through) == (4, 4, 1)
+    assert str(report.coverage) == "4 entries: 4 header, 4 deep, 4 first seen"
+    assert (report.coverage.read_through, report.coverage.unchecked) == (4, ())
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_the_files_that_a_bad_block_hits_are_named(known: bool, sample: Sample) -> None:
+    """Whether reading it found the damage, or its hash."""
+    if known:
+        await found(sample.directory, Depth.DEEP)
+    path = hit_hosts(sample)
+    (finding,) = (await found(sample.directory, Depth.DEEP)).findings
+    assert (finding.code, finding.file) == ("packed-damaged", path.name)
+    assert HIT in finding.seen
+    assert ("its sha256 is " in finding.seen) == known
+    for depth in Depth:
+        (again,) = (await found(sample.directory, depth)).findings
+        assert (again.seen, again.fingerprint) == (finding.seen, finding.fingerprint)
 
 
 @pytest.mark.parametrize(
-    ("program", "what"),
+    ("fixture", "why"),
     [
-        ("#!/bin/sh\nexec sleep 600\n", "took too long, and was ended"),
-        ("#!/nowhere\n", "cannot be started: not found"),
+        ("zoo.1.9.3.metabox.erofs", "it has a metadata box"),
+        ("zoo.lzo.squashfs", "it is compressed with lzo, which is not read here"),
     ],
 )
-async def test_a_tool_that_does_not_end_or_begin_is_no_fault_of_the_file(
-    program: str, what: str, sample: Sample, open_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The tools run as nobody.
-    for name in ("unsquashfs", "fsck.erofs"):
-        (open_path / name).write_text(program)
-        (open_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("ocitui.contents.trees._LEAST_SECONDS", 0.0)
+async def test_what_is_not_read_here_is_not_damaged(fixture: str, why: str, sample: Sample, tmp_path: Path) -> None:
+    path = sample.file(fixture.rpartition(".")[2])
+    path.write_bytes(unpacked_fixture(fixture, tmp_path).read_bytes())
+    for hashed in (3, 4):
+        report = await found(sample.directory, Depth.DEEP)
+        assert all_codes(report.findings) == set()
+        assert f"{path.name}: not read through: {why}" in report.coverage.unchecked
+        assert (report.coverage.deep, report.coverage.read_through) == (hashed, 3)
+    known = Ledger.open(sample.directory).sound[path.name]
+    assert (known.read_through, known.whole) == (False, False)
+
+
+async def test_what_takes_too_long_is_no_fault_of_the_file(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.contents.soundness.time", Clock(40.0))
     report = await found(sample.directory, Depth.DEEP)
     assert all_codes(report.findings) == set()
-    assert {line.partition(": ")[2] for line in report.coverage.unchecked} == {
-        f"not read through: {tool} {what}" for tool in ("unsquashfs", "fsck.erofs")
-    }
+    assert report.coverage.unchecked == ("4 files: not read through: it took too long, and was ended",)
+    assert (report.coverage.first_seen, report.coverage.read_through) == (4, 0)
 
 
-_BOUNDS_OF_A_TOOL = """
-import sys
-from ocitui.contents import Tool
-from ocitui.threads import Stop
-
-with open(sys.argv[1], "rb", buffering=0) as file:
-    print(Tool("unsquashfs", file, Stop()).run([]).errors)
-"""
-
-
-def test_a_tool_is_bounded_where_root_may_not_bound_others_too(
-    sample: Sample, open_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_what_is_written_while_it_is_read_through_is_not_judged(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (open_path / "unsquashfs").write_text("#!/bin/sh\nulimit -f; ulimit -c; ulimit -v\n")
-    (open_path / "unsquashfs").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{open_path}:{os.environ['PATH']}")
-    # As in a container.
-    without = ["setpriv", "--inh-caps=-sys_resource", "--bounding-set=-sys_resource"] if os.geteuid() == 0 else []
-    command = [*without, sys.executable, "-c", _BOUNDS_OF_A_TOOL, str(sample.file("squashfs"))]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["0", "0", "1048576"]
+    path = hit_hosts(sample)
+
+    def written(file: BinaryIO, *rest: object, **named: bool) -> ReadThrough:
+        if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith(path.name):
+            path.write_bytes(path.read_bytes())
+        return read_through(file, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ocitui.doctor.check.examine.read_through", written)
+    report = await found(sample.directory, Depth.DEEP)
+    assert all_codes(report.findings) == set()
+    assert report.coverage.unchecked == (f"{path.name}: it was written while it was read",)
+    assert path.name not in Ledger.open(sample.directory).sound
 
 
 async def test_what_was_checked_shortly_before_is_passed_over(sample: Sample) -> None:
@@ -218,7 +240,7 @@ async def test_a_ledger_that_cannot_be_written_is_said(sample: Sample) -> None:
     assert report.coverage.first_seen == 4
 
 
-class Clock:
+class Paid:
     """A clock that only goes while somebody sleeps."""
 
     def __init__(self) -> None:
@@ -232,7 +254,7 @@ class Clock:
 
 
 async def test_the_rate_is_kept(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+    clock = Paid()
     monkeypatch.setattr("ocitui.threads.time", clock)
     size = (
         sum(sample.file(format_).stat().st_size for format_ in FORMATS) + sample.other_file("squashfs").stat().st_size

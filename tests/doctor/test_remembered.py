@@ -27,6 +27,7 @@ from ocitui.doctor.repair.plan import plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
 from ocitui.doctor.report import Report, prometheus
 from ocitui.doctor.why import LinkState, chain_of
+from tests.contents.trees_support import Clock
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
 from tests.doctor.repair_support import bytes_in, repaired, undone
 from tests.tools import examples
@@ -226,7 +227,7 @@ async def test_what_cannot_be_looked_at_again_still_holds(
 ) -> None:
     path, first = await harmed(sample, harm, monkeypatch)
     if harm is stumbled_over:
-        monkeypatch.setenv("PATH", "/nowhere")
+        monkeypatch.setattr("ocitui.contents.soundness.time", Clock(100.0))
         report = await found(sample.directory, Depth.DEEP)
     else:
         monkeypatch.setattr("ocitui.doctor.check.examine.has_program", lambda tree, program: None)

@@ -37,6 +37,7 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.sources.references import RegistryOptions, SourceOptions
+from tests.contents.trees_support import Clock
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.fault_makers import repack
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
@@ -546,11 +547,11 @@ async def test_a_plan_that_is_cancelled_reads_no_further(sample: Sample) -> None
         await making
 
 
-async def test_without_the_tool_a_copy_is_not_called_read_through(
+async def test_what_took_too_long_is_not_called_read_through(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = copied(sample, tmp_path / "other").directory
     sample.other_file("squashfs").unlink()
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("ocitui.contents.soundness.time", Clock(100.0))
     _, plan = await planned(sample.directory, sources=(str(other),))
-    assert "not read through: unsquashfs is not installed" in plan.steps[0].source
+    assert "not read through: it took too long, and was ended" in plan.steps[0].source

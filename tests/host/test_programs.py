@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackedFormat
-from ocitui.contents import NotCheckedError, Tool
 from ocitui.host import find_program
 from ocitui.importing.errors import CredentialsError, MissingToolError
 from ocitui.importing.packing.packing import packer_of
 from ocitui.importing.registry.auth import ask_helper
-from ocitui.threads import Stop
 
-NAMES = ("mksquashfs", "mkfs.erofs", "docker-credential-ours", "unsquashfs")
+NAMES = ("mksquashfs", "mkfs.erofs", "docker-credential-ours")
 
 
 @pytest.fixture
@@ -40,12 +38,6 @@ async def test_a_relative_entry_of_path_counts_for_nothing(
             packer_of(format_, "lz4", None)
     with pytest.raises(CredentialsError, match="docker-credential-ours is not installed"):
         await ask_helper("ours", "ghcr.io")
-
-
-def test_nor_for_who_looks_into_a_packed_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "bin:.")
-    with (here / "mksquashfs").open("rb") as file, pytest.raises(NotCheckedError, match="is not installed"):
-        Tool("unsquashfs", file, Stop())
 
 
 async def test_an_absolute_one_does(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,26 +29,15 @@ from ocitui.cache import (
     Recorded,
     config_name,
     hash_file,
+    hash_past_cache,
     packed_name,
     read_bounded,
     read_config,
     some_of,
 )
-from ocitui.contents import (
-    NotCheckedError,
-    Said,
-    Tool,
-    Tree,
-    be_idle,
-    erofs_tree,
-    has_program,
-    hash_past_cache,
-    lacking,
-    squashfs_tree,
-    tar_tree,
-)
+from ocitui.contents import PackedTree, has_program, lacking, read_through
 from ocitui.text import timestamp
-from ocitui.threads import Brake, Stop, in_parallel, in_thread, on_loop
+from ocitui.threads import Brake, Stop, be_idle, in_parallel, in_thread, on_loop
 
 from ..findings import CATALOGUE, Depth, Finding, in_order
 from ..report import Coverage, Meter, Progress, Reach, Report
@@ -237,70 +225,6 @@ def _damage_of(ledger: Ledger) -> set[tuple[str, str]]:
     return {(name, one.code) for name, some in ledger.damaged.items() for one in some}
 
 
-# Room for names on one command line: execve(2) takes at least 128 KiB, and 2 MiB as a rule.
-_MOST_ARGUMENTS = 100_000
-_UNSQUASHFS = ["-no-progress", "-processors", "1", "-data-queue", "16", "-frag-queue", "16"]
-_NOT_ITS_FAULT = ("support", "incompatible feature", "unknown compression", "unrecognized option", "invalid option")
-
-
-class ReadThrough:
-    """One packed file, open: its ``tree``, and ``problem`` where reading it through found damage; ``unchecked`` says
-    why a part of it could not be done. Raises OSError where the disk fails, AbandonedError when the work is to end."""
-
-    def __init__(self, file: BinaryIO, format: PackedFormat, stop: Stop) -> None:
-        self._file, self._stop = file, stop
-        self.tree: Tree | None = None
-        self.problem = self.unchecked = ""
-        try:
-            match format:
-                case PackedFormat.SQUASHFS:
-                    self._squashfs()
-                case PackedFormat.EROFS:
-                    self._erofs()
-                case PackedFormat.TAR:
-                    self.tree = tar_tree(file, stop)
-        except NotCheckedError as error:
-            self.unchecked = str(error)
-
-    def _squashfs(self) -> None:
-        tool = Tool("unsquashfs", self._file, self._stop)
-        said, self.tree = squashfs_tree(tool)
-        self._judge(said)
-        for names in _batches(sorted(path for path, node in self.tree.items() if node.kind == stat.S_IFREG)):
-            if self.problem:
-                return
-            self._judge(tool.run([*_UNSQUASHFS, "-no-wildcards", "-cat", tool.path, *names], lambda data: None))
-
-    def _erofs(self) -> None:
-        try:
-            self.tree = erofs_tree(self._file, self._stop)
-        except NotCheckedError as error:
-            self.unchecked = str(error)
-        tool = Tool("fsck.erofs", self._file, self._stop)
-        self._judge(tool.run(["--extract", tool.path]))
-
-    def _judge(self, said: Said) -> None:
-        """A tool that says anything is not content, whatever its status is. Raises NotCheckedError."""
-        errors = [line.strip() for line in said.errors.splitlines() if line.strip()]
-        if said.code == 0 and not errors:
-            return
-        words = "; ".join(errors[-2:])[-300:] or f"status {said.code}"
-        if any(text in said.errors.lower() for text in _NOT_ITS_FAULT):
-            raise NotCheckedError(words)
-        self.problem = words
-
-
-def _batches(names: list[bytes]) -> Iterator[list[bytes]]:
-    start = size = 0
-    for at, name in enumerate(names):
-        if size + len(name) > _MOST_ARGUMENTS:
-            yield names[start:at]
-            start, size = at, 0
-        size += len(name) + 9  # each argument has a pointer and an end, too
-    if names:
-        yield names[start:]
-
-
 # What a file system says of its own blocks; other errors may pass by themselves.
 _LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO})
 
@@ -311,13 +235,14 @@ class Reading(msgspec.Struct):
 
     file: PackedFile
     findings: list[Finding]
+    opened: BinaryIO | None = None
     stat: os.stat_result | None = None
     sha256: str = ""
     known: Recorded | None = None
     damage: Damage | None = None
     good: str = ""
     error: int = 0
-    tree: Tree | None = None
+    tree: PackedTree | None = None
     read_through: bool = False
     earlier: bool = False
 
@@ -358,9 +283,11 @@ class DeepChecks(msgspec.Struct):
         """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
         # What was found by comparing is found again only by comparing with all that was there.
         whole = any(one.code == "packed-incomplete" for one in self._damages(group))
-        readings = [self._read(file, again=whole) for file in group]
-        self._read_for_comparison(readings)
-        self._compare([one for one in readings if not one.earlier])
+        with ExitStack() as stack:
+            # Trees read on from their files as they are compared.
+            readings = [self._read(file, stack, again=whole) for file in group]
+            self._read_for_comparison(readings)
+            self._compare([one for one in readings if not one.earlier])
         for reading in readings:
             if reading.stat is not None and not reading.earlier:
                 self._remember(reading, reading.stat, readings)
@@ -372,32 +299,31 @@ class DeepChecks(msgspec.Struct):
                 if damage := self.ledger.damage(file.name, os.stat(file.name, dir_fd=self.files.fd)):
                     yield damage
 
-    def _read(self, file: PackedFile, *, again: bool = False) -> Reading:
+    def _read(self, file: PackedFile, stack: ExitStack, *, again: bool = False) -> Reading:
         reading = Reading(file, [])
         try:
-            with self.files.open(file.name) as opened:
-                reading.stat = os.fstat(opened.fileno())
-                reading.known = self.ledger.sound.get(file.name)
-                reading.damage = self.ledger.damage(file.name, reading.stat)
-                if not again and self._is_fresh(reading):
-                    reading.earlier = True
-                    self.meter.add(bytes=file.size, read=False)
-                else:
-                    self._hash(reading, opened)
-                    self._read_through(reading, opened)
+            reading.opened = opened = stack.enter_context(self.files.open(file.name))
+            reading.stat = os.fstat(opened.fileno())
+            reading.known = self.ledger.sound.get(file.name)
+            reading.damage = self.ledger.damage(file.name, reading.stat)
+            if not again and self._is_fresh(reading):
+                reading.earlier = True
+                self.meter.add(bytes=file.size, read=False)
+            else:
+                self._hash(reading, opened)
+                self._read_through(reading, opened)
         except OSError as error:
             reading.fail(error)
         return reading
 
     def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
-        """Read through once more what was passed over, where another format of the image has a tree to compare with."""
+        """Read the tree of what was passed over, where another format of the image has one to compare with."""
         if all(reading.tree is None for reading in readings):
             return
         for reading in readings:
-            if reading.read_through and reading.tree is None and reading.sound:
+            if reading.read_through and reading.tree is None and reading.sound and reading.opened is not None:
                 try:
-                    with self.files.open(reading.file.name) as opened:
-                        reading.tree = ReadThrough(opened, reading.file.format, self.stop).tree
+                    self._take(reading, reading.opened, bodies=False)
                 except OSError as error:
                     reading.fail(error)
 
@@ -410,21 +336,26 @@ class DeepChecks(msgspec.Struct):
 
     def _hash(self, reading: Reading, opened: BinaryIO) -> None:
         sha256 = hash_file(opened, self._passed)
-        after = os.fstat(opened.fileno())
-        if reading.stat is None or _moment(after) != _moment(reading.stat):
-            reading.stat = None
-            self.unchecked.append((reading.file.name, "it was written while it was read"))
+        if not self._is_as_it_was(reading, opened):
             return
         reading.sha256 = sha256
         known, damage = reading.known, reading.damage
         # What came back by an undo is held against the hash that it was found to differ from.
         good = damage.sha256 if damage is not None and damage.sha256 else known.sha256 if known is not None else ""
         if good and sha256 != good:
-            self._differs(reading, good, after)
+            self._differs(reading, good, opened)
 
-    def _differs(self, reading: Reading, good: str, found: os.stat_result) -> None:
+    def _is_as_it_was(self, reading: Reading, opened: BinaryIO) -> bool:
+        """Whether nobody wrote to it since it was opened; else nothing can be said of it."""
+        if reading.stat is not None and _moment(os.fstat(opened.fileno())) == _moment(reading.stat):
+            return True
+        reading.stat, reading.sha256, reading.read_through = None, "", False
+        self.unchecked.append((reading.file.name, "it was written while it was read"))
+        return False
+
+    def _differs(self, reading: Reading, good: str, opened: BinaryIO) -> None:
         file, known, damage = reading.file, reading.known, reading.damage
-        same = known is not None and known.same_file(found)
+        same = known is not None and known.same_file(os.fstat(opened.fileno()))
         if same or damage is not None:
             reading.sha256 = hash_past_cache(file.name, self.files.fd, self.brake.take)
             if reading.sha256 == good:
@@ -439,6 +370,8 @@ class DeepChecks(msgspec.Struct):
         code, seen = "packed-changed", "it was written since"
         if same:
             code, seen = "packed-damaged", "its size and time are still the same"
+            if hit := read_through(opened, file.format, self.stop).problem:
+                seen += f"; reading it through failed: {hit}"
         since = timestamp(known.checked) if known is not None else ""
         reading.find(code, f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}")
 
@@ -447,20 +380,26 @@ class DeepChecks(msgspec.Struct):
         self.meter.add(bytes=size)
 
     def _read_through(self, reading: Reading, opened: BinaryIO) -> None:
-        """By the format's tool, unless the same bytes were read through before."""
-        known, file = reading.known, reading.file
+        """Read all that is in it, unless the same bytes were read so before."""
+        known = reading.known
         if reading.findings or not reading.sha256:
             return
         if known is not None and known.read_through and known.whole and reading.damage is None:
             reading.read_through = True
             return
-        through = ReadThrough(opened, file.format, self.stop)
+        reading.read_through = self._take(reading, opened)
+
+    def _take(self, reading: Reading, opened: BinaryIO, *, bodies: bool = True) -> bool:
+        """Take the tree, and what reading it told; gives whether all could be read."""
+        through = read_through(opened, reading.file.format, self.stop, bodies=bodies)
+        if not self._is_as_it_was(reading, opened):
+            return False
         reading.tree = through.tree
         if through.unchecked:
-            self.unchecked.append((file.name, f"not read through: {through.unchecked}"))
+            self.unchecked.append((reading.file.name, f"not read through: {through.unchecked}"))
         if through.problem:
             reading.find("packed-damaged", f"reading it through failed: {through.problem}")
-        reading.read_through = not through.unchecked
+        return not through.unchecked
 
     def _compare(self, readings: Sequence[Reading]) -> None:
         """What one format holds and another lacks; and the program of the image, where it must be in the tree."""
@@ -504,7 +443,7 @@ class DeepChecks(msgspec.Struct):
         return {one for one in PackedFormat if self.files.fact(packed_name(digest, one)) is not None} <= compared
 
 
-def incomplete(tree: Tree, others: Iterable[tuple[PackedFormat, Tree]], program: str) -> str:
+def incomplete(tree: PackedTree, others: Iterable[tuple[PackedFormat, PackedTree]], program: str) -> str:
     """What a packed file lacks that another format holds, or that the image is to run, if known; empty for nothing."""
     for format, other in others:
         if missing := lacking(tree, other):

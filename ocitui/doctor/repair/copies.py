@@ -37,7 +37,7 @@ from ocitui.cache import (
     packed_name,
     usual_digest,
 )
-from ocitui.contents import Tree
+from ocitui.contents import PackedTree, read_through
 from ocitui.host import Loops, LoopUse
 from ocitui.importing import (
     NoSuchImageError,
@@ -57,7 +57,7 @@ from ocitui.importing import (
 from ocitui.threads import Stop, in_thread
 
 from ..check.entry_checks import has_digest, read_document
-from ..check.examine import ReadThrough, incomplete
+from ..check.examine import incomplete
 from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
 
@@ -69,15 +69,16 @@ class OtherFormats(msgspec.Struct):
     digest: str
     format: PackedFormat | None
     ledger: Ledger
-    _trees: list[tuple[PackedFormat, Tree]] | None = None
+    _trees: list[tuple[PackedFormat, PackedTree]] | None = None
 
-    def trees(self, stop: Stop) -> Sequence[tuple[PackedFormat, Tree]]:
-        """The trees of those that a deep check finds sound, read when first asked for. Raises AbandonedError."""
+    def trees(self, stop: Stop) -> Sequence[tuple[PackedFormat, PackedTree]]:
+        """The trees of those that a deep check finds sound, read when first asked for; their files are closed by then,
+        so that they have no more than columns. Raises AbandonedError."""
         if self._trees is None:
             self._trees = [*self._read(stop)]
         return self._trees
 
-    def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, Tree]]:
+    def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, PackedTree]]:
         for format in (one for one in PackedFormat if one is not self.format):
             name = packed_name(self.digest, format)
             with suppress(OSError), open_bounded(self.directory / name, follow=False) as opened:
@@ -87,7 +88,7 @@ class OtherFormats(msgspec.Struct):
                     continue
                 if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
                     continue
-                through = ReadThrough(opened, format, stop)
+                through = read_through(opened, format, stop, bodies=known is None or not known.read_through)
                 if through.tree is not None and not through.problem:
                     yield format, through.tree
 
@@ -340,18 +341,18 @@ def _looked_through(
         told.progress(RepairProgress(f"reading what is in a copy of {wanted.name}"))
         # What was recorded is another packing of the same image, which is as it was then.
         known = hashed == recorded
-        unread = read_through(opened, wanted, stop, None if known else wanted.others)
+        unread = _read_copy(opened, wanted, stop, None if known else wanted.others)
         words = f" ({unread or 'read through'}; no sha256 of it was recorded)"
         if known:
             words = " (packed another time)" if wants else ""
     return msgspec.structs.replace(offered, where=offered.where + words, size=size, sha256=hashed)
 
 
-def read_through(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:
+def _read_copy(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:
     """Read a packed file as a guest would; gives why a part of it could not be read so, empty where it was. Raises
     NotGoodError where it is damaged, or lacks its program or what ``others`` hold, OSError, AbandonedError."""
     assert wanted.format is not None
-    through = ReadThrough(opened, wanted.format, stop)
+    through = read_through(opened, wanted.format, stop)
     if through.problem:
         raise NotGoodError(f"reading it through failed: {through.problem}")
     if through.tree is not None:
