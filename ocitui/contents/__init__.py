@@ -5,6 +5,8 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .compare import TreeChange as TreeChange
+    from .compare import TreeComparison as TreeComparison
     from .digest import TreeLevel as TreeLevel
     from .digest import digest_lines as digest_lines
     from .digest import tree_digest as tree_digest
