@@ -276,12 +276,12 @@ class Call:
         told ``after`` the last of them."""
         import json
 
-        head = json.dumps(self._common() | keys | {key: []}, indent=2)[: -len("]\n}")]
         texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
         first = next(texts, None)
         if first is None:
-            _write(f"{head}]\n}}\n", sys.stdout)
+            self.emit(**keys, **{key: []}, **after())
             return
+        head = json.dumps(self._common() | keys | {key: []}, indent=2)[: -len("]\n}")]
 
         def end() -> Iterator[str]:
             told = after()

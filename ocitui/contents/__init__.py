@@ -5,10 +5,12 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .compare import ComparedTree as ComparedTree
     from .compare import TreeChange as TreeChange
     from .compare import TreeComparison as TreeComparison
     from .digest import TreeLevel as TreeLevel
     from .digest import digest_lines as digest_lines
+    from .digest import kept_xattrs as kept_xattrs
     from .digest import tree_digest as tree_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction

@@ -22,8 +22,6 @@ from .tree import ROOT, ContentsError, DamagedError, PackedTree
 _CHUNK = 1 << 20
 _DEVICES = (stat.S_IFBLK, stat.S_IFCHR)
 T = TypeVar("T")
-Unread = Callable[[PackedTree, int, Exception], object]
-"""What is told of an entry of a tree of which a part could not be read."""
 
 
 class TreeChange(NamedTuple):
@@ -38,13 +36,48 @@ class TreeChange(NamedTuple):
     grown: int
 
 
-class TreeComparison:
-    """Two trees beside each other. ``unread`` is told where a part that is to be compared cannot be read, which is then
-    not among what differs."""
+class ComparedTree:
+    """A tree that is compared. ``unread`` is told of each entry of which a part that is looked at cannot be read: that
+    is then not among what differs. Raises DamagedError where it is not known what the tree has."""
 
-    def __init__(self, before: PackedTree, after: PackedTree, level: TreeLevel, unread: Unread) -> None:
-        self.before, self.after = ComparedTree(before, unread), ComparedTree(after, unread)
-        self._level = level
+    def __init__(self, tree: PackedTree, unread: Callable[[int, Exception], object]) -> None:
+        if tree.damage:
+            raise DamagedError(f"it cannot be compared, as a part of it cannot be read: {tree.damage[0][1]}")
+        self.tree, self.unread = tree, unread
+        self.rows = sorted_entries(tree)
+        self.first_names = dict[int, int]()
+        """The first in order of paths of an inode that has several names, by the others."""
+        first = dict[int, int]()
+        for _, entry in self.rows:
+            found = first.setdefault(tree.numbers[entry], entry)
+            if found != entry and tree.kind(entry) != stat.S_IFDIR:
+                self.first_names[entry] = found
+
+    def first_name(self, entry: int) -> bytes | None:
+        """The path of it; None for what is the first itself."""
+        first = self.first_names.get(entry)
+        return None if first is None else self.tree.path(first)
+
+    def weight(self, entry: int | None) -> int:
+        """The bytes of a file, which only the first name of an inode stands for."""
+        if entry is None or self.tree.kind(entry) != stat.S_IFREG or entry in self.first_names:
+            return 0
+        return self.tree.sizes[entry]
+
+    def told(self, entry: int, read: Callable[[], T]) -> T | None:
+        """What is read of an entry; None where it cannot be, which is told."""
+        try:
+            return read()
+        except (ContentsError, OSError) as error:
+            self.unread(entry, error)
+            return None
+
+
+class TreeComparison:
+    """Two trees beside each other."""
+
+    def __init__(self, before: ComparedTree, after: ComparedTree, level: TreeLevel) -> None:
+        self.before, self.after, self._level = before, after, level
         self._different = set[tuple[int, int]]()
 
     def changes(self, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> Iterator[TreeChange]:
@@ -123,39 +156,3 @@ class TreeComparison:
         found = self.before.told(one, partial(read, self.before.tree, one))
         beside = self.after.told(other, partial(read, self.after.tree, other))
         return None not in (found, beside) and found != beside
-
-
-class ComparedTree:
-    """One of the two. Raises DamagedError where a part of it cannot be read."""
-
-    def __init__(self, tree: PackedTree, unread: Unread) -> None:
-        if tree.damage:
-            raise DamagedError(f"it cannot be compared, as a part of it cannot be read: {tree.damage[0][1]}")
-        self.tree, self._unread = tree, unread
-        self.rows = sorted_entries(tree)
-        self.first_names = dict[int, int]()
-        """The first in order of paths of an inode that has several names, by the others."""
-        first = dict[int, int]()
-        for _, entry in self.rows:
-            found = first.setdefault(tree.numbers[entry], entry)
-            if found != entry and tree.kind(entry) != stat.S_IFDIR:
-                self.first_names[entry] = found
-
-    def first_name(self, entry: int) -> bytes | None:
-        """The path of it; None for what is the first itself."""
-        first = self.first_names.get(entry)
-        return None if first is None else self.tree.path(first)
-
-    def weight(self, entry: int | None) -> int:
-        """The bytes of a file, which only the first name of an inode stands for."""
-        if entry is None or self.tree.kind(entry) != stat.S_IFREG or entry in self.first_names:
-            return 0
-        return self.tree.sizes[entry]
-
-    def told(self, entry: int, read: Callable[[], T]) -> T | None:
-        """What is read of an entry; None where it cannot be, which is told."""
-        try:
-            return read()
-        except (ContentsError, OSError) as error:
-            self._unread(self.tree, entry, error)
-            return None

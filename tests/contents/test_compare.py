@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import stat
-import tarfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.contents.compare import TreeChange, TreeComparison
+from ocitui.contents.compare import ComparedTree, TreeChange, TreeComparison
 from ocitui.contents.digest import TreeLevel, tree_digest
 from ocitui.contents.tree import DamagedError, Inode, PackedTree
 from ocitui.threads import AbandonedError, Stop
@@ -121,10 +120,16 @@ def changed(names: Spec, nodes: list[Node], chance: random.Random) -> tuple[Spec
 
 
 def compared(before: PackedTree, after: PackedTree, level: TreeLevel = TreeLevel.CONTENT) -> list[TreeChange]:
-    def unread(tree: PackedTree, entry: int, error: Exception) -> None:
+    return list(beside(before, after, level).changes(Stop()))
+
+
+def beside(before: PackedTree, after: PackedTree, level: TreeLevel = TreeLevel.CONTENT) -> TreeComparison:
+    """Two of which all can be read."""
+
+    def unread(entry: int, error: Exception) -> None:
         raise error
 
-    return list(TreeComparison(before, after, level, unread).changes(Stop()))
+    return TreeComparison(ComparedTree(before, unread), ComparedTree(after, unread), level)
 
 
 def bytes_of(tree: PackedTree) -> int:
@@ -186,18 +191,10 @@ def test_what_is_another_of_a_path(change: dict[str, Any], what: tuple[str, ...]
 
 def test_targets_devices_links_and_names(tmp_path: Path) -> None:
     alike = [member("one", data=b"12"), member("three", data=b"1")]
-    old = [
-        member("sort", tarfile.DIRTYPE),
-        member("l", b"2", linkname="a"),
-        member("n", b"3", devmajor=1, devminor=3),
-        member("two", b"1", linkname="one"),
-    ]
-    new = [
-        member("sort", data=b"1"),
-        member("l", b"2", linkname="b"),
-        member("n", b"3", devmajor=1, devminor=5),
-        member("two", data=b"12"),
-    ]
+    old = [member("sort", b"5"), member("l", b"2", linkname="a"), member("n", b"3", devmajor=1, devminor=3)]
+    old += [member("two", b"1", linkname="one")]
+    new = [member("sort", data=b"1"), member("l", b"2", linkname="b"), member("n", b"3", devmajor=1, devminor=5)]
+    new += [member("two", data=b"12")]
     paths = [tmp_path / "old.tar", tmp_path / "new.tar"]
     write_tar(paths[0], [*alike, *old, member("gone", data=b"123")])
     write_tar(paths[1], [*alike, *new, member("here/it", data=b"1234")])
@@ -237,15 +234,12 @@ def test_long_bodies_are_compared_in_parts_and_can_be_stopped() -> None:
     body = bytes(5 << 20)
     before, after = (made({b"f": 1}, [Node(DIR), Node(data=data)], chance) for data in (body + b"1", body + b"2"))
 
-    def unread(*_: object) -> None:
-        pytest.fail("all can be read")
-
     def told(size: int) -> None:
         passed.append(size)
         if len(passed) == 2:
             stop.set()
 
-    comparison = TreeComparison(before, after, TreeLevel.CONTENT, unread)
+    comparison = beside(before, after)
     with pytest.raises(AbandonedError):
         list(comparison.changes(stop, told))
     assert passed == [2 << 20, 2 << 20]
@@ -253,7 +247,7 @@ def test_long_bodies_are_compared_in_parts_and_can_be_stopped() -> None:
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_compared() -> None:
-    chance, told = random.Random(1), list[tuple[PackedTree, bytes, str]]()
+    chance, told = random.Random(1), list[tuple[bytes, str]]()
     nodes = [Node(DIR), Node(data=b"bent"), Node(data=b"well"), Node(LNK, data=b"there")]
     names = {b"bent": 1, b"well": 2, b"link": 3}
     before = made(names, nodes, chance)
@@ -261,12 +255,13 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared() -> None:
     assert isinstance(after.reader, Bodies)
     after.reader.bent = {1, 3}
 
-    def unread(tree: PackedTree, entry: int, error: Exception) -> None:
-        told.append((tree, tree.path(entry), str(error)))
+    def unread(entry: int, error: Exception) -> None:
+        told.append((after.path(entry), str(error)))
 
-    found = list(TreeComparison(before, after, TreeLevel.CONTENT, unread).changes(Stop()))
+    sides = ComparedTree(before, lambda *_: pytest.fail("all of it can be read")), ComparedTree(after, unread)
+    found = list(TreeComparison(*sides, TreeLevel.CONTENT).changes(Stop()))
     assert [(one.path, one.what) for one in found] == [(b"well", ("content",))]
-    assert told == [(after, b"bent", "it is bent"), (after, b"link", "it is bent")]
+    assert told == [(b"bent", "it is bent"), (b"link", "it is bent")]
 
 
 def test_a_tree_of_which_a_part_is_not_known_is_compared_with_nothing() -> None:
