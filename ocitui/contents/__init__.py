@@ -14,6 +14,8 @@ with front(__name__):
     from .digest import tree_digest as tree_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction
+    from .find import PathPattern as PathPattern
+    from .find import find_entries as find_entries
     from .formats import open_tree as open_tree
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader

@@ -109,17 +109,24 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
 
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
-    """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
+    """The sha256 of each regular file by its inode's number, each read once."""
+    return {tree.numbers[entry]: body_hash(tree, entry, stop, passed) for entry in files_as_they_lie(tree)}
+
+
+def files_as_they_lie(tree: PackedTree) -> list[int]:
+    """The regular files, each inode once, in the order in which they are read best."""
     files = {tree.numbers[entry]: entry for entry in range(len(tree)) if tree.kind(entry) == stat.S_IFREG}
-    hashes = {}
-    for number, entry in sorted(files.items(), key=lambda one: tree.references[one[1]]):
-        hashed, body = hashlib.sha256(), tree.open(entry)
-        while data := body.read(_CHUNK):
-            stop.check()
-            hashed.update(data)
-            passed(len(data))
-        hashes[number] = hashed.digest()
-    return hashes
+    return sorted(files.values(), key=tree.references.__getitem__)
+
+
+def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:
+    """The sha256 of a regular file. Raises ContentsError, OSError, AbandonedError."""
+    hashed, body = hashlib.sha256(), tree.open(entry)
+    while data := body.read(_CHUNK):
+        stop.check()
+        hashed.update(data)
+        passed(len(data))
+    return hashed.digest()
 
 
 def _paths(tree: PackedTree) -> list[bytes]:

@@ -28,7 +28,7 @@ UNKNOWN = "sha256:" + "0" * 64
     [
         "list", "resolve alpine:3.19", "recall alpine:3.19", "show alpine:3.19", "show alpine:3.19 busybox:1.36 config",
         "show --filter queue", "files alpine:3.19 etc", "cat alpine:3.19 etc/passwd", "digest alpine:3.19", "verdict",
-        "diff alpine:3.19 busybox:1.36 --text",
+        "diff alpine:3.19 busybox:1.36 --text", "find passwd",
         "why alpine:3.19", "repair", "delete alpine:3.19 --yes", "undo", "log",
         "history", "history alpine:3.19",
         "point alpine:3.19 {old} --yes", "trash", "trash restore {old}", "trash empty --yes", "imports",

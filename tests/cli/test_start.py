@@ -51,6 +51,7 @@ HEADLESS = {
     "cat": ["alpine:3.19", "etc/passwd"],
     "extract": ["alpine:3.19", "etc/passwd", "-o", "out"],
     "digest": ["alpine:3.19"],
+    "find": ["passwd"],
     "diff": ["alpine:3.19", "busybox:1.36", "--text"],
     "verdict": [],
     "why": ["alpine:3.19"],

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ocitui.text import escaped
-
 from ..options import reading
-from ..output import Call, ExitCode, complain, say, say_lines
+from ..output import Call, ExitCode, Unread, say, say_lines
 from ..selectors import complete_entry, opened_tree
 
 if TYPE_CHECKING:
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from ocitui.words import LayerChange, SettingChange, Tally
 
 _LEVELS = ("content", "xattrs", "full")
-_MOST_COMPLAINTS = 10
 T = TypeVar("T")
 _Named = tuple[str, "Key"]
 
@@ -51,7 +47,7 @@ def diff_command(call: Call, before: str, after: str, level: str, text: bool) ->
     from ocitui.threads import Stop
     from ocitui.words import Tally, layer_line, setting_line
 
-    unread, tally = _Unread(), Tally()
+    unread, tally = Unread(), Tally()
     with ExitStack() as stack:
         one, side = _opened(call, before, stack, unread)
         other, beside = _opened(call, after, stack, unread)
@@ -72,38 +68,7 @@ def diff_command(call: Call, before: str, after: str, level: str, text: bool) ->
     return ExitCode.PROBLEMS if settings or layers or tally.total else ExitCode.CLEAN
 
 
-class _Unread:
-    """What could not be read, once each: of which entry, at which path, and why."""
-
-    def __init__(self) -> None:
-        self._told = dict[tuple[str, str, str], None]()
-
-    def add(self, word: str, place: bytes, message: str) -> None:
-        self._told[word, escaped(place), message] = None
-
-    def told(self) -> dict[str, Any]:
-        """What programs are told behind what differs; nothing where all could be read."""
-        if not self._told:
-            return {}
-        from ocitui.contents import DamagedError
-
-        damage = [dict(zip(("entry", "path", "message"), one, strict=True)) for one in self._told]
-        error = {"code": DamagedError.code, "message": next(self._lines()), "hint": DamagedError.default_hint}
-        return {"damage": damage, "error": error}
-
-    def complained(self) -> bool:
-        """Whether there was anything; the first few are told on standard error."""
-        for line in islice(self._lines(), _MOST_COMPLAINTS):
-            complain(line, "")
-        if (more := len(self._told) - _MOST_COMPLAINTS) > 0:
-            complain(f"{more} more cannot be compared", "")
-        return bool(self._told)
-
-    def _lines(self) -> Iterator[str]:
-        return (": ".join(filter(None, one)) for one in self._told)
-
-
-def _opened(call: Call, word: str, stack: ExitStack, unread: _Unread) -> tuple[Key, ComparedTree]:
+def _opened(call: Call, word: str, stack: ExitStack, unread: Unread) -> tuple[Key, ComparedTree]:
     from ocitui.contents import ComparedTree, ContentsError
 
     key, tree = stack.enter_context(opened_tree(call, word))
@@ -114,7 +79,7 @@ def _opened(call: Call, word: str, stack: ExitStack, unread: _Unread) -> tuple[K
 
 
 def _documents(
-    call: Call, before: _Named, after: _Named, unread: _Unread
+    call: Call, before: _Named, after: _Named, unread: Unread
 ) -> tuple[list[SettingChange], list[LayerChange]]:
     """What differs of the configs and manifests; nothing of those that cannot be read."""
     from ocitui.cache import CacheError, config_name, manifest_name, read_config, read_manifest, read_regular
