@@ -99,16 +99,17 @@ class TreeComparison:
 
     def _read(self, stop: Stop, passed: Callable[[int], object]) -> None:
         """Find which files of one size hold something else, each pair once, in the order in which they lie."""
-        before, after, pairs = self.before.tree, self.after.tree, dict[tuple[int, int], tuple[int, int]]()
+        before, after, pairs = self.before.tree, self.after.tree, dict[int, dict[int, int]]()
         for _, one, other in self._pairs():
             if one is None or other is None or not before.kind(one) == after.kind(other) == stat.S_IFREG:
                 continue
             is_same = before.reader is after.reader and before.references[one] == after.references[other]
             if before.sizes[one] == after.sizes[other] and not is_same:
-                pairs.setdefault((before.numbers[one], after.numbers[other]), (one, other))
-        for numbers, (one, other) in sorted(pairs.items(), key=lambda pair: before.references[pair[1][0]]):
-            if self._bodies_differ(one, other, stop, passed):
-                self._different.add(numbers)
+                pairs.setdefault(before.numbers[one], {})[after.numbers[other]] = other
+        for one in before.files() if pairs else ():
+            for number, other in pairs.get(before.numbers[one], {}).items():
+                if self._bodies_differ(one, other, stop, passed):
+                    self._different.add((before.numbers[one], number))
 
     def _bodies_differ(self, one: int, other: int, stop: Stop, passed: Callable[[int], object]) -> bool:
         body, second = self.before.tree.open(one), self.after.tree.open(other)

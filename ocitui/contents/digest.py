@@ -109,14 +109,8 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
 
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
-    """The sha256 of each regular file by its inode's number, each read once."""
-    return {tree.numbers[entry]: body_hash(tree, entry, stop, passed) for entry in files_as_they_lie(tree)}
-
-
-def files_as_they_lie(tree: PackedTree) -> list[int]:
-    """The regular files, each inode once, in the order in which they are read best."""
-    files = {tree.numbers[entry]: entry for entry in range(len(tree)) if tree.kind(entry) == stat.S_IFREG}
-    return sorted(files.values(), key=tree.references.__getitem__)
+    """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
+    return {tree.numbers[entry]: body_hash(tree, entry, stop, passed) for entry in tree.files()}
 
 
 def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:

@@ -251,6 +251,10 @@ class ErofsReader:
             raise DamagedError("a fragment lies beyond the end of them all")
         return compressed.read(at, size) if compressed else self.body(node, at, size)
 
+    def place(self, reference: int) -> tuple[int, ...]:
+        node = self.node(reference)
+        return node.start or 0, reference
+
     def read(self, reference: int, at: int, size: int) -> bytes:
         return self.body(self.node(reference), at, size)
 

@@ -11,7 +11,7 @@ from fnmatch import translate
 from ocitui.text import unescaped
 from ocitui.threads import Stop
 
-from .digest import body_hash, files_as_they_lie
+from .digest import body_hash
 from .tree import ROOT, ContentsError, PackedTree
 
 
@@ -48,7 +48,7 @@ def find_entries(
         return
     wanted = {tree.numbers[entry] for entry in found if tree.kind(entry) == stat.S_IFREG}
     alike = set[int]()
-    for entry in files_as_they_lie(tree):
+    for entry in tree.files():
         if tree.numbers[entry] in wanted:
             try:
                 if body_hash(tree, entry, stop) == sha256:

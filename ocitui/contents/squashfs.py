@@ -368,8 +368,7 @@ class _Squashfs:
             raise DamagedError("its extended attributes are damaged")
         return name, cursor.take(size)
 
-    def place(self, reference: int) -> tuple[int, int]:
-        """To sort files by, so that each block is unpacked once where they are read in that order; no identity."""
+    def place(self, reference: int) -> tuple[int, ...]:
         node, _ = self._inode(reference)
         return node.fragment, node.start
 
@@ -489,7 +488,7 @@ class _Rows:
     def __init__(self, image: _Squashfs, at: int, count: int, least: int, form: struct.Struct) -> None:
         self._image, self._at, self._count, self._least, self._form = image, at, count, least, form
         self._in_block = _METADATA // form.size
-        if not least < at <= image.size - _U64.size * -(-count // self._in_block):
+        if at > image.size - _U64.size * -(-count // self._in_block):
             raise DamagedError("its tables are out of order")
         self.first = self._block_at(0) if count else at
 

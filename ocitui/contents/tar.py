@@ -101,6 +101,9 @@ class _Members:
             raise DamagedError(f"it has more than {MOST_XATTRS} extended attributes")
         return found
 
+    def place(self, reference: int) -> tuple[int, ...]:
+        return (reference,)
+
     def read(self, reference: int, at: int, size: int) -> bytes:
         entry, starts, places = self._member(reference)
         if entry.segments is None:

@@ -7,6 +7,7 @@ import io
 import stat
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from ocitui.cache import CacheError
@@ -73,6 +74,9 @@ class Reader(Protocol):
 
     def read(self, reference: int, at: int, size: int) -> bytes:
         """So many bytes of a regular file from ``at`` on; the caller asks for none beyond its end."""
+
+    def place(self, reference: int) -> tuple[int, ...]:
+        """Grows with the place of a regular file's body: files read in this order are read straight on; no identity."""
 
 
 class PackedTree:
@@ -209,6 +213,17 @@ class PackedTree:
 
     def xattrs(self, entry: int) -> Mapping[bytes, bytes]:
         return self.reader.xattrs(self.references[entry])
+
+    def files(self) -> list[int]:
+        """The regular files, each inode once, in the order in which their bodies lie."""
+        once = {self.numbers[entry]: entry for entry in range(len(self)) if self.kind(entry) == stat.S_IFREG}
+        return sorted(once.values(), key=self._place)
+
+    def _place(self, entry: int) -> tuple[int, ...]:
+        # Of what is damaged it is told as the body is read.
+        with suppress(ContentsError):
+            return self.reader.place(self.references[entry])
+        return ()
 
     def open(self, entry: int) -> io.RawIOBase:
         """The body of a regular file, to read and seek in. Raises ContentsError as it is read."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import lzma
 import sys
-import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
+
+from isal import isal_zlib
 
 from .tree import DamagedError
 
@@ -48,7 +49,7 @@ def _by_stream(make: Callable[[], _Stream], error: type[Exception]) -> Unpack:
     return unpack
 
 
-unpack_zlib = _by_stream(zlib.decompressobj, zlib.error)
+unpack_zlib = _by_stream(isal_zlib.decompressobj, cast(type[Exception], isal_zlib.error))
 unpack_xz = _by_stream(partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, _MOST_MEMORY), lzma.LZMAError)
 unpack_lzma = _by_stream(partial(lzma.LZMADecompressor, lzma.FORMAT_ALONE, _MOST_MEMORY), lzma.LZMAError)
 unpack_zstd = _by_stream(

@@ -89,7 +89,8 @@ def made(
     are places and sizes, ``xattrs`` a table and the places and counts in it; ``bent`` fields of the superblock."""
     inodes, named = bytearray(32), []
     for number, member in enumerate(members, 2):
-        reference = len(inodes) if member.reference is None else member.reference
+        block, offset = divmod(len(inodes), 8192)
+        reference = block * 8194 << 16 | offset if member.reference is None else member.reference
         named.append((member.name, member.form, member.number or number, reference))
         inodes += member.inode
     own = listing(named) if listed is None else listed

@@ -49,6 +49,9 @@ class Bodies:
         self.read_of.append(reference)
         return self._node(reference).data[at : at + size]
 
+    def place(self, reference: int) -> tuple[int, ...]:
+        return (reference,)
+
     def _node(self, reference: int) -> Node:
         if reference in self.bent:
             raise DamagedError("it is bent")

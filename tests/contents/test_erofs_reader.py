@@ -6,18 +6,19 @@ import io
 import os
 import random
 import stat
+import struct
 import subprocess
-import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from ocitui.cache import PackedFormat, crc32c
+from ocitui.contents import erofs
+from ocitui.contents import tree as tree_module
 from ocitui.contents.erofs import erofs_tree
 from ocitui.contents.tree import ContentsError, DamagedError, PackedTree, UnreadableFormatError
-from ocitui.contents.unpacking import unpack_lz4
 from ocitui.importing.packing.packers import flatten_request
 from ocitui.importing.packing.packing import FlattenRequest, PackOptions
 from ocitui.threads import AbandonedError, Stop
@@ -26,6 +27,7 @@ from tests.contents.trees_support import (
     mounted,
     random_root,
     recorded_tree,
+    sha256_of,
     told,
     unpacked_fixture,
     walked,
@@ -50,7 +52,15 @@ TREES = {
     "zoo.1.9.3.legacy.erofs": "zoo.json",
     "zoo.1.9.3.chunk.erofs": "zoo.json",
     "zoo.1.9.3.512.erofs": "zoo.json",
+    "odd.1.8.6.deflate.erofs": "odd.json",
+    "odd.1.8.6.tails.erofs": "odd.json",
+    "odd.1.9.4.48bit-chunk.erofs": "odd.json",
+    "odd.1.9.4.dedupe.erofs": "odd.json",
+    "odd.1.9.4.dirs.erofs": "odd.json",
 }
+"""By what is in them, as it was packed: ``odd`` by the mkfs.erofs that each name has, with ``-zdeflate -C16384``,
+``-zlz4 -Efragments,ztailpacking`` (whose last tail Linux 6.18 reads wrong), ``-E48bit --chunksize=4096``, ``-zlz4hc
+-C65536 -Ededupe``, ``--zD -zlz4 -C65536`` and ``--xattr-prefix=user.a``."""
 HOSTILE = {
     "dir-self": "a directory has two places",
     "name-slash": "the names of a directory are not in order",
@@ -132,7 +142,7 @@ def test_every_path_attribute_and_byte_is_as_the_kernel_shows_it(name: str, imag
 
 
 def test_no_fixture_is_left_out(images: Path) -> None:
-    unread = {"zoo.1.9.3.48bit.erofs", "zoo.1.9.3.metabox.erofs"}
+    unread = {"zoo.1.9.3.48bit.erofs", "zoo.1.9.3.metabox.erofs", "odd.1.9.4.prefix.erofs"}
     hostile = {f"{name}.erofs" for name in HOSTILE}
     assert {path.name for path in images.iterdir()} == {*TREES, *unread, *hostile}
 
@@ -240,6 +250,176 @@ def test_any_part_of_a_body_is_that_part_of_the_whole(name: str, images: Path, o
                 body.seek(at)
                 size = chance.choice((1, 100, 4096, 1 << 20))
                 assert body.read(size) == whole[at : at + size]
+        assert tree.reader.read(tree.references[entry], 0, len(whole) + 100) == whole
+        assert tree.reader.read(tree.references[entry], len(whole), 100) == b""
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "told"),
+    [
+        (0, b"\0", "it is no erofs"),
+        (14, b"\xff\xff", "a part of it lies beyond its end"),
+        (24, b"\xff" * 7 + b"\x7f", "its time is none"),
+        (86, b"\1", "a part of it is on other devices"),
+        (90, b"\x0d", "its directories have blocks of their own size"),
+    ],
+)
+def test_a_superblock_that_is_not_read(at: int, value: bytes, told: str, images: Path, tmp_path: Path) -> None:
+    image = bytearray((images / "zoo.15.erofs").read_bytes())
+    image[SUPERBLOCK + at : SUPERBLOCK + at + len(value)] = value
+    (tmp_path / "image").write_bytes(sealed(bytes(image)))
+    with open(tmp_path / "image", "rb") as file, pytest.raises(ContentsError) as caught:
+        erofs_tree(file, Stop())
+    assert str(caught.value) == told
+
+
+def test_a_root_that_is_no_directory(images: Path, tmp_path: Path, opened: Opened) -> None:
+    image = bytearray((images / "zoo.15.erofs").read_bytes())
+    tree = opened(images / "zoo.15.erofs")
+    entry = tree.find(b"bin/ping")
+    assert entry is not None
+    image[SUPERBLOCK + 14 : SUPERBLOCK + 16] = tree.references[entry].to_bytes(2, "little")
+    (tmp_path / "image").write_bytes(sealed(bytes(image)))
+    with pytest.raises(DamagedError, match="its root is no directory"):
+        opened(tmp_path / "image")
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "name", "told"),
+    [
+        ("MOST_LISTED", 100, "zoo.15", "its directories take more than 100 bytes"),
+        ("MOST_ENTRIES", 7, "zoo.15", "it has more than 7 entries"),
+        ("_MOST_DAMAGE", 0, "dir-self", "it is damaged in more than 0 places"),
+    ],
+)
+def test_a_tree_beyond_its_bounds_is_refused(
+    bound: str, value: int, name: str, told: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (erofs, tree_module):
+        monkeypatch.setattr(module, bound, value, raising=False)
+    (tmp_path / "image").write_bytes(sealed((images / f"{name}.erofs").read_bytes()))
+    with open(tmp_path / "image", "rb") as file, pytest.raises(DamagedError) as caught:
+        erofs_tree(file, Stop())
+    assert str(caught.value) == told
+
+
+def test_attributes_beyond_their_bounds_are_refused(
+    images: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = opened(images / "zoo.1.9.3.lz4.erofs")
+    kept = [entry for entry in tree.walk() if tree.xattrs(entry)]
+    for bound in ("MOST_XATTRS", "MOST_XATTR_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(erofs, bound, 0)
+            for entry in kept:
+                with pytest.raises(DamagedError, match="more attributes than any may have"):
+                    tree.xattrs(entry)
+
+
+def test_a_prefix_from_a_table_is_refused_where_it_is_met(images: Path, opened: Opened) -> None:
+    tree, recorded = opened(images / "odd.1.9.4.prefix.erofs"), recorded_tree("odd.json")
+    entry = tree.find(b"attr")
+    assert entry is not None
+    with pytest.raises(UnreadableFormatError, match="an attribute's name begins as in a table of prefixes"):
+        tree.xattrs(entry)
+    assert {tree.path(entry) for entry in tree.walk()} == set(recorded)
+    with tree.open(entry) as body:
+        assert sha256_of(body) == recorded[b"attr"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(0, "a link's target takes 0 bytes"), (1 << 17, "a link's target takes 131,072 bytes")]
+)
+def test_a_link_that_leads_nowhere_one_can_say(
+    size: int, told: str, images: Path, tmp_path: Path, opened: Opened
+) -> None:
+    whole, image = opened(images / "zoo.15.erofs"), bytearray((images / "zoo.15.erofs").read_bytes())
+    at = inode_at(whole, b"dangling", image) + SIZE
+    image[at : at + 4] = size.to_bytes(4, "little")
+    (tmp_path / "image").write_bytes(image)
+    tree = opened(tmp_path / "image")
+    entry = tree.find(b"dangling")
+    assert entry is not None
+    with pytest.raises(DamagedError) as caught:
+        tree.target(entry)
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        *(b"", bytes(11), bytes(12), struct.pack("<QHBx", 1, 12, 1), struct.pack("<QHBx", 1, 12_000, 1) + b"a"),
+        *(struct.pack("<QHBx", 1, 13, 1) + b"abc", struct.pack("<QHBxQHBx", 1, 24, 1, 2, 24, 1) + b"ab"),
+        *(struct.pack("<QHBxQHBx", 1, 24, 1, 2, 99, 1) + b"ab", struct.pack("<QHBxQHBx", 1, 24, 1, 2, 23, 1) + b"ab"),
+    ],
+)
+def test_a_block_of_a_directory_that_contradicts_itself(block: bytes) -> None:
+    with pytest.raises(DamagedError, match="the names of a directory are not where it says"):
+        list(erofs._block_entries(block))
+
+
+def test_what_is_beyond_32_bits_counts_only_where_that_is_said(images: Path, tmp_path: Path, opened: Opened) -> None:
+    image = (images / "zoo.15.erofs").read_bytes()
+    table = struct.pack("<2HI2HI", 7, 0, 0xFFFFFFFF, 7, 0, 0)
+    (tmp_path / "image").write_bytes(image + table)
+    reader = opened(tmp_path / "image").reader
+    assert isinstance(reader, erofs.ErofsReader)
+    inode = tree_module.Inode(stat.S_IFREG, 0, 0, 8192, 0, 1, 1)
+    assert reader.body(erofs.ErofsInode(inode, 4, 0x20, 0, len(image)), 0, 8192) == bytes(4096) + image[:4096]
+    with pytest.raises(DamagedError):
+        reader.body(erofs.ErofsInode(inode, 4, 0x60, 0, len(image)), 0, 8192)
+
+
+def test_an_inode_that_is_cut(images: Path, tmp_path: Path, opened: Opened) -> None:
+    image = (images / "zoo.15.erofs").read_bytes()
+    meta = int.from_bytes(image[SUPERBLOCK + 40 : SUPERBLOCK + 44], "little") * 4096
+    for size in (16, 32, 48):
+        (tmp_path / "image").write_bytes(image + b"\1".ljust(size, b"\0"))
+        tree = opened(tmp_path / "image")
+        with pytest.raises(DamagedError, match="a part of it lies beyond its end"):
+            tree.reader.xattrs((len(image) - meta) // 32)
+
+
+def test_a_root_with_a_large_number(images: Path, tmp_path: Path, opened: Opened) -> None:
+    name = images / "odd.1.9.4.48bit-chunk.erofs"
+    image = bytearray(name.read_bytes())
+    image[SUPERBLOCK + 112 : SUPERBLOCK + 114] = image[SUPERBLOCK + 14 : SUPERBLOCK + 16]
+    image[SUPERBLOCK + 14 : SUPERBLOCK + 16] = bytes(2)
+    (tmp_path / "image").write_bytes(sealed(bytes(image)))
+    assert told(opened(tmp_path / "image")) == told(opened(name))
+    image[SUPERBLOCK + 14] = 1
+    (tmp_path / "image").write_bytes(sealed(bytes(image)))
+    with pytest.raises(DamagedError, match="it is cut short"):
+        opened(tmp_path / "image")
+
+
+def test_attributes_that_do_not_fit(images: Path, tmp_path: Path, opened: Opened) -> None:
+    whole, image = opened(images / "zoo.15.erofs"), (images / "zoo.15.erofs").read_bytes()
+    reader = whole.reader
+    assert isinstance(reader, erofs.ErofsReader)
+    inline = [
+        node
+        for node in map(reader.node, whole.references)
+        if 12 < node.xattrs < 200 and not image[node.end - node.xattrs + 4]
+    ]
+    assert inline
+    for at, value in ((4, b"\xff"), (12, b"\xff"), (14, b"\xff\xff")):
+        changed = bytearray(image)
+        for node in inline:
+            begin = node.end - node.xattrs + at
+            changed[begin : begin + len(value)] = value
+        (tmp_path / "image").write_bytes(changed)
+        tree = opened(tmp_path / "image")
+        for node in inline:
+            with pytest.raises(DamagedError, match="the attributes of an inode do not fit it"):
+                tree.reader.xattrs(node.inode.reference)
+
+
+@pytest.mark.parametrize("area", [b"\2\1\1\0abv\0" * 2, b"\2\1\1\0a\0v\0" * 2])
+def test_an_attribute_that_is_there_twice_or_has_a_zero_in_its_name(area: bytes) -> None:
+    found: dict[bytes, bytes] = {}
+    with pytest.raises(DamagedError, match="an attribute twice, or one with a zero byte"):
+        erofs._xattr(area, erofs._xattr(area, 0, found), found)
 
 
 WAYS = (
@@ -256,6 +436,11 @@ def test_what_mkfs_erofs_packs_is_read_as_it_was(seed: int, tmp_path: Path, open
         for name in (*folders, *files):
             if len(name) == 255:  # at which mkfs.erofs 1.5 fails
                 os.rename(os.path.join(folder_, name), os.path.join(folder_, name[:254]))
+    with open(root / "holes", "wb") as holes:
+        holes.write(b"begin")
+        holes.seek(1 << 17)
+        holes.write(b"end")
+        holes.truncate(1 << 18)
     expected = walked(root)
     for way in WAYS:
         image = tmp_path / "image"
@@ -291,49 +476,10 @@ def test_what_is_packed_here_is_read(tmp_path: Path, opened: Opened) -> None:
         assert mount is None or found == walked(mount)
 
 
-@pytest.mark.parametrize(
-    ("block", "size", "unpacked"),
-    [
-        (b"\x10a", 1, b"a"),
-        (b"\x15a\x01\x00\x10b", 11, b"a" * 10 + b"b"),
-        (b"\x44abcd\x04\x00\x00", 12, b"abcd" * 3),
-        (b"\x1fa\x01\x00\xff\x02\x10b", 278, b"a" * 277 + b"b"),
-        (b"\xf0\x01" + b"x" * 16, 16, b"x" * 16),
-    ],
+MUTATED = (
+    *("zoo.15", "zoo.1.9.3.chunk", "zoo.1.9.3.lz4hc-64k", "zoo.1.9.3.frag", "zoo.1.9.3.zstd", "zoo.1.9.3.lzma"),
+    *("odd.1.8.6.deflate", "odd.1.8.6.tails", "odd.1.9.4.48bit-chunk", "odd.1.9.4.dedupe", "odd.1.9.4.dirs"),
 )
-def test_a_block_of_lz4(block: bytes, size: int, unpacked: bytes) -> None:
-    assert unpack_lz4(block, size) == unpacked
-    for less in range(size):
-        assert unpack_lz4(block, less, whole=False) == unpacked[:less]
-        with pytest.raises(DamagedError):
-            unpack_lz4(block, less)
-    for cut in range(1, len(block)):
-        with suppress(DamagedError):
-            assert len(unpack_lz4(block[:-cut], size)) < size
-    with pytest.raises(DamagedError):
-        unpack_lz4(block + b"\x10", size)
-
-
-@pytest.mark.parametrize(
-    "block", [b"", b"\x10", b"\x10a\x00\x00\x00", b"\x10a\x02\x00\x00", b"\xff", b"\x1fa\x01\x00\xff"]
-)
-def test_no_block_of_lz4(block: bytes) -> None:
-    with pytest.raises(DamagedError):
-        unpack_lz4(block, 4096)
-
-
-def test_a_block_of_lz4_takes_no_more_than_it_should() -> None:
-    bomb = b"\x1fa\x01\x00" + b"\xff" * (1 << 16)
-    tracemalloc.start()
-    try:
-        with pytest.raises(DamagedError):
-            unpack_lz4(bomb, 4096)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
-
-
-MUTATED = ("zoo.15", "zoo.1.9.3.chunk", "zoo.1.9.3.lz4hc-64k", "zoo.1.9.3.frag", "zoo.1.9.3.zstd", "zoo.1.9.3.lzma")
 
 
 def mutant(image: bytes, chance: random.Random) -> bytes:

@@ -133,15 +133,6 @@ def test_a_directory_of_many_names_and_a_long_file(tmp_path: Path) -> None:
                 assert body.read(9000) == whole[at : at + 9000]
 
 
-def test_little_is_kept_once_all_is_read(zoo: Callable[[str], Path]) -> None:
-    with opened(zoo("gzip")) as tree:
-        told(tree)
-        reader = tree.reader
-        assert isinstance(reader, squashfs._Squashfs)
-        assert len(reader._blocks) <= 64
-        assert len(reader._last_fragments) <= 8
-
-
 # Damage
 
 MANY = 2000

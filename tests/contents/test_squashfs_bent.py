@@ -33,6 +33,7 @@ from .squashfs_maker import (
 )
 from .trees_support import PACKED, unpacked_fixture
 
+WORD = 1 << 24
 HOSTILE = {
     "block-far": (b"big", "a part of it lies beyond its end"),
     "block-size": (b"big", "its block at byte 96 has an impossible size"),
@@ -129,6 +130,7 @@ def test_a_made_image_is_sound(read_squashfs: Callable[[bytes], PackedTree], tmp
             Member(b"b", LINK, link(3, b"over/there")),
             Member(b"c", FILE, file(4, 3, fragment=0, offset=1)),
             Member(b"d", FILE, long_file(5, 0, xattrs=0)),
+            Member(b"e", LINK, head(10, 6) + struct.pack("<2I4sI", 1, 4, b"away", 0)),
             data=b"hello" + b"xabcx",
             fragments=[(101, 5 | 1 << 24)],
             xattrs=(xattr(0, b"n", b"value") + xattr(0x102, b"far", struct.pack("<Q", 5)), [(0, 2)]),
@@ -136,15 +138,39 @@ def test_a_made_image_is_sound(read_squashfs: Callable[[bytes], PackedTree], tmp
     )
     assert [tree.open(entry).read() for entry in (1, 3, 4)] == [b"hello", b"abc", b""]
     assert tree.target(2) == b"over/there"
-    assert tree.xattrs(4) == {b"user.n": b"value", b"security.far": b"value"}
+    assert tree.target(5) == b"away"
+    assert tree.xattrs(4) == tree.xattrs(5) == {b"user.n": b"value", b"security.far": b"value"}
     assert not tree.damage
+
+
+def test_a_block_is_told_by_its_size_too(read_squashfs: Callable[[bytes], PackedTree]) -> None:
+    members = (Member(b"%d" % size, FILE, file(size, size, size | 1 << 24)) for size in (2, 3, 4))
+    tree = read_squashfs(made(*members, data=b"hello"))
+    assert [tree.open(entry).read() for entry in (1, 2, 3)] == [b"he", b"hel", b"hell"]
+
+
+def test_little_is_kept_once_all_is_read(read_squashfs: Callable[[bytes], PackedTree]) -> None:
+    links = (Member(b"%03d" % n, LINK, link(n, b"%d" % n * 1000)) for n in range(2, 302))
+    files = (Member(b"%03d" % n, FILE, file(n, 1, fragment=n - 302)) for n in range(302, 332))
+    tree = read_squashfs(made(*links, *files, data=bytes(range(30)), fragments=[(96 + n, 1 | WORD) for n in range(30)]))
+    assert faults(tree) == {}
+    assert [tree.open(entry).read() for entry in range(301, 331)] == [bytes((n,)) for n in range(30)]
+    reader = tree.reader
+    assert isinstance(reader, squashfs._Squashfs)
+    assert len(reader._blocks) == 64
+    assert len(reader._last_fragments) == 8
+
+
+def test_the_type_is_that_of_the_inode_and_not_of_its_mode(read_squashfs: Callable[[bytes], PackedTree]) -> None:
+    inode = bytearray(file(2, 0))
+    struct.pack_into("<H", inode, 2, 0o124755)
+    assert read_squashfs(of(bytes(inode))).modes[1] == 0o104755
 
 
 def of(inode: bytes, form: int = FILE, **more: Any) -> bytes:
     return made(Member(b"a", form, inode), **more)
 
 
-WORD = 1 << 24
 BENT: dict[str, tuple[bytes, bytes, str]] = {
     "a directory within itself": (
         made(Member(b"a", DIRECTORY, b"", 1, 0)),
@@ -191,7 +217,7 @@ BENT: dict[str, tuple[bytes, bytes, str]] = {
     "a link that is cut": (of(link(2, b"x", 500), LINK), b"a", "outside its table"),
     "a link with a zero byte": (of(link(2, b"x\0y"), LINK), b"a", "where it leads is damaged"),
     "a file of 2^63 bytes": (of(long_file(2, 1 << 63)), b"a", "more blocks than a file has"),
-    "a block of 2^25 bytes": (of(file(2, 5, 1 << 25)), b"a", "an impossible size"),
+    "a block with an unknown flag": (of(file(2, 5, 5 | WORD | 1 << 25), data=b"hello"), b"a", "an impossible size"),
     "a block of no bytes": (of(file(2, 5, WORD)), b"a", "an impossible size"),
     "a block that is too short": (of(file(2, 5, 4 | WORD), data=b"hello"), b"a", "it holds 4 bytes"),
     "a block that is too long": (of(file(2, 5, 6 | WORD), data=b"hello!"), b"a", "it holds 6 bytes"),
@@ -227,6 +253,11 @@ BENT: dict[str, tuple[bytes, bytes, str]] = {
         of(long_file(2, 0, xattrs=0), xattrs=(xattr(7, b"n", b"v"), [(0, 1)])),
         b"a",
         "attribute of kind 7",
+    ),
+    "an attribute with an unknown flag": (
+        of(long_file(2, 0, xattrs=0), xattrs=(xattr(0x200, b"n", b"v"), [(0, 1)])),
+        b"a",
+        "attribute of kind 512",
     ),
     "an attribute without a name": (
         of(long_file(2, 0, xattrs=0), xattrs=(xattr(0, b"", b"v"), [(0, 1)])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,3 +67,25 @@ PACKERS = _packers()
 def test_a_damaged_lz4_block_is_refused(block: bytes) -> None:
     with pytest.raises(DamagedError):
         unpack_lz4(block, 100)
+
+
+def test_an_lz4_block_that_grows_is_not_unpacked() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedError, match="more than it may"):
+            unpack_lz4(b"\x1fa\x01\0" + b"\xff" * 100_000 + b"\0\0", 1 << 17)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 19
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("unpack", [unpack_zstd, unpack_xz, unpack_lzma])
+def test_a_block_may_not_claim_much_memory(unpack: Unpack) -> None:
+    wide = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 24})
+    packed = {
+        unpack_zstd: wide.compress(b"text") + wide.flush(),
+        unpack_xz: lzma.compress(b"text", lzma.FORMAT_XZ, preset=9),
+        unpack_lzma: lzma.compress(b"text", lzma.FORMAT_ALONE, preset=9),
+    }[unpack]
+    with pytest.raises(DamagedError, match="cannot be unpacked"):
+        unpack(packed, 1 << 17)
