@@ -8,7 +8,7 @@ import stat
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ocitui.cache import CacheError
 
@@ -77,6 +77,17 @@ class Reader(Protocol):
 
     def place(self, reference: int) -> tuple[int, ...]:
         """Grows with the place of a regular file's body: files read in this order are read straight on; no identity."""
+
+
+@runtime_checkable
+class BlockReader(Protocol):
+    """One that knows what a file is made of without unpacking it: what is made of the same parts by readers of the same
+    ``layout`` holds the same."""
+
+    layout: tuple[int, int]
+
+    def parts(self, reference: int) -> Iterator[tuple[int, object]]:
+        """The parts of a regular file in order: how many bytes each holds, and what it is made of."""
 
 
 class PackedTree:

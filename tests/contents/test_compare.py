@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import random
 import stat
 from collections.abc import Mapping
@@ -13,10 +14,15 @@ from typing import Any
 import pytest
 
 from ocitui.contents.compare import ComparedTree, TreeChange, TreeComparison
-from ocitui.contents.digest import TreeLevel, tree_digest
+from ocitui.contents.digest import TreeLevel, digest_lines, tree_digest
+from ocitui.contents.squashfs import squashfs_tree
 from ocitui.contents.tree import DamagedError, Inode, PackedTree
+from ocitui.text import escaped
 from ocitui.threads import AbandonedError, Stop
 from tests.contents.test_extract import member, tree_of, write_tar
+from tests.tools import ROOT
+
+PACKED = ROOT / "tests" / "packed"
 
 REG, DIR, LNK, CHR, SOCK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFSOCK
 
@@ -272,3 +278,40 @@ def test_a_tree_of_which_a_part_is_not_known_is_compared_with_nothing() -> None:
     tree.damage.append((0, "it is cut"))
     with pytest.raises(DamagedError, match="cannot be compared, as a part of it cannot be read: it is cut"):
         compared(made({}, [Node(DIR)], random.Random(1)), tree)
+
+
+def squashfs(name: str, stack: ExitStack, tmp_path: Path, edit: tuple[int, int] = (0, 0)) -> PackedTree:
+    """A fixture; of the byte at a place other bits are set."""
+    image = bytearray(lzma.decompress((PACKED / f"zoo.{name}.squashfs.xz").read_bytes()))
+    image[edit[0]] ^= edit[1]
+    path = tmp_path / f"{name}-{edit[0]}.squashfs"
+    path.write_bytes(image)
+    return squashfs_tree(stack.enter_context(open(path, "rb", buffering=0)), Stop())
+
+
+@pytest.mark.parametrize(("other", "is_read"), [("gzip", False), ("xz", True), ("raw", True)])
+def test_what_two_images_store_alike_is_not_unpacked(other: str, is_read: bool, tmp_path: Path) -> None:
+    passed = list[int]()
+    with ExitStack() as stack:
+        before, after = (squashfs(name, stack, tmp_path) for name in ("gzip", other))
+        if not is_read:
+            after = squashfs("gzip", stack, tmp_path)
+        assert list(beside(before, after, TreeLevel.FULL).changes(Stop(), passed.append)) == []
+    assert bool(passed) is is_read
+
+
+def test_a_byte_that_differs_is_in_the_files_whose_hashes_it_changes(tmp_path: Path) -> None:
+    """In blocks that are stored as they are, of one file or of several, and in the ends of many."""
+    chance, counts, level = random.Random(4), set[int](), TreeLevel.CONTENT
+    with ExitStack() as stack:
+        before = squashfs("raw", stack, tmp_path)
+        lines = {*digest_lines(before, level, Stop())}
+        for at in (100, 442_300, *chance.sample(range(835_456, 838_552), 30)):
+            after = squashfs("raw", stack, tmp_path, (at, 0x10))
+            changed_lines = lines.symmetric_difference(digest_lines(after, level, Stop()))
+            found = compared(before, after)
+            told = {"/" + escaped(one.path).replace(" ", r"\x20") for one in found}
+            assert told == {line.split()[0] for line in changed_lines}
+            assert {one.what for one in found} <= {("content",)}
+            counts.add(len(found))
+    assert min(counts - {0}) == 1 < max(counts)
