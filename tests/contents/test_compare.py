@@ -5,9 +5,10 @@ from __future__ import annotations
 import lzma
 import random
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,41 @@ def test_only_files_of_one_size_are_read_and_no_bytes_beside_themselves() -> Non
     assert before.reader.read_of == []
 
 
+class Blocks(Bodies):
+    """What is stored in blocks of some bytes; under which key, ``spelled`` says."""
+
+    def __init__(self, nodes: list[Node], size: int, spelled: str = "") -> None:
+        super().__init__(nodes)
+        self.layout, self._spelled = (0, size), spelled
+
+    def parts(self, reference: int) -> Iterator[tuple[int, object]]:
+        data, size = self.nodes[reference].data, self.layout[1]
+        for at in range(0, len(data), size):
+            part = data[at : at + size]
+            yield len(part), part + self._spelled.encode()
+
+
+@pytest.mark.parametrize(
+    ("other", "size", "spelled", "read"),
+    [
+        (b"aabbccd", 2, "", 0),
+        (b"aabbccX", 2, "", 1),
+        (b"aabXccX", 2, "", 1),
+        (b"aabbccd", 2, "x", 4),
+        (b"aabbccX", 4, "", 1),
+        (b"aabbccd", 4, "", 1),
+    ],
+)
+def test_only_parts_that_are_stored_otherwise_are_read(other: bytes, size: int, spelled: str, read: int) -> None:
+    """Those of another layout are no parts to compare."""
+    chance, nodes = random.Random(1), [Node(DIR), Node(data=b"aabbccd")]
+    others = [Node(DIR), Node(data=other)]
+    before, after = made({b"f": 1}, nodes, chance), made({b"f": 1}, others, chance)
+    before.reader, after.reader = Blocks(nodes, 2), Blocks(others, size, spelled)
+    assert [one.what for one in compared(before, after)] == [("content",)] * (other != b"aabbccd")
+    assert len(after.reader.read_of) == read
+
+
 def test_long_bodies_are_compared_in_parts_and_can_be_stopped() -> None:
     chance, stop, passed = random.Random(1), Stop(), list[int]()
     body = bytes(5 << 20)
@@ -257,12 +293,12 @@ def test_long_bodies_are_compared_in_parts_and_can_be_stopped() -> None:
 
 def test_what_cannot_be_read_is_told_and_the_rest_compared() -> None:
     chance, told = random.Random(1), list[tuple[bytes, str]]()
-    nodes = [Node(DIR), Node(data=b"bent"), Node(data=b"well"), Node(LNK, data=b"there")]
-    names = {b"bent": 1, b"well": 2, b"link": 3}
+    nodes = [Node(DIR), Node(data=b"bent"), Node(data=b"well"), Node(LNK, data=b"there"), Node()]
+    names = {b"bent": 1, b"well": 2, b"link": 3, b"no bytes": 4}
     before = made(names, nodes, chance)
-    after = made(names, [*nodes[:2], Node(data=b"WELL"), Node(LNK, data=b"here")], chance)
+    after = made(names, [*nodes[:2], Node(data=b"WELL"), Node(LNK, data=b"here"), Node()], chance)
     assert isinstance(after.reader, Bodies)
-    after.reader.bent = {1, 3}
+    after.reader.bent = {1, 3, 4}
 
     def unread(entry: int, error: Exception) -> None:
         told.append((after.path(entry), str(error)))
@@ -270,7 +306,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared() -> None:
     sides = ComparedTree(before, lambda *_: pytest.fail("all of it can be read")), ComparedTree(after, unread)
     found = list(TreeComparison(*sides, TreeLevel.CONTENT).changes(Stop()))
     assert [(one.path, one.what) for one in found] == [(b"well", ("content",))]
-    assert told == [(b"bent", "it is bent"), (b"link", "it is bent")]
+    assert told == [(path, "it is bent") for path in (b"bent", b"no bytes", b"link")]
 
 
 def test_a_tree_of_which_a_part_is_not_known_is_compared_with_nothing() -> None:
@@ -287,6 +323,23 @@ def squashfs(name: str, stack: ExitStack, tmp_path: Path, edit: tuple[int, int] 
     path = tmp_path / f"{name}-{edit[0]}.squashfs"
     path.write_bytes(image)
     return squashfs_tree(stack.enter_context(open(path, "rb", buffering=0)), Stop())
+
+
+def test_two_ends_in_one_fragment_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        before, after = (squashfs("raw", stack, tmp_path) for _ in range(2))
+        ends = [one for one in before.files() if before.sizes[one] < 4096]
+        one, other = next(
+            pair
+            for pair in combinations(ends, 2)
+            if len({before.sizes[each] for each in pair}) == 1
+            and len({before.open(each).read() for each in pair}) == 2
+            and not {*map(before.path, pair)} & {*map(before.path, before.first_names().values())}
+        )
+        for column in (after.references, after.numbers):
+            column[one], column[other] = column[other], column[one]
+        found = {change.path: change.what for change in compared(before, after)}
+        assert found == {before.path(each): ("content",) for each in (one, other)}
 
 
 @pytest.mark.parametrize(("other", "is_read"), [("gzip", False), ("xz", True), ("raw", True)])
