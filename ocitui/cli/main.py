@@ -32,6 +32,8 @@ COMMANDS = {
     "cat": ("cat", "Print a file from inside a packed file."),
     "extract": ("extract", "Write files out of a packed file onto the disk."),
     "digest": ("digest", "Print a digest of the tree inside a packed file, to compare."),
+    "diff": ("diff", "Tell what differs between two entries: config, layers, files."),
+    "find": ("find", "Tell which entries hold a path, or a file of these bytes."),
     "verdict": ("lookup", "Say what the daemon would do with index.json at its start."),
     "why": ("why", "Say link by link why the daemon answers as it does."),
     "zones": ("zones", "List who needs which entry."),

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias, TypeVar
 
@@ -28,7 +28,7 @@ from ocitui.cache import (
     PlanChangedError,
     ReadOnlyError,
 )
-from ocitui.text import clean, first_of, short_digest, timestamp
+from ocitui.text import clean, escaped, first_of, short_digest, timestamp
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache, Transaction
@@ -181,6 +181,37 @@ def complained(error: CacheError, of: str = "") -> ExitCode:
     return status_of(error)
 
 
+class Unread:
+    """What of several packed files could not be read, once each: of which entry, at which path, and why."""
+
+    def __init__(self) -> None:
+        self._told = dict[tuple[str, str, str], None]()
+
+    def add(self, word: str, place: bytes, message: str) -> None:
+        self._told[word, escaped(place), message] = None
+
+    def told(self) -> dict[str, Any]:
+        """What programs are told behind the rest; nothing where all could be read."""
+        if not self._told:
+            return {}
+        from ocitui.contents import DamagedError
+
+        damage = [dict(zip(("entry", "path", "message"), one, strict=True)) for one in self._told]
+        error = {"code": DamagedError.code, "message": next(self._lines()), "hint": DamagedError.default_hint}
+        return {"damage": damage, "error": error}
+
+    def complained(self) -> bool:
+        """Whether there was anything; the first few are told on standard error."""
+        for line in islice(self._lines(), _MOST_COMPLAINTS):
+            complain(line, "")
+        if (more := len(self._told) - _MOST_COMPLAINTS) > 0:
+            complain(f"{more} more cannot be read", "")
+        return bool(self._told)
+
+    def _lines(self) -> Iterator[str]:
+        return (": ".join(filter(None, one)) for one in self._told)
+
+
 class NotAskedError(UsageProblemError):
     """There is nobody to ask; ``keys`` are what programs are told besides: what it was to be about."""
 
@@ -195,6 +226,7 @@ class NotAskedError(UsageProblemError):
 Told: TypeAlias = Callable[[], dict[str, Any]]
 """What programs are told, worked out when it is."""
 
+_MOST_COMPLAINTS = 10
 CONFIRMATION = "yes"
 TRIES = 3
 """How many plans are made where nobody is asked and the cache goes on changing."""
@@ -276,12 +308,12 @@ class Call:
         told ``after`` the last of them."""
         import json
 
-        head = json.dumps(self._common() | keys | {key: []}, indent=2)[: -len("]\n}")]
         texts = (textwrap.indent(json.dumps(item, indent=2), "    ") for item in items)
         first = next(texts, None)
         if first is None:
-            _write(f"{head}]\n}}\n", sys.stdout)
+            self.emit(**keys, **{key: []}, **after())
             return
+        head = json.dumps(self._common() | keys | {key: []}, indent=2)[: -len("]\n}")]
 
         def end() -> Iterator[str]:
             told = after()

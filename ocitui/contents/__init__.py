@@ -5,11 +5,17 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .compare import ComparedTree as ComparedTree
+    from .compare import TreeChange as TreeChange
+    from .compare import TreeComparison as TreeComparison
     from .digest import TreeLevel as TreeLevel
     from .digest import digest_lines as digest_lines
+    from .digest import kept_xattrs as kept_xattrs
     from .digest import tree_digest as tree_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction
+    from .find import PathPattern as PathPattern
+    from .find import find_entries as find_entries
     from .formats import open_tree as open_tree
     from .soundness import has_program as has_program
     from .soundness import lacking as lacking

@@ -59,16 +59,26 @@ def digest_lines(
     hashes = _hashes(tree, stop, passed)
     first = dict[int, str]()
     yield f"packed-tree 1 {level}\n"
-    for path, entry in sorted(zip(_paths(tree), range(len(tree)), strict=True)):
+    for path, entry in sorted_entries(tree):
         stop.check()
-        if (sort := _SORTS.get(tree.kind(entry))) is None:
-            continue
-        name, number = _spelled(path), tree.numbers[entry]
+        sort, name, number = _SORTS[tree.kind(entry)], _spelled(path), tree.numbers[entry]
         if number in first and sort != "d":
             yield f"{name} {sort} link={first[number]}\n"
             continue
         first[number] = name
         yield " ".join([name, sort, *_attributes(tree, entry, sort, hashes), *_more(tree, entry, level)]) + "\n"
+
+
+def sorted_entries(tree: PackedTree) -> list[tuple[bytes, int]]:
+    """All that a digest is of, by the bytes of their paths, which stand before them. Raises DamagedError where these
+    are longer together than a tree's are."""
+    found = zip(_paths(tree), range(len(tree)), strict=True)
+    return sorted((path, entry) for path, entry in found if tree.kind(entry) in _SORTS)
+
+
+def kept_xattrs(tree: PackedTree, entry: int) -> dict[bytes, bytes]:
+    """Those of its extended attributes that all formats hold. Raises ContentsError, OSError."""
+    return {name: value for name, value in tree.xattrs(entry).items() if name.startswith(_XATTRS)}
 
 
 def _attributes(tree: PackedTree, entry: int, sort: str, hashes: dict[int, bytes]) -> Iterator[str]:
@@ -94,22 +104,23 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
         if entry == ROOT:
             yield f"{stat.S_IMODE(tree.modes[ROOT]):04o} {tree.uids[ROOT]}:{tree.gids[ROOT]}"
         yield f"mtime={tree.mtimes[entry]}"
-    for name, value in sorted(tree.xattrs(entry).items()):
-        if name.startswith(_XATTRS):
-            yield f"x:{_escaped(name)}={value.hex()}"
+    for name, value in sorted(kept_xattrs(tree, entry).items()):
+        yield f"x:{_escaped(name)}={value.hex()}"
 
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
     """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
-    hashes = {}
-    for entry in tree.files():
-        hashed, body = hashlib.sha256(), tree.open(entry)
-        while data := body.read(_CHUNK):
-            stop.check()
-            hashed.update(data)
-            passed(len(data))
-        hashes[tree.numbers[entry]] = hashed.digest()
-    return hashes
+    return {tree.numbers[entry]: body_hash(tree, entry, stop, passed) for entry in tree.files()}
+
+
+def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:
+    """The sha256 of a regular file. Raises ContentsError, OSError, AbandonedError."""
+    hashed, body = hashlib.sha256(), tree.open(entry)
+    while data := body.read(_CHUNK):
+        stop.check()
+        hashed.update(data)
+        passed(len(data))
+    return hashed.digest()
 
 
 def _paths(tree: PackedTree) -> list[bytes]:

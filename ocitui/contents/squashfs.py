@@ -139,6 +139,7 @@ class _Squashfs:
         self._last_file: tuple[int, _BlockList] | None = None
         self._last_block = (-1, 0), b""
         self._last_fragments: dict[int, bytes] = {}
+        self._stored_fragments: dict[int, tuple[int, bytes]] = {}
         self._find_tables(*self._superblock())
 
     def _superblock(self) -> tuple[int, int, list[int]]:
@@ -161,6 +162,7 @@ class _Squashfs:
         if unpack is None:
             raise UnreadableFormatError(f"it is compressed with {name}, which is not read here")
         self.size, self._unpack = used, unpack
+        self.layout = compressor, self._block_size
         return fragments, ids, tables
 
     def _find_tables(self, fragments: int, ids: int, starts: list[int]) -> None:
@@ -390,6 +392,27 @@ class _Squashfs:
             parts.append(part)
             at += len(part)
         return b"".join(parts)
+
+    def parts(self, reference: int) -> Iterator[tuple[int, object]]:
+        blocks = self._block_list(reference)
+        left = blocks.node.size
+        for index in range(blocks.count):
+            size = min(left, self._block_size)
+            yield size, self._stored_part(*blocks.place(index))
+            left -= size
+        if left:
+            yield left, (blocks.node.offset, self._stored_fragment(blocks.node.fragment))
+
+    def _stored_fragment(self, number: int) -> tuple[int, bytes]:
+        if (places := self._fragments) is None:
+            raise DamagedError("its end is nowhere")
+        return _kept(
+            self._stored_fragments, number, lambda number: self._stored_part(*places.row(number)), _KEPT_FRAGMENTS
+        )
+
+    def _stored_part(self, at: int, word: int) -> tuple[int, bytes]:
+        """How a block is stored, and its bytes."""
+        return word, self.stored(at, word & _STORED_SIZE) if word else b""
 
     def _block_list(self, reference: int) -> _BlockList:
         """The same as the last time, or found."""

@@ -9,7 +9,7 @@ import stat
 from array import array
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ocitui.cache import CacheError
 
@@ -88,6 +88,17 @@ class Reader(Protocol):
     def after_hole(self, reference: int, at: int) -> int:
         """How far a regular file is known to be a hole from ``at`` on, which may go on there; ``at`` where it is none
         or the format cannot tell."""
+
+
+@runtime_checkable
+class BlockReader(Protocol):
+    """One that knows what a file is made of without unpacking it: what is made of the same parts by readers of the same
+    ``layout`` holds the same."""
+
+    layout: tuple[int, int]
+
+    def parts(self, reference: int) -> Iterator[tuple[int, object]]:
+        """The parts of a regular file in order: how many bytes each holds, and what it is made of."""
 
 
 class PackedTree:

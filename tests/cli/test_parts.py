@@ -82,6 +82,7 @@ STATUSES = {
     "NoSuchEntryError": ExitCode.PROBLEMS,
     "NoSuchFindingError": ExitCode.PROBLEMS,
     "NoSuchImportError": ExitCode.PROBLEMS,
+    "NoSuchPathError": ExitCode.PROBLEMS,
     "NoSuchTransactionError": ExitCode.PROBLEMS,
     "NotAskedError": ExitCode.USAGE,
     "NotInTrashError": ExitCode.PROBLEMS,

@@ -28,6 +28,7 @@ UNKNOWN = "sha256:" + "0" * 64
     [
         "list", "resolve alpine:3.19", "recall alpine:3.19", "show alpine:3.19", "show alpine:3.19 busybox:1.36 config",
         "show --filter queue", "files alpine:3.19 etc", "cat alpine:3.19 etc/passwd", "digest alpine:3.19", "verdict",
+        "diff alpine:3.19 busybox:1.36 --text", "find passwd",
         "why alpine:3.19", "repair", "delete alpine:3.19 --yes", "undo", "log",
         "history", "history alpine:3.19",
         "point alpine:3.19 {old} --yes", "trash", "trash restore {old}", "trash empty --yes", "imports",
@@ -51,8 +52,9 @@ def test_the_help_knows_every_key_of_a_document(words: str, demo: Path, ocitui: 
     text = re.findall(rf"^    {command} +(.*(?:\n {{16}}.*)*)", topic_text("json"), re.MULTILINE)
     known = {*re.findall(r"[a-z_]+", text[0])} | COMMON
     assert {*found} <= known
-    listed = [one for key in ("files", "images", "documents") for one in found.get(key, ())]
-    listed += found["entries"] if command == "list" else []
+    listed = [one for key in ("files", "images", "documents", "config", "layers") for one in found.get(key, ())]
+    listed += found["entries"] if command in ("list", "diff") else []
+    listed += found["changes"] if command == "diff" else []
     assert {key for one in listed for key in one} <= known
 
 

@@ -18,15 +18,21 @@ from ocitui.cli.demo_cache import ALPINE
 from ocitui.cli.main import _COMPLETION_VARIABLE, COMMANDS, cli
 from ocitui.directory import DEFAULT_DIRECTORY
 from tests.cli.conftest import Ocitui
+from tests.tools import ROOT
 
 ALL_COMMANDS = list(COMMANDS)
 
 
-def imported_by(*words: str | Path) -> set[str]:
-    """The modules that a command line imports, by its end."""
+def imported_by(*words: str | Path, place: Path = ROOT) -> set[str]:
+    """The modules that a command line imports, by its end; what it writes lands in ``place``."""
     code = "import sys; from ocitui.cli.main import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=place,
     )
     return set(done.stderr.splitlines()[-1].split())
 
@@ -51,6 +57,8 @@ HEADLESS = {
     "cat": ["alpine:3.19", "etc/passwd"],
     "extract": ["alpine:3.19", "etc/passwd", "-o", "out"],
     "digest": ["alpine:3.19"],
+    "find": ["passwd"],
+    "diff": ["alpine:3.19", "busybox:1.36", "--text"],
     "verdict": [],
     "why": ["alpine:3.19"],
     "zones": [],
@@ -81,9 +89,9 @@ def test_every_command_but_the_demo_is_headless() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", HEADLESS)
-def test_a_headless_command_imports_no_textual(command: str, demo: Path) -> None:
+def test_a_headless_command_imports_no_textual(command: str, demo: Path, tmp_path: Path) -> None:
     directory = () if command in WITHOUT_CACHE else ("-C", demo)
-    imported = imported_by(command, *HEADLESS[command], *directory)
+    imported = imported_by(command, *HEADLESS[command], *directory, place=tmp_path)
     assert "ocitui.cache" in imported or command in WITHOUT_CACHE
     assert not imported & {"textual", "rich", "watchfiles"}
 
