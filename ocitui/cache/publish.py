@@ -225,7 +225,7 @@ def _writers_of(found: os.stat_result) -> str:
     names: list[str] = []
     with suppress(OSError):
         for process in filter(str.isdecimal, os.listdir(_PROC)):
-            with suppress(OSError, ValueError):
+            with suppress(OSError):
                 if any(_is_written(process, fd, found) for fd in os.listdir(_PROC / process / "fd")):
                     comm = read_kernel_file(_PROC / process / "comm").strip()
                     names.append(f"{comm} (process {process})")
@@ -233,12 +233,13 @@ def _writers_of(found: os.stat_result) -> str:
 
 
 def _is_written(process: str, fd: str, found: os.stat_result) -> bool:
-    there = os.stat(_PROC / process / "fd" / fd)
-    if not os.path.samestat(there, found):
-        return False
-    lines = read_kernel_file(_PROC / process / "fdinfo" / fd).splitlines()
-    flags = next((line.split()[1] for line in lines if line.startswith("flags:")), "0")
-    return bool(int(flags, 8) & _WRITES)
+    # One that is closed meanwhile says nothing of the others.
+    with suppress(OSError, ValueError):
+        if os.path.samestat(os.stat(_PROC / process / "fd" / fd), found):
+            lines = read_kernel_file(_PROC / process / "fdinfo" / fd).splitlines()
+            flags = next((line.split()[1] for line in lines if line.startswith("flags:")), "0")
+            return bool(int(flags, 8) & _WRITES)
+    return False
 
 
 def keep_displaced(space: Workspace, draft: str, index: ImageIndex, *, stalled: bool = False) -> None:

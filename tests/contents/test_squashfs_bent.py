@@ -100,7 +100,8 @@ def test_a_block_of_metadata_that_grows_is_not_unpacked(tmp_path: Path) -> None:
     try:
         with pytest.raises(DamagedError, match="unpacks to more"):
             unpack_zlib(bytes(image[at + 2 : at + 2 + size]), 8192)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 17
+        # What isal keeps for itself is 90 KB.
+        assert tracemalloc.get_traced_memory()[1] < 1 << 18
     finally:
         tracemalloc.stop()
 
