@@ -362,6 +362,10 @@ async def test_a_broken_index_comes_before_all_else(tmp_path: Path) -> None:
         await one.until_corrupt()
         await opened(one)
         await one.until(lambda: "Mend the index before kratad is started" in (first(one) or [""])[0])
+        # What stands in a rule is never cut without a mark.
+        await one.until(lambda: any(line.startswith("── ✖ CRITICAL  Rewrite") for line in one.text.splitlines()))
+        (heading,) = [line for line in one.text.splitlines() if line.startswith("── ✖ CRITICAL  Rewrite")]
+        assert heading.endswith("…")
 
 
 async def test_nothing_is_to_be_done_first_where_all_was_read_and_is_sound(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ class Bar(Widget):
 
     DEFAULT_CSS = "Bar { height: 1; width: 1fr; }"
     surface: ClassVar[Role] = "plain"
-    ellipsis = "…"
+    padding: ClassVar[str] = " "
+    """What may be cut at the end without a mark."""
     letters: ClassVar[str] = ""
     """What is a key also where it is drawn for something else."""
     lines: tuple[tuple[Part, ...], ...] = ()
@@ -95,9 +96,9 @@ class Bar(Widget):
         width = self.size.width
         right = () if y else self.right
         line, room = self.lines[y] if y < len(self.lines) else (), max(width - cell_len(_text(right)), 0)
-        cells, rest = list[Cell](), cell_len(_text(line).rstrip())
+        cells, rest = list[Cell](), cell_len(_text(line).rstrip(self.padding))
         # What follows where one text ends at the edge is cut too.
-        room -= len(mark := self.ellipsis if rest > room else "")
+        room -= len(mark := "…" if rest > room else "")
         for text, role in map(_cell, line):
             cells.append((cut(text, room, ""), role))
             room -= cell_len(cells[-1][0])
@@ -152,7 +153,7 @@ class KeyBar(Bar):
 class RuleBar(Bar):
     """A rule, and what stands in it and below it."""
 
-    ellipsis = ""
+    padding = f" {RULE}"
 
     def part(self, *parts: Part, below: Sequence[Sequence[Part]] = (), end: str = "") -> None:
         """Begin with these, and end with a text that recedes."""
