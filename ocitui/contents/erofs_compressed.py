@@ -31,7 +31,9 @@ _WHOLE_IS_FRAGMENT, _CLUSTER_BITS = 1 << 63, 0x0F00
 _INDEX, _PARTIAL, _KIND = struct.Struct("<2HI"), 1 << 15, 3
 _RAW, _HEAD, _NO_HEAD, _HEAD_2 = range(4)
 _HAS_COUNT = 1 << 11
-_LZ4, _LZMA, _DEFLATE, _ZSTD, _PLAIN, _ROTATED, _ELSEWHERE = range(7)
+_LZ4, _LZMA, _DEFLATE, _ZSTD = range(4)
+_PLAIN, _ROTATED, _ELSEWHERE = range(16, 19)
+"""What is not packed; no image has a number for these, which are of four bits there."""
 _MOST_CLUSTERS, _MOST_STORED, _LONGEST_EXTENT = 1 << 22, 1 << 20, 12 << 20
 _LONGEST_WINDOW, _LOOK = 23, 1 << 16
 
@@ -105,8 +107,11 @@ class CompressedBody:
             clusters = _full_index(area)
         else:
             packs = _Packs.of(at, count, bool(advice & _PACKED))
+            low_bits = max(block.bit_length() - 1, 12)
+            if low_bits > (12 if packs.dense else 14):
+                raise UnreadableFormatError(f"a body has compact indexes of blocks of {block:,} bytes")
             area = image.take(at, packs.size)
-            clusters = _compact_index(area, packs, max(block.bit_length() - 1, 12), bool(advice & _BIG))
+            clusters = _compact_index(area, packs, low_bits, bool(advice & _BIG))
         high = 0
         for number, (kind, value, first, partial) in zip(range(count), clusters, strict=False):
             if not number % _LOOK:

@@ -412,7 +412,7 @@ class _Squashfs:
 
     def _stored_part(self, at: int, word: int) -> tuple[int, bytes]:
         """How a block is stored, and its bytes."""
-        return word, self.stored(at, word & _STORED_SIZE) if word else b""
+        return word, self.stored(at, self._stored_size(at, word)) if word else b""
 
     def _block_list(self, reference: int) -> _BlockList:
         """The same as the last time, or found."""
@@ -451,10 +451,14 @@ class _Squashfs:
         )
 
     def _unpacked_data(self, at: int, word: int) -> bytes:
+        size = self._stored_size(at, word)
+        return self.stored(at, size) if word & _RAW else self._unpacked_at(at, size, self._block_size)
+
+    def _stored_size(self, at: int, word: int) -> int:
         size = word & _STORED_SIZE
         if not 0 < size <= self._block_size or word & ~(_RAW | _STORED_SIZE):
             raise DamagedError(f"its block at byte {at:,} has an impossible size")
-        return self.stored(at, size) if word & _RAW else self._unpacked_at(at, size, self._block_size)
+        return size
 
 
 def _kept(kept: dict[int, T], key: int, make: Callable[[int], T], most: int) -> T:

@@ -187,8 +187,6 @@ class _Index:
             mode, device = _TYPES[member.kind] | member.mode, member.device or (0, 0)
             mtime = min(max(member.mtime, _EARLIEST), _LATEST)
             self._put(parts, Inode(mode, member.uid, member.gid, size, mtime, self._inodes, start, device))
-            if self._late:
-                self._late.pop(b"/".join(parts), None)
         except TarError as error:
             self.note(error.placed(member.name))
 
@@ -205,7 +203,7 @@ class _Index:
                 try:
                     if found is None:
                         raise TarError(f"it is a hard link to {printable(path)}, which is not there")
-                    self._put(name.split(b"/"), self._linked(found))
+                    self._put(_parts(name), self._linked(found))
                 except TarError as error:
                     self.note(error.placed(name))
 
@@ -240,6 +238,8 @@ class _Index:
             raise TarError("it is no directory, but one before it is")
         else:
             self._replace(there, node)
+        if self._late:
+            self._late.pop(b"/".join(parts), None)
 
     def _parent(self, parts: list[bytes]) -> int:
         """The directory that a path stands in; those that were not named are made."""
@@ -288,6 +288,6 @@ def _parts(path: bytes, what: str = "its path") -> list[bytes]:
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise TarError(f"{what} climbs")
-    if b"\0" in path or (len(path) > LONGEST_NAME and max(map(len, parts)) > LONGEST_NAME):
+    if b"\0" in path or (len(path) > LONGEST_NAME and max(map(len, parts), default=0) > LONGEST_NAME):
         raise TarError(f"{what} has a name that none may have")
     return parts

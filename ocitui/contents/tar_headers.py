@@ -80,7 +80,7 @@ class ExtendedHeader(msgspec.Struct):
 
 
 def parse_pax(data: bytes) -> ExtendedHeader:
-    """The records of a PAX header. Raises TarError where they are malformed, or say that the file is sparse."""
+    """The records of a PAX header. Raises TarError where they are malformed, or of a sparse file as star writes it."""
     header = ExtendedHeader()
     at = 0
     while at < len(data):

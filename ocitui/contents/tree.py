@@ -7,6 +7,7 @@ import io
 import os
 import stat
 from array import array
+from bisect import bisect_left
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
@@ -102,8 +103,8 @@ class BlockReader(Protocol):
 
 
 class PackedTree:
-    """Entries by their numbers, the root first and parents before children; in a directory they are in the order of the
-    format. 60 bytes an entry: paths are made where they are asked for."""
+    """Entries by their numbers, the root first and parents before children. 60 bytes an entry: paths are made
+    where they are asked for."""
 
     def __init__(self, reader: Reader, root: Inode) -> None:
         self.reader = reader
@@ -182,11 +183,13 @@ class PackedTree:
         return stat.S_IFMT(self.modes[entry])
 
     def children(self, entry: int) -> list[int]:
-        """Of a directory, in the format's order."""
+        """Of a directory, by the bytes of their names."""
         if self._children is None:
             found: dict[int, list[int]] = {}
             for number in range(1, len(self)):
                 found.setdefault(self.parents[number], []).append(number)
+            for numbers in found.values():
+                numbers.sort(key=self.name)
             self._children = found
         return self._children.get(entry, [])
 
@@ -228,7 +231,9 @@ class PackedTree:
         return entry
 
     def _child(self, entry: int, name: bytes) -> int | None:
-        return next((child for child in self.children(entry) if self.name(child) == name), None)
+        children = self.children(entry)
+        at = bisect_left(children, name, key=self.name)
+        return children[at] if at < len(children) and self.name(children[at]) == name else None
 
     def first_names(self) -> dict[int, int]:
         """The first entry in order of paths of each inode that has several names, by the others."""
@@ -269,7 +274,7 @@ class PackedTree:
         while pending:
             entry = pending.pop()
             yield entry
-            pending += sorted(self.children(entry), key=self.name, reverse=True)
+            pending += reversed(self.children(entry))
 
 
 class _Body(io.RawIOBase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 import random
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -20,6 +20,7 @@ from ocitui.contents.squashfs import squashfs_tree
 from ocitui.contents.tree import DamagedError, Inode, PackedTree
 from ocitui.text import escaped
 from ocitui.threads import AbandonedError, Stop
+from tests.contents import squashfs_maker
 from tests.contents.test_extract import member, tree_of, write_tar
 from tests.tools import ROOT
 
@@ -311,6 +312,18 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared() -> None:
     found = list(TreeComparison(*sides, TreeLevel.CONTENT).changes(Stop()))
     assert [(one.path, one.what) for one in found] == [(b"well", ("content",))]
     assert told == [(path, "it is bent") for path in (b"bent", b"no bytes", b"link")]
+
+
+def test_a_block_of_an_impossible_size_is_not_read_to_compare_it(
+    read_squashfs: Callable[[bytes], PackedTree],
+) -> None:
+    told = list[str]()
+    image = squashfs_maker.made(
+        squashfs_maker.Member(b"f", squashfs_maker.FILE, squashfs_maker.file(2, 5, 300_000)), data=bytes(300_000)
+    )
+    one, other = (ComparedTree(read_squashfs(image), lambda _, error: told.append(str(error))) for _ in range(2))
+    assert list(TreeComparison(one, other, TreeLevel.CONTENT).changes(Stop())) == []
+    assert told == ["its block at byte 96 has an impossible size"] * 2
 
 
 def test_a_tree_of_which_a_part_is_not_known_is_compared_with_nothing() -> None:

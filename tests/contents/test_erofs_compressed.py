@@ -6,12 +6,12 @@ import struct
 import sys
 import tracemalloc
 import zlib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 
 from ocitui.contents.erofs_compressed import CompressedBody
-from ocitui.contents.tree import ContentsError, DamagedError
+from ocitui.contents.tree import ContentsError, DamagedError, UnreadableFormatError
 from ocitui.contents.unpacking import unpack_lz4
 from ocitui.threads import Stop
 
@@ -102,6 +102,10 @@ NOT_ENDED = _DEFLATER.compress(b"abc") + _DEFLATER.flush(zlib.Z_SYNC_FLUSH)
         ),
         (Flat(*[(HEAD, 0, 1)], *[(NO_HEAD, 0, 1)] * 3200), 3201 * 4096, "an extent is longer than any may be"),
         (Flat((HEAD, 0, 1), header=(0, 0, 9), data=b"x"), 3, "an extent is packed as number 9, which is not known"),
+        *(
+            (Flat((HEAD, 0, 1), header=(0, 0, one), data=b"abc"), 3, f"packed as number {one}, which is not known")
+            for one in range(4, 16)
+        ),
         (Flat((HEAD, 0, 1), header=(0, 0, LZMA), data=b"\1"), 3, "it has no properties of LZMA"),
         (Flat((HEAD, 0, 1), header=(0, 0, LZMA), data=b"\xa2\1"), 3, "an extent does not hold what it should"),
         (Flat((HEAD, 0, 1), header=(0, 0, LZ4), data=LZ4_ABC), 4, "an extent does not hold what it should"),
@@ -118,6 +122,16 @@ NOT_ENDED = _DEFLATER.compress(b"abc") + _DEFLATER.flush(zlib.Z_SYNC_FLUSH)
 def test_an_extent_that_is_not_what_it_says(image: Flat, size: int, told: str) -> None:
     with pytest.raises(ContentsError, match=told):
         image.body(size).read(0, size)
+
+
+@pytest.mark.parametrize(
+    ("block", "packs", "is_read"), [(12, PACKED, True), (13, PACKED, False), (14, 0, True), (15, 0, False)]
+)
+def test_compact_indexes_have_no_room_for_large_blocks(block: int, packs: int, is_read: bool) -> None:
+    image = Flat(header=(0, packs, 0))
+    image.block, image.bytes = 1 << block, image.bytes[:8] + bytes(8 << 20)
+    with nullcontext() if is_read else pytest.raises(UnreadableFormatError, match="compact indexes of blocks of"):
+        CompressedBody(image, full=False, end=0, size=60 << block)
 
 
 def test_raw_blocks_stand_as_in_their_page_but_for_a_tail() -> None:

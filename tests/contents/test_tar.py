@@ -150,6 +150,8 @@ def test_the_last_of_a_path_counts_with_all_that_it_is(opened: Opened) -> None:
         assert opened(layer(*members)).node(1).device == expected
     late = opened(layer(hard("a", "b"), Item("a", data=b"own"), Item("b", data=b"other")))
     assert (body(late, b"a"), late.damage) == (b"own", [])
+    again = opened(layer(hard("a", "late"), Item("b", data=b"last"), hard("a", "b"), Item("late", data=b"first")))
+    assert (body(again, b"a"), again.damage) == (b"last", [])
 
 
 @pytest.mark.parametrize(
@@ -166,6 +168,9 @@ def test_the_last_of_a_path_counts_with_all_that_it_is(opened: Opened) -> None:
         ([Item("n" * 256), Item("ok")], [b"ok"]),
         ([Item("n/" * 3000 + "x"), Item("ok")], [b"ok"]),
         ([Item("."), Item("ok")], [b"ok"]),
+        ([Item("./" * 150), Item("ok")], [b"ok"]),
+        ([hard("h", "/" * 300), Item("ok")], [b"ok"]),
+        ([hard(".", "ok"), Item("ok")], [b"ok"]),
     ],
 )
 def test_what_cannot_stand_in_a_tree_is_damage(members: list[Item], left: list[bytes], opened: Opened) -> None:
@@ -328,6 +333,22 @@ def test_a_path_is_followed_inside_the_tree_alone(opened: Opened) -> None:
     for path in (b"loop", b"loop/x", b"more"):
         with pytest.raises(LinkLoopError, match="40 symbolic links"):
             tree.follow(path)
+
+
+def test_a_long_target_through_a_large_directory_is_followed_at_once(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = "z/../" * 2000 + "f0"
+    tree = opened(layer(*(Item(f"f{number}") for number in range(500)), folder("z"), link("zl", target)))
+    expected, named, name = tree.find(b"f0"), list[int](), PackedTree.name
+
+    def counted(tree: PackedTree, entry: int) -> bytes:
+        named.append(entry)
+        return name(tree, entry)
+
+    monkeypatch.setattr(PackedTree, "name", counted)
+    assert tree.follow(b"zl") == expected
+    assert len(named) < 20 * 2002
 
 
 FORMS = ("gnu", "posix", "ustar")
