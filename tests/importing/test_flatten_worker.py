@@ -35,6 +35,7 @@ from ocitui.importing.packing.packing import (
 )
 from ocitui.importing.progress import ImportPhase, ImportProgress
 from ocitui.text import printable
+from ocitui.threads import settled
 from tests.importing.layer_support import Item, flattened, folder, layer, pack_layers, sources
 from tests.importing.pipeline import parent_of, pid_from
 from tests.tools import need
@@ -93,6 +94,48 @@ async def test_a_layer_that_does_not_come_ends_what_reads(image: list[LayerSourc
     with pytest.raises(SourceError, match="the line is cut"):
         await flatten_and_pack(coming(), [1, 2], place / "out", PackedFormat.TAR)
     assert list(place.iterdir()) == []
+
+
+async def test_cancelling_twice_while_what_comes_still_settles_leaves_no_process(place: Path) -> None:
+    begun, settling, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def coming() -> Layers:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+            yield LayerSource(place, "", 0, "")
+        finally:
+            settling.set()
+            await settled(release.wait())
+
+    def children() -> str:
+        return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+    before = children()
+    task = asyncio.create_task(flatten_and_pack(coming(), [1], place / "out", PackedFormat.TAR))
+    await begun.wait()
+    assert children() != before
+    task.cancel()
+    await settling.wait()
+    task.cancel()
+    # Two turns, in which the second is told to whoever waits.
+    for _ in range(2):
+        await asyncio.sleep(0)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert children() == before
+
+
+async def test_a_connection_that_breaks_where_layers_come_from_is_raised(place: Path) -> None:
+    async def coming() -> Layers:
+        if place.exists():
+            raise ConnectionResetError
+        yield LayerSource(place, "", 0, "")
+
+    with pytest.raises(ConnectionResetError):
+        async with asyncio.timeout(20):
+            await flatten_and_pack(coming(), [1], place / "out", PackedFormat.TAR)
 
 
 async def test_a_tar_and_honest_progress(image: list[LayerSource], place: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import email.utils
 import gzip
 import json
 import random
+from contextlib import aclosing
 
 import pytest
 
@@ -258,6 +260,29 @@ async def test_layer_is_missing(pull: Pull, registry: FaultyRegistry, image: Mad
     del registry.blobs[digest_of(image.layers[1])]
     with pytest.raises(NoSuchImageError, match="has no blob sha256:"):
         await pull.run()
+
+
+async def test_a_layer_that_failed_while_another_was_read_is_not_given(
+    pull: Pull, image: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (digest_of(layer) for layer in image.layers)
+    given, failed, read = list[str](), asyncio.Event(), asyncio.Event()
+
+    async def fetch(digest: str, *_: object) -> None:
+        if digest == second:
+            await read.wait()
+            failed.set()
+            raise NoSuchImageError("it is gone")
+
+    monkeypatch.setattr(pull.blobs, "fetch", fetch)
+    source = pull.source()
+    async with aclosing(source), aclosing(source.fetch(await source.resolve(), pull.blobs)) as layers:
+        given.append((await anext(layers)).digest)
+        read.set()
+        await failed.wait()
+        with pytest.raises(NoSuchImageError, match="it is gone"):
+            await anext(layers)
+    assert given == [first]
 
 
 async def test_nobody_listens(pull: Pull, registry: FaultyRegistry) -> None:

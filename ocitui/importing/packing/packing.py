@@ -260,12 +260,12 @@ async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) 
     finally:
         for one in (sending, hearing):
             one.cancel()
-        await settled(asyncio.gather(sending, hearing, return_exceptions=True))
+        # Before anything is waited for, which a second cancellation would end.
         if worker.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
         # The packers hold the same error output open: its end is theirs.
-        await settled(asyncio.gather(errors, worker.wait()))
+        await settled(asyncio.gather(sending, hearing, errors, worker.wait(), return_exceptions=True))
     if answer is None:
         reason = errors.result().decode("utf-8", "replace").strip().rpartition("\n")[2][-500:] or "without a word"
         raise WorkerError(f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}")
@@ -277,9 +277,9 @@ async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) 
 async def _send(worker: Process, request: FlattenRequest, layers: Layers) -> None:
     """Raises what ``layers`` raises; that the worker ended is heard elsewhere."""
     assert worker.stdin is not None
-    with suppress(ConnectionError):
-        worker.stdin.write(encode(request))
-        async for layer in layers:
+    worker.stdin.write(encode(request))
+    async for layer in layers:
+        with suppress(ConnectionError):
             worker.stdin.write(encode(layer))
             await worker.stdin.drain()
 

@@ -394,10 +394,14 @@ class RegistrySource:
         coming = {digest: asyncio.create_task(fetch_one(layer)) for digest, layer in different.items()}
         try:
             for layer in image.layers:
-                while not coming[layer.digest].done():
-                    left = [one for one in coming.values() if not one.done()]
-                    for one in (await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED))[0]:
+                while True:
+                    # One may have failed while another was read.
+                    for one in filter(asyncio.Task.done, coming.values()):
                         one.result()
+                    if coming[layer.digest].done():
+                        break
+                    left = [one for one in coming.values() if not one.done()]
+                    await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
                 yield layer.at(blobs.directory / layer.digest)
         finally:
             for one in coming.values():
