@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from ocitui.cache import Ledger, PackedFormat
@@ -85,14 +86,20 @@ def test_the_advice_of_a_refusal_is_to_log_in(registry: FaultyRegistry, cache: P
     assert (status, f"logged in as {NAME}" in text) == (0, True)
 
 
-@pytest.mark.parametrize("at", ["name for ", "password of "])
-def test_ctrl_c_at_the_question_ends_it_in_one_line(at: str, registry: FaultyRegistry, cache: Path) -> None:
+def asked(registry: FaultyRegistry, cache: Path, at: str) -> pexpect.spawn[str]:
+    """An import that waits for an answer to this question."""
     child = spawn("import", f"{registry.host}/team/app:1.0", "-C", cache, "--login")
     child.expect("name for ")
     if at != "name for ":
         child.sendline(NAME)
         child.expect(at)
         wait_for(lambda: not termios.tcgetattr(child.child_fd)[3] & termios.ECHO, "the echo is off")
+    return child
+
+
+@pytest.mark.parametrize("at", ["name for ", "password of "])
+def test_ctrl_c_at_the_question_ends_it_in_one_line(at: str, registry: FaultyRegistry, cache: Path) -> None:
+    child = asked(registry, cache, at)
     child.sendintr()
     text, status = ended(child)
     assert status == 130
@@ -102,12 +109,7 @@ def test_ctrl_c_at_the_question_ends_it_in_one_line(at: str, registry: FaultyReg
 
 @pytest.mark.parametrize("at", ["name for ", "password of "])
 def test_ctrl_d_at_the_question_cancels(at: str, registry: FaultyRegistry, cache: Path) -> None:
-    child = spawn("import", f"{registry.host}/team/app:1.0", "-C", cache, "--login")
-    child.expect("name for ")
-    if at != "name for ":
-        child.sendline(NAME)
-        child.expect(at)
-        wait_for(lambda: not termios.tcgetattr(child.child_fd)[3] & termios.ECHO, "the echo is off")
+    child = asked(registry, cache, at)
     child.sendeof()
     text, status = ended(child)
     assert status == 130
