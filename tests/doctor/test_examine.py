@@ -91,11 +91,15 @@ async def test_a_cancelled_check_ends_its_threads(sample: Sample) -> None:
 
 async def test_a_cancelled_check_goes_on_where_it_was(sample: Sample) -> None:
     rate = min(path.stat().st_size for path in sample.directory.glob("sha256:*.*fs")) * 4.0
-    told: list[Progress] = []
-    options = ExamineOptions(Depth.DEEP, jobs=1, max_rate=rate)
-    running = asyncio.ensure_future(examine(sample.directory, options, told.append))
-    await until(lambda: any(one.phase == "deep" and one.entries for one in told), "the first digest")
-    running.cancel()
+
+    def cancel(progress: Progress) -> None:
+        # Told before the end is, however late the loop comes to it.
+        if progress.phase == "deep" and progress.entries:
+            running.cancel()
+
+    running = asyncio.ensure_future(
+        examine(sample.directory, ExamineOptions(Depth.DEEP, jobs=1, max_rate=rate), cancel)
+    )
     with pytest.raises(asyncio.CancelledError):
         await running
     report = await found(sample.directory, Depth.DEEP, older_than=3600.0)
