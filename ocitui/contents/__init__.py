@@ -17,8 +17,11 @@ with front(__name__):
     from .find import PathPattern as PathPattern
     from .find import find_entries as find_entries
     from .formats import open_tree as open_tree
+    from .lines import TreeLines as TreeLines
+    from .lines import TreeStore as TreeStore
+    from .lines import read_lines as read_lines
+    from .lines import unlike as unlike
     from .soundness import has_program as has_program
-    from .soundness import lacking as lacking
     from .soundness import read_through as read_through
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader

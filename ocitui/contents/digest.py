@@ -9,6 +9,7 @@ directories, modes of symbolic links, sockets, sparseness.
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -28,6 +29,11 @@ _SORTS = {
     stat.S_IFCHR: "c",
     stat.S_IFIFO: "p",
 }
+
+
+TEXT_HEAD = re.compile("packed-tree 1 (content|xattrs|full)")
+"""The first line of a digest's text."""
+_MTIME = re.compile(r" mtime=-?\d+")
 
 
 class TreeLevel(StrEnum):
@@ -67,6 +73,17 @@ def digest_lines(
             continue
         first[number] = name
         yield " ".join([name, sort, *_attributes(tree, entry, sort, hashes), *_more(tree, entry, level)]) + "\n"
+
+
+def at_level(line: str, level: TreeLevel) -> str:
+    """What a line of the level ``full`` is at another."""
+    if line.startswith("packed-tree "):
+        return f"packed-tree 1 {level}\n"
+    if level is TreeLevel.FULL:
+        return line
+    if line.startswith("/ "):
+        return "/ d\n"
+    return line.partition(" mtime=")[0].rstrip("\n") + "\n" if level is TreeLevel.CONTENT else _MTIME.sub("", line, 1)
 
 
 def sorted_entries(tree: PackedTree) -> list[tuple[bytes, int]]:
@@ -114,7 +131,9 @@ def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> di
 
 
 def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:
-    """The sha256 of a regular file. Raises ContentsError, OSError, AbandonedError."""
+    """The sha256 of a regular file, read where it is not known. Raises ContentsError, OSError, AbandonedError."""
+    if known := tree.hashes.get(tree.numbers[entry]):
+        return known
     hashed, body = hashlib.sha256(), tree.open(entry)
     while data := body.read(_CHUNK):
         stop.check()
