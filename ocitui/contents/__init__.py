@@ -11,7 +11,7 @@ with front(__name__):
     from .digest import TreeLevel as TreeLevel
     from .digest import digest_lines as digest_lines
     from .digest import kept_xattrs as kept_xattrs
-    from .digest import tree_digest as tree_digest
+    from .digest import text_digest as text_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction
     from .find import PathPattern as PathPattern

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 
 from ocitui.text import escaped
@@ -49,8 +49,13 @@ def tree_digest(
 ) -> str:
     """``sha256:`` and the hash of `digest_lines`. Raises ContentsError, also where a part of the tree is damaged,
     OSError, AbandonedError."""
+    return text_digest(digest_lines(tree, level, stop, passed))
+
+
+def text_digest(lines: Iterable[str]) -> str:
+    """``sha256:`` and the hash of a text."""
     hashed = hashlib.sha256()
-    for line in digest_lines(tree, level, stop, passed):
+    for line in lines:
         hashed.update(line.encode())
     return f"sha256:{hashed.hexdigest()}"
 

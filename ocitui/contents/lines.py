@@ -88,11 +88,11 @@ class TreeLines(NamedTuple):
 
 class TreeStore:
     """The lines that a cache has; any thread may call. ``ledger`` tells which packed file is still the one that they
-    are of, and is read where none is given."""
+    are of, and is read when it is first needed where none is given."""
 
     def __init__(self, directory: Path, ledger: Ledger | None = None, disk: Disk | None = None) -> None:
         self._directory, self._disk = directory, disk or Disk()
-        self._ledger = Ledger.open(directory) if ledger is None else ledger
+        self._ledger = ledger
         self._sizes: dict[str, int] | None = None
         self.full = False
         """Whether it takes no more, as there was no room: then no file is worth reading for its lines."""
@@ -113,12 +113,15 @@ class TreeStore:
 
     def right(self, path: Path) -> TreeLines | None:
         """The lines of a packed file of the cache as it is now, as far as its stat tells."""
-        known = self._ledger.sound.get(path.name)
+        found = self.read(path.name)
+        if found is None:
+            return None
+        ledger = self._ledger = self._ledger or Ledger.open(self._directory)
+        known = ledger.sound.get(path.name)
         with suppress(OSError):
             now = os.lstat(path)
-            if known is not None and known.same_file(now) and self._ledger.damage(path.name, now) is None:
-                found = self.read(path.name, known.sha256)
-                return found[1] if found else None
+            is_same = known is not None and known.sha256 == found[0] and known.same_file(now)
+            return found[1] if is_same and ledger.damage(path.name, now) is None else None
         return None
 
     def keep(self, name: str, sha256: str, lines: TreeLines) -> None:

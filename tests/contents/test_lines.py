@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Ledger, PackedFormat
-from ocitui.contents import ContentsError, TreeLevel, digest_lines, lines, open_tree, tree_digest
+from ocitui.contents import ContentsError, TreeLevel, digest_lines, lines, open_tree
 from ocitui.contents.compare import ComparedTree, TreeComparison
+from ocitui.contents.digest import tree_digest
 from ocitui.contents.find import PathPattern, find_entries
 from ocitui.contents.lines import TreeLines, TreeStore, read_lines
 from ocitui.threads import Stop
