@@ -67,8 +67,13 @@ class TreeLines(NamedTuple):
     @classmethod
     def of(cls, tree: PackedTree, stop: Stop) -> TreeLines:
         """Those of a tree; files whose hash is not known are read. Raises ContentsError, OSError, AbandonedError."""
+        return cls.made(digest_lines(tree, TreeLevel.FULL, stop))
+
+    @classmethod
+    def made(cls, lines: Iterable[str]) -> TreeLines:
+        """Of lines of the level ``full``, with their ends. Raises UnreadableFormatError where they are too long."""
         packing, packed, content, left = zstd.ZstdCompressor(), list[bytes](), hashlib.sha256(), MOST_TEXT
-        for line in digest_lines(tree, TreeLevel.FULL, stop):
+        for line in lines:
             left -= len(line)
             if left < 0:
                 raise UnreadableFormatError(f"its lines are longer than {MOST_TEXT:,} bytes together")
@@ -93,7 +98,7 @@ class TreeStore:
     def __init__(self, directory: Path, ledger: Ledger | None = None, disk: Disk | None = None) -> None:
         self._directory, self._disk = directory, disk or Disk()
         self._ledger = ledger
-        self._sizes: dict[str, int] | None = None
+        self._sizes: dict[str, int] = {}
         self.full = False
         """Whether it takes no more, as there was no room: then no file is worth reading for its lines."""
 
@@ -103,10 +108,7 @@ class TreeStore:
         with suppress(OSError, CacheError), open_own_folder(self._directory, LINES_NAME) as folder:
             data = folder.read(name, _LARGEST)
             found = _HEAD.match(data)
-            if (
-                found is not None
-                and hashlib.sha256(memoryview(data)[found.start(2) :]).hexdigest().encode() == found[1]
-            ):
+            if found is not None and _sha256(memoryview(data)[found.start(2) :]) == found[1]:
                 of, lines = found[3].decode(), TreeLines(data[found.end() :], found[4].decode())
                 return (of, lines) if sha256 in ("", of) else None
         return None
@@ -138,11 +140,11 @@ class TreeStore:
                 self.full = True
             elif len(data) <= _LARGEST:
                 self._disk.rewrite(folder, _DRAFT, name, data, folder.file_mode)
-                self._sizes = {**(self._sizes or {}), name: len(data)}
+                self._sizes[name] = len(data)
 
     def _has_room(self, folder: Folder, size: int) -> bool:
         """Whether there is room for so many bytes more; where there is none, the lines of files that are gone go."""
-        if self._sizes is not None and _fits(self._sizes, size):
+        if self._sizes and _fits(self._sizes, size):
             return True
         self._sizes = sizes = {name: folder.size(name) for name in folder.names()}
         if not _fits(sizes, size):
@@ -158,6 +160,15 @@ def _sha256(data: bytes | memoryview) -> bytes:
 
 def _fits(sizes: Mapping[str, int], size: int) -> bool:
     return len(sizes) < MOST_KEPT and sum(sizes.values()) + size <= MOST_KEPT_BYTES
+
+
+def keep_lines(directory: Path, packed: Path, lines: TreeLines) -> None:
+    """Store what is in a packed file of the cache that `record_stored` noted, and that is still as it was then. Where
+    that cannot be done, the first deep check does it."""
+    with suppress(OSError, CacheError):
+        known = Ledger.open(directory).sound.get(packed.name)
+        if known is not None and known.same_file(os.lstat(packed)):
+            TreeStore(directory).keep(packed.name, known.sha256, lines)
 
 
 def read_lines(path: Path) -> tuple[TreeLevel, PackedTree]:

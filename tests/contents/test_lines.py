@@ -15,7 +15,7 @@ from ocitui.contents import ContentsError, TreeLevel, digest_lines, lines, open_
 from ocitui.contents.compare import ComparedTree, TreeComparison
 from ocitui.contents.digest import tree_digest
 from ocitui.contents.find import PathPattern, find_entries
-from ocitui.contents.lines import TreeLines, TreeStore, read_lines
+from ocitui.contents.lines import TreeLines, TreeStore, keep_lines, read_lines
 from ocitui.threads import Stop
 from tests.contents.test_digest import MEMBERS, TEXT
 from tests.contents.test_extract import tree_of, write_tar
@@ -109,8 +109,9 @@ SU = next(line for line in LINES if line.startswith("/bin/su "))
         *("".join((*LINES, line)) for line in ("x\n", LINES[1], LINES[-1], "/zz/a d 0755 0:0\n", "/zz d 0:0\n")),
         *("".join((*LINES, line)) for line in ("/zz f 0644 0:0 1\n", "/zz l 0:0\n", "/zz c 0666 0:0\n")),
         *("".join((*LINES, line)) for line in ("/zz f link=/none\n", "/zz f link=/bin\n", "/zz l link=/bin/su\n")),
-        *("".join((*LINES, line)) for line in ("/zz d 0755 9999999999:0\n", "/.. d 0755 0:0\n", "/lib/x d 0755 0:0\n")),
-        *("".join((*LINES, line)) for line in (f"/{'z' * 300} d 0755 0:0\n", "/z\\x00 d 0755 0:0\n", "/zz d\xff\n")),
+        *("".join((*LINES, line)) for line in ("/zz d 0755 9999999999:0\n", "/.. d 0755 0:0\n")),
+        *("".join((*LINES, line)) for line in ("/zz d 0755 9999999999:0\n", "/.. d 0755 0:0\n", "/zz d\xff\n")),
+        *("".join((*LINES, f"/{path} d 0755 0:0\n")) for path in ("null/x", "z" * 300, "z\\x00")),
         "".join(line for line in LINES if line != SU),
         "".join(sorted(LINES, reverse=True)),
     ],
@@ -129,6 +130,17 @@ def test_a_text_without_an_end_is_not_read(tmp_path: Path, monkeypatch: pytest.M
         read_lines(Path("/dev/zero"))
 
 
+def test_a_text_that_is_longer_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = TEXT[TreeLevel.FULL].splitlines(keepends=True)
+    monkeypatch.setattr(lines, "MOST_TEXT", len(TEXT[TreeLevel.FULL]))
+    one = TreeLines.made(text)
+    monkeypatch.setattr(lines, "MOST_TEXT", len(TEXT[TreeLevel.FULL]) - 1)
+    with pytest.raises(ContentsError, match="longer than"):
+        TreeLines.made(text)
+    with pytest.raises(ContentsError):
+        one.tree()
+
+
 def test_what_was_stored_is_given_for_the_file_that_it_is_of(cache: Path) -> None:
     store, one = TreeStore(cache), made(cache)
     assert store.right(cache / NAME) is None
@@ -139,6 +151,20 @@ def test_what_was_stored_is_given_for_the_file_that_it_is_of(cache: Path) -> Non
     assert store.right(cache / NAME) is None
     (cache / "elsewhere").rename(cache / NAME)
     assert store.right(cache / NAME) == one
+
+
+def test_what_was_just_imported_has_its_lines_of_whoever_packed_it(cache: Path) -> None:
+    told = TreeLines.made(TEXT[TreeLevel.FULL].splitlines(keepends=True))
+    assert told.content == made(cache).content
+    keep_lines(cache, cache / NAME, told)
+    assert TreeStore(cache).right(cache / NAME) == told
+    shutil.rmtree(cache / ".ocitui" / "lines")
+    (cache / NAME).write_bytes(b"")
+    keep_lines(cache, cache / NAME, told)
+    (cache / ".ocitui" / "lines").write_bytes(b"")
+    known(cache)
+    keep_lines(cache, cache / NAME, told)
+    assert TreeStore(cache).right(cache / NAME) is None
 
 
 @pytest.mark.parametrize("change", ["written", "copied", "damaged", "repacked", "a link"])

@@ -175,6 +175,8 @@ async def test_of_two_formats_that_hold_other_bytes_both_are_told(bent: str, sam
                 one: f"{LIKE_THE_OTHER}{other}; nothing tells which of them is right"
                 for one, other in (("squashfs", "erofs"), ("erofs", "squashfs"))
             }
+    alone = await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, bent)}))
+    assert set(differing(alone)) == {bent}, "without the other it cannot be looked at again"
     assert not {f"{sample.digest}.{one}" for one in FORMATS} & set(Ledger.open(sample.directory).sound)
     bend(sample.file(bent))
     for depth in (Depth.DEEP, Depth.HEADER):
@@ -227,7 +229,8 @@ async def test_what_was_known_before_lines_were_kept_is_read_once_more(sample: S
     shutil.rmtree(sample.directory / ".ocitui" / "lines")
     report = await found(sample.directory, Depth.DEEP)
     assert (report.coverage.read_through, report.coverage.hashed) == (4, 4)
-    assert TreeStore(sample.directory).right(sample.file("tar")) is not None
+    store = TreeStore(sample.directory)
+    assert None not in map(store.right, (sample.file("tar"), sample.other_file("squashfs")))
 
 
 @pytest.mark.parametrize("known", [False, True])
