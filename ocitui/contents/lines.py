@@ -50,7 +50,7 @@ _HEAD = re.compile(rb"ocitui-lines 1 ([0-9a-f]{64}) (([0-9a-f]{64}) (sha256:[0-9
 _LINE = re.compile(
     r"(/[!-~]*) (?:([flbcp]) link=(/[!-~]*)|([dflbcp])(?: ([0-7]{4}))?(?: (\d{1,10}):(\d{1,10}))?"
     r"(?: (\d{1,19}) sha256:([0-9a-f]{64})| ->([!-~]*)| (\d{1,10}),(\d{1,10}))?"
-    r"(?: mtime=(-?\d{1,18}))?((?: x:[!-~]+=(?:[0-9a-f]{2})*)*))\n?"
+    r"(?: mtime=(-?\d{1,19}))?((?: x:[!-~]+=(?:[0-9a-f]{2})*)*))\n?"
 )
 _KINDS = dict(
     zip("dflbcp", (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO), strict=True)

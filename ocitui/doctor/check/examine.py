@@ -442,13 +442,15 @@ class DeepChecks(msgspec.Struct):
         likely = {id(one): one.kept or one.known is not None or contents[lines.content] > 1 for one, lines in compared}
         for reading, lines in compared:
             beside = [(one, other) for one, other in compared if one is not reading]
-            if seen := incomplete(lines, [(one.file.format, other) for one, other in beside], self.stop):
-                reading.find("packed-incomplete", seen)
-                continue
             rivals = [one for one in beside if likely[id(one[0])] or not likely[id(reading)]]
-            if seen := otherwise(lines, [(one.file.format, other) for one, other in rivals], self.stop):
-                in_doubt = "" if not likely[id(reading)] and any(likely.values()) else _IN_DOUBT
-                reading.find("packed-differs", seen + in_doubt)
+            try:
+                if seen := incomplete(lines, [(one.file.format, other) for one, other in beside], self.stop):
+                    reading.find("packed-incomplete", seen)
+                elif seen := otherwise(lines, [(one.file.format, other) for one, other in rivals], self.stop):
+                    in_doubt = "" if not likely[id(reading)] and any(likely.values()) else _IN_DOUBT
+                    reading.find("packed-differs", seen + in_doubt)
+            except ContentsError as error:
+                self.unchecked.append((reading.file.name, f"not compared: {error}"))
         for reading, tree in trees:
             if not reading.findings and (seen := without_program(tree, program)):
                 reading.find("packed-incomplete", seen)
