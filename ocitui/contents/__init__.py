@@ -20,6 +20,7 @@ with front(__name__):
     from .soundness import has_program as has_program
     from .soundness import lacking as lacking
     from .soundness import read_through as read_through
+    from .soundness import taken_file_problem as taken_file_problem
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader
     from .tar_headers import ChunkReader as ChunkReader
