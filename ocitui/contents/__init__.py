@@ -23,6 +23,7 @@ with front(__name__):
     from .lines import unlike as unlike
     from .soundness import has_program as has_program
     from .soundness import read_through as read_through
+    from .soundness import taken_file_problem as taken_file_problem
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader
     from .tar_headers import ChunkReader as ChunkReader

@@ -14,6 +14,7 @@ from ocitui.text import printable
 from ocitui.threads import Stop
 
 from .formats import open_tree
+from .tar_headers import FileReader, Kind, TarReader
 from .tree import ROOT, ContentsError, DamagedError, PackedTree, UnreadableFormatError, size_of
 
 _CHUNK = 1 << 20
@@ -141,6 +142,19 @@ class _Reading:
 
 def _spelled(tree: PackedTree, entry: int) -> str:
     return printable(b"/" + tree.path(entry))
+
+
+def taken_file_problem(file: BinaryIO, path: str, stop: Stop) -> str:
+    """Why the daemon does not get a file that it takes out of an open tar, such as a zone's kernel: it reads the first
+    entry of that very path. Empty where that is a regular file, and not empty. Raises TarError, OSError, and
+    AbandonedError once ``stop`` is set."""
+    for member in TarReader(FileReader(file)):
+        stop.check()
+        if member.name == path.encode():
+            if member.kind is not Kind.FILE:
+                return f"its {path} is no regular file"
+            return "" if member.size else f"its {path} is empty"
+    return f"it holds no {path}"
 
 
 def has_program(tree: PackedTree, path: bytes) -> bool | None:

@@ -448,6 +448,7 @@ _LISTING = (
 _LOSES_ALL = "its next store truncates index.json and cannot write it again: every entry is lost"
 _ZONE_FAILS = "the zone fails at its start, and is not tried again"
 _BRING_IN = "bring that very image in again, by its digest"
+_OTHER_TAR = "bring in an image that holds it, and have the zone use that, or import this one again if it was cut"
 _ADOPT_NEEDED = "give its files an entry again, as for files that no entry names"
 _DESTROYS = "it makes an empty database at its start, and destroys every guest that runs as one it does not know"
 _DESTROYS_ONE = "it destroys the guest within seconds of its start, as one it does not know"
@@ -460,6 +461,7 @@ _HOST = (
     Fault("disk-full", _HIGH, _IGNORED, _LOSES_ALL, mend=_MAKE_ROOM),
     Fault("daemon-running", _INFO, _IGNORED, "it keeps its index in memory, and writes it whole at its next store"),
     Fault("zone-needs-missing", _CRITICAL, _MISS, _ZONE_FAILS, mend=_BRING_IN),
+    Fault("zone-file-missing", _CRITICAL, _HIT, _ZONE_FAILS, mend=_OTHER_TAR),
     Fault("database-lost", _CRITICAL, _IGNORED, _DESTROYS, mend="put krata.db back before kratad is started"),
     Fault("database-damaged", _HIGH, _IGNORED, "it does not start on it, or acts on what is wrong", mend=_BACK_IN),
     Fault("domain-without-row", _CRITICAL, _IGNORED, _DESTROYS_ONE, mend=_ROW_BACK),

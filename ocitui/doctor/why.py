@@ -54,6 +54,7 @@ from ocitui.cache import (
 from ocitui.host import Need, When, Zone, Zones, read_zones
 from ocitui.text import first_of, timestamp
 
+from .check.cache_checks import taken_file_missing
 from .check.entry_checks import has_digest
 from .check.index_checks import IndexReading, read_index
 from .check.judge import Judge
@@ -475,10 +476,13 @@ def files_of_undo(target: Transaction, old: Sequence[Descriptor], now: Sequence[
 
 def _judged(judge: Judge, zones: Zones) -> Iterator[JudgedNeed]:
     verdict_of = cache(partial(_need_verdict, judge))
+    lacks = cache(partial(taken_file_missing, judge.directory))
     winners = judge.reading.index.winners if judge.reading.index is not None else {}
     for zone in zones.zones:
         for need in zone.needs:
             verdict, name = verdict_of(need.digest, need.format)
+            if verdict is NeedVerdict.HIT and lacks(need.digest, need.role):
+                verdict = NeedVerdict.DAMAGED
             overruled = bool(name) and winners.get(name) != need.digest
             yield JudgedNeed(zone, need, NeedVerdict.ERROR if need.error else verdict, name, overruled)
 

@@ -21,6 +21,7 @@ with front(__name__):
     from .xdg import write_config as write_config
     from .zones import Leftover as Leftover
     from .zones import Need as Need
+    from .zones import NeedRole as NeedRole
     from .zones import Users as Users
     from .zones import When as When
     from .zones import Zone as Zone

@@ -48,6 +48,11 @@ class NeedRole(StrEnum):
     KERNEL = "kernel"
     INITRD = "initrd"
 
+    @property
+    def path(self) -> str:
+        """The file that the daemon takes out of the tar; empty where a zone has all of it as its disk."""
+        return {NeedRole.KERNEL: "kernel/image", NeedRole.INITRD: "krata/initrd"}.get(self, "")
+
 
 class When(StrEnum):
     """When the daemon looks an entry up for a zone. PINNED: a loop device holds its file until the zone stops; at its

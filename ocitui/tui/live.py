@@ -125,6 +125,7 @@ class LiveCache:
         self._turn = asyncio.Lock()
         self._news, self._looked = asyncio.Event(), asyncio.Event()
         self._to_keep = asyncio.Queue[Condition]()
+        self._said_of_copy = ""
         self._cache_stale = self._looked_at_cache = self._reading_again = False
         self._cache_due = self._remember_due = self._count_due = 0.0
         self._told_overwritten: frozenset[str] = frozenset()
@@ -521,6 +522,7 @@ class LiveCache:
         if condition is Condition.SOUND:
             from ocitui.cache import keep_backup
 
+            self._said_of_copy = ""
             index, since = await self._open_cache().index(), self.host.daemon.read_index_by
             await asyncio.to_thread(keep_backup, self._directory, index, since=since)
             return
@@ -531,9 +533,12 @@ class LiveCache:
             return
         from ocitui.doctor import keep_index
 
-        if said := await asyncio.to_thread(keep_index, self._directory):
+        said = await asyncio.to_thread(keep_index, self._directory)
+        # What is seen again has its copy: who reads of something else by then is not told twice.
+        if said and said != self._said_of_copy:
             # The copy's name is as long as the line.
             self.tell(LiveChange(said=said.partition(", as ")[0]))
+        self._said_of_copy = said
 
     def _keep_last_good(self) -> bool:
         """Keep the index that the rows are of in a directory that was made anew, and knows nothing of it."""

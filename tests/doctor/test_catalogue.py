@@ -17,6 +17,7 @@ NOT_BY_A_CASE = {
     "disk-full",
     "daemon-running",
     "zone-needs-missing",
+    "zone-file-missing",
     "database-lost",
     "database-damaged",
     "domain-without-row",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from ocitui.cache import Change, IndexReplacement, PackerCache, TransactionKind, see_index
+from ocitui.cache import Change, IndexReplacement, PackedFormat, PackerCache, TransactionKind, see_index
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Finding
 from ocitui.doctor.why import NeedVerdict, files_of_undo, indexes_of_undo, judged_needs
-from ocitui.host.zones import read_zones
+from ocitui.host.redb import DatabaseState
+from ocitui.host.zones import Need, NeedRole, When, Zone, Zones, read_zones
 from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.host.test_redb import database, expected
@@ -54,6 +57,35 @@ def test_what_zones_need_and_no_entry_is_stands_there_once_each(cache: Path) -> 
     (image,) = [one for one in of_host(cache)["zone-needs-missing"] if one.digest == web["image"]["digest"]]
     assert image.fault.step
     assert image.seen.startswith("its files have no entry, and it is needed by zone web as its image")
+
+
+def _kernel(path: str, kind: bytes = tarfile.REGTYPE, size: int = 3) -> bytes:
+    """A tar of one member."""
+    made, member = io.BytesIO(), tarfile.TarInfo(path)
+    member.type, member.size, member.linkname = kind, size, "other"
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        tar.addfile(member, io.BytesIO(b"elf"[:size]))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("tar", "problem"),
+    [
+        (_kernel("kernel/image"), ""),
+        (_kernel("kernel/other") + _kernel("kernel/image"), "it holds no kernel/image"),
+        (_kernel("./kernel/image"), "it holds no kernel/image"),
+        (_kernel("kernel/image", size=0), "its kernel/image is empty"),
+        (_kernel("kernel/image", tarfile.SYMTYPE, 0), "its kernel/image is no regular file"),
+        (_kernel("kernel/image", tarfile.LNKTYPE, 0), "its kernel/image is no regular file"),
+        (_kernel("kernel/image")[:200], ""),  # told as damage of the file
+    ],
+)
+def test_the_tar_of_a_kernel_has_to_hold_it(cache: Path, tar: bytes, problem: str) -> None:
+    digest = next(row["kernel"]["digest"] for row in expected("03-three")["zones"] if row["name"] == "web")
+    (cache / "index.json").write_bytes(index_bytes([{**entry(1, format="tar"), "digest": digest}]))
+    (cache / f"{digest}.tar").write_bytes(tar)
+    found = of_host(cache).get("zone-file-missing", [])
+    assert [one.seen for one in found] == ([f"{problem}, and zone db, web takes its kernel from it"] if problem else [])
 
 
 @pytest.mark.parametrize(
@@ -116,6 +148,17 @@ def test_each_need_has_its_verdict(cache: Path) -> None:
     assert verdicts()["web", "kernel"] == (NeedVerdict.MISS, True)
     (cache / "index.json").write_bytes(b"{")
     assert verdicts()["web", "image"] == (NeedVerdict.UNKNOWN, False)
+
+
+def test_a_kernel_that_its_tar_lacks_fails_the_zone(tmp_path: Path) -> None:
+    write_cache(tmp_path, [0], [PackedFormat.TAR])
+    digest, format_ = key(0)[0], PackedFormat.TAR
+    need = Need(NeedRole.KERNEL, digest, format_, When.NEXT_START)
+    zones = Zones(DatabaseState.EXACT, (Zone("a", needs=(need,)),))
+    for path, verdict in (("kernel/image", NeedVerdict.HIT), ("kernel/other", NeedVerdict.DAMAGED)):
+        (tmp_path / f"{digest}.tar").write_bytes(_kernel(path))
+        (judged,) = judged_needs(tmp_path, zones)
+        assert (judged.verdict, judged.fails) == (verdict, verdict is NeedVerdict.DAMAGED)
 
 
 async def test_what_goes_by_the_undo_of_a_whole_index(cache: Path) -> None:

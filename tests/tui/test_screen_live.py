@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from ocitui.cache import Condition
+from ocitui.cache import Condition, PackerCache
 from ocitui.cache import index as index_module
 from ocitui.cache.files import identity_of
 from ocitui.cache.listing import CacheFiles
 from ocitui.doctor.check.judge import Judge
 from ocitui.host.daemon import DaemonState
+from ocitui.tui.live import LiveCache
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -200,6 +201,22 @@ async def test_a_corrupt_index_keeps_the_rows_and_is_mended(tmp_path: Path) -> N
         await one.until(lambda: one.condition is Condition.SOUND)
         assert not one.trouble
         assert len(one.names) == 7
+
+
+async def test_the_copy_of_a_corrupt_index_is_told_once(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    whole, told = (cache / "index.json").read_bytes(), list[str]()
+    live = LiveCache(cache, lambda: PackerCache(cache))
+    live.tell = lambda change: told.append(change.said)
+    replace_index(cache, whole[:300])
+    for _ in range(2):
+        await live._keep(Condition.CORRUPT)
+    assert told == ["the bytes of index.json are copied aside"]
+    replace_index(cache, whole)
+    await live._keep(Condition.SOUND)
+    replace_index(cache, whole[:300])
+    await live._keep(Condition.CORRUPT)
+    assert len(told) == 2
 
 
 async def test_an_index_that_goes_keeps_the_rows(tmp_path: Path) -> None:

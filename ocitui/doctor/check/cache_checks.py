@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -43,16 +44,21 @@ from ocitui.cache import (
     late_updates,
     list_backups,
     next_number,
+    open_bounded,
     open_journal,
     open_own_folder,
+    packed_name,
     read_backup,
     read_kernel_file,
     refused_files,
     taken_back,
     transactions_since,
+    usable_digest,
 )
-from ocitui.host import find_daemon, read_zones
+from ocitui.contents import ContentsError, taken_file_problem
+from ocitui.host import NeedRole, find_daemon, read_zones
 from ocitui.text import first_of, human_size, timestamp
+from ocitui.threads import Stop
 
 from ..findings import CATALOGUE, NEARLY_FULL, NEEDED_ORPHAN, Finding
 from .entry_checks import oddities
@@ -177,15 +183,33 @@ def check_zones(directory: Path, index: ImageIndex | None, listing: Listing) -> 
         yield CATALOGUE["domain-without-row"].finding(seen)
     if index is None:
         return
-    needing: dict[tuple[str, PackedFormat], list[str]] = {}
+    needing, taking = (
+        defaultdict[tuple[str, PackedFormat], list[str]](list),
+        defaultdict[tuple[str, NeedRole], list[str]](list),
+    )
     for zone, need in zones.needs():
         if not need.error and index.position(need.digest, need.format) is None:
-            needing.setdefault((need.digest, need.format), []).append(f"{zone.label} as its {need.role}")
+            needing[need.digest, need.format].append(f"{zone.label} as its {need.role}")
+        elif not need.error and need.role.path:
+            taking[need.digest, need.role].append(zone.label)
     for (digest, format_), users in needing.items():
         orphan = format_ in listing.formats(digest)
         fault, what = (NEEDED_ORPHAN, "its files have no entry") if orphan else (_MISSING, "no entry is of it")
         seen = f"{what}, and it is needed by zone {first_of(users)}"
         yield fault.finding(seen, digest=digest, format=format_)
+    for (digest, role), labels in taking.items():
+        if problem := taken_file_missing(directory, digest, role):
+            seen = f"{problem}, and zone {first_of(labels)} takes its {role} from it"
+            yield CATALOGUE["zone-file-missing"].finding(seen, digest=digest, format=PackedFormat.TAR)
+
+
+def taken_file_missing(directory: Path, digest: str, role: NeedRole) -> str:
+    """Why the daemon does not find in a digest's tar the file that a zone takes it for; empty where it does, and where
+    the tar cannot be read so far, which is told as what it is."""
+    if role.path and usable_digest(digest):
+        with suppress(OSError, ContentsError), open_bounded(directory / packed_name(digest, PackedFormat.TAR)) as file:
+            return taken_file_problem(file, role.path, Stop())
+    return ""
 
 
 _PROC, _MISSING = Path("/proc"), CATALOGUE["zone-needs-missing"]

@@ -159,6 +159,8 @@ def pin_entries(
         except CacheError as error:
             screen.say(error.one_line)
         else:
+            # Only then does the same key know of it.
+            await screen.session.live.remember()
             done(f"{counted(len(keys), 'entry')} {'pinned: no rule takes it' if reason else 'no longer pinned'}")
 
     if pinned:
