@@ -163,6 +163,7 @@ with front(__name__):
     from .names import find_entry as find_entry
     from .names import spelled as spelled
     from .names import stem_of as stem_of
+    from .own_folder import LINES_NAME as LINES_NAME
     from .own_folder import LOCK_NAME as LOCK_NAME
     from .own_folder import open_journal as open_journal
     from .own_folder import open_own_folder as open_own_folder

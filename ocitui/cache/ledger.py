@@ -34,7 +34,7 @@ from .errors import CacheError, ConflictError
 from .files import OWN_NAME, FileIdentity, file_identity, open_bounded
 from .own_folder import open_own_folder, taking_turns
 
-LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
+LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-differs", "packed-incomplete", "read-error"})
 """What only a deep check finds, and what lasts as long as the file is not written."""
 # Kind, device, inode, size, mtime, sha256, when it was found so, flags or a finding's code, name, what was seen.
 _LINE = re.compile(

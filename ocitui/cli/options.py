@@ -123,6 +123,16 @@ shared_options = with_options(directory_option, json_option, read_only_option, w
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
 )
+images_option = click.option(
+    "--images", is_flag=True, help="Read the packed files, though it is stored what is in them."
+)
+level_option = click.option(
+    "--level",
+    type=click.Choice(("content", "xattrs", "full")),
+    default="content",
+    show_default=True,
+    help="How much of the tree.",
+)
 _yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 
 

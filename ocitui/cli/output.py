@@ -204,8 +204,11 @@ class Unread:
         """Whether there was anything; the first few are told on standard error."""
         for line in islice(self._lines(), _MOST_COMPLAINTS):
             complain(line, "")
-        if (more := len(self._told) - _MOST_COMPLAINTS) > 0:
-            complain(f"{more} more cannot be read", "")
+        if self._told:
+            from ocitui.contents import DamagedError
+
+            more = len(self._told) - _MOST_COMPLAINTS
+            complain(f"not all can be read{f': {more} more' if more > 0 else ''}", DamagedError.default_hint)
         return bool(self._told)
 
     def _lines(self) -> Iterator[str]:

@@ -11,14 +11,17 @@ with front(__name__):
     from .digest import TreeLevel as TreeLevel
     from .digest import digest_lines as digest_lines
     from .digest import kept_xattrs as kept_xattrs
-    from .digest import tree_digest as tree_digest
+    from .digest import text_digest as text_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction
     from .find import PathPattern as PathPattern
     from .find import find_entries as find_entries
     from .formats import open_tree as open_tree
+    from .lines import TreeLines as TreeLines
+    from .lines import TreeStore as TreeStore
+    from .lines import read_lines as read_lines
+    from .lines import unlike as unlike
     from .soundness import has_program as has_program
-    from .soundness import lacking as lacking
     from .soundness import read_through as read_through
     from .soundness import taken_file_problem as taken_file_problem
     from .tar_headers import TAR_BLOCK as TAR_BLOCK

@@ -119,6 +119,8 @@ class PackedTree:
         """What could not be read, by the entry it is about."""
         self.unread: set[int] = set()
         """Which of ``damage``, by its place there, may be sound, but is what this version does not read."""
+        self.hashes: dict[int, bytes] = {}
+        """The sha256 of regular files where it is known, by their inodes' numbers."""
         self._children: dict[int, list[int]] | None = None
         self.add(ROOT, b"", root)
 

@@ -237,6 +237,7 @@ _WORDS = {
     "packed-truncated": "truncated",
     "packed-incomplete": "incomplete",
     "packed-damaged": "damaged",
+    "packed-differs": "differs",
     "packed-changed": "changed",
     "hardlinked": "hard link",
     "wrong-mode": "unreadable",
@@ -414,6 +415,7 @@ _DOCUMENTS = (
     Fault("platform-disagrees", _WARNING, _HIT, TAKES_IT),
 )
 _WRITES_ONLY_AT_STORE = "a hit: it never looks into the file, which it writes only when it stores"
+_OTHER_BYTES = "a hit; a guest reads one thing in this format, and another in the other"
 _ACCEPT_OR_IMPORT = "import the image again, or accept the file as it is by acknowledging this"
 _BEHIND_THE_END = (
     "a hit, and the kernel mounts it: what stands behind the file system's end, such as a dm-verity tree or a "
@@ -425,6 +427,7 @@ _PACKED = (
     Fault("packed-magic", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-truncated", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-incomplete", _HIGH, _HIT, GUEST_FAILS, _RESTORE, "import the image again"),
+    Fault("packed-differs", _HIGH, _HIT, _OTHER_BYTES, _RESTORE, "import both formats again"),
     Fault("packed-damaged", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-changed", _HIGH, _HIT, _WRITES_ONLY_AT_STORE, _RESTORE, _ACCEPT_OR_IMPORT),
     Fault("packed-tail", _INFO, _HIT, _BEHIND_THE_END),

@@ -215,7 +215,7 @@ async def test_what_is_sound_now_is_forgotten(harm: Harm, sample: Sample, monkey
         # What it was compared with is gone: there is nothing left that it lacks but the program.
         before = Ledger.open(sample.directory).sound.get(path.name)
         assert before is None
-        monkeypatch.setattr("ocitui.doctor.check.examine.lacking", lambda tree, other: [])
+        monkeypatch.setattr("ocitui.doctor.check.examine.unlike", lambda lines, other, stop: [])
         monkeypatch.setattr("ocitui.doctor.check.examine.has_program", lambda tree, program: True)
     assert all_codes((await found(sample.directory, Depth.DEEP)).findings) == set()
     assert all_codes((await found(sample.directory)).findings) == set()

@@ -37,7 +37,7 @@ from ocitui.cache import (
     packed_name,
     usual_digest,
 )
-from ocitui.contents import PackedTree, read_through
+from ocitui.contents import ContentsError, TreeLines, TreeStore, read_through
 from ocitui.host import Loops, LoopUse
 from ocitui.importing import (
     NoSuchImageError,
@@ -57,7 +57,7 @@ from ocitui.importing import (
 from ocitui.threads import Stop, in_thread
 
 from ..check.entry_checks import has_digest, read_document
-from ..check.examine import incomplete
+from ..check.examine import incomplete, otherwise, without_program
 from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
 
@@ -69,16 +69,16 @@ class OtherFormats(msgspec.Struct):
     digest: str
     format: PackedFormat | None
     ledger: Ledger
-    _trees: list[tuple[PackedFormat, PackedTree]] | None = None
+    _lines: list[tuple[PackedFormat, TreeLines]] | None = None
 
-    def trees(self, stop: Stop) -> Sequence[tuple[PackedFormat, PackedTree]]:
-        """The trees of those that a deep check finds sound, read when first asked for; their files are closed by then,
-        so that they have no more than columns. Raises AbandonedError."""
-        if self._trees is None:
-            self._trees = [*self._read(stop)]
-        return self._trees
+    def lines(self, stop: Stop) -> Sequence[tuple[PackedFormat, TreeLines]]:
+        """The lines of those that a deep check finds sound, read when first asked for. Raises AbandonedError."""
+        if self._lines is None:
+            self._lines = [*self._read(stop)]
+        return self._lines
 
-    def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, PackedTree]]:
+    def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, TreeLines]]:
+        store = TreeStore(self.directory, self.ledger)
         for format in (one for one in PackedFormat if one is not self.format):
             name = packed_name(self.digest, format)
             with suppress(OSError), open_bounded(self.directory / name, follow=False) as opened:
@@ -88,9 +88,13 @@ class OtherFormats(msgspec.Struct):
                     continue
                 if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
                     continue
-                through = read_through(opened, format, stop, bodies=known is None or not known.read_through)
-                if through.tree is not None and not through.problem:
-                    yield format, through.tree
+                if known is not None and (kept := store.read(name, known.sha256)):
+                    yield format, kept[1]
+                    continue
+                through = read_through(opened, format, stop)
+                if through.tree is not None and through.hashed:
+                    with suppress(ContentsError):
+                        yield format, TreeLines.of(through.tree, stop)
 
 
 class WantedFile(msgspec.Struct, frozen=True):
@@ -356,8 +360,11 @@ def _read_copy(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFo
     if through.problem:
         raise NotGoodError(f"reading it through failed: {through.problem}")
     if through.tree is not None:
-        trees = others.trees(stop) if others is not None else ()
-        if seen := incomplete(through.tree, trees, wanted.program):
+        seen = without_program(through.tree, wanted.program)
+        if through.hashed and others is not None and (beside := others.lines(stop)):
+            lines = TreeLines.of(through.tree, stop)
+            seen = incomplete(lines, beside, stop) or otherwise(lines, beside, stop) or seen
+        if seen:
             raise NotGoodError(seen)
     return f"not read through: {through.unchecked}" if through.unchecked else ""
 
