@@ -319,6 +319,17 @@ registry_options = with_options(
     ),
     click.option("--mirror", metavar="HOST[:PORT]", help="Fetch images of Docker Hub from this mirror."),
 )
+# Where no source says which registry is asked.
+registries_options = with_options(
+    registry_options,
+    click.option(
+        "--login",
+        "logins",
+        metavar="HOST[:PORT]",
+        multiple=True,
+        help="Ask for the name and password of this registry, and keep them nowhere. Repeatable.",
+    ),
+)
 source_options = with_options(
     click.option(
         "--platform",

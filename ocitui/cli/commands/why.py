@@ -9,7 +9,7 @@ import click
 
 from ocitui.cache import PackedFormat, check_directory, known_format
 
-from ..options import FORMATS, keeping, registry_options, run_async
+from ..options import FORMATS, keeping, registries_options, run_async
 from ..output import Call, ExitCode, paragraph
 from ..selectors import complete_entry
 
@@ -28,7 +28,7 @@ _ALL = "all"
     help=f"The packed format; all: every one that there is of it [default: {FORMATS[0]}].",
 )
 @click.option("--ask", is_flag=True, help="Ask the registry too: what the name is there today, and who gets it.")
-@registry_options
+@registries_options
 @keeping
 def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **typed: Any) -> ExitCode:
     """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
@@ -42,7 +42,7 @@ def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **t
 
     from ..import_run import check_registry
 
-    access = check_registry(typed)
+    access = check_registry(typed, "" if ask else "--ask")
     check_directory(call.directory)
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
     chain = run_async(chain_of(call.directory, text, known_format(format_), fallback=fallback))
