@@ -7,7 +7,7 @@ nothing differs at that level.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from heapq import merge
 from itertools import groupby
@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from ocitui.threads import Stop
 
-from .digest import TreeLevel, kept_xattrs, sorted_entries
+from .digest import TreeLevel, body_hash, kept_xattrs, sorted_entries
 from .tree import ROOT, BlockReader, ContentsError, DamagedError, PackedTree
 
 _CHUNK = 1 << 20
@@ -38,12 +38,18 @@ class TreeChange(NamedTuple):
 
 class ComparedTree:
     """A tree that is compared. ``unread`` is told of each entry of which a part that is looked at cannot be read: that
-    is then not among what differs. Raises DamagedError where it is not known what the tree has."""
+    is then not among what differs. Of one whose bodies are not at hand ``hashes`` has the sha256 of each regular file,
+    by its inode's number. Raises DamagedError where it is not known what the tree has."""
 
-    def __init__(self, tree: PackedTree, unread: Callable[[int, Exception], object]) -> None:
+    def __init__(
+        self,
+        tree: PackedTree,
+        unread: Callable[[int, Exception], object],
+        hashes: Mapping[int, bytes] | None = None,
+    ) -> None:
         if tree.damage:
             raise DamagedError(f"it cannot be compared, as a part of it cannot be read: {tree.damage[0][1]}")
-        self.tree, self.unread = tree, unread
+        self.tree, self.unread, self.hashes = tree, unread, hashes
         self.rows = sorted_entries(tree)
         self.first_names = dict[int, int]()
         """The first in order of paths of an inode that has several names, by the others."""
@@ -74,7 +80,7 @@ class ComparedTree:
 
 
 class TreeComparison:
-    """Two trees beside each other."""
+    """Two trees beside each other; only of ``after`` may there be hashes alone."""
 
     def __init__(self, before: ComparedTree, after: ComparedTree, level: TreeLevel) -> None:
         self.before, self.after, self._level = before, after, level
@@ -116,6 +122,9 @@ class TreeComparison:
                     self._different.add((before.numbers[one], number))
 
     def _bodies_differ(self, one: int, other: int, stop: Stop, passed: Callable[[int], object]) -> bool:
+        if (hashes := self.after.hashes) is not None:
+            found = self.before.told(one, partial(body_hash, self.before.tree, one, stop, passed))
+            return found is not None and found != hashes[self.after.tree.numbers[other]]
         body, second = self.before.tree.open(one), self.after.tree.open(other)
         for at, size in self._doubtful(one, other, stop):
             body.seek(at)
