@@ -17,6 +17,8 @@ with front(__name__):
     from .find import PathPattern as PathPattern
     from .find import find_entries as find_entries
     from .formats import open_tree as open_tree
+    from .program import FoundProgram as FoundProgram
+    from .program import find_program as find_program
     from .soundness import has_program as has_program
     from .soundness import lacking as lacking
     from .soundness import read_through as read_through

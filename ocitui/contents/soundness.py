@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 _LEAST_SECONDS, _LEAST_RATE = 60.0, 4 << 20
 _TOLD = 3
 _COMPARED = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
-_MOUNTED = frozenset((b"proc", b"dev", b"sys", b"run"))
+MOUNTED = frozenset((b"proc", b"dev", b"sys", b"run"))
 """What a guest has in these, its image does not tell."""
 
 
@@ -151,6 +151,6 @@ def has_program(tree: PackedTree, path: bytes) -> bool | None:
     """Whether an absolute path leads to something, links followed inside the tree; None where that cannot be told.
     Raises OSError."""
     try:
-        return tree.follow(path, hidden=_MOUNTED) is not None
+        return tree.follow(path, hidden=MOUNTED) is not None
     except ContentsError:
         return None

@@ -33,7 +33,8 @@ _ALL = "all"
 def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **typed: Any) -> ExitCode:
     """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
 
-    The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes.
+    The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes, and
+    whether what the image runs is there, executable and of its architecture, which changes no answer.
     DIGEST may be its first digits; each may end with .FORMAT.
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
@@ -82,6 +83,7 @@ def chain_json(chain: Chain) -> dict[str, Any]:
                 "links": [_link_json(link) for link in one.links],
                 "answer": one.answer.value,
                 "text": one.text,
+                "program": one.program and one.program._asdict(),
             }
             for one in chain.formats
         ],
