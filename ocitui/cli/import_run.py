@@ -54,6 +54,7 @@ from ocitui.importing import (
     import_image,
     recognise_source,
     recorded_import,
+    registry_named,
     remove_abandoned,
     standard_input,
 )
@@ -90,12 +91,16 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     return request
 
 
-def check_registry(typed: dict[str, Any]) -> RegistryOptions:
-    """How to reach a registry, taken out of what was typed. Raises UsageProblemError."""
+def check_registry(typed: dict[str, Any], missing: str = "") -> RegistryOptions:
+    """How to reach registries, taken out of what was typed: logins are asked for now, and not where the option that is
+    ``missing`` would have registries asked. Raises UsageProblemError, CancelledError, InterruptedBySignalError."""
     options = RegistryOptions.typed(**{name: typed.pop(name) for name in _REGISTRY_ONLY})
     with _as_usage():
         check_access(options)
-    return options
+        hosts = dict.fromkeys(map(registry_named, typed.pop("logins")))
+    if hosts and missing:
+        raise UsageProblemError(f"--login is for {missing}", hint=f"give {missing} too")
+    return msgspec.structs.replace(options, logins={host: _ask_login(host) for host in hosts})
 
 
 def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:

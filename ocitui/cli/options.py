@@ -31,7 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = Callable[..., Any]
 # The doctor's own names for these are a heavy import; a test holds them together.
-DEPTHS = ("quick", "header", "deep")
+DEPTHS = ("quick", "header", "deep", "layers")
 
 
 def span(text: str) -> float:
@@ -61,13 +61,13 @@ def byte_size(text: str) -> int:
     return size
 
 
-depth_option = click.option(
-    "--depth",
-    type=click.Choice(DEPTHS),
-    default="header",
-    show_default=True,
-    help="quick: index, names, documents; header: the packed files' headers too; deep: every byte.",
-)
+def _depth_option(depths: Sequence[str], more: str = "") -> Callable[[F], F]:
+    help_ = f"quick: index, names, documents; header: the packed files' headers too; deep: every byte{more}."
+    return click.option("--depth", type=click.Choice(depths), default="header", show_default=True, help=help_)
+
+
+depth_option = _depth_option(DEPTHS[:-1])
+check_depth_option = _depth_option(DEPTHS, "; layers: what is in it against the image's layers")
 
 
 def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -278,9 +278,10 @@ async def examined(
     options: ExamineOptions,
     progress: Callable[[Progress], object],
     tell: Callable[[list[Finding]], object] = lambda findings: None,
+    look: Callable[..., Coroutine[Any, Any, Report]] | None = None,
 ) -> tuple[Report, tuple[str, ...]]:
-    """What `examine` reports, and notes on the index: a corrupt one is copied aside, of a sound one a backup is kept,
-    unless nothing may be written. Raises CacheDirectoryError."""
+    """What `examine` reports, or another ``look``, and notes on the index: a corrupt one is copied aside, of a sound
+    one a backup is kept, unless nothing may be written. Raises CacheDirectoryError."""
     import asyncio
 
     from msgspec.structs import replace
@@ -288,11 +289,12 @@ async def examined(
     from ocitui.doctor import examine, keep_index, note_use
     from ocitui.host import find_users
 
+    look = look or examine
     if call.read_only:
-        return await examine(call.directory, replace(options, ledger_writes=False), progress, tell), ()
+        return await look(call.directory, replace(options, ledger_writes=False), progress, tell), ()
     # Corrupt bytes are kept first: a daemon that starts meanwhile overwrites them. So one index is in memory at a time.
     note = await asyncio.to_thread(keep_index, call.directory)
-    report = await examine(call.directory, options, progress, tell)
+    report = await look(call.directory, options, progress, tell)
     if report.judge is not None:
         await asyncio.to_thread(note_use, call.directory, find_users(call.directory), report.judge.remembered)
     return report, (note,) if note else ()
@@ -328,6 +330,17 @@ registry_options = with_options(
         help="Credentials [default: REGISTRY_AUTH_FILE, else those of skopeo login, else of docker login].",
     ),
     click.option("--mirror", metavar="HOST[:PORT]", help="Fetch images of Docker Hub from this mirror."),
+)
+# Where no source says which registry is asked.
+registries_options = with_options(
+    registry_options,
+    click.option(
+        "--login",
+        "logins",
+        metavar="HOST[:PORT]",
+        multiple=True,
+        help="Ask for the name and password of this registry, and keep them nowhere. Repeatable.",
+    ),
 )
 source_options = with_options(
     click.option(

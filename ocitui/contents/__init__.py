@@ -21,6 +21,8 @@ with front(__name__):
     from .lines import TreeStore as TreeStore
     from .lines import read_lines as read_lines
     from .lines import unlike as unlike
+    from .program import FoundProgram as FoundProgram
+    from .program import find_program as find_program
     from .soundness import has_program as has_program
     from .soundness import read_through as read_through
     from .soundness import taken_file_problem as taken_file_problem

@@ -23,7 +23,7 @@ _LEAST_SECONDS, _LEAST_RATE = 60.0, 4 << 20
 # What has more holes together is not hashed: 8 GiB of zeros take some 5 s of CPU, and what is valid may have terabytes.
 _MOST_HOLES, _ZEROS = 8 << 30, memoryview(bytes(_CHUNK))
 _TOLD = 3
-_MOUNTED = frozenset((b"proc", b"dev", b"sys", b"run"))
+MOUNTED = frozenset((b"proc", b"dev", b"sys", b"run"))
 """What a guest has in these, its image does not tell."""
 
 
@@ -161,6 +161,6 @@ def has_program(tree: PackedTree, path: bytes) -> bool | None:
     """Whether an absolute path leads to something, links followed inside the tree; None where that cannot be told.
     Raises OSError."""
     try:
-        return tree.follow(path, hidden=_MOUNTED) is not None
+        return tree.follow(path, hidden=MOUNTED) is not None
     except ContentsError:
         return None

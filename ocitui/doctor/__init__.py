@@ -42,6 +42,7 @@ with front(__name__):
     from .findings import in_order as in_order
     from .findings import seen_text as seen_text
     from .findings import tally as tally
+    from .layers import examine_layers as examine_layers
     from .origins import ComesBack as ComesBack
     from .origins import FileRecords as FileRecords
     from .origins import Origin as Origin

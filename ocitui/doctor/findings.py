@@ -33,11 +33,13 @@ class Severity(_Ranked):
 
 
 class Depth(_Ranked):
-    """How far an examination looks. QUICK: names, sizes and documents; HEADER: superblocks too; DEEP: all bytes."""
+    """How far an examination looks. QUICK: names, sizes and documents; HEADER: superblocks too; DEEP: all bytes;
+    LAYERS: what they hold against what the image's layers make."""
 
     QUICK = "quick"
     HEADER = "header"
     DEEP = "deep"
+    LAYERS = "layers"
 
 
 _RANKS: dict[_Ranked, int] = {one: rank for kind in (Severity, Depth) for rank, one in enumerate(kind)}
@@ -239,6 +241,8 @@ _WORDS = {
     "packed-damaged": "damaged",
     "packed-differs": "differs",
     "packed-changed": "changed",
+    "packed-unlike-layers": "unlike",
+    "packed-xattrs": "xattrs",
     "hardlinked": "hard link",
     "wrong-mode": "unreadable",
     "case-collision": "case",
@@ -422,6 +426,9 @@ _BEHIND_THE_END = (
     "signature, is not read"
 )
 
+_GUEST_DIFFERS = "a hit: it never compares them, and the guest gets what is packed"
+_PACK_AGAIN = "import the image again, which packs its layers anew"
+
 _PACKED = (
     Fault("packed-empty", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-magic", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
@@ -430,6 +437,8 @@ _PACKED = (
     Fault("packed-differs", _HIGH, _HIT, _OTHER_BYTES, _RESTORE, "import both formats again"),
     Fault("packed-damaged", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-changed", _HIGH, _HIT, _WRITES_ONLY_AT_STORE, _RESTORE, _ACCEPT_OR_IMPORT),
+    Fault("packed-unlike-layers", _MEDIUM, _HIT, _GUEST_DIFFERS, mend=_PACK_AGAIN),
+    Fault("packed-xattrs", _INFO, _HIT, _GUEST_DIFFERS, mend=_PACK_AGAIN),
     Fault("packed-tail", _INFO, _HIT, _BEHIND_THE_END),
 )
 _IN_THE_TRASH = "the files of that transaction lie in the trash, named after it"
@@ -495,6 +504,7 @@ DIGEST_OUTSIDE = _like(
 )
 LINK_OUTSIDE = _like(CATALOGUE["file-not-regular"], answer=_HIT, daemon="it follows the link out of the cache")
 PACKED_UNREADABLE = _like(CATALOGUE["read-error"], answer=_HIT, daemon=GUEST_FAILS)
+CAPABILITIES_LOST = _like(CATALOGUE["packed-xattrs"], severity=_LOW)
 NEEDED_ORPHAN = _like(CATALOGUE["zone-needs-missing"], step=_ADOPT, mend=_ADOPT_NEEDED)
 NEARLY_FULL = _like(
     CATALOGUE["disk-full"],

@@ -98,6 +98,7 @@ class Coverage(msgspec.Struct, frozen=True):
     quick: int = 0
     header: int = 0
     deep: int = 0
+    layers: int = 0
     hashed: int = 0
     read_through: int = 0
     first_seen: int = 0
@@ -112,6 +113,11 @@ class Coverage(msgspec.Struct, frozen=True):
         met = {flag: sum(number for one, number in counts.items() if getattr(one, flag)) for flag in flags}
         for depth in Depth:
             met[depth.value] = sum(number for one, number in counts.items() if one.depth.rank >= depth.rank)
+        found = cls(entries=counts.total(), bytes_read=bytes_read, unchecked=(), **met)
+        return found.with_unchecked(unchecked)
+
+    def with_unchecked(self, unchecked: Iterable[tuple[str, str]]) -> Coverage:
+        """The same with these files left out too, each with the reason."""
         files: dict[str, set[str]] = {}
         for file, reason in unchecked:
             files.setdefault(reason, set()).add(file)
@@ -119,13 +125,13 @@ class Coverage(msgspec.Struct, frozen=True):
             f"{next(iter(some)) if len(some) == 1 else f'{len(some)} files'}: {reason}"
             for reason, some in sorted(files.items())
         )
-        return cls(entries=counts.total(), bytes_read=bytes_read, unchecked=tuple(lines), **met)
+        return msgspec.structs.replace(self, unchecked=(*self.unchecked, *lines))
 
     def __str__(self) -> str:
         """As ``12 entries: 12 header, 3 deep``."""
         quick = self.quick if self.quick > self.header else 0
         counts: dict[str, int] = {Depth.QUICK: quick, Depth.HEADER: self.header, Depth.DEEP: self.deep}
-        counts |= {"first seen": self.first_seen, "found sound earlier": self.earlier}
+        counts |= {"by their layers": self.layers, "first seen": self.first_seen, "found sound earlier": self.earlier}
         said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
         return counted(self.entries, "entry") + (f": {said}" if said else "")
 

@@ -65,6 +65,7 @@ with front(__name__):
     from .sources.references import RegistryOptions as RegistryOptions
     from .sources.references import SourceOptions as SourceOptions
     from .sources.references import home_path as home_path
+    from .sources.references import registry_named as registry_named
     from .staging import BlobProgress as BlobProgress
     from .staging import BlobStore as BlobStore
     from .staging import check_room as check_room

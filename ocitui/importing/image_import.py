@@ -343,15 +343,15 @@ async def fetch_and_pack(
     image: SourceImage,
     blobs: BlobStore,
     output: Path,
-    format: PackedFormat,
+    format: PackedFormat | None,
     options: PackOptions,
     downloaded: BlobProgress,
     packing: ProgressCall,
 ) -> tuple[str, ...]:
     """Fetch an image's layers, read each as it comes, and pack them, where there is room for both and while the cache
     has room for its next writes; gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and as
-    `flatten_and_pack`."""
-    await asyncio.to_thread(_check_room_first, source, image, blobs)
+    `flatten_and_pack`, also where there is no ``format``."""
+    await asyncio.to_thread(_check_room_first, source, image, blobs, packs=format is not None)
     coming = set[str]()
 
     async def held(stack: ExitStack) -> Layers:
@@ -380,12 +380,12 @@ class _BlobGoneError(Exception):
     """Another program removed what was downloaded."""
 
 
-def _check_room_first(source: Source, image: SourceImage, blobs: BlobStore) -> None:
-    """Room for what is to be downloaded, and for a packed file as large as the layers: how large it will be is known
+def _check_room_first(source: Source, image: SourceImage, blobs: BlobStore, *, packs: bool) -> None:
+    """Room for what is to be downloaded, and for any packed file as large as the layers: how large it will be is known
     only later, and `while_there_is_room` sees to that. Raises NoRoomError, StorageError."""
     layers = sum(image.layer_sizes.values())
     to_come = layers - blobs.kept_of(image.layer_sizes)[0] if source.kind is SourceKind.REGISTRY else 0
-    check_room(blobs.cache, to_come + layers)
+    check_room(blobs.cache, to_come + (layers if packs else 0))
 
 
 def clear_blobs(blobs: BlobStore, image: SourceImage) -> None:

@@ -88,7 +88,8 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
         platform = None if self.platform is None else parse_platform(self.platform)
         registry = RegistryOptions.typed(self.tls_ca, self.plain_http, self.authfile, self.mirror)
-        return SourceOptions(platform, replace(registry, notify=notify, logins=logins or {}), self.complete_config)
+        registry = replace(registry, notify=notify, logins=logins or {})
+        return SourceOptions(platform, registry, self.complete_config, self.pack_options.limits)
 
     @property
     def registry(self) -> str:

@@ -110,7 +110,7 @@ def digest_of(data: bytes) -> str:
 async def pack_layers(
     layers: Sequence[LayerSource],
     output: Path,
-    format: PackedFormat,
+    format: PackedFormat | None,
     options: PackOptions | None = None,
     progress: ProgressCall = lambda now: None,
 ) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,18 @@ import click
 from ocitui.cache import StorageError
 from ocitui.text import human_size, human_span
 
-from ..options import DEPTHS, byte_size, depth_option, examined, keeping, repeatable, run_async, span
+from ..options import (
+    DEPTHS,
+    byte_size,
+    check_depth_option,
+    complete_source,
+    examined,
+    keeping,
+    registries_options,
+    repeatable,
+    run_async,
+    span,
+)
 from ..output import Call, ExitCode, InterruptedBySignalError, UsageProblemError, paragraph, say
 from ..progress import doctor_text, line_shown
 from ..selectors import (
@@ -26,6 +38,7 @@ from ..selectors import (
 
 if TYPE_CHECKING:
     from ocitui.doctor import Finding, Report
+    from ocitui.importing import RegistryOptions
 
 SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
 MOST_JOBS = 64
@@ -35,6 +48,8 @@ class AskedCheck(NamedTuple):
     """A check; ``max_rate`` is in bytes a second, ``older_than`` in seconds."""
 
     depth: str
+    sources: tuple[str, ...]
+    access: RegistryOptions
     fail_on: str
     severity: str | None
     show_all: bool
@@ -54,7 +69,14 @@ def rate(text: str) -> int:
 
 
 @click.command("check")
-@depth_option
+@check_depth_option
+@repeatable(
+    "--from",
+    "sources",
+    metavar="SOURCE",
+    complete=complete_source,
+    help="Layers: fetch them from here first, as ocitui import does. Repeatable.",
+)
 @repeatable(
     "--entry", "entries", metavar="ENTRY", complete=complete_entry, help="Look only at these entries, repeatable."
 )
@@ -93,6 +115,7 @@ def rate(text: str) -> int:
 )
 @repeatable("--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable.")
 @click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any.")
+@registries_options
 @keeping
 def check_command(call: Call, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
@@ -100,18 +123,32 @@ def check_command(call: Call, /, **typed: Any) -> int:
     No entry is ever changed. A corrupt index.json is copied aside, a sound one is kept as a backup, and the hashes of a
     deep check are recorded, all in .ocitui; with --read-only not even that.
 
-    Every depth also does what the ones before it do. With --json each finding is one line, written when it is found;
+    Every depth also does what the ones before it do. At the depth layers those of each image are fetched, from --from,
+    from where it was imported, or from the registry of its name, and the packed files are compared with what they make:
+    what a packer lost or cut shows so, path by path. With --json each finding is one line, written when it is found;
     the last line is a summary.
 
     Exits with 0 where all is well, with 1 where something is wrong: what is only worth knowing (info) and what was
     acknowledged does not count. Exits with 4 where the cache could not be examined.
     """
-    asked = AskedCheck(**typed)
+    asked = AskedCheck(access=_access(call, typed), **typed)
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
     if to_stdout and call.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
     call = replace(call, as_lines=call.as_json)
     return call.reported(lambda: _check(call, asked, metrics_only=to_stdout))
+
+
+def _access(call: Call, typed: dict[str, Any]) -> RegistryOptions:
+    """How to reach registries. Raises UsageProblemError for what only the depth ``layers`` heeds, ReadOnlyError."""
+    from ..import_run import check_registry
+
+    is_deepest = typed["depth"] == DEPTHS[-1]
+    if is_deepest:
+        call.refuse_read_only("fetch layers")
+    elif typed["sources"]:
+        raise UsageProblemError("--from is for --depth layers", hint="give --depth layers too")
+    return check_registry(typed, "" if is_deepest else "--depth layers")
 
 
 def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
@@ -143,7 +180,7 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
             lines = _finding_lines(shown, whole=asked.show_all)
             say(*call.place(), "", *lines, "that is what was found so far")
         goes_on = "the same with --older-than 1d goes on: what was read is recorded"
-        error.hint = goes_on if asked.depth == DEPTHS[-1] and not call.read_only else "no entry was changed"
+        error.hint = goes_on if asked.depth in DEPTHS[2:] and not call.read_only else "no entry was changed"
         raise
     report = _acknowledge(call, asked, report, known)
     if not call.read_only:
@@ -172,12 +209,17 @@ def _examine(
     call: Call, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
 ) -> tuple[Report, tuple[str, ...]]:
     """The report, and notes on what was kept of the index; findings are told as they are made."""
-    from ocitui.doctor import Depth, ExamineOptions
+    from ocitui.doctor import Depth, ExamineOptions, examine_layers
+    from ocitui.importing import SourceOptions
+
+    look = None
+    if asked.depth == DEPTHS[-1]:
+        look = partial(examine_layers, sources=asked.sources, access=SourceOptions(registry=asked.access))
 
     async def work() -> tuple[Report, tuple[str, ...]]:
         keys = await find_keys(call.cache(), asked.entries)
         options = ExamineOptions(Depth(asked.depth), keys, asked.jobs, asked.max_rate, asked.older_than)
-        return await examined(call, options, show, tell)
+        return await examined(call, options, show, tell, look)
 
     with line_shown(doctor_text) as show:
         return run_async(work())

@@ -123,7 +123,7 @@ class Examination(msgspec.Struct):
         self._look()
         self.unchecked += judge.unchecked
         packed, forgotten = list[PackedFile](), frozenset[str]()
-        if self.options.depth is Depth.DEEP:
+        if self.options.depth.rank >= Depth.DEEP.rank:
             packed = [file for file in judge.packed_files(keys) if judge.can_tell_more(file.digest, file.format)]
             forgotten = self._deep(packed)
         # Only now, as the judge may have been told meanwhile of files that were replaced.

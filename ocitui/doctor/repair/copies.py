@@ -424,12 +424,7 @@ class RecordedCopies:
             if found.kind is not SourceKind.REGISTRY:
                 self._places[text] = copies_named(text, self._access)
             elif self._registries:
-                reference = Reference.parse(found.rest)
-
-                async def origins(wanted: WantedFile) -> list[str]:
-                    return [f"docker://{reference.domain}/{reference.path}@{wanted.digest}"]
-
-                self._places[text] = LayerCopies(text, origins, self._access)
+                self._places[text] = LayerCopies(text, partial(origins_in, text, self._access), self._access)
         return self._places.get(text)
 
 
@@ -440,7 +435,7 @@ def places(snapshot: Snapshot, options: RepairOptions, loops: Loops) -> list[Cop
     recorded = snapshot.judge.remembered.sources
     found += [RecordedCopies(recorded, options.access, registries=options.registry)] if recorded else []
     if options.registry:
-        found.append(LayerCopies("the registry of its name", _registry_origins, options.access))
+        found.append(LayerCopies("the registry of its name", registry_origins, options.access))
     return found
 
 
@@ -460,7 +455,7 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
         if not os.path.isfile(files.packed):
             raise UnreadableSourceError(f"{files.packed} does not exist")
         return FilesCopies(text, files)
-    return LayerCopies(text, partial(_origins_in, text, access), access, text)
+    return LayerCopies(text, partial(origins_in, text, access), access, text)
 
 
 class LayerCopies:
@@ -496,9 +491,13 @@ class LayerCopies:
         return None
 
 
-async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
-    """An image of a layout or an archive by its digest; where that names none in it, by its place."""
-    path = (await asyncio.to_thread(recognise_source, text)).path.absolute()
+async def origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
+    """An image of a registry, a layout or an archive by its digest; where that names none in it, by its place. Raises
+    SourceError."""
+    found = await asyncio.to_thread(recognise_source, text)
+    if found.kind is SourceKind.REGISTRY:
+        return [_by_digest(Reference.parse(found.rest), wanted.digest)]
+    path = found.path.absolute()
     async with aclosing(await open_source(text, access)) as source:
         kind = source.kind
         if kind is not SourceKind.DOCKER_ARCHIVE:
@@ -507,7 +506,7 @@ async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> l
     return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == wanted.digest]
 
 
-async def _registry_origins(wanted: WantedFile) -> list[str]:
+async def registry_origins(wanted: WantedFile) -> list[str]:
     """NAME@DIGEST for each name of the digest in the index, without its tag: nothing else is asked for."""
     origins: dict[str, None] = {}
     for descriptor in wanted.carriers:
@@ -515,8 +514,12 @@ async def _registry_origins(wanted: WantedFile) -> list[str]:
             if descriptor.image_name:
                 # Read by the distribution grammar: krata takes localhost:5000/foo for a name with a tag.
                 reference = Reference.parse(str(ImageName.parse(descriptor.image_name)))
-                origins[f"docker://{reference.domain}/{reference.path}@{wanted.digest}"] = None
+                origins[_by_digest(reference, wanted.digest)] = None
     return list(origins)
+
+
+def _by_digest(reference: Reference, digest: str) -> str:
+    return f"docker://{reference.domain}/{reference.path}@{digest}"
 
 
 async def resolved(origin: str, digest: str, access: SourceOptions) -> SourceImage | None:

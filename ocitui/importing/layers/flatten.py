@@ -7,6 +7,7 @@ header before one where ustar has no room (tar(5)).
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -240,6 +241,12 @@ class Gathered:
         """With zeros."""
         self.add(bytes(at - self.at))
 
+    def leave(self, size: int) -> None:
+        """Go on behind so many bytes, which become a hole."""
+        if size:
+            self.flush()
+            self.at += size
+
     def flush(self) -> None:
         self._write_at(b"".join(self._parts), self.at - self._size)
         self._counter.add(self._size)
@@ -277,14 +284,39 @@ class Flattening(msgspec.Struct, frozen=True):
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
-        counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
         out = Gathered(lambda data, at: write(memoryview(data)), counter)
+
+        def put_body(size: int, parts: Iterable[Part]) -> None:
+            for part in parts:
+                out.add(part)
+            out.add(bytes(padding(size)))
+
+        self._write(out, put_body, counter)
+        out.flush()
+
+    def write_hashes(self, write_at: Callable[[bytes, int], None], counter: Counter) -> None:
+        """Write the tar with holes for what its files hold: the sha256 of each stands behind its end, in
+        `Plan.file_order`. Raises as `write`."""
+        out, hashes = Gathered(write_at, counter), bytearray()
+
+        def hash_body(size: int, parts: Iterable[Part]) -> None:
+            hashed = hashlib.sha256()
+            for part in parts:
+                hashed.update(part)
+                counter.add(len(part))
+            hashes.extend(hashed.digest())
+            out.leave(size + padding(size))
+
+        self._write(out, hash_body, counter)
+        out.add(bytes(hashes))
+        out.flush()
+
+    def _write(self, out: Gathered, put_body: Callable[[int, Iterable[Part]], None], counter: Counter) -> None:
+        counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
 
         def put_file(inode: int, parts: Iterable[Part]) -> None:
             out.add(self.plan.file_header(inode))
-            for part in parts:
-                out.add(part)
-            out.add(bytes(padding(self.plan.tree.sizes[inode])))
+            put_body(self.plan.tree.sizes[inode], parts)
 
         for block in self.plan.headers_before_files():
             out.add(block)
@@ -292,7 +324,6 @@ class Flattening(msgspec.Struct, frozen=True):
         for block in self.plan.hard_links():
             out.add(block)
         out.add(END)
-        out.flush()
 
     def each_file(self, take: Callable[[int, Iterable[Part]], None], counter: Counter) -> None:
         """Have each regular file's bytes taken, in `Plan.file_order`. Raises LayerError, and what ``take`` raises."""

@@ -422,6 +422,13 @@ class TarPacker:
         discard(self._output)
 
 
+class HashPacker(TarPacker):
+    """Packs nothing: what `Flattening.write_hashes` tells of a tree. Raises StorageError."""
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        image.write_hashes(self._write_at, counter)
+
+
 class ErofsPacker(TarPacker):
     """erofs that is not compressed, written here. Raises StorageError."""
 
@@ -439,12 +446,14 @@ Packer = FedPacker | TarPacker
 
 
 def start_packer(
-    format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
+    format: PackedFormat | None, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
 ) -> Packer:
     """A packer of a tree whose tar has ``size`` bytes; its UUID is made from ``identity``. Raises MissingToolError,
     PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
+    if format is None:
+        return HashPacker(output, 0)
     if format is PackedFormat.TAR:
         return TarPacker(output, size)
     if format is PackedFormat.SQUASHFS:
@@ -487,7 +496,7 @@ def flatten_request(request: FlattenRequest, layers: Iterable[LayerSource]) -> t
     StorageError."""
     counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.sizes))
     counter.begin(ImportPhase.READ, sum(request.sizes))
-    with flattening(layers, request.options.limits, counter, _HELD[request.format]) as image:
+    with flattening(layers, request.options.limits, counter, _HELD[request.format or PackedFormat.TAR]) as image:
         plan = image.plan
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
@@ -503,7 +512,7 @@ def flatten_request(request: FlattenRequest, layers: Iterable[LayerSource]) -> t
         except BaseException:
             packer.abort()
             raise
-        return (*_losses(image, request.format), *_grouped(packer.warnings))
+        return (*_losses(image, request.format or PackedFormat.TAR), *_grouped(packer.warnings))
 
 
 _ACL = "POSIX ACL"

@@ -143,11 +143,12 @@ def help_of(tool: str, option: str) -> str:
 
 
 class FlattenRequest(msgspec.Struct, frozen=True):
-    """Behind it come the layers, a line each, as they are there; ``sizes`` are the bytes of their files."""
+    """Behind it come the layers, a line each, as they are there; ``sizes`` are the bytes of their files. Without a
+    ``format`` nothing is packed: the files are hashed, see `Flattening.write_hashes`."""
 
     sizes: tuple[int, ...]
     output: Path
-    format: PackedFormat
+    format: PackedFormat | None
     options: PackOptions
 
 
@@ -220,14 +221,14 @@ async def flatten_and_pack(
     layers: Layers,
     sizes: Sequence[int],
     output: Path,
-    format: PackedFormat,
+    format: PackedFormat | None,
     options: PackOptions | None = None,
     progress: ProgressCall = lambda now: None,
 ) -> tuple[str, ...]:
-    """Flatten layers of these ``sizes``, read as they come, and pack them into a new file; gives what could not be
-    kept. ``progress`` is called about ten times a second. A cancelled call leaves no process and no file; only
-    ``output`` and a hidden directory beside it are written. Raises LayerError, PackerError, StorageError, WorkerError,
-    and what ``layers`` raises."""
+    """Flatten layers of these ``sizes``, read as they come, and pack them into a new file, or without a ``format`` hash
+    them; gives what could not be kept. ``progress`` is called about ten times a second. A cancelled call leaves no
+    process and no file; only ``output`` and a hidden directory beside it are written. Raises LayerError, PackerError,
+    StorageError, WorkerError, and what ``layers`` raises."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     request = FlattenRequest(tuple(sizes), output, format, options or PackOptions())
