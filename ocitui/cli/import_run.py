@@ -67,7 +67,7 @@ from .progress import progress_shown
 T = TypeVar("T")
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _PACKED_ONLY = ("manifest", "config")
-_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "complete_config")
+_LAYERS_ONLY = ("compression", "level", "packer", "max_bytes", "max_entries", "complete_config")
 
 _KINDS = {
     SourceKind.OCI_LAYOUT: "an OCI layout",
@@ -114,7 +114,7 @@ def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
     if _kind(request.source) is not SourceKind.PACKED:
         format_ = asked or PackedFormat.SQUASHFS
         with _as_usage():
-            check_choice(format_, request.compression, request.level)
+            check_choice(format_, request.compression, request.level, request.packer)
         return format_
     files, found = request.packed_files(asked), None
     with suppress(StorageError):

@@ -9,6 +9,7 @@ with front(__name__):
     from .compare import TreeChange as TreeChange
     from .compare import TreeComparison as TreeComparison
     from .digest import TreeLevel as TreeLevel
+    from .digest import body_hash as body_hash
     from .digest import digest_lines as digest_lines
     from .digest import kept_xattrs as kept_xattrs
     from .digest import tree_digest as tree_digest
@@ -20,6 +21,7 @@ with front(__name__):
     from .soundness import has_program as has_program
     from .soundness import lacking as lacking
     from .soundness import read_through as read_through
+    from .tar_headers import FILE_TYPES as FILE_TYPES
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader
     from .tar_headers import ChunkReader as ChunkReader

@@ -114,7 +114,9 @@ def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> di
 
 
 def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:
-    """The sha256 of a regular file. Raises ContentsError, OSError, AbandonedError."""
+    """The sha256 of a regular file, read where it is not known. Raises ContentsError, OSError, AbandonedError."""
+    if known := tree.hashes.get(tree.numbers[entry]):
+        return known
     hashed, body = hashlib.sha256(), tree.open(entry)
     while data := body.read(_CHUNK):
         stop.check()

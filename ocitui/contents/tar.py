@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 from ocitui.text import printable
 from ocitui.threads import Stop
 
-from .tar_headers import TAR_BLOCK, FileReader, Kind, TarEntry, TarError, TarReader, UnsupportedTarError
+from .tar_headers import FILE_TYPES, TAR_BLOCK, FileReader, Kind, TarEntry, TarError, TarReader, UnsupportedTarError
 from .tree import (
     LONGEST_NAME,
     LONGEST_TARGET,
@@ -39,14 +39,6 @@ _MOST_TOLD = 1000
 _EARLIEST, _LATEST = -(1 << 63), (1 << 63) - 1
 _UNNAMED = (1 << 64) - 1
 """The reference of a directory that no header names."""
-_TYPES = {
-    Kind.FILE: stat.S_IFREG,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHARACTER: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.FIFO: stat.S_IFIFO,
-}
 
 
 def tar_tree(file: BinaryIO, stop: Stop) -> PackedTree:
@@ -184,7 +176,7 @@ class _Index:
             if member.kind is Kind.SYMLINK and not 0 < len(member.link) <= LONGEST_TARGET:
                 raise TarError(f"its target has {len(member.link)} bytes")
             size = len(member.link) if member.kind is Kind.SYMLINK else member.size
-            mode, device = _TYPES[member.kind] | member.mode, member.device or (0, 0)
+            mode, device = FILE_TYPES[member.kind] | member.mode, member.device or (0, 0)
             mtime = min(max(member.mtime, _EARLIEST), _LATEST)
             self._put(parts, Inode(mode, member.uid, member.gid, size, mtime, self._inodes, start, device))
         except TarError as error:

@@ -115,6 +115,8 @@ class PackedTree:
         self.sizes, self.numbers, self.references = array("Q"), array("Q"), array("Q")
         self.mtimes = array("q")
         self.devices: dict[int, tuple[int, int]] = {}
+        self.hashes: dict[int, bytes] = {}
+        """The sha256 of files whose bodies are known, by the numbers of their inodes."""
         self.damage: list[tuple[int, str]] = []
         """What could not be read, by the entry it is about."""
         self.unread: set[int] = set()

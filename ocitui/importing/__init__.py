@@ -28,7 +28,6 @@ with front(__name__):
     from .inspect import Standing as Standing
     from .inspect import chosen_source as chosen_source
     from .inspect import inspect_source as inspect_source
-    from .inspect import missing_packers as missing_packers
     from .inspect import pinned_request as pinned_request
     from .inspect import standing_of as standing_of
     from .jobs import ImportJob as ImportJob

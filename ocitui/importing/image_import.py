@@ -48,7 +48,7 @@ from ocitui.threads import Stop, in_thread, on_loop, settled
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .inspect import ImportRequest, LaterRequestError, answers_then, formats_found
 from .layers.layers import Layers
-from .packing.packing import PackOptions, flatten_and_pack, packer_of
+from .packing.packing import PackedLayers, PackOptions, flatten_and_pack, packer_of
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image
 from .sources.opening import (
@@ -323,19 +323,19 @@ async def _bring_in(
             check_room(desk.cache.directory, said.total)
         tracker.flattened(said)
 
-    packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
+    packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level, request.packer)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
         options, downloaded = request.pack_options, tracker.downloaded
-        warnings = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
+        made = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
         tracker.enter(ImportPhase.STORE)
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
     private = source.private or COMPLETED in image.notes
     recorded = RecordedSource(request.lasting_source, private=private, packer=packer)
-    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings), recorded)
+    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *made.warnings), recorded)
 
 
 async def fetch_and_pack(
@@ -347,9 +347,9 @@ async def fetch_and_pack(
     options: PackOptions,
     downloaded: BlobProgress,
     packing: ProgressCall,
-) -> tuple[str, ...]:
+) -> PackedLayers:
     """Fetch an image's layers, read each as it comes, and pack them, where there is room for both and while the cache
-    has room for its next writes; gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and as
+    has room for its next writes. Raises SourceError, NoRoomError, StorageError, and as
     `flatten_and_pack`."""
     await asyncio.to_thread(_check_room_first, source, image, blobs)
     coming = set[str]()

@@ -32,10 +32,14 @@ ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in E
 """As linux/posix_acl_xattr.h has it; user 7 may read."""
 
 
-def packed(place: Path, format: PackedFormat, *layers: bytes, compression: str | None = None) -> tuple[str, ...]:
+def packed(
+    place: Path, format: PackedFormat, *layers: bytes, compression: str | None = None, packer: str | None = None
+) -> tuple[str, ...]:
     layers_there = tuple(sources(place.with_name(f"{place.name}-layers"), layers))
-    request = FlattenRequest(tuple(one.size for one in layers_there), place, format, PackOptions(compression))
-    return flatten_request(request, layers_there)
+    request = FlattenRequest(
+        tuple(one.size for one in layers_there), place, format, PackOptions(compression, packer=packer)
+    )
+    return flatten_request(request, layers_there).warnings
 
 
 def with_acls() -> bytes:
@@ -128,7 +132,8 @@ def test_what_a_packer_says_of_each_file_is_counted(tmp_path: Path, monkeypatch:
     tool.write_text(f'#!/bin/sh\n{helped}\n{said}; cat > /dev/null; echo > "$2"\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    notes = packed(tmp_path / "out", SQUASHFS, layer(folder("./", uid=os.getuid(), gid=os.getgid())))
+    root = layer(folder("./", uid=os.getuid(), gid=os.getgid()))
+    notes = packed(tmp_path / "out", SQUASHFS, root, packer="mksquashfs")
     assert notes == ("cannot do this to 'file 1' (299 more like it)", "other")
 
 

@@ -118,7 +118,7 @@ async def test_images_without_names_are_chosen_by_digest(tmp_path: Path) -> None
 def test_what_is_to_be_known_of_a_source_is_said_where_nothing_is_taken_too() -> None:
     listing = SourceListing("a", (), notes=("an attestation is left out", "there is no image"))
     inspection = Inspection(SourceKind.OCI_LAYOUT, listing, refusal=SourceError("there is no image"))
-    lines = preview_lines(inspection, Standing(), ImportRequest(source="a"), {})
+    lines = preview_lines(inspection, Standing(), ImportRequest(source="a"))
     assert [line.text for line in lines if line.label == "note"] == ["an attestation is left out"]
 
 
@@ -367,15 +367,6 @@ async def test_all_options_can_be_reached_in_a_small_terminal(tmp_path: Path) ->
         assert (job.request.compression, job.request.level) == ("gzip", 1)
 
 
-async def test_a_packer_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    async with desk(make_cache(tmp_path / "image"), WIDE) as one:
-        await one.open("i", "ImportScreen")
-        await one.until(lambda: "apt install squashfs-tools" in one.text, "the package")
-        assert "apt install erofs-utils" not in one.text
-        assert one.app.screen.query_one("#format", Choice).value == "erofs"
-
-
 async def test_packed_files(tmp_path: Path, krata_cache: Path) -> None:
     packed = next(krata_cache.glob("*.erofs"))
     async with desk(make_cache(tmp_path / "image")) as one:
@@ -492,7 +483,7 @@ async def test_a_preview_names_the_formats_that_are_missed_then(tmp_path: Path) 
     request = ImportRequest(source=f"oci:{layout}", name="a/b:1", format=PackedFormat.TAR)
     hits, misses = (PackedFormat.TAR,), (PackedFormat.SQUASHFS, PackedFormat.EROFS)
     standing = Standing(displaced=f"sha256:{'a' * 64}", hits=hits, misses=misses)
-    lines = preview_lines(await inspect_source(request), standing, request, {})
+    lines = preview_lines(await inspect_source(request), standing, request)
     (line,) = [line for line in lines if line.label == "then"]
     assert line.text == "▲ a/b:1 leads to it as tar, and no more to aaaaaaaaaaaa; a miss then as squashfs, erofs"
     assert line.kind == "bad"

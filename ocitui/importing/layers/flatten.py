@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from hashlib import sha256
 from itertools import chain, groupby
 
 import msgspec
@@ -274,6 +275,8 @@ class Flattening(msgspec.Struct, frozen=True):
     layers: Sequence[OpenLayer]
     plan: Plan
     lost: dict[bytes, list[int]] = {}
+    hashes: dict[int, bytes] = {}
+    """The sha256 of each regular file whose bytes were taken."""
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
@@ -302,12 +305,17 @@ class Flattening(msgspec.Struct, frozen=True):
             with naming(number), _bodies(layer) as read:
                 for inode in files:
                     offset, size, segments = tree.offsets[inode], tree.sizes[inode], tree.segments.get(inode)
-                    if segments is not None:
-                        take(inode, _filled(offset, size, segments, read))
-                    else:
-                        take(inode, read(offset, size) if size else ())
+                    parts = read(offset, size) if segments is None else _filled(offset, size, segments, read)
+                    take(inode, self._hashed(inode, parts if size else ()))
                     counter.files += 1
                 layer.check_unchanged()
+
+    def _hashed(self, inode: int, parts: Iterable[Part]) -> Iterator[Part]:
+        hashed = sha256()
+        for part in parts:
+            hashed.update(part)
+            yield part
+        self.hashes[inode] = hashed.digest()
 
 
 _HOLE = bytes(1 << 16)
