@@ -9,7 +9,6 @@ with front(__name__):
     from .compare import TreeChange as TreeChange
     from .compare import TreeComparison as TreeComparison
     from .digest import TreeLevel as TreeLevel
-    from .digest import body_hash as body_hash
     from .digest import digest_lines as digest_lines
     from .digest import kept_xattrs as kept_xattrs
     from .digest import tree_digest as tree_digest

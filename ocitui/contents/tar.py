@@ -84,12 +84,14 @@ class _Members:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._last: tuple[int, _Member] | None = None
+        self.with_xattrs = set[int]()
+        """The references of those that have extended attributes."""
 
     def target(self, reference: int) -> bytes:
         return self._member(reference).entry.link
 
     def xattrs(self, reference: int) -> Mapping[bytes, bytes]:
-        found = dict(self._member(reference).entry.xattrs) if reference != _UNNAMED else {}
+        found = dict(self._member(reference).entry.xattrs) if reference in self.with_xattrs else {}
         if len(found) > MOST_XATTRS:
             raise UnreadableFormatError(f"it has more than {MOST_XATTRS} extended attributes")
         return found
@@ -150,6 +152,7 @@ class _Index:
     """The tree as the members come into it. A directory stays one: a member that would take its place is damage."""
 
     def __init__(self, members: _Members) -> None:
+        self._members = members
         self.tree = PackedTree(members, self._unnamed(ROOT))
         self._places: dict[bytes, int] = {}
         # Most members stand in the directory of the one before.
@@ -178,6 +181,8 @@ class _Index:
             size = len(member.link) if member.kind is Kind.SYMLINK else member.size
             mode, device = FILE_TYPES[member.kind] | member.mode, member.device or (0, 0)
             mtime = min(max(member.mtime, _EARLIEST), _LATEST)
+            if member.xattrs:
+                self._members.with_xattrs.add(start)
             self._put(parts, Inode(mode, member.uid, member.gid, size, mtime, self._inodes, start, device))
         except TarError as error:
             self.note(error.placed(member.name))

@@ -170,7 +170,7 @@ async def test_packers_that_fail(
     program = fake_tool(tmp_path / "tools", script)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     layout = layout_of(tmp_path / "layout", IMAGE)
-    await refused(importing, f"oci:{layout}:x", PackerError, message, format=SQUASHFS)
+    await refused(importing, f"oci:{layout}:x", PackerError, message, format=SQUASHFS, packer="mksquashfs")
 
 
 @pytest.mark.parametrize(("is_worker", "error"), [(False, PackerError), (True, WorkerError)])
@@ -180,7 +180,7 @@ async def test_a_killed_mksquashfs_or_worker(
     """One that has begun to pack, and takes nothing more."""
     source = f"oci:{layout_of(tmp_path / 'layout', IMAGE)}:x"
     before = in_cache(importing.directory)
-    request = ImportRequest(source=source, name=NAME, format=SQUASHFS, platform="linux/amd64")
+    request = ImportRequest(source=source, name=NAME, format=SQUASHFS, packer="mksquashfs", platform="linux/amd64")
     task = asyncio.create_task(import_image(importing.desk, request, importing._hear))
     packer = await pid_from(slow_packer)
     os.kill(parent_of(packer) if is_worker else packer, signal.SIGKILL)

@@ -88,7 +88,7 @@ async def fill_in(phase: ImportPhase, run: Run, source: str) -> CacheError:
         if now.phase is phase and not (run.directory.parent / "filler").exists():
             fill(run.directory, 15 * MIB)
 
-    request = ImportRequest(source=source, name=NAME, platform="linux/amd64")
+    request = ImportRequest(source=source, name=NAME, platform="linux/amd64", packer="mksquashfs")
     with pytest.raises(CacheError) as stopped:
         await import_image(run.desk, request, hear)
     return stopped.value

@@ -25,10 +25,13 @@ _FIRST_LAYER = 60_000  # bytes
 
 
 def _begin(program: ProgramInPty, source: str) -> None:
+    """Have it imported by mksquashfs."""
     program.wait_for("7 entries")
     program.press("i")
     program.wait_for("from")
-    program.press(f"{source}\r")
+    program.press(f"{source}\x1bOQ")
+    program.wait_for("most bytes")
+    program.press("\t\tmksquashfs\r")
     program.wait_for("says no name")
     program.press("a:1\r")
     program.wait_for("nothing is changed before y")

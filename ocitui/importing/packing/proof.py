@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
 from pathlib import Path
 
 from ocitui.cache import PackedFormat
-from ocitui.contents import ContentsError, PackedTree, TreeLevel, body_hash, digest_lines, open_tree
+from ocitui.contents import ContentsError, PackedTree, TreeLevel, digest_lines, open_tree
 from ocitui.text import counted, printable
 from ocitui.threads import Stop
 
@@ -26,8 +21,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_MOST_THREADS = 4
-
 
 def read_back(output: Path, format: PackedFormat, image: Flattening, *, with_root: bool) -> bytes:
     """The text of the digest of a packed file, of the level ``full``, in zstd, once all of it was read and is what the
@@ -35,38 +28,19 @@ def read_back(output: Path, format: PackedFormat, image: Flattening, *, with_roo
     stop = Stop()
     try:
         with open(output, "rb") as file:
-            trees = [open_tree(file, format, stop) for _ in range(min(len(os.sched_getaffinity(0)), _MOST_THREADS))]
-            tree = trees[0]
-            with ThreadPoolExecutor(len(trees), "read back") as pool:
-                for hashes in pool.map(_hashes, trees, _shares(tree, len(trees)), [stop] * len(trees)):
-                    tree.hashes |= hashes
-            _compare(image, tree, with_root)
+            tree = open_tree(file, format, stop)
             packing = zstd.ZstdCompressor()
             packed = [packing.compress(line.encode()) for line in digest_lines(tree, TreeLevel.FULL, stop)]
+            _compare(image, tree, with_root)
             return b"".join((*packed, packing.flush()))
     except ContentsError as error:
         raise ReadBackError(f"what was packed cannot be read back: {error}") from error
-
-
-def _shares(tree: PackedTree, count: int) -> Iterator[list[int]]:
-    """The files in so many parts, each about as many bytes."""
-    files = tree.files()
-    ends = [*accumulate(tree.sizes[entry] for entry in files)]
-    cuts = [bisect_right(ends, ends[-1] * number // count) if ends else 0 for number in range(count)]
-    for start, end in zip(cuts, [*cuts[1:], len(files)], strict=True):
-        yield files[start:end]
-
-
-def _hashes(tree: PackedTree, files: list[int], stop: Stop) -> dict[int, bytes]:
-    return {tree.numbers[entry]: body_hash(tree, entry, stop) for entry in files}
 
 
 def _compare(image: Flattening, tree: PackedTree, with_root: bool) -> None:
     """Raises ReadBackError for the first that is otherwise, ContentsError for what cannot be read."""
     flat, inodes = image.plan.tree, array("I")
     lost = {name: set(having) for name, having in image.lost.items()}
-    if tree.damage:
-        raise ReadBackError(f"what was packed cannot be read back: {tree.damage[0][1]}")
     named, numbered = dict[int, int](), dict[int, int]()
     for entry in range(len(tree)):
         found = flat.children.get(inodes[tree.parents[entry]], {}).get(tree.name(entry)) if entry else ROOT
