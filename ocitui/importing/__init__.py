@@ -33,6 +33,9 @@ with front(__name__):
     from .jobs import ImportJob as ImportJob
     from .jobs import ImportQueue as ImportQueue
     from .jobs import JobState as JobState
+    from .layers.layers import LayerSource as LayerSource
+    from .packing.packers import flatten_request as flatten_request
+    from .packing.packing import FlattenRequest as FlattenRequest
     from .packing.packing import PackOptions as PackOptions
     from .packing.packing import check_choice as check_choice
     from .progress import ImportPhase as ImportPhase

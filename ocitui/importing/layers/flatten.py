@@ -217,7 +217,7 @@ class Plan:
         return b"/".join(reversed(parts))
 
 
-_BUFFER = 1 << 18
+_BUFFER, _HASH = 1 << 18, 32
 
 Part = bytes | memoryview
 Write = Callable[[memoryview], None]
@@ -265,7 +265,7 @@ def flattening(
 
         tree = merge_layers(opened(), limits, counter)
         lost = tree.keep_xattrs(held)
-        yield Flattening(layers, Plan(tree), lost)
+        yield Flattening(layers, Plan(tree), lost, bytearray(_HASH * len(tree)))
 
 
 class Flattening(msgspec.Struct, frozen=True):
@@ -275,8 +275,11 @@ class Flattening(msgspec.Struct, frozen=True):
     layers: Sequence[OpenLayer]
     plan: Plan
     lost: dict[bytes, list[int]] = {}
-    hashes: dict[int, bytes] = {}
-    """The sha256 of each regular file whose bytes were taken."""
+    hashes: bytearray = bytearray()
+    """The sha256 of each regular file whose bytes were taken, at its inode's place."""
+
+    def hash(self, inode: int) -> bytes:
+        return bytes(self.hashes[_HASH * inode : _HASH * (inode + 1)])
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
@@ -315,7 +318,7 @@ class Flattening(msgspec.Struct, frozen=True):
         for part in parts:
             hashed.update(part)
             yield part
-        self.hashes[inode] = hashed.digest()
+        self.hashes[_HASH * inode : _HASH * (inode + 1)] = hashed.digest()
 
 
 _HOLE = bytes(1 << 16)

@@ -68,7 +68,7 @@ def _difference(image: Flattening, inode: int, lost: dict[bytes, set[int]], tree
         return "owner"
     if node.mtime != flat.mtimes[inode]:
         return "time"
-    if kind == stat.S_IFREG and (node.size, tree.hashes[node.number]) != (flat.sizes[inode], image.hashes[inode]):
+    if kind == stat.S_IFREG and (node.size, tree.hashes[node.number]) != (flat.sizes[inode], image.hash(inode)):
         return "content"
     if kind == stat.S_IFLNK and tree.target(entry) != flat.links[inode]:
         return "target"

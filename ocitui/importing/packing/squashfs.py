@@ -80,7 +80,7 @@ class SquashfsImage:
         """Gives how many bytes it has: what was written behind them does not belong to it. Raises LayerError, and what
         ``write_at`` raises."""
         plan, tree = self._image.plan, self._tree
-        counter.begin(ImportPhase.WRITE, sum(tree.sizes[inode] for inode in plan.file_order), plan.files)
+        counter.begin(ImportPhase.WRITE, plan.size, plan.files)
         with ThreadPoolExecutor(self._threads, "pack") as pool:
             self._bodies = _Bodies(self._image, write_at, counter, pool, self._level, _AHEAD * self._threads)
             self._image.each_file(self._bodies.put, counter)
@@ -96,6 +96,7 @@ class SquashfsImage:
         owners = self._put_rows(_little("I", list(self._owners)))
         xattrs, used = self._put_xattrs(), self._at
         self._put(bytes(-used % _END))
+        counter.add(counter.total - counter.done)
         numbers = len(self._inodes), max(tree.mtimes), _BLOCK, len(self._bodies.places) // _PLACE.size
         flags = _FLAGS if self._sets else _FLAGS | _NO_XATTRS
         kind = _GZIP, _BLOCK_LOG, flags, len(self._owners), 4, 0
@@ -253,7 +254,7 @@ class _Bodies:
         self.starts = array("Q", bytes(8 * len(tree)))
         self.words: dict[int, array[int]] = {}
         self.fragments, self.offsets = array("I", [_NONE]) * len(tree), array("I", bytes(4 * len(tree)))
-        self._hashes, self._write_at, self._counter = image.hashes, write_at, counter
+        self._hash, self._write_at, self._counter = image.hash, write_at, counter
         self._pool, self._level, self._ahead = pool, level, ahead
         sizes = Counts(tree.sizes[inode] for inode in image.plan.file_order)
         self._sizes, self._twice = tree.sizes, {size for size, count in sizes.items() if size and count > 1}
@@ -274,7 +275,7 @@ class _Bodies:
             block += part[at:] if at else part
         first = inode
         if self._sizes[inode] in self._twice:
-            first = self._first.setdefault(self._hashes[inode], inode)
+            first = self._first.setdefault(self._hash(inode), inode)
         if first != inode:
             self._take_back(inode, first)
         elif block:
