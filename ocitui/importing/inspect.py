@@ -43,8 +43,9 @@ class LaterRequestError(ValueError):
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
     it take over an entry of the same digest and format, ``repoint`` stand for another image than now; ``again`` brings
-    in what the cache has already. ``complete_config`` adds a history to a config that has none. ``manifest`` and
-    ``config`` are of packed files. ``authfile`` is where credentials are: no secret is in here."""
+    in what the cache has already. ``packer`` is a program that is to pack where ocitui can. ``complete_config`` adds a
+    history to a config that has none. ``manifest`` and ``config`` are of packed files. ``authfile`` is where
+    credentials are: no secret is in here."""
 
     source: str
     name: str | None = None
