@@ -29,7 +29,6 @@ from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.pulling import write_auths
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
-from tests.tools import need
 from tests.tui.cache_support import every_byte, make_cache, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look, show_jobs
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk, text_of
@@ -49,7 +48,6 @@ async def _previewed(one: Desk) -> None:
 
 @pytest.mark.parametrize("size", [SMALL, WIDE])
 async def test_a_preview_and_then_an_import(tmp_path: Path, size: tuple[int, int]) -> None:
-    need("mksquashfs")
     cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE)
     before = tree(cache)
     async with desk(cache, size) as one:
@@ -187,7 +185,6 @@ async def _answer_login(one: Desk, name: str, password: str) -> None:
 async def test_a_registry_that_wants_a_login_is_asked_with_one_for_this_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need("mksquashfs")
     cache = make_cache(tmp_path / "image")
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write_auths(tmp_path / "none.json", "other.example")))
     async with serving(FaultyRegistry()) as registry, desk(cache) as one:

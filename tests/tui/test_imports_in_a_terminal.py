@@ -13,7 +13,7 @@ from ocitui.importing.image_import import unfinished_imports
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.staging import BlobStore
 from tests.importing.registry_server import FaultyRegistry
-from tests.tools import hesitant_mksquashfs, need
+from tests.tools import hesitant_mksquashfs
 from tests.tui.cache_support import make_cache
 from tests.tui.import_support import large_layout, registry_in_a_thread, stalled
 from tests.tui.terminal_support import ProgramInPty, screen_on
@@ -102,7 +102,6 @@ def _begun(cache: Path) -> bool:
 
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: int, status: int) -> None:
-    need("mksquashfs")
     cache = make_cache(tmp_path / "image")
     with registry_in_a_thread() as registry:
         with screen_on(cache) as program:

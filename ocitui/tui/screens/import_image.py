@@ -71,9 +71,9 @@ BASIC = (
     Field("platform", "platform", "this machine's; or linux/arm64"),
 )
 ADVANCED = (
-    Field("compression", "compression", "the format's own", row=1),
+    Field("compression", "compression", "its own", row=1),
     Field("level", "level", "its own", row=1),
-    Field("packer", "packer", "ocitui; or mksquashfs", row=1),
+    Field("packer", "packer", "ocitui", row=1),
     Field("max_bytes", "most bytes", "64G unpacked", row=2),
     Field("max_entries", "most files", "1000000", row=2),
     Field("tls_ca", "TLS CA file", "trusted besides the system's authorities", path=True, row=3),
