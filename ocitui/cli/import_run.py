@@ -29,7 +29,6 @@ from ocitui.cache import (
     check_packed,
     known_format,
     next_number,
-    record_stored,
     whoami,
 )
 from ocitui.doctor import Entries, Judge, JudgedEntry, read_index
@@ -52,6 +51,7 @@ from ocitui.importing import (
     check_choice,
     forget_import,
     import_image,
+    note_stored,
     recognise_source,
     recorded_import,
     registry_named,
@@ -68,7 +68,7 @@ from .progress import progress_shown
 T = TypeVar("T")
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _PACKED_ONLY = ("manifest", "config")
-_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "complete_config")
+_LAYERS_ONLY = ("compression", "level", "packer", "max_bytes", "max_entries", "complete_config")
 
 _KINDS = {
     SourceKind.OCI_LAYOUT: "an OCI layout",
@@ -119,7 +119,7 @@ def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
     if _kind(request.source) is not SourceKind.PACKED:
         format_ = asked or PackedFormat.SQUASHFS
         with _as_usage():
-            check_choice(format_, request.compression, request.level)
+            check_choice(format_, request.compression, request.level, request.packer)
         return format_
     files, found = request.packed_files(asked), None
     with suppress(StorageError):
@@ -270,8 +270,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Log
         if result.outcome is ImportOutcome.STORED:
             # What the packed file is now; it is all in memory still. A signal comes too late.
             with suppress(InterruptedBySignalError):
-                path, source = result.image.path, result.source
-                run_async(asyncio.to_thread(record_stored, call.directory, path, source=source))
+                run_async(asyncio.to_thread(note_stored, call.directory, result))
     found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, began))
     return Imported(result, found)
 

@@ -302,6 +302,7 @@ async def examined(
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.
 COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
+PACKERS = ("mksquashfs",)
 _FILE = click.Path()
 
 

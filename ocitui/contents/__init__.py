@@ -19,6 +19,7 @@ with front(__name__):
     from .formats import open_tree as open_tree
     from .lines import TreeLines as TreeLines
     from .lines import TreeStore as TreeStore
+    from .lines import keep_lines as keep_lines
     from .lines import read_lines as read_lines
     from .lines import unlike as unlike
     from .program import FoundProgram as FoundProgram
@@ -26,6 +27,7 @@ with front(__name__):
     from .soundness import has_program as has_program
     from .soundness import read_through as read_through
     from .soundness import taken_file_problem as taken_file_problem
+    from .tar_headers import FILE_TYPES as FILE_TYPES
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader
     from .tar_headers import ChunkReader as ChunkReader

@@ -132,18 +132,22 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
     """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
-    return {tree.numbers[entry]: body_hash(tree, entry, stop, passed) for entry in tree.files()}
+    for entry in tree.files():
+        tree.hashes[tree.numbers[entry]] = body_hash(tree, entry, stop, passed)
+    return tree.hashes
 
 
 def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:
     """The sha256 of a regular file, read where it is not known. Raises ContentsError, OSError, AbandonedError."""
     if known := tree.hashes.get(tree.numbers[entry]):
         return known
-    hashed, body = hashlib.sha256(), tree.open(entry)
-    while data := body.read(_CHUNK):
+    hashed, size, at = hashlib.sha256(), tree.sizes[entry], 0
+    # Of an empty one too, which may be one that could not be read.
+    while data := tree.reader.read(tree.references[entry], at, min(size - at, _CHUNK)):
         stop.check()
         hashed.update(data)
         passed(len(data))
+        at += len(data)
     return hashed.digest()
 
 

@@ -396,12 +396,11 @@ class Imports:
         if job.progress.layers:
             self.layers[job.id] = job.progress.layers
         if job.result is not None and job.result.outcome == "stored":
-            from ocitui.cache import record_stored
+            from ocitui.importing import note_stored
 
             # It takes as long as reading the file; what is killed in it is made up for by the first deep check.
-            stored = (self._cache.directory, job.result.image.path)
-            more = {"source": job.result.source}
-            threading.Thread(target=record_stored, args=stored, kwargs=more, name="ocitui-ledger", daemon=True).start()
+            stored = self._cache.directory, job.result
+            threading.Thread(target=note_stored, args=stored, name="ocitui-ledger", daemon=True).start()
         if not self._told:
             self._told = True
             self._tell()

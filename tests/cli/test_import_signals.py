@@ -190,7 +190,7 @@ def test_in_the_middle_of_packing(
     before = snapshot(cache)
     tools, began = slow_packer
     layout = make_layout(tmp_path / "layout", ("second:1", make_image(LARGE)))
-    started = start(tmp_path, "import", layout, "-C", cache, path=tools)
+    started = start(tmp_path, "import", layout, "--packer", "mksquashfs", "-C", cache, path=tools)
     wait_for(began.exists, "the packer began")
     # One that is being replaced by another program shows no environment for a moment.
     wait_for(lambda: len(marked(started.mark)) >= 3, "all that it started runs")

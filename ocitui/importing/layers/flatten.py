@@ -7,10 +7,10 @@ header before one where ustar has no room (tar(5)).
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from hashlib import sha256
 from itertools import chain, groupby
 
 import msgspec
@@ -217,7 +217,7 @@ class Plan:
         return b"/".join(reversed(parts))
 
 
-_BUFFER = 1 << 18
+_BUFFER, _HASH = 1 << 18, 32
 
 Part = bytes | memoryview
 Write = Callable[[memoryview], None]
@@ -271,7 +271,7 @@ def flattening(
 
         tree = merge_layers(opened(), limits, counter)
         lost = tree.keep_xattrs(held)
-        yield Flattening(layers, Plan(tree), lost)
+        yield Flattening(layers, Plan(tree), lost, bytearray(_HASH * len(tree)))
 
 
 class Flattening(msgspec.Struct, frozen=True):
@@ -281,6 +281,11 @@ class Flattening(msgspec.Struct, frozen=True):
     layers: Sequence[OpenLayer]
     plan: Plan
     lost: dict[bytes, list[int]] = {}
+    hashes: bytearray = bytearray()
+    """The sha256 of each regular file whose bytes were taken, at its inode's place."""
+
+    def hash(self, inode: int) -> bytes:
+        return bytes(self.hashes[_HASH * inode : _HASH * (inode + 1)])
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
@@ -297,18 +302,15 @@ class Flattening(msgspec.Struct, frozen=True):
     def write_hashes(self, write_at: Callable[[bytes, int], None], counter: Counter) -> None:
         """Write the tar with holes for what its files hold: the sha256 of each stands behind its end, in
         `Plan.file_order`. Raises as `write`."""
-        out, hashes = Gathered(write_at, counter), bytearray()
+        out = Gathered(write_at, counter)
 
-        def hash_body(size: int, parts: Iterable[Part]) -> None:
-            hashed = hashlib.sha256()
+        def pass_by(size: int, parts: Iterable[Part]) -> None:
             for part in parts:
-                hashed.update(part)
                 counter.add(len(part))
-            hashes.extend(hashed.digest())
             out.leave(size + padding(size))
 
-        self._write(out, hash_body, counter)
-        out.add(bytes(hashes))
+        self._write(out, pass_by, counter)
+        out.add(b"".join(map(self.hash, self.plan.file_order)))
         out.flush()
 
     def _write(self, out: Gathered, put_body: Callable[[int, Iterable[Part]], None], counter: Counter) -> None:
@@ -333,12 +335,17 @@ class Flattening(msgspec.Struct, frozen=True):
             with naming(number), _bodies(layer) as read:
                 for inode in files:
                     offset, size, segments = tree.offsets[inode], tree.sizes[inode], tree.segments.get(inode)
-                    if segments is not None:
-                        take(inode, _filled(offset, size, segments, read))
-                    else:
-                        take(inode, read(offset, size) if size else ())
+                    parts = read(offset, size) if segments is None else _filled(offset, size, segments, read)
+                    take(inode, self._hashed(inode, parts if size else ()))
                     counter.files += 1
                 layer.check_unchanged()
+
+    def _hashed(self, inode: int, parts: Iterable[Part]) -> Iterator[Part]:
+        hashed = sha256()
+        for part in parts:
+            hashed.update(part)
+            yield part
+        self.hashes[_HASH * inode : _HASH * (inode + 1)] = hashed.digest()
 
 
 _HOLE = bytes(1 << 16)

@@ -404,7 +404,7 @@ class OneLineQuestion(Question):
 
 
 class Choice(Widget, can_focus=True):
-    """The chosen word stands in brackets. ``notes`` stand behind a word, for what is to be known before it is taken."""
+    """The chosen word stands in brackets."""
 
     BINDINGS = bound({"left": "step(-1)", "right,space": "step(1)", "enter": "submit"})
     DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
@@ -422,7 +422,6 @@ class Choice(Widget, can_focus=True):
         super().__init__(id=id)
         self.words = tuple(words)
         self._chosen = 0
-        self._notes: dict[str, str] = {}
 
     @property
     def value(self) -> str:
@@ -435,19 +434,13 @@ class Choice(Widget, can_focus=True):
             self.refresh()
             self.post_message(self.Changed(self))
 
-    def note(self, notes: dict[str, str]) -> None:
-        """Show these behind their words."""
-        self._notes = notes
-        self.refresh()
-
     def render_line(self, y: int) -> Strip:
         styles, parts = palette(self.app), list[Segment]()
         ground = styles["cursor" if self.has_focus else "strip"]
         for word in self.words:
             chosen = word == self.value
-            note = f"({self._notes[word]})" if word in self._notes else ""
             role: Role = "strong" if chosen else "plain"
-            parts.append(Segment(f"[{word}]{note} " if chosen else f" {word} {note} ", ground + styles[role]))
+            parts.append(Segment(f"[{word}] " if chosen else f" {word}  ", ground + styles[role]))
         return Strip(parts).adjust_cell_length(self.size.width, ground)
 
     def action_step(self, by: int) -> None:
