@@ -249,6 +249,17 @@ class PackedTree:
                 links.update({entry: first for entry in entries if entry != first})
         return links
 
+    def totals(self) -> list[int]:
+        """By entry, the bytes of the files that it is and that are below it: an inode's with its first entry only."""
+        firsts = dict(zip(reversed(self.numbers), reversed(range(len(self))), strict=True))
+        totals = [0] * len(self)
+        for entry in firsts.values():
+            if stat.S_ISREG(self.modes[entry]):
+                totals[entry] = self.sizes[entry]
+        for entry in reversed(range(1, len(self))):
+            totals[self.parents[entry]] += totals[entry]
+        return totals
+
     def target(self, entry: int) -> bytes:
         return self.reader.target(self.references[entry])
 

@@ -27,14 +27,14 @@ with front(__name__):
     from .contents import file_line as file_line
     from .contents import sort_of_bytes as sort_of_bytes
     from .contents import sort_of_file as sort_of_file
+    from .differences import MOST_TEXT as MOST_TEXT
     from .differences import LayerChange as LayerChange
     from .differences import SettingChange as SettingChange
     from .differences import Tally as Tally
     from .differences import change_json as change_json
     from .differences import change_line as change_line
-    from .differences import layer_changes as layer_changes
+    from .differences import document_changes as document_changes
     from .differences import layer_line as layer_line
-    from .differences import setting_changes as setting_changes
     from .differences import setting_line as setting_line
     from .differences import text_changes as text_changes
     from .differences import text_line as text_line

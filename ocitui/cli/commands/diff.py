@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ocitui.cache import Key
     from ocitui.contents import ComparedTree, PackedTree, TreeChange, TreeComparison, TreeLines
     from ocitui.words import LayerChange, SettingChange, Tally
-
-T = TypeVar("T")
 
 
 @click.command("diff")
@@ -111,25 +109,13 @@ def _tree(side: _Side, stored: bool, stack: ExitStack, unread: Unread) -> Compar
 
 def _documents(call: Call, sides: Sequence[_Side], unread: Unread) -> tuple[list[SettingChange], list[LayerChange]]:
     """What differs of the configs and manifests; nothing of those that cannot be read."""
-    from ocitui.cache import CacheError, config_name, manifest_name, read_config, read_manifest, read_regular
-    from ocitui.words import layer_changes, setting_changes
+    from ocitui.words import document_changes
 
-    digests = {side.word: side.key[0] for side in sides if side.key is not None}
-    if len(set(digests.values())) < len(sides):
+    words = {side.key[0]: side.word for side in sides if side.key is not None}
+    if len(words) < len(sides):
         return [], []
-
-    def read(named: Callable[[str], str], parse: Callable[[bytes], T]) -> list[T]:
-        found = []
-        for word, digest in digests.items():
-            try:
-                found.append(parse(read_regular(call.directory / named(digest))))
-            except CacheError as error:
-                unread.add(word, b"", str(error))
-        return found
-
-    configs, manifests = read(config_name, read_config), read(manifest_name, read_manifest)
-    settings = setting_changes(*configs) if len(configs) == 2 else []
-    return settings, list(layer_changes(*manifests)) if len(manifests) == 2 else []
+    one, other = words
+    return document_changes(call.directory, one, other, lambda of, error: unread.add(words[of], b"", str(error)))
 
 
 def _counted(changes: Iterator[TreeChange], tally: Tally) -> Iterator[TreeChange]:

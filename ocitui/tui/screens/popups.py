@@ -141,6 +141,19 @@ class ReasonScreen(PopUp[str]):
         self.dismiss(event.value.strip() or "by hand")
 
 
+class DirectoryScreen(PopUp[str]):
+    """Asks for a directory. Dismissed with what was typed."""
+
+    def __init__(self, title: str) -> None:
+        where = Question(placeholder="a directory, made where it is not there", suggester=PathSuggester())
+        super().__init__(title, "enter shows what would be written, esc goes back", where)
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        if where := event.value.strip():
+            self.dismiss(where)
+
+
 def pin_entries(
     screen: SessionScreen[R], keys: Sequence[Key], name: str, *, pinned: bool, done: Callable[[str], object]
 ) -> None:

@@ -153,7 +153,7 @@ class KeyBar(Bar):
 class RuleBar(Bar):
     """A rule, and what stands in it and below it."""
 
-    padding = f" {RULE}"
+    padding = f" {RULE}━"
 
     def part(self, *parts: Part, below: Sequence[Sequence[Part]] = (), end: str = "") -> None:
         """Begin with these, and end with a text that recedes."""
