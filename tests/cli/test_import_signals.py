@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class Started:
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send it the signal; gives its status and what it said, once nothing of it is left."""
-        processes = [os.pidfd_open(pid) for pid in marked(self.mark)]
+        processes = []
+        for pid in marked(self.mark):
+            with suppress(ProcessLookupError):  # an earlier signal may have ended it
+                processes.append(os.pidfd_open(pid))
         self.process.send_signal(number)
         said = self.process.communicate(timeout=TIMEOUT)[1]
         assert all(has_ended(process) for process in processes)
