@@ -215,7 +215,7 @@ def test_usage_errors_are_one_line_and_exit_2(words: list[str], demo: Path, ocit
 def test_a_usage_error_as_json(ocitui: Ocitui) -> None:
     done = ocitui("resolve", "--json")
     assert done.status == 2
-    assert set(done.json) == {"schema", "host", "cache", "error"}
+    assert set(done.json) == {"schema", "version", "host", "cache", "error"}
     assert done.json["error"]["code"] == "usage"
 
 
