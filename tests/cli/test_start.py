@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -171,7 +174,26 @@ def test_check_refuses_and_has_no_lock_to_wait_for(demo: Path, ocitui: Ocitui) -
 
 
 def test_version(ocitui: Ocitui) -> None:
-    assert ocitui("--version").out == f"ocitui, version {package.__version__}\n"
+    first, *lines = ocitui("--version").out.splitlines()
+    assert first == f"ocitui, version {package.__version__}", "what scripts read"
+    assert lines[0].startswith(f"Python {sys.version.split()[0]}, ")
+    assert os.uname().release in lines[1]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    told = dict(one.split() for one in lines[3].split(", "))
+    assert set(told) == {re.split(r"[^\w.]", one)[0] for one in wanted}
+    assert told["msgspec"] == version("msgspec")
+
+
+def test_a_version_tells_which_programs_there_are(
+    tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them is run."""
+    program = tmp_path / "mksquashfs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert f"{program}, mkfs.erofs -, " in ocitui("--version").out
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
