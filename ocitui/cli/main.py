@@ -52,6 +52,7 @@ COMMANDS = {
     "import": ("import_", "Bring an image into the cache."),
     "imports": ("imports", "List interrupted imports, and go on with them."),
     "inspect": ("inspect", "Say what an image to be imported is."),
+    "units": ("units", "Print units for systemd that check the cache and make room; install them."),
     "help": ("help_", "Explain a topic: three in the morning, the daemon, depths, keys and more."),
     "demo": ("demo", "Open a small cache made for trying things out."),
     "completion": ("completion", "Print what makes a shell complete commands."),

@@ -79,6 +79,7 @@ HEADLESS = {
     "import": ["oci:nowhere"],
     "imports": [],
     "inspect": ["oci:nowhere"],
+    "units": [],
     "help": ["night"],
     "completion": ["bash"],
 }

@@ -56,7 +56,8 @@ def _topics() -> Iterator[str]:
 def _shipped() -> Iterator[str]:
     """Where the files lie that come with ocitui for other programs."""
     yield ""
-    yield from (f"    {path}" for path in sorted((files("ocitui") / "deploy").iterdir(), key=str))
+    paths = sorted(map(str, (files("ocitui") / "deploy").iterdir()))
+    yield from (f"    {path}" for path in paths if path.endswith(".yml"))
 
 
 def _text(topic: str) -> str:
