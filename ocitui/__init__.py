@@ -6,6 +6,7 @@ from it stands in its `__init__`, its front::
     cli         the command line: main, options, output; commands/, a file for those that belong together
     tui         the screen: app, session, live; screens/<screen>.py, widgets/
     words       a finding, a plan, an assessment, an import in words, for both
+    deploy      files for other programs: systemd, Prometheus, Ansible
     help        the texts of `ocitui help`, of the screen's `?` and of the man pages
     doctor      check (one judge of an entry's state), repair, salvage, assessment, why, report
     importing   sources, registry, layers, packing: an image from elsewhere to a packed file

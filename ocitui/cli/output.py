@@ -18,6 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias, TypeVar
 
+from ocitui import __version__
 from ocitui.cache import (
     AmbiguousDigestError,
     CacheError,
@@ -325,7 +326,8 @@ class Call:
         _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), end()))
 
     def _common(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(self.directory)}
+        about = {"schema": SCHEMA, "version": __version__, "host": os.uname().nodename}
+        return {**about, "cache": os.path.abspath(self.directory)}
 
     def place(self) -> list[str]:
         """Where it is going to happen, and whether a daemon there will meet it."""

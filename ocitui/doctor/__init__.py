@@ -43,6 +43,8 @@ with front(__name__):
     from .findings import seen_text as seen_text
     from .findings import tally as tally
     from .layers import examine_layers as examine_layers
+    from .metrics import prometheus as prometheus
+    from .metrics import prometheus_of_failure as prometheus_of_failure
     from .origins import ComesBack as ComesBack
     from .origins import FileRecords as FileRecords
     from .origins import Origin as Origin
@@ -73,7 +75,6 @@ with front(__name__):
     from .report import Progress as Progress
     from .report import Reach as Reach
     from .report import Report as Report
-    from .report import prometheus as prometheus
     from .salvage.sources import IndexSource as IndexSource
     from .salvage.sources import JoinedEntries as JoinedEntries
     from .salvage.sources import JoinedEntry as JoinedEntry

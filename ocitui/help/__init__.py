@@ -21,6 +21,7 @@ TOPICS = {
     "files": "What lies in .ocitui.",
     "json": "What --json prints.",
     "metrics": "What --prometheus writes, and what to be alarmed by.",
+    "fleet": "Many hosts: metrics, alarms, a playbook.",
     "exit-statuses": "What the exit status means.",
 }
 """Each topic, with its line in a list of them. The keys come from the screen's table of actions."""

@@ -22,7 +22,7 @@ from tests.tools import ROOT
 
 PACKED = ROOT / "tests" / "packed"
 NAME = "busybox:1.36"
-COMMON = {"schema", "host", "cache", "name", "digest", "format", "files"}
+COMMON = {"schema", "version", "host", "cache", "name", "digest", "format", "files"}
 ODD = layer(
     *(
         folder("usr/bin", mtime=1),
@@ -118,7 +118,7 @@ def test_several_entries_each_with_what_is_below_the_path(odd: Path, ocitui: Oci
     assert "".join(parts[0].splitlines(keepends=True)[1:]) == ocitui("files", NAME, "/etc", "-C", odd).out
     assert parts[1] == ocitui("files", "/etc", alpine, "-C", odd).out
     found = ocitui("files", NAME, alpine, "/etc", "--json", "-C", odd).json
-    assert set(found) == {"schema", "host", "cache", "files"}
+    assert set(found) == {"schema", "version", "host", "cache", "files"}
     about = {(one["name"], one["digest"], one["format"]) for one in found["files"]}
     assert about == {(NAME, BUSYBOX.digest, "tar"), (alpine, ALPINE.digest, "tar")}
     assert [one["path"] for one in found["files"] if one["name"] == NAME] == ["etc", "etc/passwd"]

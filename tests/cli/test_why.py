@@ -81,7 +81,7 @@ def test_what_a_deep_check_found_is_told_with_its_time(demo: Path, ocitui: Ocitu
 def test_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("why", SITE.digest, *TAR, "--json", "-C", demo)
     assert done.status == 1
-    assert {"schema", "host", "cache", "typed", "digest", "links", "formats", "hit"} <= set(done.json)
+    assert {"schema", "version", "host", "cache", "typed", "digest", "links", "formats", "hit"} <= set(done.json)
     (tar,) = done.json["formats"]
     assert (tar["format"], tar["answer"]) == ("tar", "miss")
     bad = [link["title"] for link in tar["links"] if link["standing"] == "bad"]

@@ -23,9 +23,10 @@ from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.entry_checks import Remembered
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Finding, seen_text
+from ocitui.doctor.metrics import prometheus
 from ocitui.doctor.repair.plan import plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
-from ocitui.doctor.report import Report, prometheus
+from ocitui.doctor.report import Report
 from ocitui.doctor.why import LinkState, chain_of
 from tests.contents.trees_support import Clock
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found

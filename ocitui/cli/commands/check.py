@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ocitui.cache import StorageError
+from ocitui.cache import CacheError, StorageError
 from ocitui.text import human_size, human_span
 
 from ..options import (
@@ -152,7 +154,7 @@ def _access(call: Call, typed: dict[str, Any]) -> RegistryOptions:
 
 
 def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
-    from ocitui.cache import refuse_inside, write_outside
+    from ocitui.cache import refuse_inside
     from ocitui.doctor import Severity, prometheus, remember_told
     from ocitui.words import finding_json, summary_json
 
@@ -173,7 +175,8 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
                 call.emit_line("finding", **finding_json(finding, acknowledged=finding.acknowledged or accepted))
 
     try:
-        report, kept = _examine(call, asked, tell)
+        with _failure_measured(call, asked):
+            report, kept = _examine(call, asked, tell)
     except InterruptedBySignalError as error:
         shown = sorted((one for one in found if one.severity.rank >= least.rank), key=lambda one: -one.severity.rank)
         if shown and not (call.as_json or metrics_only):
@@ -186,11 +189,8 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
     if not call.read_only:
         remember_told(call.directory, report.findings)
     failed = report.fails(Severity(asked.fail_on))
-    if metrics_only:
-        say(*prometheus(report).splitlines())
-    elif asked.prometheus is not None:
-        # At once, so that the collector never reads half of them.
-        write_outside(call.directory, asked.prometheus, prometheus(report), replace=True)
+    if asked.prometheus is not None:
+        _write_metrics(call, asked.prometheus, prometheus(report))
     if call.as_json:
         summary = summary_json(report)
         summary["notes"] += kept
@@ -203,6 +203,34 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
         if failed:
             say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
+
+
+@contextmanager
+def _failure_measured(call: Call, asked: AskedCheck) -> Iterator[None]:
+    """Within it, whatever ends a check is told as metrics too: the last good ones would be believed for ever."""
+    began = time.time()
+    try:
+        yield
+    except Exception:
+        if asked.prometheus is not None:
+            from ocitui.doctor import prometheus_of_failure
+
+            before = None if str(asked.prometheus) == "-" else asked.prometheus
+            # What is to be told is why the check failed.
+            with suppress(CacheError):
+                _write_metrics(call, asked.prometheus, prometheus_of_failure(call.directory, began, before))
+        raise
+
+
+def _write_metrics(call: Call, path: Path, metrics: str) -> None:
+    """Print metrics, or put them into a file at once, so that a collector never reads half of them. Raises
+    StorageError, ConflictError."""
+    from ocitui.cache import write_outside
+
+    if str(path) == "-":
+        say(*metrics.splitlines())
+    else:
+        write_outside(call.directory, path, metrics, replace=True)
 
 
 def _examine(
