@@ -117,6 +117,7 @@ with front(__name__):
     from .index import ImageIndex as ImageIndex
     from .index import IndexFile as IndexFile
     from .index import Signature as Signature
+    from .index import Winners as Winners
     from .index import entry_keys as entry_keys
     from .index import examine_index as examine_index
     from .index import index_signature as index_signature

@@ -46,6 +46,7 @@ COMMANDS = {
     "unpin": ("pin", "Let entries go by rules again."),
     "undo": ("undo", "Reverse a transaction."),
     "log": ("log", "List the transactions, newest first."),
+    "watch": ("watch", "Print a line for each change of the index, until it is stopped."),
     "history": ("history", "Tell what came and went, by whom, and which image a name stood for."),
     "trash": ("trash", "List what was taken out of the cache; restore or empty it."),
     "import": ("import_", "Bring an image into the cache."),
