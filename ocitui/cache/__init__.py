@@ -91,6 +91,7 @@ with front(__name__):
     from .files import FileIdentity as FileIdentity
     from .files import FileKind as FileKind
     from .files import Key as Key
+    from .files import PackedCheck as PackedCheck
     from .files import PackedFormat as PackedFormat
     from .files import check_directory as check_directory
     from .files import check_packed as check_packed

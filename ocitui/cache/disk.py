@@ -18,6 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ocitui.stand_in import as_told
+
 from .errors import ConflictError, FileTakenError, ReadOnlyError, StorageError
 from .files import MOST_INDEX_BYTES, READ_FLAGS, closing, open_bounded, read_to_end
 
@@ -67,7 +69,7 @@ class Folder(AbstractContextManager["Folder"]):
 
     def lstat(self, name: str) -> os.stat_result | None:
         try:
-            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            return as_told(os.stat(name, dir_fd=self.fd, follow_symlinks=False))
         except FileNotFoundError:
             return None
 

@@ -42,6 +42,9 @@ with front(__name__):
     from .findings import in_order as in_order
     from .findings import seen_text as seen_text
     from .findings import tally as tally
+    from .incident import is_report as is_report
+    from .incident import opened_report as opened_report
+    from .incident import write_report as write_report
     from .origins import ComesBack as ComesBack
     from .origins import FileRecords as FileRecords
     from .origins import Origin as Origin
