@@ -216,7 +216,8 @@ class _Packing:
         for item in self._files.items():
             if item.name != OWN_NAME:
                 self._take(Path(item.name))
-        self._walk(Path(OWN_NAME))
+        if os.path.lexists(self._directory / OWN_NAME):
+            self._walk(Path(OWN_NAME))
 
     def _walk(self, below: Path) -> None:
         """A folder of ours, and what is in it; never through a link."""

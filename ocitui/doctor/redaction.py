@@ -36,8 +36,8 @@ _KEPT = {
 _OBJECTS = frozenset(("", "config", "layers", "manifests", "rootfs", "history"))
 _VIEWS: tuple[Any, ...] = (ImageManifest, BlobDescriptor, ImageConfiguration, ContainerConfig, HistoryItem, Platform)
 _KEYS = frozenset(("manifests", "type", "diff_ids", *(key for view in _VIEWS for key in view.__struct_encode_fields__)))
-# What is kept before the place of an error: an escape that is wrong is as long.
-_AROUND = (1, 0, 6, 12)
+# Before the place of an error: an escape that is wrong, or is one half of two.
+_ESCAPE = re.compile(rb"(?:\\u[0-9a-fA-F]{4})?\\(?:u[0-9a-fA-F]{0,4})?.?\Z", re.DOTALL)
 
 
 def redacted(raw: bytes, read: Callable[[bytes], object], filler: str) -> bytes:
@@ -48,12 +48,13 @@ def redacted(raw: bytes, read: Callable[[bytes], object], filler: str) -> bytes:
     with suppress(ValueError, RecursionError):
         msgspec.json.decode(raw)
         return bytes(blanked)
-    # Nobody reads on from where it is no JSON.
+    # Nobody reads on from where it is no JSON; a byte there, or the escape, is what the error is about.
     error = _answer(read, raw)
     at = sum(map(_line_size, raw.split(b"\n")[: max(error[1] - 1, 0)])) + error[2] if error else 0
-    found = b""
-    for around in _AROUND:
-        found = bytes(blanked[: max(at - around, 0)]) + raw[max(at - around, 0) : at] + blank[at : len(raw)]
+    escape = _ESCAPE.search(raw, max(at - 14, 0), at)
+    for kept in (1, 0, len(escape[0]) if escape else 1):
+        start = max(at - kept, 0)
+        found = bytes(blanked[:start]) + raw[start:at] + blank[at : len(raw)]
         if _answer(read, found) == error:
             break
     return found

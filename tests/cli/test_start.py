@@ -71,6 +71,7 @@ HEADLESS = {
     "unpin": [ALPINE.digest],
     "undo": [],
     "log": [],
+    "report": ["out"],
     "history": [],
     "trash": [],
     "import": ["oci:nowhere"],

@@ -180,7 +180,7 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     right = [" ", *held, "   ", *daemon_parts(live.host.daemon), " "]
     mode: list[Part] = [("ro", "warn") if live.read_only else ("rw", "good")] if live.loaded else []
     end = f" \u203a {subject}" if subject else ""
-    host, path = clean(session.host), clean(str(session.directory))
+    host, path = clean(session.host), clean(session.place)
     room = width - cell_len(f" {host}  {end}    ") - cell_len(_text(right)) - 2
     if cell_len(path) > room:
         path = cut(path, room, middle=True) if room > 4 else ""
