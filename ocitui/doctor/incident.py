@@ -28,6 +28,7 @@ import msgspec
 
 from ocitui import __version__
 from ocitui.cache import (
+    BACKUPS_NAME,
     FILE_SUFFIXES,
     INDEX_NAME,
     JOURNAL_NAME,
@@ -71,7 +72,7 @@ from .redaction import redacted
 _FACTS, _BELOW, _LOG = "incident.json", "cache/", "kratad.log"
 _VERSION = 1
 # What ocitui writes there itself, and no secret of an image or a registry.
-_KEPT_FOLDERS = frozenset((JOURNAL_NAME, "backups", "corrupt"))
+_KEPT_FOLDERS = frozenset((JOURNAL_NAME, BACKUPS_NAME, "corrupt"))
 _KEPT_FILES = frozenset((LEDGER_NAME, ACKNOWLEDGED_NAME, "told"))
 _DEEPEST = 3
 _MOST_FILES, _MOST_FACTS, _MOST_OWN = 2_000_000, 512 << 20, 64 << 20
@@ -324,8 +325,7 @@ def opened_report(path: Path) -> Iterator[Path]:
         except (OSError, ValueError, EOFError, OverflowError, zlib.error, tarfile.TarError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise ReportError(f"{path} is no report that can be opened: {why}") from error
-        facts = msgspec.structs.asdict(incident) | {"taken": incident.taken}
-        stand_in(directory, facts)
+        stand_in(directory, msgspec.structs.asdict(incident))
         try:
             yield directory
         finally:

@@ -21,19 +21,20 @@ from ocitui.cache import (
 )
 
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|[{}\[\]:,]', re.DOTALL)
-_SHOWN = re.compile(rb"[^\x00-\x1f]")
+_SHOWN, _CONTROL = re.compile(rb"[^\x00-\x1f]"), re.compile(rb"[\x00-\x1f]")
 _DIGEST = re.compile(rb"[a-z0-9]{1,10}:[0-9a-fA-F]{32,128}")
 _TYPE = re.compile(rb"application/vnd\.[a-z0-9.+-]{1,80}")
 _WORD = re.compile(rb"[\w./-]{0,24}", re.ASCII)
 _TIME = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9:]{5})")
+_BLOBS = ("config", "layers", "manifests", "subject")
 _KEPT = {
-    **dict.fromkeys((f"{one}mediaType" for one in ("", "config.", "layers.", "manifests.")), _TYPE),
-    **dict.fromkeys(("config.digest", "layers.digest", "manifests.digest", "rootfs.diff_ids"), _DIGEST),
+    **dict.fromkeys(("mediaType", *(f"{one}.mediaType" for one in _BLOBS)), _TYPE),
+    **dict.fromkeys(("rootfs.diff_ids", *(f"{one}.digest" for one in _BLOBS)), _DIGEST),
     **dict.fromkeys(("architecture", "os", "variant", "os.version", "rootfs.type"), _WORD),
     **dict.fromkeys(("created", "history.created"), _TIME),
 }
 """By their paths, the texts that stay where they look like that."""
-_OBJECTS = frozenset(("", "config", "layers", "manifests", "rootfs", "history"))
+_OBJECTS = frozenset(("", *_BLOBS, *(f"{one}.platform" for one in _BLOBS), "rootfs", "history"))
 _VIEWS: tuple[Any, ...] = (ImageManifest, BlobDescriptor, ImageConfiguration, ContainerConfig, HistoryItem, Platform)
 _KEYS = frozenset(("manifests", "type", "diff_ids", *(key for view in _VIEWS for key in view.__struct_encode_fields__)))
 # Before the place of an error: an escape that is wrong, or is one half of two.
@@ -87,7 +88,7 @@ def _blanked(raw: bytes, blank: bytes) -> bytearray:
                 stays = wanted is not None and wanted.fullmatch(text) is not None
             if not stays:
                 start, end = token.span(1)
-                found[start:end] = _SHOWN.sub(b"x", text) if _has_control(text) else blank[start:end]
+                found[start:end] = _overwritten(text, blank[start:end])
         elif sign in b"{[":
             stack.append((path, in_object))
             path, in_object = _joined(path, key) if in_object else path, sign == b"{"
@@ -104,6 +105,12 @@ def _joined(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _has_control(text: bytes) -> bool:
-    """Whether a character is in it that makes it no JSON, or a line of its own."""
-    return any(byte < 0x20 for byte in text)
+def _overwritten(text: bytes, blank: bytes) -> bytes:
+    """What stands in its place: a character that is none, or makes a line, stays one."""
+    if _CONTROL.search(text):
+        return _SHOWN.sub(b"x", text)
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return blank[: error.start] + b"\xff" + blank[error.start + 1 :]
+    return blank

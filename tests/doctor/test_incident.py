@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ocitui.cache import PackerCache, index
+from ocitui.cache import DocumentError, PackerCache, index, read_config, read_manifest
 from ocitui.doctor import assess, examine, gather, opened_report, plan_repair, write_report
 from ocitui.doctor.findings import Depth
+from ocitui.doctor.redaction import redacted
 from ocitui.words import assessment_json, finding_json, plan_json
 from tests.doctor.examine_support import Sample, found
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
+from tests.tools import ROOT
+
+DOCUMENTS = ROOT / "tests" / "conformance" / "documents.json"
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +61,43 @@ async def test_a_report_is_judged_as_its_host_was(case: FaultCase, sample: Sampl
     with opened_report(file) as directory:
         assert await judged(directory) == there
     assert not directory.exists()
+
+
+READERS: dict[str, Callable[[bytes], object]] = {"manifest": read_manifest, "config": read_config}
+
+
+def answer(read: Callable[[bytes], object], raw: bytes) -> tuple[str, int, int] | None:
+    """The error of a document and its place; what it quotes of it is overwritten in a report."""
+    try:
+        read(raw)
+    except DocumentError as error:
+        return re.sub(r"(string|variant|field) [\"`].*?[\"`](?=,)", r"\1 ...", error.message), error.line, error.column
+    return None
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_redacted_document_is_refused_where_it_was(kind: str) -> None:
+    """All that the daemon was seen to take and to refuse."""
+    read = READERS[kind]
+    cases = [one for one in json.loads(DOCUMENTS.read_bytes()) if one["kind"] == kind]
+    others = {}
+    for case in cases:
+        raw = base64.b64decode(case["base64"])
+        short = redacted(raw, read, "0123456789abcdef" * 4)
+        assert len(short) == len(raw)
+        if answer(read, short) != answer(read, raw):
+            others[case["case"]] = answer(read, raw), answer(read, short)
+    assert len(cases) > 20
+    assert others == {}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_no_text_of_a_document_is_left_wherever_it_is_cut(kind: str) -> None:
+    secret = "Kq8-hunter"
+    run = {"Env": [secret], "Labels": {"digest": secret, secret: "os"}, "Cmd": [secret], "digest": secret}
+    value = {"config": run, "os": f'"{secret}', "mediaType": secret, "created": secret, "annotations": {"a": secret}}
+    raw = json.dumps({**value, "history": [{"created_by": f"\n{secret}\\"}], "layers": [{"urls": [secret]}]}).encode()
+    for size in range(len(raw)):
+        for data in (raw[:size], raw[:size] + b"\xff" + raw[size:], raw[size:]):
+            left = redacted(data, READERS[kind], "0123456789abcdef" * 4)
+            assert not any(secret[at : at + 4].encode() in left for at in range(len(secret) - 3)), data

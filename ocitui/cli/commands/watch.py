@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import select
@@ -46,6 +45,8 @@ _LOOK_SECONDS = 1.0
 
 
 async def _watch(call: Call) -> None:
+    import asyncio
+
     health: Health | None = None
     async with call.cache().watch() as watch:
         while True:
