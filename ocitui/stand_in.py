@@ -56,29 +56,33 @@ def fact_of(directory: Path, what: str) -> Any:
     return _machines[place].get(what) if _machines and (place := os.path.realpath(directory)) in _machines else None
 
 
-def told_file(found: os.stat_result) -> ToldFile | None:
-    """What is told of a file by its stat here; None of one that is all here."""
-    return _files.get((found.st_dev, found.st_ino)) if _files else None
+def told_file(fd: int) -> ToldFile | None:
+    """What is told of an open file; None of one that is all here."""
+    return _told(os.fstat(fd)) if _files else None
 
 
 def as_told(found: os.stat_result) -> os.stat_result:
     """The stat that a file had there."""
-    there = told_file(found)
+    there = _told(found) if _files else None
     return found if there is None else there.stat
 
 
-def told_sha256(found: os.stat_result) -> str:
-    """The sha256 that is on record of bytes that are not here; empty of those that are. Raises OSError where none is
-    on record."""
-    there = told_file(found)
+def _told(found: os.stat_result) -> ToldFile | None:
+    return _files.get((found.st_dev, found.st_ino))
+
+
+def told_sha256(fd: int) -> str:
+    """The sha256 that is on record of an open file's bytes that are not here; empty of those that are. Raises OSError
+    where none is on record."""
+    there = told_file(fd)
     if there is not None and not there.sha256:
-        refuse_told(found)
+        refuse_told(fd)
     return "" if there is None else there.sha256
 
 
-def refuse_told(found: os.stat_result) -> None:
-    """Raises OSError for a file whose bytes are not here."""
-    if told_file(found) is not None:
+def refuse_told(fd: int) -> None:
+    """Raises OSError for an open file whose bytes are not here."""
+    if told_file(fd) is not None:
         raise OSError(errno.ENODATA, "its bytes are not in the report")
 
 

@@ -360,7 +360,7 @@ def check_packed(path: Path) -> PackedCheck:
 
 def check_packed_file(fd: int, size: int) -> PackedCheck:
     """Look into an open packed file of ``size`` bytes, or give what is told of it. Raises OSError."""
-    if (told := told_file(os.fstat(fd))) is not None and isinstance(told.check, PackedCheck):
+    if (told := told_file(fd)) is not None and isinstance(told.check, PackedCheck):
         return told.check
     if size == 0:
         return PackedCheck(None, "it is empty")

@@ -375,7 +375,7 @@ def record_stored(
 def hash_file(file: BinaryIO, passed: Callable[[int], object], buffer: memoryview | None = None) -> str:
     """The sha256 of an unbuffered file from where it is, in hexadecimal digits; ``passed`` is called with the number of
     bytes after each read, all of which go through ``buffer`` where one is given. Raises OSError."""
-    if known := told_sha256(os.fstat(file.fileno())):
+    if known := told_sha256(file.fileno()):
         return known
     hashing, view = hashlib.sha256(), memoryview(bytearray(_HASH_CHUNK)) if buffer is None else buffer
     while True:

@@ -156,7 +156,7 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
 
     def open_fd(self, name: str) -> int:
         fd = os.open(name, READ_FLAGS, dir_fd=self.fd)
-        if (told := told_file(os.fstat(fd))) is not None and told.error:
+        if (told := told_file(fd)) is not None and told.error:
             os.close(fd)
             raise OSError(told.error, os.strerror(told.error), name)
         return fd

@@ -79,7 +79,7 @@ _MOST_FILES, _MOST_FACTS, _MOST_OWN = 2_000_000, 512 << 20, 64 << 20
 MOST_BYTES = 4 << 30
 """Of what is in a report, uncompressed; what would be more is left out when one is made, and refused."""
 _MOST_TEXT = 1 << 20
-_BLOCK = 1 << 20
+_BLOCK, _BUFFER = 1 << 20, 1 << 14
 _PACKED = tuple(f".{format_}" for format_ in PackedFormat)
 _READERS: dict[str, Callable[[bytes], object]] = {
     f".{suffix}": read_manifest if kind is FileKind.MANIFEST else read_config
@@ -352,7 +352,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, BinaryIO]]:
     with (
         open_bounded(path) as file,
         GzipFile(fileobj=file, mode="rb") as plain,
-        tarfile.open(fileobj=cast(Any, _Bounded(plain)), mode="r|", bufsize=_BLOCK) as archive,
+        tarfile.open(fileobj=cast(Any, _Bounded(plain)), mode="r|", bufsize=_BUFFER) as archive,
     ):
         for member in archive:
             body = archive.extractfile(member) if member.type == tarfile.REGTYPE and not member.issparse() else None
