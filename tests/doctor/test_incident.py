@@ -16,8 +16,10 @@ from ocitui.doctor import assess, examine, gather, opened_report, plan_repair, w
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.redaction import redacted
 from ocitui.words import assessment_json, finding_json, plan_json
+from tests.cache.support import write_cache
 from tests.doctor.examine_support import Sample, found
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
+from tests.host.test_redb import database
 from tests.tools import ROOT
 
 DOCUMENTS = ROOT / "tests" / "conformance" / "documents.json"
@@ -101,3 +103,32 @@ def test_no_text_of_a_document_is_left_wherever_it_is_cut(kind: str) -> None:
         for data in (raw[:size], raw[:size] + b"\xff" + raw[size:], raw[size:]):
             left = redacted(data, READERS[kind], "0123456789abcdef" * 4)
             assert not any(secret[at : at + 4].encode() in left for at in range(len(secret) - 3)), data
+
+
+async def test_copies_in_the_trash_are_known_by_what_is_on_record(sample: Sample, tmp_path: Path) -> None:
+    """The documents by their true digests, the packed file by the ledger: the plan brings all three back."""
+    await found(sample.directory, Depth.DEEP)
+    trash = sample.directory / ".ocitui" / "trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    for suffix in ("squashfs", "manifest.json", "config.json"):
+        file = sample.other_file(suffix)
+        file.rename(trash / f"000001-0000~{file.name}")
+    there = await judged(sample.directory)
+    assert json.dumps(there["plan"]["steps"]).count("from the trash") == 3, there["plan"]["steps"]
+    with opened_report(reported(sample.directory, tmp_path / "report")) as directory:
+        assert await judged(directory) == there
+
+
+async def test_zones_are_judged_without_their_database(tmp_path: Path) -> None:
+    directory = tmp_path / "cache" / "image"
+    directory.mkdir(parents=True)
+    write_cache(directory, range(2))
+    (tmp_path / "host.uuid").touch()
+    (tmp_path / "krata.db").write_bytes(database("03-three"))
+    there = await judged(directory)
+    assert "zone-needs-missing" in {one["code"] for one in there["findings"]}
+    report = reported(directory, tmp_path / "report")
+    (tmp_path / "krata.db").unlink()
+    with opened_report(report) as place:
+        assert await judged(place) == there
+        assert not [*place.parent.parent.glob("*.db")]
