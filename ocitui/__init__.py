@@ -13,7 +13,7 @@ from it stands in its `__init__`, its front::
     contents    inside a packed file: its tree, read here
     host        what the host knows beside the cache: its daemon, its loop devices
     cache       one directory, one index, the daemon's rules; every change. A library of its own
-    text, threads, directory, front, last_resort: the ground
+    text, threads, directory, stand_in, front, last_resort: the ground
 
 How an index is read and shown: `cache.watch` notices the rename, `cache.index` reads, knows where each descriptor
 stands and decodes it when it is asked for; `tui.live` has the judge look at what changed, and tells the screen which

@@ -91,6 +91,7 @@ with front(__name__):
     from .files import FileIdentity as FileIdentity
     from .files import FileKind as FileKind
     from .files import Key as Key
+    from .files import PackedCheck as PackedCheck
     from .files import PackedFormat as PackedFormat
     from .files import check_directory as check_directory
     from .files import check_packed as check_packed
@@ -117,6 +118,7 @@ with front(__name__):
     from .index import ImageIndex as ImageIndex
     from .index import IndexFile as IndexFile
     from .index import Signature as Signature
+    from .index import Winners as Winners
     from .index import entry_keys as entry_keys
     from .index import examine_index as examine_index
     from .index import index_signature as index_signature

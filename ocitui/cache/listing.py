@@ -20,6 +20,8 @@ from typing import BinaryIO
 
 import msgspec
 
+from ocitui.stand_in import as_told, told_file
+
 from .errors import CacheDirectoryError
 from .files import (
     MOST_DOCUMENT_BYTES,
@@ -127,10 +129,10 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
 
     @staticmethod
     def lstat_item(item: os.DirEntry[str]) -> os.stat_result:
-        return item.stat(follow_symlinks=False)
+        return as_told(item.stat(follow_symlinks=False))
 
     def lstat(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        return as_told(os.stat(name, dir_fd=self.fd, follow_symlinks=False))
 
     def fact(self, name: str) -> Fact | None:
         """None where nothing has the name."""
@@ -153,7 +155,11 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
         return Fact(found.st_mode, found.st_size)
 
     def open_fd(self, name: str) -> int:
-        return os.open(name, READ_FLAGS, dir_fd=self.fd)
+        fd = os.open(name, READ_FLAGS, dir_fd=self.fd)
+        if (told := told_file(fd)) is not None and told.error:
+            os.close(fd)
+            raise OSError(told.error, os.strerror(told.error), name)
+        return fd
 
     def open(self, name: str) -> BinaryIO:
         """A regular file for reading, never waited for; what is none raises OSError."""
@@ -201,7 +207,7 @@ class Listing:
         """List a directory, with one stat for each name. ``told`` is called now and then with how many names were seen,
         and how many these digests make likely; it may raise to stop. Raises CacheDirectoryError."""
         listing = cls(digests)
-        listing._device = os.fstat(files.fd).st_dev
+        listing._device = as_told(os.fstat(files.fd)).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
         rows, places, is_usual = listing.rows, PLACE_OF_SUFFIX, usual_digest
         modes, sizes, stats = listing.modes, listing.sizes, listing._stats
@@ -240,7 +246,7 @@ class Listing:
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""
         changed: set[str] = set()
-        self._device = self._device or os.fstat(files.fd).st_dev
+        self._device = self._device or as_told(os.fstat(files.fd)).st_dev
         for name in names:
             before, now = self.get(name), files.fact(name)
             if before != now:

@@ -16,7 +16,7 @@ import click
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .options import NoTerminalError, json_option, likely, pass_on, screen_options
+from .options import NoTerminalError, json_option, likely, on_cache, pass_on, screen_options
 from .output import Call, ExitCode, complain, is_terminal, say
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ COMMANDS = {
     "unpin": ("pin", "Let entries go by rules again."),
     "undo": ("undo", "Reverse a transaction."),
     "log": ("log", "List the transactions, newest first."),
+    "report": ("report", "Write what explains an incident into one file."),
+    "watch": ("watch", "Print a line for each change of the index, until it is stopped."),
     "history": ("history", "Tell what came and went, by whom, and which image a name stood for."),
     "trash": ("trash", "List what was taken out of the cache; restore or empty it."),
     "import": ("import_", "Bring an image into the cache."),
@@ -160,7 +162,8 @@ _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
 def cli(context: click.Context, /, **typed: Any) -> int:
     """See, understand and change krata's image cache.
 
-    Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
+    Without a command the screen opens on DIR, which may be a report, too. A word that names a command is the command;
+    ./list is a directory.
     """
     pass_on(context, (*COMMANDS, "open"), typed)
     return ExitCode.CLEAN if context.invoked_subcommand else _open(**typed)
@@ -187,8 +190,12 @@ def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json
         raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
     from ocitui.tui import ScreenOptions, run_screen
 
-    directory = directory or default_directory()
-    return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))
+    def work(call: Call) -> int:
+        chosen = options | {"read_only": options["read_only"] or call.read_only}
+        return run_screen(ScreenOptions(directory=call.directory, mouse=not no_mouse, wait=wait or 0.0, **chosen))
+
+    call = Call(directory or default_directory())
+    return call.reported(lambda: on_cache(call, work))
 
 
 def run(args: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -96,7 +97,7 @@ directory_option = click.option(
     metavar="DIR",
     # Whether it can be read is the core's to say: it knows why, and what the status is.
     type=click.Path(path_type=Path, readable=False),
-    help=f"The cache directory [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
+    help=f"The cache directory, or a report [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 read_only_option = click.option("--read-only", is_flag=True, help="Refuse whatever would write.")
@@ -172,11 +173,25 @@ def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Call, P
             typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in _SHARED}
             directory, as_json, read_only, wait, agreed = typed.values()
             call = Call(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0, bool(agreed))
-            return call.reported(lambda: function(call, *args, **kwargs))
+            return call.reported(lambda: on_cache(call, lambda there: function(there, *args, **kwargs)))
 
         return with_options(*options)(command)
 
     return give
+
+
+def on_cache(call: Call, work: Callable[[Call], int]) -> int:
+    """Do a command's work; where a report is named in place of a directory, on the cache that is told of in it, which
+    cannot be changed. Raises ReportError."""
+    if not call.directory.is_file():
+        return work(call)
+    from ocitui.doctor import is_report, opened_report
+
+    if not is_report(call.directory):
+        return work(call)
+    with opened_report(call.directory) as directory:
+        there = replace(call, directory=directory, read_only=True)
+        return there.reported(lambda: work(there))
 
 
 _SHARED = ("directory", "as_json", "read_only", "wait", "agreed")
@@ -284,14 +299,14 @@ async def examined(
     one a backup is kept, unless nothing may be written. Raises CacheDirectoryError."""
     import asyncio
 
-    from msgspec.structs import replace
+    from msgspec import structs
 
     from ocitui.doctor import examine, keep_index, note_use
     from ocitui.host import find_users
 
     look = look or examine
     if call.read_only:
-        return await look(call.directory, replace(options, ledger_writes=False), progress, tell), ()
+        return await look(call.directory, structs.replace(options, ledger_writes=False), progress, tell), ()
     # Corrupt bytes are kept first: a daemon that starts meanwhile overwrites them. So one index is in memory at a time.
     note = await asyncio.to_thread(keep_index, call.directory)
     report = await look(call.directory, options, progress, tell)

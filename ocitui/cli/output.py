@@ -29,6 +29,7 @@ from ocitui.cache import (
     PlanChangedError,
     ReadOnlyError,
 )
+from ocitui.stand_in import fact_of
 from ocitui.text import clean, escaped, first_of, short_digest, timestamp
 
 if TYPE_CHECKING:
@@ -256,6 +257,8 @@ class Call:
 
     def refuse_read_only(self, doing: str) -> None:
         """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
+        if (host := fact_of(self.directory, "host")) is not None:
+            raise ReadOnlyError(f"cannot {doing}: it is a report of {host}", hint="give the command on that host")
         if self.read_only:
             raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
 
@@ -326,12 +329,19 @@ class Call:
         _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), end()))
 
     def _common(self) -> dict[str, Any]:
-        about = {"schema": SCHEMA, "version": __version__, "host": os.uname().nodename}
-        return {**about, "cache": os.path.abspath(self.directory)}
+        host, cache = self._where()
+        return {"schema": SCHEMA, "version": __version__, "host": host, "cache": cache}
+
+    def _where(self) -> tuple[str, str]:
+        """The host and the path of the cache, as they are or were."""
+        host, cache = fact_of(self.directory, "host"), fact_of(self.directory, "cache")
+        return host or os.uname().nodename, cache or os.path.abspath(self.directory)
 
     def place(self) -> list[str]:
         """Where it is going to happen, and whether a daemon there will meet it."""
-        return [f"on {os.uname().nodename}, in {self.directory.absolute()}", *self.daemon_warning()]
+        when, (host, cache) = fact_of(self.directory, "when"), self._where()
+        then = "" if when is None else f", as it was at {timestamp(when)}"
+        return [f"on {host}, in {cache}{then}", *self.daemon_warning()]
 
     def daemon_warning(self) -> list[str]:
         """What a daemon that runs there may do to what is changed."""

@@ -42,6 +42,10 @@ with front(__name__):
     from .findings import in_order as in_order
     from .findings import seen_text as seen_text
     from .findings import tally as tally
+    from .incident import Incident as Incident
+    from .incident import is_report as is_report
+    from .incident import opened_report as opened_report
+    from .incident import write_report as write_report
     from .layers import examine_layers as examine_layers
     from .metrics import prometheus as prometheus
     from .metrics import prometheus_of_failure as prometheus_of_failure

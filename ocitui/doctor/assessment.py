@@ -8,7 +8,6 @@ again; so where entries are gone and no transaction of ours took them, somebody 
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -41,6 +40,7 @@ from ocitui.cache import (
 )
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.host import START_SECONDS, DaemonState, find_daemon, find_users
+from ocitui.stand_in import fact_of, file_system
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import index_in, known_history, orphans, room_for_index
@@ -127,7 +127,8 @@ def gather(
     history = (current and current.history) or known_history(directory, seen.index)
     room: tuple[bool, int] | None = None
     with suppress(OSError):
-        room = room_for_index(os.statvfs(directory), seen.signature.size if seen.signature else 0)
+        room = room_for_index(file_system(directory), seen.signature.size if seen.signature else 0)
+    trouble: str | None = fact_of(directory, "trouble")
     memory: MemorySeen | None = None
     if daemon.since is not None:
         memory = _Looks(directory, daemon.since, backups, transactions).compare(seen.index, history, listing)
@@ -145,7 +146,7 @@ def gather(
         any(one.missing for one in history.overwritten),
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
-        process_trouble(daemon.process, proc),
+        process_trouble(daemon.process, proc) if trouble is None else trouble,
         answers,
         (there := listing.get(INDEX_NAME)) is None or there.regular,
     )

@@ -18,6 +18,7 @@ TOPICS = {
     "import": "Bringing images in: sources, formats, limits.",
     "keys": "The keys of the screen.",
     "safety": "What is done so that nothing is lost.",
+    "report": "An incident in one file: what is in it, opening it.",
     "files": "What lies in .ocitui.",
     "json": "What --json prints.",
     "metrics": "What --prometheus writes, and what to be alarmed by.",

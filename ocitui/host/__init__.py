@@ -16,6 +16,7 @@ with front(__name__):
     from .loop_devices import read_back as read_back
     from .loop_devices import users_of as users_of
     from .programs import find_program as find_program
+    from .programs import unit_log as unit_log
     from .xdg import config_path as config_path
     from .xdg import read_config as read_config
     from .xdg import write_config as write_config

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import read_bounded, read_kernel_file
+from ocitui.stand_in import fact_of
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME, DATABASE_NAME, CONFIG_NAME = "daemon.socket", "krata.db", "config.toml"
@@ -47,6 +48,9 @@ class DaemonState(msgspec.Struct, frozen=True):
 
 def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:
     """The state of the daemon, if it serves no other cache; quick where it is still the process ``known``."""
+    there: DaemonState | None = fact_of(directory, "daemon")
+    if there is not None:
+        return there
     socket, found = daemon_socket(directory), None
     for process in chain([] if known is None else [known], _processes(proc)):
         serves = _serves(process, socket.with_name(DATABASE_NAME), proc) if is_daemon(process, proc) else False

@@ -24,6 +24,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ocitui.cache import FileIdentity, Folder, PackedFormat, PlanChangedError, identity_of, packed_name, usable_digest
+from ocitui.stand_in import fact_of
 
 from .daemon import DATABASE_NAME, daemon_socket, find_daemon, held_in, is_served, temporary_folder
 from .loop_devices import Loops, users_of
@@ -178,6 +179,9 @@ def database_identity(directory: Path) -> FileIdentity | None:
 def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None) -> Zones:
     """The zones of the host, and what they need. Reads the database, xenstore, and loops not given, and asks the
     daemon where it can be asked, which only ever reads; a host that never had krata has none. Never raises."""
+    there: Zones | None = fact_of(directory, "zones")
+    if there is not None:
+        return there
     loops = users_of(directory) if loops is None else loops
     # Before the rows: of a domain that is made meanwhile the row is there first.
     domains = read_domains()
@@ -456,6 +460,9 @@ class Leftover(msgspec.Struct, frozen=True):
 
 def daemon_leftovers(directory: Path, proc: Path = Path("/proc")) -> list[Leftover]:
     """By their names, for the cache in ``directory``. Only root can tell that one is not needed. Never raises."""
+    of_report: list[Leftover] | None = fact_of(directory, "leftovers")
+    if of_report is not None:
+        return of_report
     daemon, found = find_daemon(directory, proc), list[Leftover]()
     place = temporary_folder(daemon.process, proc)
     with suppress(OSError), Folder.open(place) as folder:

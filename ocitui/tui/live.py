@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome, identity_of
+from ocitui.stand_in import fact_of
 from ocitui.threads import giving_way
 
 from .live_host import LiveHost
@@ -283,6 +284,8 @@ class LiveCache:
 
     def why_read_only(self) -> str:
         """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
+        if fact_of(self._directory, "host") is not None:
+            return "it is a report"
         if not self._writable:
             return "started with --read-only"
         if self._directory.is_dir() and not os.access(self._directory, os.W_OK):

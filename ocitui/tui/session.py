@@ -23,6 +23,8 @@ from textual.screen import Screen
 
 from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of
 from ocitui.host import config_path, read_config, write_config
+from ocitui.stand_in import fact_of
+from ocitui.text import timestamp
 from ocitui.threads import settled
 
 from .actions import BY_NAME
@@ -127,7 +129,10 @@ class Session:
         self.settings, self.odd_settings = (settings, "") if settings else read_settings(settings_path())
         self.directory = options.directory
         self.terminal = terminal or Terminal.of_environment()
-        self.host = socket.gethostname()
+        when = fact_of(self.directory, "when")
+        then = "" if when is None else f" at {timestamp(when)}"
+        self.host = f"{fact_of(self.directory, 'host') or socket.gethostname()}{then}"
+        self.place: str = fact_of(self.directory, "cache") or str(self.directory)
         self.imports_changed: Callable[[], object] = lambda: None
         self.live = LiveCache(self.directory, lambda: self.cache, writable=not options.read_only)
 

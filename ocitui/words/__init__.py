@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .changes import CONDITIONS as CONDITIONS
     from .changes import Section as Section
     from .changes import choice_json as choice_json
     from .changes import choice_sections as choice_sections
@@ -15,6 +16,9 @@ with front(__name__):
     from .changes import ended_undos as ended_undos
     from .changes import entry_json as entry_json
     from .changes import entry_line as entry_line
+    from .changes import index_change_json as index_change_json
+    from .changes import index_change_text as index_change_text
+    from .changes import key_json as key_json
     from .changes import names_of_files as names_of_files
     from .changes import point_lines as point_lines
     from .changes import room_lines as room_lines

@@ -57,6 +57,7 @@ from ocitui.cache import (
 )
 from ocitui.contents import ContentsError, taken_file_problem
 from ocitui.host import NeedRole, find_daemon, read_zones
+from ocitui.stand_in import fact_of, file_system, may_write
 from ocitui.text import first_of, human_size, timestamp
 from ocitui.threads import Stop
 
@@ -135,7 +136,8 @@ _DRAFT, _TEMPORARY = ".draft", ".temporary"
 
 def check_own(directory: Path) -> Iterator[Finding]:
     """Nothing where there is no such folder."""
-    busy = locked(directory / OWN_NAME)
+    then: bool | None = fact_of(directory, "locked")
+    busy = locked(directory / OWN_NAME) if then is None else then
     if not busy:
         for ending, *names in ("", STAGING_NAME), (_DRAFT, JOURNAL_NAME), (_TEMPORARY,):
             for name in _leftovers(directory, ending, *names):
@@ -163,7 +165,7 @@ def locked(own: Path) -> bool:
 
 def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
     """Old files of such names in a folder of ours; none where it cannot be read, of which there is another finding."""
-    oldest = time.time() - _OLD_SECONDS
+    oldest = (fact_of(directory, "when") or time.time()) - _OLD_SECONDS
     with suppress(OSError, CacheError), open_own_folder(directory, *names) as folder:
         for name in sorted(folder.names()):
             found = folder.lstat(name) if name.endswith(ending) else None
@@ -206,6 +208,8 @@ def check_zones(directory: Path, index: ImageIndex | None, listing: Listing) -> 
 def taken_file_missing(directory: Path, digest: str, role: NeedRole) -> str:
     """Why the daemon does not find in a digest's tar the file that a zone takes it for; empty where it does, and where
     the tar cannot be read so far, which is told as what it is."""
+    if (taken := fact_of(directory, "taken")) is not None:
+        return str(taken.get(f"{role} {digest}", ""))
     if role.path and usable_digest(digest):
         with suppress(OSError, ContentsError), open_bounded(directory / packed_name(digest, PackedFormat.TAR)) as file:
             return taken_file_problem(file, role.path, Stop())
@@ -233,12 +237,12 @@ def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator
         yield CATALOGUE["daemon-running"].finding(f"kratad runs as process {daemon.process}{since}{whose}")
     index_size = min(index_size, MOST_INDEX_BYTES)
     try:
-        found = os.statvfs(directory)
+        found = file_system(directory)
     except OSError:
         return
     if found.f_flag & os.ST_RDONLY:
         yield CATALOGUE["cache-read-only"].finding("its file system is mounted read-only")
-    elif not os.access(directory, os.W_OK | os.X_OK):
+    elif not may_write(directory):
         yield CATALOGUE["cache-read-only"].finding("this user may not write to it")
     has_room, free = room_for_index(found, index_size)
     used = found.f_blocks - found.f_bfree

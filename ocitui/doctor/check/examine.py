@@ -18,6 +18,7 @@ import msgspec
 from ocitui.cache import (
     LASTING_CODES,
     MOST_DOCUMENT_BYTES,
+    CacheDirectoryError,
     CacheError,
     CacheFiles,
     Damage,
@@ -45,6 +46,7 @@ from ocitui.contents import (
     read_through,
     unlike,
 )
+from ocitui.stand_in import fact_of
 from ocitui.text import timestamp
 from ocitui.threads import Brake, Stop, be_idle, in_parallel, in_thread, on_loop
 
@@ -89,6 +91,9 @@ async def examine(
     may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the directory
     is not there or cannot be listed, and for nothing else that the disk holds."""
     tell_progress = on_loop(progress)
+    if options.depth is Depth.DEEP and fact_of(directory, "host") is not None:
+        hint = "give --depth header; what deep checks found on that host is remembered in it"
+        raise CacheDirectoryError("a report has no packed files to read", hint=hint)
 
     def work(stop: Stop) -> Report:
         headers = options.depth is not Depth.QUICK
