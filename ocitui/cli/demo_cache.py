@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tarfile
 import time
 from dataclasses import dataclass
@@ -78,9 +79,14 @@ def make_tar(files: Files) -> bytes:
     return buffer.getvalue()
 
 
-def program(name: str, size: int) -> bytes:
-    """Bytes that look like a program to a packer: they do not compress."""
-    return b"\x7fELF" + hashlib.shake_256(name.encode()).digest(size)
+_ELF = struct.Struct("<16s2HI3QI6H")
+_MACHINES = {"amd64": 62, "arm64": 183}
+
+
+def program(name: str, size: int, architecture: str = "amd64") -> bytes:
+    """Bytes that look like a program of an architecture: behind the header of an ELF (elf(5)) they do not compress."""
+    header = b"\x7fELF\2\1\1", 2, _MACHINES[architecture], 1, 0, _ELF.size, 0, 0, _ELF.size, 56, 0, 0, 0, 0
+    return _ELF.pack(*header) + hashlib.shake_256(name.encode()).digest(size)
 
 
 def _member(path: str, mode: int, kind: bytes) -> tarfile.TarInfo:
@@ -98,13 +104,13 @@ def _encode(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _base(system: str, version: str, size: int) -> tuple[str, Files]:
+def _base(system: str, version: str, size: int, architecture: str = "amd64") -> tuple[str, Files]:
     return (
         f"ADD {system}-minirootfs-{version}.tar.gz / # buildkit",
         {
             "etc/os-release": f'ID={system}\nVERSION_ID={version}\nPRETTY_NAME="{system.title()} {version}"\n'.encode(),
             "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
-            "bin/sh": program(f"{system} {version}", size),
+            "bin/sh": program(f"{system} {version}", size, architecture),
             "usr/share/licenses/README": b"Made for ocitui's demo; nothing in here runs.\n" * 40,
         },
     )
@@ -145,7 +151,7 @@ def _plain(base: tuple[str, Files], **platform: str) -> DemoImage:
 OLD_ALPINE = _plain(_base("alpine", "3.19.1", 180_000))
 ALPINE = _plain(_base("alpine", "3.19.2", 190_000))
 BUSYBOX = _plain(_base("busybox", "1.36", 240_000))
-DEBIAN_ARM = _plain(_base("debian", "12", 320_000), architecture="arm64", variant="v8")
+DEBIAN_ARM = _plain(_base("debian", "12", 320_000, "arm64"), architecture="arm64", variant="v8")
 SITE = _service(_base("alpine", "3.19.2", 190_000), "site", 410_000, 8080)
 PROXY = _service(_base("debian", "12", 320_000), "proxy", 520_000, 443)
 QUEUE = _service(_base("debian", "12", 320_000), "queue", 360_000, 6379)
