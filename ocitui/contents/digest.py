@@ -143,11 +143,14 @@ def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], 
         return known
     hashed, size, at = hashlib.sha256(), tree.sizes[entry], 0
     # Of an empty one too, which may be one that could not be read.
-    while data := tree.reader.read(tree.references[entry], at, min(size - at, _CHUNK)):
+    while not at or at < size:
         stop.check()
+        data = tree.reader.read(tree.references[entry], at, min(size - at, _CHUNK))
         hashed.update(data)
         passed(len(data))
         at += len(data)
+        if not data:
+            break
     return hashed.digest()
 
 

@@ -6,9 +6,9 @@ import lzma
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 
-from isal import isal_zlib
+import deflate
 
 from .tree import DamagedError
 
@@ -49,7 +49,14 @@ def _by_stream(make: Callable[[], _Stream], error: type[Exception]) -> Unpack:
     return unpack
 
 
-unpack_zlib = _by_stream(isal_zlib.decompressobj, cast(type[Exception], isal_zlib.error))
+def unpack_zlib(block: bytes, most: int) -> bytes:
+    """At most so many bytes of a zlib stream. Raises DamagedError."""
+    try:
+        return bytes(deflate.zlib_decompress(block, most))
+    except deflate.DeflateError as raised:
+        raise DamagedError(f"{_BENT}, or to more than it may") from raised
+
+
 unpack_xz = _by_stream(partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, _MOST_MEMORY), lzma.LZMAError)
 unpack_lzma = _by_stream(partial(lzma.LZMADecompressor, lzma.FORMAT_ALONE, _MOST_MEMORY), lzma.LZMAError)
 unpack_zstd = _by_stream(
