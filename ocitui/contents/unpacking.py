@@ -54,7 +54,7 @@ def unpack_zlib(block: bytes, most: int) -> bytes:
     try:
         return bytes(deflate.zlib_decompress(block, most))
     except deflate.DeflateError as raised:
-        raise DamagedError(f"{_BENT}, or to more than it may") from raised
+        raise DamagedError(_BENT) from raised
 
 
 unpack_xz = _by_stream(partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, _MOST_MEMORY), lzma.LZMAError)

@@ -98,9 +98,8 @@ def test_a_block_of_metadata_that_grows_is_not_unpacked(tmp_path: Path) -> None:
     (size,) = struct.unpack_from("<H", image, at)
     tracemalloc.start()
     try:
-        with pytest.raises(DamagedError, match="unpacks to more"):
+        with pytest.raises(DamagedError, match="cannot be unpacked"):
             unpack_zlib(bytes(image[at + 2 : at + 2 + size]), 8192)
-        # What isal keeps for itself is 90 KB.
         assert tracemalloc.get_traced_memory()[1] < 1 << 18
     finally:
         tracemalloc.stop()
