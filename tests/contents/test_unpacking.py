@@ -26,7 +26,7 @@ def test_a_block_is_unpacked_within_its_bound(unpack: Unpack) -> None:
         # lz4 has no word for its end: what it unpacks to is too short, if no more.
         with suppress(DamagedError) if unpack is unpack_lz4 else pytest.raises(DamagedError):
             assert len(unpack(packed[:cut], len(content))) < len(content)
-    with pytest.raises(DamagedError, match="more than it may|cannot be unpacked"):
+    with pytest.raises(DamagedError, match=r"more than it may|cannot be unpacked"):
         unpack(packed, len(content) - 1)
 
 
