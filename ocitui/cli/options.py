@@ -3,6 +3,7 @@ What can be asked of the screen and of an image's source stands here too; nothin
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -183,7 +184,8 @@ def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Call, P
 def on_cache(call: Call, work: Callable[[Call], int]) -> int:
     """Do a command's work; where a report is named in place of a directory, on the cache that is told of in it, which
     cannot be changed. Raises ReportError."""
-    if not call.directory.is_file():
+    # A name that is too long is for who opens it to tell.
+    if not os.path.isfile(call.directory):
         return work(call)
     from ocitui.doctor import is_report, opened_report
 

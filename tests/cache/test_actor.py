@@ -89,9 +89,11 @@ async def test_the_log_is_in_nobody_s_way(obstacle: str, memory_path: Path, monk
         if obstacle != "full":
             monkeypatch.setenv(SYSLOG_VARIABLE, str(path))
         # Nobody reads it.
+        cache = PackerCache(directory)
         for _ in range(40 if obstacle == "full" else 1):
-            await PackerCache(directory).delete([key(0)])
-            await PackerCache(directory).undo()
+            await cache.delete([key(0)])
+            await cache.undo()
+        await cache.close()
         assert tree(directory) == before
         assert len(lines(log)) < 40
 

@@ -8,9 +8,9 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx2
-from httpx2._utils import get_environment_proxies  # the client has no way to leave one out
 
 from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, usual_digest
 from ocitui.threads import look_up_apart, settled
@@ -261,30 +261,43 @@ class RegistryClient:
 
 
 def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
-    """A client that asks by the environment's proxies; of those that cannot be used it tells where they would be."""
-    verify, ways = trusting(options.tls_ca), dict[str, httpx2.AsyncBaseTransport | None]()
-    for pattern, proxy in get_environment_proxies().items():
-        ways[pattern] = None if proxy is None else _by_proxy(pattern.removesuffix("://"), proxy, verify)
-    return httpx2.AsyncClient(verify=verify, timeout=options.timeout, mounts=ways, trust_env=False)
+    verify = trusting(options.tls_ca)
+    return httpx2.AsyncClient(timeout=options.timeout, transport=_ByEnvironment(verify), trust_env=False)
 
 
-def _by_proxy(scheme: str, proxy: str, verify: ssl.SSLContext) -> httpx2.AsyncBaseTransport:
-    kind = ""
-    with suppress(RegistryError):
-        kind = address_of(proxy).scheme
-    return httpx2.AsyncHTTPTransport(verify=verify, proxy=proxy) if kind in ("http", "https") else _NoWay(scheme, kind)
+class _ByEnvironment(httpx2.AsyncBaseTransport):
+    """Sends each request by the proxy that the environment names for it, if any. Raises SourceError for one that cannot
+    be used, whose address may hold a password."""
 
-
-class _NoWay(httpx2.AsyncBaseTransport):
-    """What would be sent to a proxy that cannot be used; its address may hold a password. Raises SourceError."""
-
-    def __init__(self, scheme: str, kind: str) -> None:
-        self._scheme, self._what = scheme, f"that speaks {kind}" if kind else "with what is no address"
+    def __init__(self, verify: ssl.SSLContext) -> None:
+        self._verify, self._proxies = verify, getproxies_environment()
+        self._ways: dict[str, httpx2.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        variable = proxy_variable(self._scheme)
+        scheme, proxy = request.url.scheme, ""
+        if not proxy_bypass(request.url.netloc.decode(), self._proxies):
+            proxy = next((self._proxies[one] for one in (scheme, "all") if one in self._proxies), "")
+        if proxy not in self._ways:
+            self._ways[proxy] = httpx2.AsyncHTTPTransport(verify=self._verify, proxy=_usable(proxy, scheme) or None)
+        return await self._ways[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for way in self._ways.values():
+            await way.aclose()
+
+
+def _usable(proxy: str, scheme: str) -> str:
+    """The address of a proxy, or nothing for none. Raises SourceError."""
+    kind, address = "", proxy if "://" in proxy or not proxy else f"http://{proxy}"
+    with suppress(RegistryError):
+        kind = address_of(address).scheme
+    if proxy and kind not in ("http", "https"):
+        variable = proxy_variable(scheme) or proxy_variable("all")
         hint = f"write it as http://HOST:PORT, an IPv6 address in brackets, or unset {variable}"
-        raise SourceError(f"{variable} names a proxy {self._what}", hint=hint)
+        raise SourceError(
+            f"{variable} names a proxy {f'that speaks {kind}' if kind else 'with what is no address'}", hint=hint
+        )
+    return address
 
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)

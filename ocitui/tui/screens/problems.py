@@ -66,7 +66,10 @@ _MOST_FIRST = 4
 _BY_HAND = {
     "disk-full": "room",
     "journal-damaged": "trash",
+    "packed-unlike-layers": "import_image",
+    "packed-xattrs": "import_image",
     "zone-needs-missing": "import_image",
+    "zone-file-missing": "import_image",
     "database-lost": "zones",
     "database-damaged": "zones",
     "domain-without-row": "zones",
