@@ -148,6 +148,7 @@ with front(__name__):
     from .listing import CacheFiles as CacheFiles
     from .listing import Fact as Fact
     from .listing import Listing as Listing
+    from .listing import files_of as files_of
     from .listing import is_plain as is_plain
     from .listing import part_of as part_of
     from .lookup import LATEST as LATEST

@@ -20,6 +20,8 @@ from typing import BinaryIO
 
 import msgspec
 
+from ocitui.directory import Mirror, mirror_of
+
 from .errors import CacheDirectoryError
 from .files import (
     MOST_DOCUMENT_BYTES,
@@ -117,6 +119,11 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
+    @property
+    def device(self) -> int:
+        """That on which the directory lies."""
+        return os.fstat(self.fd).st_dev
+
     def items(self) -> Iterable[os.DirEntry[str]]:
         """Every name, as it is listed. Raises CacheDirectoryError."""
         try:
@@ -175,6 +182,35 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
             os.close(fd)
 
 
+class MirroredFiles(CacheFiles):
+    """A directory that stands for another host's: its files are told of as they are there."""
+
+    def __init__(self, directory: Path, mirror: Mirror) -> None:
+        super().__init__(directory)
+        self._mirror = mirror
+
+    @property
+    def device(self) -> int:
+        return self._mirror.device
+
+    def lstat_item(self, item: os.DirEntry[str]) -> os.stat_result:  # type: ignore[override]
+        return self.lstat(item.name)
+
+    def lstat(self, name: str) -> os.stat_result:
+        return self._mirror.stats.get(name) or super().lstat(name)
+
+    def open_fd(self, name: str) -> int:
+        if failed := self._mirror.unread.get(name):
+            raise OSError(failed, os.strerror(failed), name)
+        return super().open_fd(name)
+
+
+def files_of(directory: Path) -> CacheFiles:
+    """The files of a cache, or of what stands for one. Raises CacheDirectoryError."""
+    mirror = mirror_of(directory)
+    return CacheFiles(directory) if mirror is None else MirroredFiles(directory, mirror)
+
+
 class Listing:
     """Every name of a directory; `read` makes one, `refresh` looks at some names again. ``digests`` are those that have
     a row, in order, ``rows`` the number of each, and ``others`` the facts of all other names. A row whose files are
@@ -201,7 +237,7 @@ class Listing:
         """List a directory, with one stat for each name. ``told`` is called now and then with how many names were seen,
         and how many these digests make likely; it may raise to stop. Raises CacheDirectoryError."""
         listing = cls(digests)
-        listing._device = os.fstat(files.fd).st_dev
+        listing._device = files.device
         lstat, put, device = files.lstat_item, listing.put, listing._device
         rows, places, is_usual = listing.rows, PLACE_OF_SUFFIX, usual_digest
         modes, sizes, stats = listing.modes, listing.sizes, listing._stats
@@ -240,7 +276,7 @@ class Listing:
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""
         changed: set[str] = set()
-        self._device = self._device or os.fstat(files.fd).st_dev
+        self._device = self._device or files.device
         for name in names:
             before, now = self.get(name), files.fact(name)
             if before != now:

@@ -38,6 +38,7 @@ COMMANDS = {
     "why": ("why", "Say link by link why the daemon answers as it does."),
     "zones": ("zones", "List who needs which entry."),
     "check": ("check", "Examine the cache: what is wrong, and what would mend it."),
+    "fleet": ("fleet", "Look at the caches of many hosts over ssh, the worst first."),
     "repair": ("repair", "Show what would mend the cache; with --apply do it."),
     "point": ("point", "Make a digest win its name; nothing is deleted."),
     "delete": ("delete", "Take entries out of the index and their files to the trash."),
@@ -129,7 +130,9 @@ def open_command(directory_word: Path, **typed: Any) -> int:
 cli.opener = open_command
 
 
-def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any) -> int:
+def _open(
+    *, directory: Path | str | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any
+) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise NoTerminalError
@@ -139,6 +142,9 @@ def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json
         raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
     from ocitui.tui import ScreenOptions, run_screen
 
+    if isinstance(directory, str):
+        hint = "ocitui check, list, why, show and zones take it; or log in, and start ocitui there"
+        raise NoTerminalError("the screen does not open on another host's cache", hint)
     directory = directory or default_directory()
     return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))
 

@@ -28,6 +28,7 @@ from ocitui.cache import (
     PlanChangedError,
     ReadOnlyError,
 )
+from ocitui.directory import as_there, mirror_of
 from ocitui.text import clean, escaped, first_of, short_digest, timestamp
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _write(text: str, stream: TextIO | None) -> None:
     if stream is None:
         return
     try:
-        stream.write(text)
+        stream.write(as_there(text))
         stream.flush()
     except OSError:
         if stream is not sys.stderr:
@@ -252,6 +253,8 @@ class Call:
 
     def refuse_read_only(self, doing: str) -> None:
         """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
+        if mirror_of(self.directory) is not None:
+            raise ReadOnlyError(f"cannot {doing} over ssh", hint="do it with an ocitui on that host")
         if self.read_only:
             raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
 
@@ -322,11 +325,17 @@ class Call:
         _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), end()))
 
     def _common(self) -> dict[str, Any]:
+        if (mirror := mirror_of(self.directory)) is not None:
+            return {"schema": SCHEMA, "host": mirror.node, "cache": mirror.directory}
         return {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(self.directory)}
 
     def place(self) -> list[str]:
         """Where it is going to happen, and whether a daemon there will meet it."""
-        return [f"on {os.uname().nodename}, in {self.directory.absolute()}", *self.daemon_warning()]
+        mirror = mirror_of(self.directory)
+        return [
+            f"on {os.uname().nodename if mirror is None else mirror.host}, in {self.directory.absolute()}",
+            *self.daemon_warning(),
+        ]
 
     def daemon_warning(self) -> list[str]:
         """What a daemon that runs there may do to what is changed."""

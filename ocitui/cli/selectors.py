@@ -109,14 +109,14 @@ def judged_entries(call: Call, filter_text: str, at: float | None = None) -> tup
     since the epoch, are not looked into. Raises UsageProblemError, with what was meant, where the filter cannot be
     understood, NoSuchEntryError where no index of then is kept, CorruptIndexError, CacheDirectoryError, StorageError.
     """
-    from ocitui.cache import CacheFiles
+    from ocitui.cache import files_of
     from ocitui.doctor import Entries, Judge, read_index
 
     judge = Judge(call.directory)
     if at is not None:
         entries = Entries(_index_at(call, filter_text, at), judge)
     else:
-        with CacheFiles(call.directory) as files:
+        with files_of(call.directory) as files:
             reading = read_index(files)
         reading.require_sound(call.directory)
         judge.begin(reading)
@@ -190,9 +190,9 @@ async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] 
 
 def keys_of_files(directory: Path) -> list[Key]:
     """The digests and formats of which there is a packed file. Raises CacheDirectoryError."""
-    from ocitui.cache import CacheFiles, Listing
+    from ocitui.cache import Listing, files_of
 
-    with CacheFiles(directory) as files:
+    with files_of(directory) as files:
         listing = Listing.read(files)
     return [(digest, format_) for digest in listing.held() for format_ in listing.formats(digest)]
 

@@ -24,7 +24,6 @@ from ocitui.cache import (
     LATEST,
     MOST_INDEX_BYTES,
     CacheError,
-    CacheFiles,
     Descriptor,
     Explanation,
     FileKind,
@@ -42,6 +41,7 @@ from ocitui.cache import (
     explain_recall,
     explain_resolve,
     file_names,
+    files_of,
     find_entry,
     packed_name,
     part_of,
@@ -445,7 +445,7 @@ class JudgedNeed(msgspec.Struct, frozen=True):
 def judged_needs(directory: Path, zones: Zones) -> list[JudgedNeed]:
     """Every need of every zone. Raises CacheDirectoryError."""
     judge = Judge(directory)
-    with CacheFiles(directory) as files:
+    with files_of(directory) as files:
         reading = read_index(files)
     needed = dict.fromkeys(need.digest for zone in zones.zones for need in zone.needs if usable_digest(need.digest))
     judge.look_at(reading, needed)

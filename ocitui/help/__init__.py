@@ -14,6 +14,7 @@ TOPICS = {
     "daemon": "What the daemon does, and working beside it.",
     "depths": "How deep a check looks, and what it cannot find.",
     "room": "Making room: rules, pins, what never goes.",
+    "fleet": "Other hosts over ssh, one or many.",
     "contents": "Inside packed files: list, read, extract, prove.",
     "import": "Bringing images in: sources, formats, limits.",
     "keys": "The keys of the screen.",

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import read_bounded, read_kernel_file
+from ocitui.directory import mirror_of
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME, DATABASE_NAME, CONFIG_NAME = "daemon.socket", "krata.db", "config.toml"
@@ -45,9 +46,10 @@ class DaemonState(msgspec.Struct, frozen=True):
         return 0.0 if self.since is None else self.since + START_SECONDS
 
 
-def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:
+def find_daemon(directory: Path, proc: Path | None = None, *, known: int | None = None) -> DaemonState:
     """The state of the daemon, if it serves no other cache; quick where it is still the process ``known``."""
-    socket, found = daemon_socket(directory), None
+    socket, found, mirror = daemon_socket(directory), None, mirror_of(directory)
+    proc = proc or proc_of(directory)
     for process in chain([] if known is None else [known], _processes(proc)):
         serves = _serves(process, socket.with_name(DATABASE_NAME), proc) if is_daemon(process, proc) else False
         if serves:
@@ -59,7 +61,14 @@ def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | Non
     if found is not None:
         return DaemonState(found, _started(proc, found), socket.exists())
     exists = socket.exists()
-    return DaemonState(ours=exists, listens=_listens(socket) if exists else None)
+    listens = _listens(socket) if exists and mirror is None else mirror and mirror.listens
+    return DaemonState(ours=exists, listens=listens)
+
+
+def proc_of(directory: Path) -> Path:
+    """Where the processes show of the host whose cache is in a directory."""
+    mirror = mirror_of(directory)
+    return Path("/proc") if mirror is None else mirror.root / "proc"
 
 
 def _serves(process: int, database: Path, proc: Path) -> bool | None:
@@ -78,8 +87,9 @@ def _serves(process: int, database: Path, proc: Path) -> bool | None:
     return other
 
 
-def is_served(directory: Path, proc: Path = Path("/proc")) -> bool:
+def is_served(directory: Path) -> bool:
     """Whether a daemon is seen to have the database of the cache in ``directory`` open."""
+    proc = proc_of(directory)
     database = daemon_socket(directory).with_name(DATABASE_NAME)
     return any(is_daemon(process, proc) and _serves(process, database, proc) for process in _processes(proc))
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import READ_FLAGS, StorageError, read_kernel_file
+from ocitui.directory import mirror_of
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05
@@ -68,7 +69,7 @@ class Kernel(msgspec.Struct, frozen=True):
 def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[LoopUse]]:
     """The uses of each file in the cache, by its path below ``directory``: its name, or the one that it had, or a path
     in the trash. What cannot be read is left out."""
-    kernel = kernel or Kernel()
+    kernel = kernel or _kernel_of(directory)
     if not (loops := _loops(kernel.sys)):
         return {}
     place, mounts = _Place(directory), _mounts(kernel.proc)
@@ -77,6 +78,12 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
         if (use := _use(block, kernel, mounts)) is not None and (name := place.name_of(use)) is not None:
             users[name].append(use)
     return dict(users)
+
+
+def _kernel_of(directory: Path) -> Kernel:
+    if (mirror := mirror_of(directory)) is None:
+        return Kernel()
+    return Kernel(mirror.root / "sys", mirror.root / "dev", mirror.root / "proc")
 
 
 def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None = None) -> int:

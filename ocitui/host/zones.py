@@ -24,10 +24,11 @@ import msgspec
 from msgspec.structs import replace
 
 from ocitui.cache import FileIdentity, Folder, PackedFormat, PlanChangedError, identity_of, packed_name, usable_digest
+from ocitui.directory import mirror_of
 
 from .daemon import DATABASE_NAME, daemon_socket, find_daemon, held_in, is_served, temporary_folder
 from .loop_devices import Loops, users_of
-from .programs import UUID_FORM, Domain, answer_of, find_program, read_domains
+from .programs import UUID_FORM, Domain, answer_of, domains_of, find_program, read_domains
 from .redb import DatabaseState, Table, read_table
 
 HOST_NAME = "host.uuid"
@@ -180,9 +181,13 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     daemon where it can be asked, which only ever reads; a host that never had krata has none. Never raises."""
     loops = users_of(directory) if loops is None else loops
     # Before the rows: of a domain that is made meanwhile the row is there first.
-    domains = read_domains()
+    domains = _domains_of(directory)
     table, found = _read(directory)
-    program = find_program("kratactl") if ask and daemon_socket(directory).is_socket() else None
+    program = (
+        find_program("kratactl")
+        if ask and mirror_of(directory) is None and daemon_socket(directory).is_socket()
+        else None
+    )
     told = _asked(directory, program) if program else None
     if program and told is not None and table.is_sure and _alike(found) != _alike(told):
         # One of both is newer than the other.
@@ -203,10 +208,16 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     rowless = tuple(one for one in domains or () if knows_rows and one.uuid not in known)
     if domains is not None and (leaks or rowless):
         # Guests come and go meanwhile.
-        again = read_domains()
+        again = _domains_of(directory)
         leaks = tuple(one for one in leaks if one in _leaks(found, loops, again, doubt))
         rowless = tuple(one for one in rowless if one in (again or ()))
     return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew, table.unreadable, domains, rowless)
+
+
+def _domains_of(directory: Path) -> tuple[Domain, ...] | None:
+    if (mirror := mirror_of(directory)) is None:
+        return read_domains()
+    return domains_of(*mirror.domains) if mirror.domains else None
 
 
 def _read(directory: Path) -> tuple[Table, list[Zone]]:
@@ -456,6 +467,8 @@ class Leftover(msgspec.Struct, frozen=True):
 
 def daemon_leftovers(directory: Path, proc: Path = Path("/proc")) -> list[Leftover]:
     """By their names, for the cache in ``directory``. Only root can tell that one is not needed. Never raises."""
+    if mirror_of(directory) is not None:
+        return []
     daemon, found = find_daemon(directory, proc), list[Leftover]()
     place = temporary_folder(daemon.process, proc)
     with suppress(OSError), Folder.open(place) as folder:

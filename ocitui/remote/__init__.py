@@ -5,17 +5,9 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
-    from .ssh import MARKER as MARKER
-    from .ssh import Connection as Connection
-    from .ssh import FarAnswerError as FarAnswerError
-    from .ssh import HostKeyError as HostKeyError
-    from .ssh import HostSilentError as HostSilentError
-    from .ssh import InvalidPlaceError as InvalidPlaceError
-    from .ssh import LoginRefusedError as LoginRefusedError
-    from .ssh import LostConnectionError as LostConnectionError
-    from .ssh import NoPythonError as NoPythonError
-    from .ssh import Patience as Patience
-    from .ssh import Place as Place
-    from .ssh import RemoteError as RemoteError
-    from .ssh import SudoRefusedError as SudoRefusedError
-    from .ssh import UnreachableError as UnreachableError
+    from .fleet import FleetRow as FleetRow
+    from .fleet import FleetStanding as FleetStanding
+    from .fleet import read_inventory as read_inventory
+    from .fleet import survey as survey
+    from .mirror import HostMirror as HostMirror
+    from .ssh import SshPlace as SshPlace

@@ -29,7 +29,7 @@ from typing import Any
 
 import msgspec
 
-from ocitui.cache import CacheError
+from ocitui.cache import CacheError, InvalidNameError
 from ocitui.text import printable
 from ocitui.threads import settled
 
@@ -51,7 +51,7 @@ class RemoteError(CacheError):
     code = "remote"
 
 
-class InvalidPlaceError(RemoteError):
+class InvalidPlaceError(RemoteError, InvalidNameError):
     code = "invalid-place"
     default_hint = "write it as ssh://[USER@]HOST[:PORT][/DIR]"
 
@@ -106,7 +106,7 @@ _HOST = re.compile(r"\w[\w.-]{0,254}|\[[0-9A-Fa-f:.]{2,45}(?:%\w{1,16})?\]")
 _USER = re.compile(r"\w[\w.@\\+-]{0,127}\$?")
 
 
-class Place(msgspec.Struct, frozen=True):
+class SshPlace(msgspec.Struct, frozen=True):
     """A host as its operator names it to `ssh`, and a directory there, None for the usual one."""
 
     host: str
@@ -115,7 +115,7 @@ class Place(msgspec.Struct, frozen=True):
     directory: PurePosixPath | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Place:
+    def parse(cls, text: str) -> SshPlace:
         """``[ssh://][USER@]HOST[:PORT][/DIR]``. Raises InvalidPlaceError."""
         found = _PLACE.fullmatch(text)
         user, host, port, directory = found.groups() if found else ("", "", "", "")
@@ -163,7 +163,7 @@ class Connection:
     """The way to one host. Within `async with` and ``shared``, all that is asked goes over one connection: over the
     operator's own master where he has one, as another would ask for his second factor again, else over one of ours."""
 
-    def __init__(self, place: Place, *, patience: Patience = _USUAL, shared: bool = False) -> None:
+    def __init__(self, place: SshPlace, *, patience: Patience = _USUAL, shared: bool = False) -> None:
         self.place, self._patience, self._shared = place, patience, shared
         self._through: list[str] = []
         self._open = AsyncExitStack()
@@ -276,7 +276,7 @@ async def _started(words: list[str], stdin: int) -> Process:
 class _Child:
     """An `ssh` that runs a command there."""
 
-    def __init__(self, place: Place, process: Process, patience: Patience) -> None:
+    def __init__(self, place: SshPlace, process: Process, patience: Patience) -> None:
         self._place, self._process, self._patience = place, process, patience
         self._errors, self._sending, self._noise = bytearray(), asyncio.ensure_future(_nothing()), b""
         self._hearing = asyncio.ensure_future(self._hear())
@@ -332,7 +332,9 @@ class _Child:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         # Of a pipe that nobody reads any more, or that somebody else holds open, the end would never be seen.
-        vars(self._process)["_transport"].close()
+        transport = vars(self._process)["_transport"]
+        for pipe in filter(None, map(transport.get_pipe_transport, range(3))):
+            pipe.close()
         await settled(asyncio.gather(self._sending, self._hearing, self._process.wait(), return_exceptions=True))
 
     @property
@@ -393,7 +395,7 @@ _NO_WAY = re.compile(r"ssh: (.*)|(.*(?:refused|unreachable|not resolve|Name or s
 _CUT = re.compile(r"closed by|reset by|Broken pipe|client_loop|Timeout, server")
 
 
-def _failure(place: Place, code: int, errors: bytes, noise: bytes, *, begun: bool = False) -> RemoteError:
+def _failure(place: SshPlace, code: int, errors: bytes, noise: bytes, *, begun: bool = False) -> RemoteError:
     """What ssh's status and words say: 255 may be its own or the command's, so that its words are looked at first."""
     said, name, login = errors.decode("utf-8", "replace"), place.name, place.login
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "")

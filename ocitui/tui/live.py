@@ -299,7 +299,7 @@ class LiveCache:
 
     def _take(self, difference: Difference) -> bool:
         """Gives whether anything could be taken: a directory that is gone leaves all as it was."""
-        from ocitui.cache import CacheFiles
+        from ocitui.cache import files_of
         from ocitui.doctor import Judge
 
         judge, names = self.judge or Judge(self._directory), self._names
@@ -307,7 +307,7 @@ class LiveCache:
             self._memory = judge.memory()
         try:
             with giving_way():
-                with CacheFiles(self._directory) as files:
+                with files_of(self._directory) as files:
                     reading = self._reading(files, judge, difference)
                 if reading is None:
                     return False

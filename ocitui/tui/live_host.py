@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocitui.cache import identity_of
+from ocitui.directory import space_of
 from ocitui.host import DaemonState, daemon_socket, find_daemon, is_daemon
 from ocitui.text import human_size
 
@@ -76,7 +76,7 @@ class LiveHost:
 
         before = self._shown
         try:
-            now = os.statvfs(self._directory)
+            now = space_of(self._directory)
         except OSError:
             self.disk = None
         else:

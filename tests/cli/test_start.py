@@ -61,6 +61,7 @@ HEADLESS = {
     "diff": ["alpine:3.19", "busybox:1.36", "--text"],
     "verdict": [],
     "why": ["alpine:3.19"],
+    "fleet": ["a b"],
     "zones": [],
     "check": ["--depth", "deep"],
     "repair": ["--apply", "--yes"],
@@ -80,7 +81,7 @@ HEADLESS = {
     "completion": ["bash"],
 }
 """Words with which each command does its work; the demo opens the screen."""
-WITHOUT_CACHE = {"help", "completion"}
+WITHOUT_CACHE = {"help", "completion", "fleet"}
 
 
 def test_every_command_but_the_demo_is_headless() -> None:

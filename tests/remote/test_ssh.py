@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from ocitui.remote import (
+from ocitui.remote.ssh import (
+    MOST_RECORD,
     Connection,
     FarAnswerError,
     HostKeyError,
@@ -19,12 +20,11 @@ from ocitui.remote import (
     LostConnectionError,
     NoPythonError,
     Patience,
-    Place,
     RemoteError,
+    SshPlace,
     SudoRefusedError,
     UnreachableError,
 )
-from ocitui.remote.ssh import MOST_RECORD
 from tests.remote.support import Hosts, free_ports, make_key
 
 HURRIED = Patience(connect=2, alive=1, missed=2, record=60.0)
@@ -39,7 +39,7 @@ END = "print('end %d' % {count}, flush=True)\n"
 
 
 async def asked(name: str, program: str, *, sudo: bool = False, patience: Patience = HURRIED) -> list[bytes]:
-    async with Connection(Place.parse(name), patience=patience).ask(program, sudo=sudo) as records:
+    async with Connection(SshPlace.parse(name), patience=patience).ask(program, sudo=sudo) as records:
         return [record async for record in records]
 
 
@@ -50,16 +50,16 @@ GOT = [b"x", b"x" * 625, b"x" * 390625]
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("ssh://web1", Place("web1")),
-        ("web1", Place("web1")),
-        ("ssh://root@web1:2222/srv/cache", Place("web1", "root", 2222, PurePosixPath("/srv/cache"))),
-        ("ssh://[fe80::1%eth0]:22", Place("fe80::1%eth0", "", 22)),
-        ("ssh://web1/", Place("web1")),
+        ("ssh://web1", SshPlace("web1")),
+        ("web1", SshPlace("web1")),
+        ("ssh://root@web1:2222/srv/cache", SshPlace("web1", "root", 2222, PurePosixPath("/srv/cache"))),
+        ("ssh://[fe80::1%eth0]:22", SshPlace("fe80::1%eth0", "", 22)),
+        ("ssh://web1/", SshPlace("web1")),
     ],
 )
-def test_a_place(text: str, place: Place) -> None:
-    assert Place.parse(text) == place
-    assert Place.parse(str(place)) == place
+def test_a_place(text: str, place: SshPlace) -> None:
+    assert SshPlace.parse(text) == place
+    assert SshPlace.parse(str(place)) == place
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_place(text: str, place: Place) -> None:
 )
 def test_what_names_no_host_is_refused(text: str) -> None:
     with pytest.raises(InvalidPlaceError) as raised:
-        Place.parse(text)
+        SshPlace.parse(text)
     assert raised.value.message.isprintable()
 
 
@@ -99,7 +99,7 @@ async def test_what_is_asked_of_a_shared_connection_goes_over_it(hosts: Hosts, t
         async with connection.ask(tell) as records:
             return b"".join([record async for record in records])
 
-    place = Place.parse("good")
+    place = SshPlace.parse("good")
     async with Connection(place, patience=HURRIED, shared=True) as shared:
         assert await port_of(shared) == await port_of(shared)
         sockets = [one for one in os.listdir("/tmp") if one.startswith("ocitui-")]
@@ -111,7 +111,7 @@ async def test_what_is_asked_of_a_shared_connection_goes_over_it(hosts: Hosts, t
 async def test_the_operators_own_master_is_used(hosts: Hosts, tmp_path: Path) -> None:
     path = tmp_path / "m"
     hosts.alias("mastered", hosts.ports["good"], "ControlMaster auto", f"ControlPath {path}", "ControlPersist 5")
-    async with Connection(Place.parse("mastered"), patience=HURRIED, shared=True) as shared:
+    async with Connection(SshPlace.parse("mastered"), patience=HURRIED, shared=True) as shared:
         for _ in range(2):
             async with shared.ask(SOME) as records:
                 assert [record async for record in records] == GOT

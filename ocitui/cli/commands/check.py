@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ocitui.cache import StorageError
+from ocitui.directory import mirror_of
 from ocitui.text import human_size, human_span
 
-from ..options import DEPTHS, byte_size, depth_option, examined, keeping, repeatable, run_async, span
+from ..options import DEPTHS, byte_size, depth_option, examined, noting, repeatable, run_async, span
 from ..output import Call, ExitCode, InterruptedBySignalError, UsageProblemError, paragraph, say
 from ..progress import doctor_text, line_shown
 from ..selectors import (
@@ -93,7 +94,7 @@ def rate(text: str) -> int:
 )
 @repeatable("--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable.")
 @click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any.")
-@keeping
+@noting
 def check_command(call: Call, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 
@@ -110,6 +111,9 @@ def check_command(call: Call, /, **typed: Any) -> int:
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
     if to_stdout and call.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
+    if asked.depth == "deep" and mirror_of(call.directory) is not None:
+        hint = "with an ocitui there: ssh -t HOST ocitui check --depth deep"
+        raise UsageProblemError("a deep check reads every byte, which is done on the host that has them", hint=hint)
     call = replace(call, as_lines=call.as_json)
     return call.reported(lambda: _check(call, asked, metrics_only=to_stdout))
 

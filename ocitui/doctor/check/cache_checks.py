@@ -37,6 +37,7 @@ from ocitui.cache import (
     Transaction,
     TransactionState,
     examine_index,
+    files_of,
     find_overwritten,
     hash_file,
     keep_backup,
@@ -56,6 +57,7 @@ from ocitui.cache import (
     usable_digest,
 )
 from ocitui.contents import ContentsError, taken_file_problem
+from ocitui.directory import mirror_of, space_of
 from ocitui.host import NeedRole, find_daemon, read_zones
 from ocitui.text import first_of, human_size, timestamp
 from ocitui.threads import Stop
@@ -152,6 +154,8 @@ def check_own(directory: Path) -> Iterator[Finding]:
 
 def locked(own: Path) -> bool:
     """Whether a writer of ours is at work, as /proc/locks tells: taking the lock to see could make a writer fail."""
+    if (mirror := mirror_of(own.parent)) is not None:
+        return mirror.locked
     try:
         found = os.lstat(own / LOCK_NAME)
     except OSError:
@@ -212,7 +216,7 @@ def taken_file_missing(directory: Path, digest: str, role: NeedRole) -> str:
     return ""
 
 
-_PROC, _MISSING = Path("/proc"), CATALOGUE["zone-needs-missing"]
+_MISSING = CATALOGUE["zone-needs-missing"]
 _INDEX_SLACK = 1 << 16  # what another entry, and the file system's own records, add to the index
 _NEARLY_FULL = 0.9
 
@@ -224,7 +228,13 @@ def room_for_index(found: os.statvfs_result, index_size: int) -> tuple[bool, int
     return free >= index_size + _INDEX_SLACK and (not found.f_files or found.f_ffree > 0), free
 
 
-def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:
+def may_write(directory: Path) -> bool:
+    """Whether the user who looks may write to the cache."""
+    mirror = mirror_of(directory)
+    return os.access(directory, os.W_OK | os.X_OK) if mirror is None else mirror.writable
+
+
+def check_host(directory: Path, index_size: int, proc: Path | None = None) -> Iterator[Finding]:
     """What bears on the cache from outside: its file system, and the daemon."""
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
@@ -233,12 +243,12 @@ def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator
         yield CATALOGUE["daemon-running"].finding(f"kratad runs as process {daemon.process}{since}{whose}")
     index_size = min(index_size, MOST_INDEX_BYTES)
     try:
-        found = os.statvfs(directory)
+        found = space_of(directory)
     except OSError:
         return
     if found.f_flag & os.ST_RDONLY:
         yield CATALOGUE["cache-read-only"].finding("its file system is mounted read-only")
-    elif not os.access(directory, os.W_OK | os.X_OK):
+    elif not may_write(directory):
         yield CATALOGUE["cache-read-only"].finding("this user may not write to it")
     has_room, free = room_for_index(found, index_size)
     used = found.f_blocks - found.f_bfree
@@ -323,14 +333,14 @@ def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
     return differs and repair.sequence < backup.number <= undo.sequence
 
 
-def keep_index(directory: Path, proc: Path = Path("/proc")) -> str:
+def keep_index(directory: Path, proc: Path | None = None) -> str:
     """Keep a backup of a sound index, or copy a corrupt one aside; where that cannot be done nothing is kept. Gives
     what there is to say of a corrupt one, empty for a sound one or none."""
     since = find_daemon(directory, proc).read_index_by
     try:
         # Asked before the index is read: a transaction under way may be in it or not.
         number = next_number(directory)
-        with CacheFiles(directory) as files:
+        with files_of(directory) as files:
             if _is_kept(files, since):
                 return ""
             reading = read_index(files)

@@ -28,6 +28,7 @@ from ocitui.cache import (
     PackedFormat,
     Recorded,
     config_name,
+    files_of,
     hash_file,
     hash_past_cache,
     packed_name,
@@ -71,7 +72,7 @@ async def examine(
     progress: Callable[[Progress], object] | None = None,
     on_findings: Callable[[list[Finding]], object] = lambda findings: None,
     *,
-    open_files: Callable[[Path], CacheFiles] = CacheFiles,
+    open_files: Callable[[Path], CacheFiles] = files_of,
     judge: Judge | None = None,
 ) -> Report:
     """Examine the cache in a directory; nothing of it is changed. ``progress`` is called on the event loop;
