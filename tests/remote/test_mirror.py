@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -122,3 +124,11 @@ async def test_asked_again_a_host_sends_what_changed(sample: Sample, near: None)
         here = await found(asked.directory, Depth.HEADER, open_files=files_of)
     there = await found(sample.directory, Depth.HEADER)
     assert told(here.findings, asked.directory) == told(there.findings, sample.directory)
+
+
+def test_the_gatherer_is_python_of_3_6() -> None:
+    source = Path(mirror.__file__).with_name("gatherer.py").read_text()
+    tree = ast.parse(source, feature_version=(3, 6))
+    imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    assert imported <= sys.stdlib_module_names
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
