@@ -6,6 +6,7 @@ from it stands in its `__init__`, its front::
     cli         the command line: main, options, output; commands/, a file for those that belong together
     tui         the screen: app, session, live; screens/<screen>.py, widgets/
     words       a finding, a plan, an assessment, an import in words, for both
+    deploy      files for other programs: systemd, Prometheus, Ansible
     help        the texts of `ocitui help`, of the screen's `?` and of the man pages
     remote      other hosts: the way there by ssh, what is read of their caches, many side by side
     doctor      check (one judge of an entry's state), repair, salvage, assessment, why, report
@@ -13,7 +14,7 @@ from it stands in its `__init__`, its front::
     contents    inside a packed file: its tree, read here
     host        what the host knows beside the cache: its daemon, its loop devices
     cache       one directory, one index, the daemon's rules; every change. A library of its own
-    text, threads, directory, front, last_resort: the ground
+    text, threads, directory, stand_in, front, last_resort: the ground
 
 How an index is read and shown: `cache.watch` notices the rename, `cache.index` reads, knows where each descriptor
 stands and decodes it when it is asked for; `tui.live` has the judge look at what changed, and tells the screen which

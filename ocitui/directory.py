@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 DEFAULT_DIRECTORY = Path("/var/lib/krata/cache/image")
 """Where krata's daemon keeps its cache."""
@@ -17,56 +16,6 @@ DIRECTORY_VARIABLE = "OCITUI_CACHE"
 def default_directory() -> Path:
     """The directory that the environment names, else the daemon's."""
     return Path(os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY)
-
-
-class Mirror(NamedTuple):
-    """What a directory of ours stands for that holds facts of another host's cache: ``host`` as its operator names it,
-    ``node`` as it names itself, the ``directory`` there, and when it was asked, in seconds since the epoch. The rest is
-    what a program there is told by its system: of each name its stat, or the error of reading it; the file system;
-    whether it may write, a writer of ours is at work, anybody listens at the daemon's socket; what Xen's tools print.
-    Below ``root`` lie `proc` and `sys`, as far as they tell of the cache."""
-
-    host: str
-    node: str
-    directory: str
-    root: Path
-    asked: float
-    stats: Mapping[str, os.stat_result]
-    unread: Mapping[str, int]
-    device: int
-    space: os.statvfs_result
-    writable: bool
-    locked: bool
-    listens: bool | None
-    domains: tuple[Sequence[str], Sequence[str]] | None
-
-
-_mirrors: dict[Path, Mirror] = {}
-
-
-def stand_for(directory: Path, mirror: Mirror | None) -> None:
-    """Note what a directory stands for; None: nothing any more."""
-    _mirrors.pop(directory, None)
-    if mirror is not None:
-        _mirrors[directory] = mirror
-
-
-def mirror_of(directory: Path) -> Mirror | None:
-    """What a directory stands for; None for one that is only itself."""
-    return _mirrors.get(directory) if _mirrors else None
-
-
-def as_there(text: str) -> str:
-    """The text with the paths that are meant in place of those of mirrors."""
-    for directory, mirror in _mirrors.items():
-        text = text.replace(str(directory), mirror.directory).replace(str(mirror.root), "")
-    return text
-
-
-def space_of(directory: Path) -> os.statvfs_result:
-    """The file system of a cache. Raises OSError."""
-    mirror = mirror_of(directory)
-    return os.statvfs(directory) if mirror is None else mirror.space
 
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.

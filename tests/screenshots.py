@@ -108,6 +108,19 @@ async def room(one: Desk) -> None:
     await one.until(lambda: "short" in one.text, "the goal")
 
 
+async def files(one: Desk) -> None:
+    await one.press("down", "down", "down", "4")
+    await one.until(lambda: "OWNER" in one.text, "the tree")
+    await one.press("enter", "down", "right", "down", "down", "right", "down", "down", "right", "right")
+    await one.rest()
+
+
+async def difference(one: Desk) -> None:
+    await one.press("space", "end", "space")
+    await one.open("equals_sign", "DiffScreen")
+    await one.until(lambda: "paths added" in one.text, "what differs")
+
+
 SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "main": (SMALL, main_screen),
     "wide": (WIDE, main_screen),
@@ -119,6 +132,8 @@ SCENES: dict[str, tuple[tuple[int, int], Callable[[Desk], Awaitable[None]]]] = {
     "problems": (SMALL, problems),
     "repair": (SMALL, repair),
     "room": (SMALL, room),
+    "files": (SMALL, files),
+    "diff": (SMALL, difference),
     "import": (SMALL, import_form),
     "imports": (SMALL, imports),
     "help": (SMALL, help_pages),

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -109,3 +110,10 @@ def test_a_mistyped_topic_is_refused_with_what_was_meant() -> None:
     refused = run("metrix")
     assert refused.returncode == 2
     assert "did you mean metrics?" in refused.stderr
+
+
+def test_the_topic_of_many_hosts_ends_with_files_that_are_there() -> None:
+    paths = [Path(line.strip()) for line in run("fleet").stdout.rpartition("\n\n")[2].splitlines()]
+    assert {"rules.yml", "playbook.yml"} <= {path.name for path in paths}
+    assert [path for path in paths if not path.is_file()] == []
+    assert [path.name for path in paths if f"**{path.name}**" not in TEXTS["fleet"]] == []

@@ -91,6 +91,7 @@ with front(__name__):
     from .files import FileIdentity as FileIdentity
     from .files import FileKind as FileKind
     from .files import Key as Key
+    from .files import PackedCheck as PackedCheck
     from .files import PackedFormat as PackedFormat
     from .files import check_directory as check_directory
     from .files import check_packed as check_packed
@@ -117,6 +118,7 @@ with front(__name__):
     from .index import ImageIndex as ImageIndex
     from .index import IndexFile as IndexFile
     from .index import Signature as Signature
+    from .index import Winners as Winners
     from .index import entry_keys as entry_keys
     from .index import examine_index as examine_index
     from .index import index_signature as index_signature
@@ -148,7 +150,6 @@ with front(__name__):
     from .listing import CacheFiles as CacheFiles
     from .listing import Fact as Fact
     from .listing import Listing as Listing
-    from .listing import files_of as files_of
     from .listing import is_plain as is_plain
     from .listing import part_of as part_of
     from .lookup import LATEST as LATEST
@@ -164,6 +165,7 @@ with front(__name__):
     from .names import find_entry as find_entry
     from .names import spelled as spelled
     from .names import stem_of as stem_of
+    from .own_folder import LINES_NAME as LINES_NAME
     from .own_folder import LOCK_NAME as LOCK_NAME
     from .own_folder import open_journal as open_journal
     from .own_folder import open_own_folder as open_own_folder

@@ -16,7 +16,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, partial
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
+
+from ocitui.stand_in import as_told
 
 from .errors import ConflictError, FileTakenError, ReadOnlyError, StorageError
 from .files import MOST_INDEX_BYTES, READ_FLAGS, closing, open_bounded, read_to_end
@@ -67,7 +69,7 @@ class Folder(AbstractContextManager["Folder"]):
 
     def lstat(self, name: str) -> os.stat_result | None:
         try:
-            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            return as_told(os.stat(name, dir_fd=self.fd, follow_symlinks=False))
         except FileNotFoundError:
             return None
 
@@ -410,9 +412,16 @@ def refuse_inside(directory: Path, path: Path) -> None:
 
 
 def write_outside(
-    directory: Path, path: Path, text: str, *, replace: bool, like: Path | None = None, most: int = 0o7777
+    directory: Path,
+    path: Path,
+    text: str | Callable[[BinaryIO], object],
+    *,
+    replace: bool,
+    like: Path | None = None,
+    most: int = 0o7777,
 ) -> None:
-    """Write a file that is none of the cache in ``directory``, whole or not at all. What it replaces lends its mode; a
+    """Write a file that is none of the cache in ``directory``, whole or not at all: a text, or what is written into it
+    when it is open. What it replaces lends its mode; a
     new one gets what the umask leaves, and no right that ``like`` withholds; neither gets more than ``most``. Raises
     ConflictError for one of the cache; FileTakenError for one that is not to be replaced; StorageError,
     ReadOnlyError."""
@@ -429,10 +438,13 @@ def write_outside(
         if like is not None and like.exists():
             mode &= like.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR
         try:
-            with open(draft, "x", encoding="utf-8", newline="\n", opener=partial(os.open, mode=mode)) as file:
+            with open(draft, "xb", opener=partial(os.open, mode=mode)) as file:
                 if there is not None:
                     os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode) & most)
-                file.write(text)
+                if isinstance(text, str):
+                    file.write(text.encode())
+                else:
+                    text(file)
                 file.flush()
                 os.fsync(file.fileno())
             if replace:

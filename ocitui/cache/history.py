@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from .backups import MOST_BACKUP_BYTES, Backup, next_number, open_backups, read_
 from .descriptors import Descriptor
 from .disk import storage_errors
 from .errors import NoSuchEntryError, StorageError
-from .index import ImageIndex, read_patiently
+from .index import ImageIndex, Winners, read_patiently
 from .own_folder import open_journal
 from .records import Transaction, TransactionState
 
@@ -33,7 +33,7 @@ class IndexChange(msgspec.Struct, frozen=True, eq=False):
     index: ImageIndex
     came: Sequence[Descriptor] = ()
     went: Sequence[Descriptor] = ()
-    won: Mapping[str, tuple[Descriptor | None, Descriptor | None]] = {}
+    won: Winners = {}
     transactions: Sequence[Transaction] = ()
     by_another: bool = True
     oldest: bool = False
@@ -127,10 +127,7 @@ def _change(
     """What an index is to the one before it; ``made`` may have had a part in that."""
     same = index.difference(before)
     came, went = [index.descriptors[at] for at in same.added], [before.descriptors[at] for at in same.removed]
-    names = {name for one in (index, before) for name in one.names[same.beginning : len(one) - same.end]}
-    won = {name: (index.by_name(name), before.by_name(name)) for name in sorted(filter(None, names))}
-    won = {name: (now, was) for name, (now, was) in won.items() if (now and now.key) != (was and was.key)}
-    change = IndexChange(instant.kept, index, came, went, won)
+    change = IndexChange(instant.kept, index, came, went, won := index.won(before, same))
     # An index that was replaced by one like that before it was corrupt in between.
     made = [one for one in made if one.swap is None or one.swap.new_sha256 != before.sha256]
     usual = [one for one in made if one.order < instant.order]

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice, pairwise
@@ -58,6 +58,9 @@ class IndexDifference(NamedTuple):
     added: Sequence[int] = ()
     removed: Sequence[int] = ()
     changed: Sequence[int] = ()
+
+
+Winners = Mapping[str, tuple[Descriptor | None, Descriptor | None]]
 
 
 class _Splice(NamedTuple):
@@ -246,6 +249,12 @@ class ImageIndex:
             [at for key, at in old.items() if key not in new],
             [at for key, at in new.items() if key in old and self.raw(at) != previous.raw(old[key])],
         )
+
+    def won(self, previous: ImageIndex, same: IndexDifference) -> Winners:
+        """The names that stand for another entry than in ``previous``, or for none: now, and before."""
+        names = {name for one in (self, previous) for name in one.names[same.beginning : len(one) - same.end]}
+        won = {name: (self.by_name(name), previous.by_name(name)) for name in sorted(filter(None, names))}
+        return {name: (now, was) for name, (now, was) in won.items() if (now and now.key) != (was and was.key)}
 
     def raw(self, position: int) -> bytes:
         """A descriptor's bytes as they stand in the file."""

@@ -28,13 +28,15 @@ from urllib.parse import quote, unquote
 import msgspec
 from msgspec.structs import replace
 
+from ocitui.stand_in import told_sha256
+
 from .actor import whoami
 from .disk import Disk, Folder, storage_errors
 from .errors import CacheError, ConflictError
 from .files import OWN_NAME, FileIdentity, file_identity, open_bounded
 from .own_folder import open_own_folder, taking_turns
 
-LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-incomplete", "read-error"})
+LASTING_CODES = frozenset({"packed-changed", "packed-damaged", "packed-differs", "packed-incomplete", "read-error"})
 """What only a deep check finds, and what lasts as long as the file is not written."""
 # Kind, device, inode, size, mtime, sha256, when it was found so, flags or a finding's code, name, what was seen.
 _LINE = re.compile(
@@ -373,6 +375,8 @@ def record_stored(
 def hash_file(file: BinaryIO, passed: Callable[[int], object], buffer: memoryview | None = None) -> str:
     """The sha256 of an unbuffered file from where it is, in hexadecimal digits; ``passed`` is called with the number of
     bytes after each read, all of which go through ``buffer`` where one is given. Raises OSError."""
+    if known := told_sha256(file.fileno()):
+        return known
     hashing, view = hashlib.sha256(), memoryview(bytearray(_HASH_CHUNK)) if buffer is None else buffer
     while True:
         size = file.readinto(view)  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from ocitui.directory import Mirror, mirror_of
+from ocitui.stand_in import as_told, told_file
 
 from .errors import CacheDirectoryError
 from .files import (
@@ -119,11 +119,6 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
-    @property
-    def device(self) -> int:
-        """That on which the directory lies."""
-        return os.fstat(self.fd).st_dev
-
     def items(self) -> Iterable[os.DirEntry[str]]:
         """Every name, as it is listed. Raises CacheDirectoryError."""
         try:
@@ -134,10 +129,10 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
 
     @staticmethod
     def lstat_item(item: os.DirEntry[str]) -> os.stat_result:
-        return item.stat(follow_symlinks=False)
+        return as_told(item.stat(follow_symlinks=False))
 
     def lstat(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        return as_told(os.stat(name, dir_fd=self.fd, follow_symlinks=False))
 
     def fact(self, name: str) -> Fact | None:
         """None where nothing has the name."""
@@ -160,7 +155,11 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
         return Fact(found.st_mode, found.st_size)
 
     def open_fd(self, name: str) -> int:
-        return os.open(name, READ_FLAGS, dir_fd=self.fd)
+        fd = os.open(name, READ_FLAGS, dir_fd=self.fd)
+        if (told := told_file(fd)) is not None and told.error:
+            os.close(fd)
+            raise OSError(told.error, os.strerror(told.error), name)
+        return fd
 
     def open(self, name: str) -> BinaryIO:
         """A regular file for reading, never waited for; what is none raises OSError."""
@@ -180,35 +179,6 @@ class CacheFiles(AbstractContextManager["CacheFiles"]):
             return data
         finally:
             os.close(fd)
-
-
-class MirroredFiles(CacheFiles):
-    """A directory that stands for another host's: its files are told of as they are there."""
-
-    def __init__(self, directory: Path, mirror: Mirror) -> None:
-        super().__init__(directory)
-        self._mirror = mirror
-
-    @property
-    def device(self) -> int:
-        return self._mirror.device
-
-    def lstat_item(self, item: os.DirEntry[str]) -> os.stat_result:  # type: ignore[override]
-        return self.lstat(item.name)
-
-    def lstat(self, name: str) -> os.stat_result:
-        return self._mirror.stats.get(name) or super().lstat(name)
-
-    def open_fd(self, name: str) -> int:
-        if failed := self._mirror.unread.get(name):
-            raise OSError(failed, os.strerror(failed), name)
-        return super().open_fd(name)
-
-
-def files_of(directory: Path) -> CacheFiles:
-    """The files of a cache, or of what stands for one. Raises CacheDirectoryError."""
-    mirror = mirror_of(directory)
-    return CacheFiles(directory) if mirror is None else MirroredFiles(directory, mirror)
 
 
 class Listing:
@@ -237,7 +207,7 @@ class Listing:
         """List a directory, with one stat for each name. ``told`` is called now and then with how many names were seen,
         and how many these digests make likely; it may raise to stop. Raises CacheDirectoryError."""
         listing = cls(digests)
-        listing._device = files.device
+        listing._device = as_told(os.fstat(files.fd)).st_dev
         lstat, put, device = files.lstat_item, listing.put, listing._device
         rows, places, is_usual = listing.rows, PLACE_OF_SUFFIX, usual_digest
         modes, sizes, stats = listing.modes, listing.sizes, listing._stats
@@ -276,7 +246,7 @@ class Listing:
     def refresh(self, files: CacheFiles, names: Iterable[str]) -> set[str]:
         """Look at these names again; gives those that changed."""
         changed: set[str] = set()
-        self._device = self._device or files.device
+        self._device = self._device or as_told(os.fstat(files.fd)).st_dev
         for name in names:
             before, now = self.get(name), files.fact(name)
             if before != now:

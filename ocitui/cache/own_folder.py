@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ASIDE_NAME = "aside"
 """Where a writer puts what may not be acted on."""
+LINES_NAME = "lines"
+"""What is inside packed files, as `contents` keeps it; nothing is lost with it."""
 LOCK_NAME, _DRAFT = "lock", "lock.temporary"
 # A fixed length, so that a full disk never keeps the holder from being written.
 _RECORD_SIZE = 512

@@ -21,7 +21,16 @@ import msgspec
 from .descriptors import Descriptor
 from .errors import CacheDirectoryError, Condition, Health
 from .files import INDEX_NAME, FileIdentity, identity_of
-from .index import PATIENCE_SECONDS, EntryKey, ImageIndex, IndexDifference, IndexFile, index_signature, read_once
+from .index import (
+    PATIENCE_SECONDS,
+    EntryKey,
+    ImageIndex,
+    IndexDifference,
+    IndexFile,
+    Winners,
+    index_signature,
+    read_once,
+)
 
 # How long watchfiles sleeps, and how long it gathers, in milliseconds.
 _STEP_MS, _DEBOUNCE_MS = 100, 100
@@ -174,6 +183,16 @@ class Difference(msgspec.Struct, eq=False, dict=True):
     def changed(self) -> dict[EntryKey, Descriptor]:
         """Those that are listed as before, but are other descriptors."""
         return _at(self.file, self._between.changed)
+
+    @property
+    def won(self) -> Winners:
+        """Names that stand for another entry than before, or for none: now, and before."""
+        return _contents(self.file).won(_contents(self._previous), self._between)
+
+    @property
+    def replaced(self) -> bool:
+        """Whether it is another index, be its entries the same."""
+        return self.file is not self._previous
 
     @cached_property
     def _between(self) -> IndexDifference:

@@ -23,7 +23,7 @@ from .errors import ConflictError
 from .files import OWN_NAME, check_directory, identity_of
 from .index import IndexFile
 from .journal import JOURNAL_NAME, Journal, RefusedFile, reason_of
-from .own_folder import ASIDE_NAME, LOCK_NAME, enter, hold_lock, open_own_folder
+from .own_folder import ASIDE_NAME, LINES_NAME, LOCK_NAME, enter, hold_lock, open_own_folder
 from .records import LARGEST_SEQUENCE, ChangeMode, Moved, Placed, Transaction, order_of, trash_name
 
 TRASH_NAME, STAGING_NAME, RESERVE_NAME = "trash", "staging", "reserve"
@@ -198,7 +198,7 @@ def _make_reserve(own: Folder, disk: Disk) -> bool:
 def what_frees(directory: Path) -> str:
     """What to remove first where the disk is full: the most of what is ocitui's that may go, and how."""
     own, found = directory / OWN_NAME, sizes_in_own_folder(directory)
-    sizes = {name: found.get(name, 0) for name in (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME)}
+    sizes = {name: found.get(name, 0) for name in (TRASH_NAME, BACKUPS_NAME, CORRUPT_NAME, ASIDE_NAME, LINES_NAME)}
     sizes[_IMPORTS] = sum(found.get(name, 0) for name in ("import", "blobs"))
     name, size = max(sizes.items(), key=lambda one: one[1])
     if size < _SLACK:

@@ -6,17 +6,14 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import tarfile
-import tempfile
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ocitui.cache import Ledger, RecordedSource
+from ocitui.cache import Ledger, PackedFormat, RecordedSource
 
 EPOCH = 1_717_243_200
 """2024-06-01 12:00:00Z: when all of it was made."""
@@ -156,46 +153,22 @@ ODD = _plain(_base("odd", "1", 20_000))
 FORGOTTEN = _plain(_base("forgotten", "0.9", 60_000))
 
 
-_TIMEOUT_SECONDS = 20
-_UUID = "00000000-0000-4000-8000-000000000000"
-
-
 def pack(files: Files, wanted: str, target: Path, packers: bool) -> str:
-    """Pack as ``wanted``, or as a tar where that cannot be done; gives the format. ``target`` lacks the extension."""
+    """Pack as ``wanted``, or as a tar without ``packers``; gives the format. ``target`` lacks the extension."""
+    from ocitui.importing import FlattenRequest, LayerSource, PackOptions, flatten_request
+
+    data = make_tar(files)
+    tar = Path(f"{target}.tar")
+    tar.write_bytes(data)
+    if not packers or wanted == "tar":
+        return "tar"
+    layer = LayerSource(tar, digest(data), len(data), digest(data))
     made = Path(f"{target}.{wanted}")
-    if packers and wanted in _PACKERS:
-        with suppress(OSError, subprocess.SubprocessError):
-            _PACKERS[wanted](files, made)
-            return wanted
-        made.unlink(missing_ok=True)
-    Path(f"{target}.tar").write_bytes(make_tar(files))
-    return "tar"
+    flatten_request(FlattenRequest((len(data),), made, PackedFormat(wanted), PackOptions()), [layer])
+    tar.unlink()
+    return wanted
 
 
-def _squashfs(files: Files, target: Path) -> None:
-    options = f"-tar -noappend -no-progress -quiet -processors 1 -mkfs-time {EPOCH} -all-time {EPOCH}".split()
-    owner = ["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"]
-    _run(["mksquashfs", "-", str(target), *options, *owner], make_tar(files))
-
-
-def _erofs(files: Files, target: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="ocitui-demo-root-") as root:
-        for path, data in files.items():
-            place = Path(root, path)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
-        for place in Path(root).rglob("*"):
-            place.chmod(0o755 if place.is_dir() or place.parent.name == "bin" else 0o644)
-        _run(["mkfs.erofs", "-T", str(EPOCH), "-U", _UUID, "--all-root", str(target), root])
-
-
-def _run(command: list[str], data: bytes = b"") -> None:
-    """Raises OSError, SubprocessError."""
-    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
-    subprocess.run(command, input=data, capture_output=True, check=True, timeout=_TIMEOUT_SECONDS, env=environment)
-
-
-_PACKERS = {"squashfs": _squashfs, "erofs": _erofs}
 _HOUR = 3600
 _ENTRIES = (
     ("alpine:3.19", OLD_ALPINE, "squashfs"),
@@ -220,8 +193,8 @@ _IMPORTED_AGO = 2 * 86_400 + _HOUR
 
 
 def make_demo_cache(directory: Path, packers: bool = True) -> None:
-    """Fill a directory, made where it is absent, with the demo's cache. Formats whose packer is not installed become
-    tars; without ``packers`` all do, so that the bytes are the same on every machine. Raises OSError."""
+    """Fill a directory, made where it is absent, with the demo's cache; without ``packers`` all of it are tars, whose
+    bytes are the same with every version of these. Raises OSError, CacheError."""
     directory.mkdir(parents=True, exist_ok=True)
     made = [_descriptor(name, image, _write(directory, image, form, packers)) for name, image, form in _ENTRIES]
     _write(directory, FORGOTTEN, "tar", packers)

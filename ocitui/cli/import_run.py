@@ -29,7 +29,6 @@ from ocitui.cache import (
     check_packed,
     known_format,
     next_number,
-    record_stored,
     whoami,
 )
 from ocitui.doctor import Entries, Judge, JudgedEntry, read_index
@@ -52,8 +51,10 @@ from ocitui.importing import (
     check_choice,
     forget_import,
     import_image,
+    note_stored,
     recognise_source,
     recorded_import,
+    registry_named,
     remove_abandoned,
     standard_input,
 )
@@ -67,7 +68,7 @@ from .progress import progress_shown
 T = TypeVar("T")
 _REGISTRY_ONLY = ("tls_ca", "plain_http", "authfile", "mirror")
 _PACKED_ONLY = ("manifest", "config")
-_LAYERS_ONLY = ("compression", "level", "max_bytes", "max_entries", "complete_config")
+_LAYERS_ONLY = ("compression", "level", "packer", "max_bytes", "max_entries", "complete_config")
 
 _KINDS = {
     SourceKind.OCI_LAYOUT: "an OCI layout",
@@ -90,12 +91,16 @@ def read_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
     return request
 
 
-def check_registry(typed: dict[str, Any]) -> RegistryOptions:
-    """How to reach a registry, taken out of what was typed. Raises UsageProblemError."""
+def check_registry(typed: dict[str, Any], missing: str = "") -> RegistryOptions:
+    """How to reach registries, taken out of what was typed: logins are asked for now, and not where the option that is
+    ``missing`` would have registries asked. Raises UsageProblemError, CancelledError, InterruptedBySignalError."""
     options = RegistryOptions.typed(**{name: typed.pop(name) for name in _REGISTRY_ONLY})
     with _as_usage():
         check_access(options)
-    return options
+        hosts = dict.fromkeys(map(registry_named, typed.pop("logins")))
+    if hosts and missing:
+        raise UsageProblemError(f"--login is for {missing}", hint=f"give {missing} too")
+    return msgspec.structs.replace(options, logins={host: _ask_login(host) for host in hosts})
 
 
 def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:
@@ -114,7 +119,7 @@ def _format(request: ImportRequest, asked: PackedFormat | None) -> PackedFormat:
     if _kind(request.source) is not SourceKind.PACKED:
         format_ = asked or PackedFormat.SQUASHFS
         with _as_usage():
-            check_choice(format_, request.compression, request.level)
+            check_choice(format_, request.compression, request.level, request.packer)
         return format_
     files, found = request.packed_files(asked), None
     with suppress(StorageError):
@@ -265,8 +270,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Log
         if result.outcome is ImportOutcome.STORED:
             # What the packed file is now; it is all in memory still. A signal comes too late.
             with suppress(InterruptedBySignalError):
-                path, source = result.image.path, result.source
-                run_async(asyncio.to_thread(record_stored, call.directory, path, source=source))
+                run_async(asyncio.to_thread(note_stored, call.directory, result))
     found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, began))
     return Imported(result, found)
 

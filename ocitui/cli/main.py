@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ import click
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .options import NoTerminalError, json_option, likely, pass_on, screen_options
-from .output import Call, ExitCode, complain, is_terminal
+from .options import NoTerminalError, json_option, likely, on_cache, pass_on, screen_options
+from .output import Call, ExitCode, complain, is_terminal, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -47,11 +48,14 @@ COMMANDS = {
     "unpin": ("pin", "Let entries go by rules again."),
     "undo": ("undo", "Reverse a transaction."),
     "log": ("log", "List the transactions, newest first."),
+    "report": ("report", "Write what explains an incident into one file."),
+    "watch": ("watch", "Print a line for each change of the index, until it is stopped."),
     "history": ("history", "Tell what came and went, by whom, and which image a name stood for."),
     "trash": ("trash", "List what was taken out of the cache; restore or empty it."),
     "import": ("import_", "Bring an image into the cache."),
     "imports": ("imports", "List interrupted imports, and go on with them."),
     "inspect": ("inspect", "Say what an image to be imported is."),
+    "units": ("units", "Print units for systemd that check the cache and make room; install them."),
     "help": ("help_", "Explain a topic: three in the morning, the daemon, depths, keys and more."),
     "demo": ("demo", "Open a small cache made for trying things out."),
     "completion": ("completion", "Print what makes a shell complete commands."),
@@ -96,6 +100,52 @@ class CommandGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+_VERSION_HELP = "Print the version, and what a report of a fault needs besides."
+_LIBRARIES = (
+    "textual",
+    "rich",
+    "watchfiles",
+    "msgspec",
+    "click",
+    "httpx2",
+    "isal",
+    "deflate",
+    "xxhash",
+    "backports.zstd",
+)
+_PROGRAMS = ("mksquashfs", "mkfs.erofs", "ssh", "kratad", "kratactl", "xenstore-list", "systemctl")
+
+
+def _tell_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    """Scripts read the first line; no program is run for the others."""
+    if asked and not context.resilient_parsing:
+        say(f"ocitui, version {__version__}", *_surroundings())
+        context.exit()
+
+
+def _surroundings() -> Iterator[str]:
+    """What ocitui runs on, a line each."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+    from shutil import which
+
+    def version_of(library: str) -> str:
+        try:
+            return f"{library} {version(library)}"
+        except PackageNotFoundError:
+            return f"{library} -"
+
+    system, with_os = os.uname(), ""
+    with suppress(OSError):
+        with_os = f", {platform.freedesktop_os_release().get('PRETTY_NAME', '')}"
+    yield f"Python {platform.python_version()}, {sys.executable}"
+    yield f"{system.sysname} {system.release} {system.machine}{with_os}"
+    yield f"ocitui in {Path(__file__).parents[1]}"
+    yield ", ".join(map(version_of, _LIBRARIES))
+    yield ", ".join(which(name) or f"{name} -" for name in _PROGRAMS)
+    yield f"TERM {os.environ.get('TERM', '-')}, encoding {getattr(sys.stdout, 'encoding', '-')}"
+
+
 BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell sees of other programs whose reader went away
 _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
 
@@ -106,14 +156,15 @@ _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
     subcommand_metavar="[DIR | COMMAND [ARGS]...]",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, prog_name="ocitui")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help=_VERSION_HELP)
 @screen_options
 @json_option
 @click.pass_context
 def cli(context: click.Context, /, **typed: Any) -> int:
     """See, understand and change krata's image cache.
 
-    Without a command the screen opens on DIR. A word that names a command is the command; ./list is a directory.
+    Without a command the screen opens on DIR, which may be a report, too. A word that names a command is the command;
+    ./list is a directory.
     """
     pass_on(context, (*COMMANDS, "open"), typed)
     return ExitCode.CLEAN if context.invoked_subcommand else _open(**typed)
@@ -142,11 +193,15 @@ def _open(
         raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
     from ocitui.tui import ScreenOptions, run_screen
 
+    def work(call: Call) -> int:
+        chosen = options | {"read_only": options["read_only"] or call.read_only}
+        return run_screen(ScreenOptions(directory=call.directory, mouse=not no_mouse, wait=wait or 0.0, **chosen))
+
     if isinstance(directory, str):
         hint = "ocitui check, list, why, show and zones take it; or log in, and start ocitui there"
         raise NoTerminalError("the screen does not open on another host's cache", hint)
-    directory = directory or default_directory()
-    return run_screen(ScreenOptions(directory=directory, mouse=not no_mouse, wait=wait or 0.0, **options))
+    call = Call(directory or default_directory())
+    return call.reported(lambda: on_cache(call, work))
 
 
 def run(args: Sequence[str]) -> int:

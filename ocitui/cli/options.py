@@ -34,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = Callable[..., Any]
 # The doctor's own names for these are a heavy import; a test holds them together.
-DEPTHS = ("quick", "header", "deep")
+DEPTHS = ("quick", "header", "deep", "layers")
 
 
 def span(text: str) -> float:
@@ -64,13 +64,13 @@ def byte_size(text: str) -> int:
     return size
 
 
-depth_option = click.option(
-    "--depth",
-    type=click.Choice(DEPTHS),
-    default="header",
-    show_default=True,
-    help="quick: index, names, documents; header: the packed files' headers too; deep: every byte.",
-)
+def _depth_option(depths: Sequence[str], more: str = "") -> Callable[[F], F]:
+    help_ = f"quick: index, names, documents; header: the packed files' headers too; deep: every byte{more}."
+    return click.option("--depth", type=click.Choice(depths), default="header", show_default=True, help=help_)
+
+
+depth_option = _depth_option(DEPTHS[:-1])
+check_depth_option = _depth_option(DEPTHS, "; layers: what is in it against the image's layers")
 
 
 def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -107,7 +107,7 @@ directory_option = click.option(
     metavar="DIR",
     # Whether it can be read is the core's to say: it knows why, and what the status is.
     type=_CacheWord(path_type=Path, readable=False),
-    help=f"The cache directory [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
+    help=f"The cache directory, or a report [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
 )
 sudo_option = click.option("--sudo", is_flag=True, help="Over ssh: read as root there, by sudo without a password.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -134,6 +134,16 @@ screen_options = with_options(
 shared_options = with_options(directory_option, json_option, read_only_option, wait_option)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
+)
+images_option = click.option(
+    "--images", is_flag=True, help="Read the packed files, though it is stored what is in them."
+)
+level_option = click.option(
+    "--level",
+    type=click.Choice(("content", "xattrs", "full")),
+    default="content",
+    show_default=True,
+    help="How much of the tree.",
 )
 _yes_option = click.option("--yes", "agreed", is_flag=True, help="Do it without asking.")
 
@@ -179,13 +189,13 @@ def taking(*options: Callable[[F], F], far: bool = False) -> Callable[[Callable[
 
                 def run_far() -> int:
                     with mirrored(directory, sudo, far) as mirror:
-                        return function(replace(call, directory=mirror, read_only=True), *args, **kwargs)
+                        return _on_stand_in(call, mirror, lambda there: function(there, *args, **kwargs))
 
                 return call.reported(run_far)
             if far and kwargs.pop("sudo"):
                 raise click.UsageError("--sudo is for a cache that is reached over ssh")
             call = Call(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0, bool(agreed))
-            return call.reported(lambda: function(call, *args, **kwargs))
+            return call.reported(lambda: on_cache(call, lambda there: function(there, *args, **kwargs)))
 
         return with_options(*options, *((sudo_option,) if far else ()))(command)
 
@@ -214,6 +224,24 @@ def there(place: SshPlace) -> str:
     name = click.get_current_context().info_name or ""
     directory = ["-C", str(place.directory)] if place.directory else []
     return shlex.join(["ssh", "-t", *place.login.split(" ")[1:], "ocitui", name, *directory])
+
+
+def on_cache(call: Call, work: Callable[[Call], int]) -> int:
+    """Do a command's work; where a report is named in place of a directory, on the cache that is told of in it, which
+    cannot be changed. Raises ReportError."""
+    if not call.directory.is_file():
+        return work(call)
+    from ocitui.doctor import is_report, opened_report
+
+    if not is_report(call.directory):
+        return work(call)
+    with opened_report(call.directory) as directory:
+        return _on_stand_in(call, directory, work)
+
+
+def _on_stand_in(call: Call, directory: Path, work: Callable[[Call], int]) -> int:
+    there = replace(call, directory=directory, read_only=True)
+    return there.reported(lambda: work(there))
 
 
 _SHARED = ("directory", "as_json", "read_only", "wait", "agreed")
@@ -319,21 +347,23 @@ async def examined(
     options: ExamineOptions,
     progress: Callable[[Progress], object],
     tell: Callable[[list[Finding]], object] = lambda findings: None,
+    look: Callable[..., Coroutine[Any, Any, Report]] | None = None,
 ) -> tuple[Report, tuple[str, ...]]:
-    """What `examine` reports, and notes on the index: a corrupt one is copied aside, of a sound one a backup is kept,
-    unless nothing may be written. Raises CacheDirectoryError."""
+    """What `examine` reports, or another ``look``, and notes on the index: a corrupt one is copied aside, of a sound
+    one a backup is kept, unless nothing may be written. Raises CacheDirectoryError."""
     import asyncio
 
-    from msgspec.structs import replace
+    from msgspec import structs
 
     from ocitui.doctor import examine, keep_index, note_use
     from ocitui.host import find_users
 
+    look = look or examine
     if call.read_only:
-        return await examine(call.directory, replace(options, ledger_writes=False), progress, tell), ()
+        return await look(call.directory, structs.replace(options, ledger_writes=False), progress, tell), ()
     # Corrupt bytes are kept first: a daemon that starts meanwhile overwrites them. So one index is in memory at a time.
     note = await asyncio.to_thread(keep_index, call.directory)
-    report = await examine(call.directory, options, progress, tell)
+    report = await look(call.directory, options, progress, tell)
     if report.judge is not None:
         await asyncio.to_thread(note_use, call.directory, find_users(call.directory), report.judge.remembered)
     return report, (note,) if note else ()
@@ -341,6 +371,7 @@ async def examined(
 
 # These are known to the importing library too, which is a heavy import; a test holds them together.
 COMPRESSIONS = ("gzip", "lzo", "lz4", "xz", "zstd", "lzma", "lz4hc", "deflate", "libdeflate")
+PACKERS = ("mksquashfs",)
 _FILE = click.Path()
 
 
@@ -369,6 +400,17 @@ registry_options = with_options(
         help="Credentials [default: REGISTRY_AUTH_FILE, else those of skopeo login, else of docker login].",
     ),
     click.option("--mirror", metavar="HOST[:PORT]", help="Fetch images of Docker Hub from this mirror."),
+)
+# Where no source says which registry is asked.
+registries_options = with_options(
+    registry_options,
+    click.option(
+        "--login",
+        "logins",
+        metavar="HOST[:PORT]",
+        multiple=True,
+        help="Ask for the name and password of this registry, and keep them nowhere. Repeatable.",
+    ),
 )
 source_options = with_options(
     click.option(

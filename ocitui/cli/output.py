@@ -18,6 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias, TypeVar
 
+from ocitui import __version__
 from ocitui.cache import (
     AmbiguousDigestError,
     CacheError,
@@ -28,7 +29,7 @@ from ocitui.cache import (
     PlanChangedError,
     ReadOnlyError,
 )
-from ocitui.directory import as_there, mirror_of
+from ocitui.stand_in import as_there, fact_of
 from ocitui.text import clean, escaped, first_of, short_digest, timestamp
 
 if TYPE_CHECKING:
@@ -205,8 +206,11 @@ class Unread:
         """Whether there was anything; the first few are told on standard error."""
         for line in islice(self._lines(), _MOST_COMPLAINTS):
             complain(line, "")
-        if (more := len(self._told) - _MOST_COMPLAINTS) > 0:
-            complain(f"{more} more cannot be read", "")
+        if self._told:
+            from ocitui.contents import DamagedError
+
+            more = len(self._told) - _MOST_COMPLAINTS
+            complain(f"not all can be read{f': {more} more' if more > 0 else ''}", DamagedError.default_hint)
         return bool(self._told)
 
     def _lines(self) -> Iterator[str]:
@@ -253,8 +257,9 @@ class Call:
 
     def refuse_read_only(self, doing: str) -> None:
         """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
-        if mirror_of(self.directory) is not None:
-            raise ReadOnlyError(f"cannot {doing} over ssh", hint="do it with an ocitui on that host")
+        if (form := fact_of(self.directory, "form")) is not None:
+            told = f"cannot {doing}: it is {form} of {fact_of(self.directory, 'host')}"
+            raise ReadOnlyError(told, hint="give the command on that host")
         if self.read_only:
             raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
 
@@ -325,17 +330,19 @@ class Call:
         _write_in_blocks(chain((head + "\n" + first,), (",\n" + text for text in texts), end()))
 
     def _common(self) -> dict[str, Any]:
-        if (mirror := mirror_of(self.directory)) is not None:
-            return {"schema": SCHEMA, "host": mirror.node, "cache": mirror.directory}
-        return {"schema": SCHEMA, "host": os.uname().nodename, "cache": os.path.abspath(self.directory)}
+        host, cache = self._where()
+        return {"schema": SCHEMA, "version": __version__, "host": host, "cache": cache}
+
+    def _where(self) -> tuple[str, str]:
+        """The host and the path of the cache, as they are or were."""
+        host, cache = fact_of(self.directory, "host"), fact_of(self.directory, "cache")
+        return host or os.uname().nodename, cache or os.path.abspath(self.directory)
 
     def place(self) -> list[str]:
         """Where it is going to happen, and whether a daemon there will meet it."""
-        mirror = mirror_of(self.directory)
-        return [
-            f"on {os.uname().nodename if mirror is None else mirror.host}, in {self.directory.absolute()}",
-            *self.daemon_warning(),
-        ]
+        when, (host, cache) = fact_of(self.directory, "when"), self._where()
+        then = "" if when is None else f", as it was at {timestamp(when)}"
+        return [f"on {host}, in {cache}{then}", *self.daemon_warning()]
 
     def daemon_warning(self) -> list[str]:
         """What a daemon that runs there may do to what is changed."""

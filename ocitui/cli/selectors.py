@@ -65,6 +65,16 @@ def keys_of(index: ImageIndex, named: NamedEntry, formats: Collection[str]) -> l
     return [(named.digest, one) for one in asked]
 
 
+def standing_names(index: ImageIndex) -> dict[str, str | None]:
+    """The first name that stands for each digest, in the order of the index; None for one without."""
+    # Of several entries that carry a name the last is the one that it stands for.
+    winners = dict(zip(index.names, index.digests, strict=True))
+    names = dict[str, str | None]()
+    for name, digest in zip(index.names, index.digests, strict=True):
+        names[digest] = names.get(digest) or (name if winners[name] == digest else None)
+    return names
+
+
 def chosen_keys(
     call: Call,
     cache: PackerCache,
@@ -109,14 +119,14 @@ def judged_entries(call: Call, filter_text: str, at: float | None = None) -> tup
     since the epoch, are not looked into. Raises UsageProblemError, with what was meant, where the filter cannot be
     understood, NoSuchEntryError where no index of then is kept, CorruptIndexError, CacheDirectoryError, StorageError.
     """
-    from ocitui.cache import files_of
+    from ocitui.cache import CacheFiles
     from ocitui.doctor import Entries, Judge, read_index
 
     judge = Judge(call.directory)
     if at is not None:
         entries = Entries(_index_at(call, filter_text, at), judge)
     else:
-        with files_of(call.directory) as files:
+        with CacheFiles(call.directory) as files:
             reading = read_index(files)
         reading.require_sound(call.directory)
         judge.begin(reading)
@@ -190,9 +200,9 @@ async def find_keys(cache: PackerCache, words: Sequence[str]) -> frozenset[Key] 
 
 def keys_of_files(directory: Path) -> list[Key]:
     """The digests and formats of which there is a packed file. Raises CacheDirectoryError."""
-    from ocitui.cache import Listing, files_of
+    from ocitui.cache import CacheFiles, Listing
 
-    with files_of(directory) as files:
+    with CacheFiles(directory) as files:
         listing = Listing.read(files)
     return [(digest, format_) for digest in listing.held() for format_ in listing.formats(digest)]
 
@@ -207,24 +217,33 @@ def opened_tree(call: Call, word: str) -> Iterator[tuple[Key, PackedTree]]:
     """The entry that a word names, and the tree inside its packed file: of the formats that it has the one that is
     preferred. A whole digest needs no index. Within, a signal ends it at once. Raises NoSuchEntryError, ContentsError,
     AmbiguousDigestError, StorageError, InterruptedBySignalError, CorruptIndexError, CacheDirectoryError."""
+    key, path = packed_file(call, word)
+    with tree_in(path) as tree:
+        yield key, tree
+
+
+@contextmanager
+def tree_in(path: Path) -> Iterator[PackedTree]:
+    """The tree inside a packed file. Within, a signal ends it at once. Raises ContentsError, StorageError,
+    InterruptedBySignalError."""
     from ocitui.cache import PackedFormat, StorageError, open_bounded
     from ocitui.contents import ContentsError, open_tree
     from ocitui.threads import Stop
 
-    digest, format, path = _packed_file(call, word)
     with ended_by_signals(), ExitStack() as stack:
         try:
             file = stack.enter_context(open_bounded(path))
-            tree = open_tree(file, PackedFormat(format), Stop())
+            tree = open_tree(file, PackedFormat(path.suffix[1:]), Stop())
         except ContentsError as error:
             raise type(error)(f"{path.name}: {error.message}", hint=error.hint) from error
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error.strerror}", hint="see that it is readable") from error
-        yield (digest, format), tree
+        yield tree
 
 
-def _packed_file(call: Call, word: str) -> tuple[str, str, Path]:
-    """Digest, format and path."""
+def packed_file(call: Call, word: str) -> tuple[Key, Path]:
+    """The entry that a word names, and its packed file: of the formats that it has the one that is preferred. A whole
+    digest needs no index. Raises NoSuchEntryError, AmbiguousDigestError, CorruptIndexError, CacheDirectoryError."""
     from ocitui.cache import check_directory, read_patiently, regular_file, usable_digest
 
     check_directory(call.directory)
@@ -238,7 +257,7 @@ def _packed_file(call: Call, word: str) -> tuple[str, str, Path]:
     for digest, format in keys:
         path = call.directory / f"{digest}.{format}"
         if format in FORMATS and usable_digest(digest) and regular_file(path):
-            return digest, format, path
+            return (digest, format), path
     told = f"there is no packed file of {word}"
     raise NoSuchEntryError(told, hint="ocitui check says what is missing, ocitui repair where it may come from")
 

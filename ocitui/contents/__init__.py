@@ -11,16 +11,23 @@ with front(__name__):
     from .digest import TreeLevel as TreeLevel
     from .digest import digest_lines as digest_lines
     from .digest import kept_xattrs as kept_xattrs
-    from .digest import tree_digest as tree_digest
+    from .digest import text_digest as text_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction
     from .find import PathPattern as PathPattern
     from .find import find_entries as find_entries
     from .formats import open_tree as open_tree
+    from .lines import TreeLines as TreeLines
+    from .lines import TreeStore as TreeStore
+    from .lines import keep_lines as keep_lines
+    from .lines import read_lines as read_lines
+    from .lines import unlike as unlike
+    from .program import FoundProgram as FoundProgram
+    from .program import find_program as find_program
     from .soundness import has_program as has_program
-    from .soundness import lacking as lacking
     from .soundness import read_through as read_through
     from .soundness import taken_file_problem as taken_file_problem
+    from .tar_headers import FILE_TYPES as FILE_TYPES
     from .tar_headers import TAR_BLOCK as TAR_BLOCK
     from .tar_headers import ByteReader as ByteReader
     from .tar_headers import ChunkReader as ChunkReader
@@ -34,6 +41,7 @@ with front(__name__):
     from .tar_headers import Xattrs as Xattrs
     from .tar_headers import is_header as is_header
     from .tar_headers import sum_of_bytes as sum_of_bytes
+    from .tree import ROOT as ROOT
     from .tree import ContentsError as ContentsError
     from .tree import DamagedError as DamagedError
     from .tree import PackedTree as PackedTree

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from ocitui.threads import Stop
 
-from .digest import TreeLevel, kept_xattrs, sorted_entries
+from .digest import TreeLevel, body_hash, kept_xattrs, sorted_entries
 from .tree import ROOT, BlockReader, ContentsError, DamagedError, PackedTree
 
 _CHUNK = 1 << 20
@@ -116,6 +116,10 @@ class TreeComparison:
                     self._different.add((before.numbers[one], number))
 
     def _bodies_differ(self, one: int, other: int, stop: Stop, passed: Callable[[int], object]) -> bool:
+        sides = (self.before, one), (self.after, other)
+        if any(side.tree.hashes for side, _ in sides):
+            hashes = [side.told(at, partial(body_hash, side.tree, at, stop, passed)) for side, at in sides]
+            return None not in hashes and hashes[0] != hashes[1]
         body, second = self.before.tree.open(one), self.after.tree.open(other)
         for at, size in self._doubtful(one, other, stop):
             body.seek(at)

@@ -9,8 +9,9 @@ directories, modes of symbolic links, sockets, sparseness.
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 
 from ocitui.text import escaped
@@ -30,6 +31,11 @@ _SORTS = {
 }
 
 
+TEXT_HEAD = re.compile("packed-tree 1 (content|xattrs|full)")
+"""The first line of a digest's text."""
+_MTIME = re.compile(r" mtime=-?\d+")
+
+
 class TreeLevel(StrEnum):
     """How much of a tree a digest is of."""
 
@@ -43,8 +49,13 @@ def tree_digest(
 ) -> str:
     """``sha256:`` and the hash of `digest_lines`. Raises ContentsError, also where a part of the tree is damaged,
     OSError, AbandonedError."""
+    return text_digest(digest_lines(tree, level, stop, passed))
+
+
+def text_digest(lines: Iterable[str]) -> str:
+    """``sha256:`` and the hash of a text."""
     hashed = hashlib.sha256()
-    for line in digest_lines(tree, level, stop, passed):
+    for line in lines:
         hashed.update(line.encode())
     return f"sha256:{hashed.hexdigest()}"
 
@@ -67,6 +78,17 @@ def digest_lines(
             continue
         first[number] = name
         yield " ".join([name, sort, *_attributes(tree, entry, sort, hashes), *_more(tree, entry, level)]) + "\n"
+
+
+def at_level(line: str, level: TreeLevel) -> str:
+    """What a line of the level ``full`` is at another."""
+    if line.startswith("packed-tree "):
+        return f"packed-tree 1 {level}\n"
+    if level is TreeLevel.FULL:
+        return line
+    if line.startswith("/ "):
+        return "/ d\n"
+    return line.partition(" mtime=")[0].rstrip("\n") + "\n" if level is TreeLevel.CONTENT else _MTIME.sub("", line, 1)
 
 
 def sorted_entries(tree: PackedTree) -> list[tuple[bytes, int]]:
@@ -110,16 +132,22 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
     """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
-    return {tree.numbers[entry]: body_hash(tree, entry, stop, passed) for entry in tree.files()}
+    for entry in tree.files():
+        tree.hashes[tree.numbers[entry]] = body_hash(tree, entry, stop, passed)
+    return tree.hashes
 
 
 def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:
-    """The sha256 of a regular file. Raises ContentsError, OSError, AbandonedError."""
-    hashed, body = hashlib.sha256(), tree.open(entry)
-    while data := body.read(_CHUNK):
+    """The sha256 of a regular file, read where it is not known. Raises ContentsError, OSError, AbandonedError."""
+    if known := tree.hashes.get(tree.numbers[entry]):
+        return known
+    hashed, size, at = hashlib.sha256(), tree.sizes[entry], 0
+    # Of an empty one too, which may be one that could not be read.
+    while data := tree.reader.read(tree.references[entry], at, min(size - at, _CHUNK)):
         stop.check()
         hashed.update(data)
         passed(len(data))
+        at += len(data)
     return hashed.digest()
 
 

@@ -1,11 +1,12 @@
-"""Whether a packed file is sound, for deep checks and repairs: all that is in it read once, and its tree held against
-another packing of the same image and against the program that this is to run."""
+"""Whether a packed file is sound, for deep checks and repairs: all that is in it read once, and hashed as it passes,
+and its tree held against the program that the image is to run."""
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, NamedTuple
 
 from ocitui.cache import PackedFormat
@@ -19,9 +20,10 @@ from .tree import ROOT, ContentsError, DamagedError, PackedTree, UnreadableForma
 _CHUNK = 1 << 20
 # What is valid may unpack to terabytes: how long it may take, and for a large file so many bytes of it a second.
 _LEAST_SECONDS, _LEAST_RATE = 60.0, 4 << 20
+# What has more holes together is not hashed: 8 GiB of zeros take some 5 s of CPU, and what is valid may have terabytes.
+_MOST_HOLES, _ZEROS = 8 << 30, memoryview(bytes(_CHUNK))
 _TOLD = 3
-_COMPARED = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
-_MOUNTED = frozenset((b"proc", b"dev", b"sys", b"run"))
+MOUNTED = frozenset((b"proc", b"dev", b"sys", b"run"))
 """What a guest has in these, its image does not tell."""
 
 
@@ -31,16 +33,18 @@ class NotCheckedError(Exception):
 
 class ReadThrough(NamedTuple):
     """What reading a packed file told: its ``tree``, where all names could be read; ``problem``, the damage that was
-    found, with the files it hits; ``unchecked``, why a part was not read. Of a sound file both are empty."""
+    found, with the files it hits; ``unchecked``, why a part was not read. Of a sound file both are empty. The tree has
+    the hashes of its files; ``hashed``: of all."""
 
     tree: PackedTree | None = None
     problem: str = ""
     unchecked: str = ""
+    hashed: bool = False
 
 
-def read_through(file: BinaryIO, format: PackedFormat, stop: Stop, *, bodies: bool = True) -> ReadThrough:
-    """Read an open packed file as a guest would that reads all of it; without ``bodies`` its names alone. Raises
-    OSError as the disk does, AbandonedError once ``stop`` is set."""
+def read_through(file: BinaryIO, format: PackedFormat, stop: Stop) -> ReadThrough:
+    """Read an open packed file as a guest would that reads all of it. Raises OSError as the disk does, AbandonedError
+    once ``stop`` is set."""
     reading = _Reading(file, stop)
     try:
         tree = open_tree(file, format, stop)
@@ -50,12 +54,13 @@ def read_through(file: BinaryIO, format: PackedFormat, stop: Stop, *, bodies: bo
         return ReadThrough(problem=str(error))
     for at, (entry, text) in enumerate(tree.damage):
         reading.note(tree, entry, text, unread=at in tree.unread)
-    if bodies:
-        try:
-            reading.read(tree)
-        except NotCheckedError as error:
-            reading.unchecked = reading.unchecked or str(error)
-    return ReadThrough(None if tree.damage else tree, reading.problem(tree), reading.unchecked)
+    try:
+        reading.read(tree)
+    except NotCheckedError as error:
+        reading.unchecked = reading.unchecked or str(error)
+    problem = reading.problem(tree)
+    hashed = not (tree.damage or problem or reading.unchecked) and reading.holes_left >= 0
+    return ReadThrough(None if tree.damage else tree, problem, reading.unchecked, hashed)
 
 
 class _Reading:
@@ -65,7 +70,7 @@ class _Reading:
         seconds = max(_LEAST_SECONDS, size_of(file) / _LEAST_RATE)
         self._stop, self._deadline = stop, time.monotonic() + seconds
         self._damage, self._hit, self._known = "", set[int](), set[int]()
-        self.unchecked = ""
+        self.unchecked, self.holes_left = "", _MOST_HOLES
 
     def read(self, tree: PackedTree) -> None:
         """All that the inodes of a tree hold but names, each once. Raises NotCheckedError where it takes too long."""
@@ -90,14 +95,28 @@ class _Reading:
 
     def _read_body(self, tree: PackedTree, entry: int) -> None:
         reader, reference, size, at = tree.reader, tree.references[entry], tree.sizes[entry], 0
+        hashing = hashlib.sha256()
         while at < size:
             self._check()
             end = reader.after_hole(reference, at)
             if end == at:
-                end += len(reader.read(reference, at, min(_CHUNK, size - at)))
+                data = reader.read(reference, at, min(_CHUNK, size - at))
+                hashing.update(data)
+                end += len(data)
+            else:
+                self._hash_zeros(hashing, min(end, size) - at)
             if end == at:
                 raise DamagedError("it ends before its size")
             at = end
+        if self.holes_left >= 0:
+            tree.hashes[tree.numbers[entry]] = hashing.digest()
+
+    def _hash_zeros(self, hashing: hashlib._Hash, size: int) -> None:
+        self.holes_left -= size
+        while size > 0 and self.holes_left >= 0:
+            self._check()
+            hashing.update(_ZEROS[: min(size, _CHUNK)])
+            size -= _CHUNK
 
     def _check(self) -> None:
         self._stop.check()
@@ -125,29 +144,6 @@ def _spelled(tree: PackedTree, entry: int) -> str:
     return printable(b"/" + tree.path(entry))
 
 
-def lacking(tree: PackedTree, other: PackedTree) -> list[bytes]:
-    """The paths that ``tree`` lacks, or holds less of, beside another packing of the same image."""
-    return sorted(other.path(entry) for entry in _lacking(tree, other))
-
-
-def _lacking(tree: PackedTree, other: PackedTree) -> Iterator[int]:
-    pending: list[tuple[int | None, int]] = [(ROOT, ROOT)]
-    while pending:
-        mine, directory = pending.pop()
-        names = {} if mine is None else {tree.name(child): child for child in tree.children(mine)}
-        for child in other.children(directory):
-            here, kind = names.get(other.name(child)), other.kind(child)
-            if kind in _COMPARED and (here is None or _is_less(tree, here, other, child)):
-                yield child
-            if kind == stat.S_IFDIR:
-                pending.append((here, child))
-
-
-def _is_less(tree: PackedTree, entry: int, other: PackedTree, beside: int) -> bool:
-    both_files = tree.kind(entry) == other.kind(beside) == stat.S_IFREG
-    return both_files and tree.sizes[entry] < other.sizes[beside]
-
-
 def taken_file_problem(file: BinaryIO, path: str, stop: Stop) -> str:
     """Why the daemon does not get a file that it takes out of an open tar, such as a zone's kernel: it reads the first
     entry of that very path. Empty where that is a regular file, and not empty. Raises TarError, OSError, and
@@ -165,6 +161,6 @@ def has_program(tree: PackedTree, path: bytes) -> bool | None:
     """Whether an absolute path leads to something, links followed inside the tree; None where that cannot be told.
     Raises OSError."""
     try:
-        return tree.follow(path, hidden=_MOUNTED) is not None
+        return tree.follow(path, hidden=MOUNTED) is not None
     except ContentsError:
         return None

@@ -532,7 +532,7 @@ class _Rows:
 
     def _block_at(self, block: int) -> int:
         (at,) = _U64.unpack(self._image.stored(self._at + block * _U64.size, _U64.size))
-        if not self._least < at < self._at:
+        if not self._least <= at < self._at:
             raise DamagedError("its tables are out of order")
         return int(at)
 

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 from ocitui.text import printable
 from ocitui.threads import Stop
 
-from .tar_headers import TAR_BLOCK, FileReader, Kind, TarEntry, TarError, TarReader, UnsupportedTarError
+from .tar_headers import FILE_TYPES, TAR_BLOCK, FileReader, Kind, TarEntry, TarError, TarReader, UnsupportedTarError
 from .tree import (
     LONGEST_NAME,
     LONGEST_TARGET,
@@ -39,14 +39,6 @@ _MOST_TOLD = 1000
 _EARLIEST, _LATEST = -(1 << 63), (1 << 63) - 1
 _UNNAMED = (1 << 64) - 1
 """The reference of a directory that no header names."""
-_TYPES = {
-    Kind.FILE: stat.S_IFREG,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHARACTER: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.FIFO: stat.S_IFIFO,
-}
 
 
 def tar_tree(file: BinaryIO, stop: Stop) -> PackedTree:
@@ -92,12 +84,14 @@ class _Members:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._last: tuple[int, _Member] | None = None
+        self.with_xattrs = set[int]()
+        """The references of those that have extended attributes."""
 
     def target(self, reference: int) -> bytes:
         return self._member(reference).entry.link
 
     def xattrs(self, reference: int) -> Mapping[bytes, bytes]:
-        found = dict(self._member(reference).entry.xattrs) if reference != _UNNAMED else {}
+        found = dict(self._member(reference).entry.xattrs) if reference in self.with_xattrs else {}
         if len(found) > MOST_XATTRS:
             raise UnreadableFormatError(f"it has more than {MOST_XATTRS} extended attributes")
         return found
@@ -158,6 +152,7 @@ class _Index:
     """The tree as the members come into it. A directory stays one: a member that would take its place is damage."""
 
     def __init__(self, members: _Members) -> None:
+        self._members = members
         self.tree = PackedTree(members, self._unnamed(ROOT))
         self._places: dict[bytes, int] = {}
         # Most members stand in the directory of the one before.
@@ -184,8 +179,10 @@ class _Index:
             if member.kind is Kind.SYMLINK and not 0 < len(member.link) <= LONGEST_TARGET:
                 raise TarError(f"its target has {len(member.link)} bytes")
             size = len(member.link) if member.kind is Kind.SYMLINK else member.size
-            mode, device = _TYPES[member.kind] | member.mode, member.device or (0, 0)
+            mode, device = FILE_TYPES[member.kind] | member.mode, member.device or (0, 0)
             mtime = min(max(member.mtime, _EARLIEST), _LATEST)
+            if member.xattrs:
+                self._members.with_xattrs.add(start)
             self._put(parts, Inode(mode, member.uid, member.gid, size, mtime, self._inodes, start, device))
         except TarError as error:
             self.note(error.placed(member.name))

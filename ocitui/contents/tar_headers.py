@@ -10,6 +10,7 @@ import base64
 import binascii
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -249,6 +250,16 @@ class Kind(IntEnum):
     DIRECTORY = 0x35
     FIFO = 0x36
 
+
+FILE_TYPES: dict[int, int] = {
+    Kind.FILE: stat.S_IFREG,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.CHARACTER: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.FIFO: stat.S_IFIFO,
+}
+"""As modes have them."""
 
 # A contiguous file is a regular one to who knows no such files (POSIX, pax).
 _KINDS = {bytes((kind,)): kind for kind in Kind} | dict.fromkeys((b"\0", b"7"), Kind.FILE)

@@ -119,6 +119,8 @@ class PackedTree:
         """What could not be read, by the entry it is about."""
         self.unread: set[int] = set()
         """Which of ``damage``, by its place there, may be sound, but is what this version does not read."""
+        self.hashes: dict[int, bytes] = {}
+        """The sha256 of regular files where it is known, by their inodes' numbers."""
         self._children: dict[int, list[int]] | None = None
         self.add(ROOT, b"", root)
 
@@ -246,6 +248,17 @@ class PackedTree:
                 first = min(entries, key=self.path)
                 links.update({entry: first for entry in entries if entry != first})
         return links
+
+    def totals(self) -> list[int]:
+        """By entry, the bytes of the files that it is and that are below it: an inode's with its first entry only."""
+        firsts = dict(zip(reversed(self.numbers), reversed(range(len(self))), strict=True))
+        totals = [0] * len(self)
+        for entry in firsts.values():
+            if stat.S_ISREG(self.modes[entry]):
+                totals[entry] = self.sizes[entry]
+        for entry in reversed(range(1, len(self))):
+            totals[self.parents[entry]] += totals[entry]
+        return totals
 
     def target(self, entry: int) -> bytes:
         return self.reader.target(self.references[entry])

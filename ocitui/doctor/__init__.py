@@ -15,6 +15,7 @@ with front(__name__):
     from .assessment import advice as advice
     from .assessment import assess as assess
     from .assessment import gather as gather
+    from .assessment import process_trouble as process_trouble
     from .check.cache_checks import keep_index as keep_index
     from .check.examine import ExamineOptions as ExamineOptions
     from .check.examine import examine as examine
@@ -42,6 +43,13 @@ with front(__name__):
     from .findings import in_order as in_order
     from .findings import seen_text as seen_text
     from .findings import tally as tally
+    from .incident import Incident as Incident
+    from .incident import is_report as is_report
+    from .incident import opened_report as opened_report
+    from .incident import write_report as write_report
+    from .layers import examine_layers as examine_layers
+    from .metrics import prometheus as prometheus
+    from .metrics import prometheus_of_failure as prometheus_of_failure
     from .origins import ComesBack as ComesBack
     from .origins import FileRecords as FileRecords
     from .origins import Origin as Origin
@@ -72,7 +80,6 @@ with front(__name__):
     from .report import Progress as Progress
     from .report import Reach as Reach
     from .report import Report as Report
-    from .report import prometheus as prometheus
     from .salvage.sources import IndexSource as IndexSource
     from .salvage.sources import JoinedEntries as JoinedEntries
     from .salvage.sources import JoinedEntry as JoinedEntry

@@ -23,6 +23,7 @@ from ocitui.cache import (
     Backup,
     CacheDirectoryError,
     CacheError,
+    CacheFiles,
     ImageIndex,
     IndexOutcome,
     Key,
@@ -32,14 +33,14 @@ from ocitui.cache import (
     TransactionKind,
     Verdict,
     all_changes,
-    files_of,
     list_backups,
     read_kernel_file,
     read_patiently,
     taken_back,
 )
-from ocitui.directory import DEFAULT_DIRECTORY, space_of
-from ocitui.host import START_SECONDS, DaemonState, find_daemon, find_users, proc_of
+from ocitui.directory import DEFAULT_DIRECTORY
+from ocitui.host import START_SECONDS, DaemonState, find_daemon, find_users
+from ocitui.stand_in import fact_of, file_system
 from ocitui.text import counted, human_size, timestamp
 
 from .check.cache_checks import index_in, known_history, orphans, room_for_index
@@ -121,12 +122,13 @@ def gather(
         backups = tuple(list_backups(directory))
     with suppress(CacheError):
         transactions = tuple(all_changes(directory))
-    with files_of(directory) as files:
+    with CacheFiles(directory) as files:
         listing = judge.listing if judge is not None else Listing.read(files)
     history = (current and current.history) or known_history(directory, seen.index)
     room: tuple[bool, int] | None = None
     with suppress(OSError):
-        room = room_for_index(space_of(directory), seen.signature.size if seen.signature else 0)
+        room = room_for_index(file_system(directory), seen.signature.size if seen.signature else 0)
+    trouble: str | None = fact_of(directory, "trouble")
     memory: MemorySeen | None = None
     if daemon.since is not None:
         memory = _Looks(directory, daemon.since, backups, transactions).compare(seen.index, history, listing)
@@ -144,7 +146,7 @@ def gather(
         any(one.missing for one in history.overwritten),
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
-        process_trouble(daemon.process, proc or proc_of(directory)),
+        process_trouble(daemon.process, proc or _PROC) if trouble is None else trouble,
         answers,
         (there := listing.get(INDEX_NAME)) is None or there.regular,
     )

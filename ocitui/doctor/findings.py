@@ -33,11 +33,13 @@ class Severity(_Ranked):
 
 
 class Depth(_Ranked):
-    """How far an examination looks. QUICK: names, sizes and documents; HEADER: superblocks too; DEEP: all bytes."""
+    """How far an examination looks. QUICK: names, sizes and documents; HEADER: superblocks too; DEEP: all bytes;
+    LAYERS: what they hold against what the image's layers make."""
 
     QUICK = "quick"
     HEADER = "header"
     DEEP = "deep"
+    LAYERS = "layers"
 
 
 _RANKS: dict[_Ranked, int] = {one: rank for kind in (Severity, Depth) for rank, one in enumerate(kind)}
@@ -237,7 +239,10 @@ _WORDS = {
     "packed-truncated": "truncated",
     "packed-incomplete": "incomplete",
     "packed-damaged": "damaged",
+    "packed-differs": "differs",
     "packed-changed": "changed",
+    "packed-unlike-layers": "unlike",
+    "packed-xattrs": "xattrs",
     "hardlinked": "hard link",
     "wrong-mode": "unreadable",
     "case-collision": "case",
@@ -414,19 +419,26 @@ _DOCUMENTS = (
     Fault("platform-disagrees", _WARNING, _HIT, TAKES_IT),
 )
 _WRITES_ONLY_AT_STORE = "a hit: it never looks into the file, which it writes only when it stores"
+_OTHER_BYTES = "a hit; a guest reads one thing in this format, and another in the other"
 _ACCEPT_OR_IMPORT = "import the image again, or accept the file as it is by acknowledging this"
 _BEHIND_THE_END = (
     "a hit, and the kernel mounts it: what stands behind the file system's end, such as a dm-verity tree or a "
     "signature, is not read"
 )
 
+_GUEST_DIFFERS = "a hit: it never compares them, and the guest gets what is packed"
+_PACK_AGAIN = "import the image again, which packs its layers anew"
+
 _PACKED = (
     Fault("packed-empty", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-magic", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-truncated", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-incomplete", _HIGH, _HIT, GUEST_FAILS, _RESTORE, "import the image again"),
+    Fault("packed-differs", _HIGH, _HIT, _OTHER_BYTES, _RESTORE, "import both formats again"),
     Fault("packed-damaged", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-changed", _HIGH, _HIT, _WRITES_ONLY_AT_STORE, _RESTORE, _ACCEPT_OR_IMPORT),
+    Fault("packed-unlike-layers", _MEDIUM, _HIT, _GUEST_DIFFERS, mend=_PACK_AGAIN),
+    Fault("packed-xattrs", _INFO, _HIT, _GUEST_DIFFERS, mend=_PACK_AGAIN),
     Fault("packed-tail", _INFO, _HIT, _BEHIND_THE_END),
 )
 _IN_THE_TRASH = "the files of that transaction lie in the trash, named after it"
@@ -492,6 +504,7 @@ DIGEST_OUTSIDE = _like(
 )
 LINK_OUTSIDE = _like(CATALOGUE["file-not-regular"], answer=_HIT, daemon="it follows the link out of the cache")
 PACKED_UNREADABLE = _like(CATALOGUE["read-error"], answer=_HIT, daemon=GUEST_FAILS)
+CAPABILITIES_LOST = _like(CATALOGUE["packed-xattrs"], severity=_LOW)
 NEEDED_ORPHAN = _like(CATALOGUE["zone-needs-missing"], step=_ADOPT, mend=_ADOPT_NEEDED)
 NEARLY_FULL = _like(
     CATALOGUE["disk-full"],

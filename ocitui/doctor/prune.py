@@ -33,6 +33,7 @@ from ocitui.cache import (
     whoami,
 )
 from ocitui.host import Leftover, Users, daemon_leftovers, find_users
+from ocitui.stand_in import file_system
 from ocitui.text import first_of, parse_span, timestamp
 
 from .check.index_checks import read_index
@@ -132,7 +133,7 @@ def survey_room(directory: Path, ledger: Ledger | None = None, users: Users | No
         reading.require_sound(directory)
         listing = Listing.read(files, reading.contents.digests)
     with storage_errors("look at the file system"):
-        disk = os.statvfs(directory)
+        disk = file_system(directory)
     total, free = (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize, disk.f_bavail * disk.f_frsize
     own = sizes_in_own_folder(directory)
     watched = ledger.noted(Topic.WATCHED).get("-")

@@ -1,17 +1,17 @@
-"""What an examination gives: how far it is, then findings, and how far it looked; and the same as metrics."""
+"""What an examination gives: how far it is, then findings, and how far it looked."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ocitui.cache import IndexOutcome, Verdict
+from ocitui.cache import Verdict
 from ocitui.text import counted
 
 from .findings import Depth, Finding, Severity
@@ -98,6 +98,7 @@ class Coverage(msgspec.Struct, frozen=True):
     quick: int = 0
     header: int = 0
     deep: int = 0
+    layers: int = 0
     hashed: int = 0
     read_through: int = 0
     first_seen: int = 0
@@ -112,6 +113,11 @@ class Coverage(msgspec.Struct, frozen=True):
         met = {flag: sum(number for one, number in counts.items() if getattr(one, flag)) for flag in flags}
         for depth in Depth:
             met[depth.value] = sum(number for one, number in counts.items() if one.depth.rank >= depth.rank)
+        found = cls(entries=counts.total(), bytes_read=bytes_read, unchecked=(), **met)
+        return found.with_unchecked(unchecked)
+
+    def with_unchecked(self, unchecked: Iterable[tuple[str, str]]) -> Coverage:
+        """The same with these files left out too, each with the reason."""
         files: dict[str, set[str]] = {}
         for file, reason in unchecked:
             files.setdefault(reason, set()).add(file)
@@ -119,13 +125,13 @@ class Coverage(msgspec.Struct, frozen=True):
             f"{next(iter(some)) if len(some) == 1 else f'{len(some)} files'}: {reason}"
             for reason, some in sorted(files.items())
         )
-        return cls(entries=counts.total(), bytes_read=bytes_read, unchecked=tuple(lines), **met)
+        return msgspec.structs.replace(self, unchecked=(*self.unchecked, *lines))
 
     def __str__(self) -> str:
         """As ``12 entries: 12 header, 3 deep``."""
         quick = self.quick if self.quick > self.header else 0
         counts: dict[str, int] = {Depth.QUICK: quick, Depth.HEADER: self.header, Depth.DEEP: self.deep}
-        counts |= {"first seen": self.first_seen, "found sound earlier": self.earlier}
+        counts |= {"by their layers": self.layers, "first seen": self.first_seen, "found sound earlier": self.earlier}
         said = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
         return counted(self.entries, "entry") + (f": {said}" if said else "")
 
@@ -178,53 +184,3 @@ class Report(msgspec.Struct, frozen=True):
             for one in self.findings
         )
         return msgspec.structs.replace(self, findings=tuple(found))
-
-
-_PREFIX = "ocitui_cache"
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-Samples = Iterable[tuple[Mapping[str, str], float]]
-
-
-def prometheus(report: Report) -> str:
-    """All metrics of one examination, each with its cache as a label, in Prometheus' text format, for node_exporter's
-    textfile collector: https://prometheus.io/docs/instrumenting/exposition_formats/."""
-    lines, cache = list[str](), {"cache": str(report.directory)}
-    for name, help_, samples in _metrics(report):
-        lines += [f"# HELP {_PREFIX}_{name} {help_}", f"# TYPE {_PREFIX}_{name} gauge"]
-        lines += [f"{_PREFIX}_{name}{{{_labels({**cache, **of_one})}}} {_number(value)}" for of_one, value in samples]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _metrics(report: Report) -> Iterator[tuple[str, str, Samples]]:
-    coverage, outcome = report.coverage, report.verdict.outcome
-    yield "findings", "Findings that are not acknowledged, by code and severity.", _by_code(report, acknowledged=False)
-    yield "findings_acknowledged", "Findings that are acknowledged.", _by_code(report, acknowledged=True)
-    counts = Counter(one.severity for one in report.findings if not one.acknowledged)
-    severities = [({"severity": severity}, counts[severity]) for severity in Severity]
-    yield "findings_by_severity", "Findings that are not acknowledged, by severity.", severities
-    verdicts = [({"verdict": one}, one is outcome) for one in IndexOutcome]
-    yield "index_verdict", "What the daemon would do with the index: 1 for the one that holds.", verdicts
-    yield "entries", "Entries of the index.", [({}, report.entries)]
-    states = [({"state": state}, count) for state, count in report.states().items()]
-    yield "entries_by_state", "Entries that are ok, bad, or not looked into as far as that tells.", states
-    yield "packed_bytes", "Bytes of all packed files.", [({}, report.packed_bytes)]
-    reached = [({"depth": depth}, getattr(coverage, depth)) for depth in Depth]
-    yield "checked_entries", "Entries checked at least so deep.", reached
-    yield "unchecked", "What could not be checked.", [({}, len(coverage.unchecked))]
-    yield "check_bytes_read", "Bytes of packed files that the check read.", [({}, coverage.bytes_read)]
-    yield "check_timestamp_seconds", "When the check began.", [({}, report.started)]
-    yield "check_duration_seconds", "How long the check took.", [({}, report.seconds)]
-
-
-def _by_code(report: Report, *, acknowledged: bool) -> Samples:
-    counts = Counter((one.code, one.severity) for one in report.findings if one.acknowledged is acknowledged)
-    return [({"code": code, "severity": severity}, number) for (code, severity), number in sorted(counts.items())]
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    texts = {name: value.encode("utf-8", "replace").decode().translate(_ESCAPES) for name, value in labels.items()}
-    return ",".join(f'{name}="{text}"' for name, text in texts.items())
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))

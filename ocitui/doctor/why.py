@@ -22,8 +22,11 @@ import msgspec
 from ocitui.cache import (
     INDEX_NAME,
     LATEST,
+    MOST_DOCUMENT_BYTES,
     MOST_INDEX_BYTES,
     CacheError,
+    CacheFiles,
+    ContainerConfig,
     Descriptor,
     Explanation,
     FileKind,
@@ -41,18 +44,21 @@ from ocitui.cache import (
     explain_recall,
     explain_resolve,
     file_names,
-    files_of,
     find_entry,
+    open_bounded,
     packed_name,
     part_of,
+    read_config,
     read_patiently,
     read_regular,
     read_trashed,
     stem_of,
     usable_digest,
 )
+from ocitui.contents import FoundProgram, find_program, open_tree
 from ocitui.host import Need, When, Zone, Zones, read_zones
 from ocitui.text import first_of, timestamp
+from ocitui.threads import Stop
 
 from .check.cache_checks import taken_file_missing
 from .check.entry_checks import has_digest
@@ -101,7 +107,8 @@ class _FileLinks:
     """What the judge found of an entry's files and of what is in them, each whatever the one before it was."""
 
     def __init__(self, judge: Judge, digest: str, format_: PackedFormat, ledger: Ledger) -> None:
-        self._digest, self._format, self._ledger = digest, format_, ledger
+        self._directory, self._digest, self._format, self._ledger = judge.directory, digest, format_, ledger
+        self.program: FoundProgram | None = None
         self._origins = Origins(judge.directory, ledger)
         self._names = file_names(digest, format_)
         self._facts = {kind: judge.listing.get(name) for kind, name in self._names.items()}
@@ -114,8 +121,11 @@ class _FileLinks:
             if self._is_there(kind):
                 yield self._document(kind)
         if self._is_there(FileKind.PACKED):
-            yield self._header()
+            header = self._header()
+            yield header
             yield self._content()
+            if header.standing is LinkState.OK:
+                yield from self._program()
             yield self._again()
 
     def _found(self, kind: FileKind, codes: Collection[str]) -> Finding | None:
@@ -169,6 +179,29 @@ class _FileLinks:
         advice = "" if origin.is_sure else "`ocitui why NAME --ask` asks the registry now"
         return Link("comes back", LinkState.OK if origin.is_sure else LinkState.UNKNOWN, origin.text, advice)
 
+    def _program(self) -> Iterator[Link]:
+        """Whether what the image runs can be run; nothing where its config cannot be read."""
+        try:
+            config = read_config(read_regular(self._directory / self._names[FileKind.CONFIG], MOST_DOCUMENT_BYTES))
+            run = config.config or ContainerConfig()
+            if not (command := [*(run.entrypoint or ()), *(run.cmd or ())]):
+                yield Link("program", LinkState.UNKNOWN, "its config names none: a zone is to be given a command")
+                return
+            with open_bounded(self._directory / self._names[FileKind.PACKED]) as file:
+                tree = open_tree(file, self._format, Stop())
+                found = find_program(tree, command, run.env or (), run.working_dir or "", config.architecture)
+        except (CacheError, OSError) as error:
+            why = getattr(error, "strerror", None) or error
+            yield Link("program", LinkState.UNKNOWN, f"it cannot be told: {why}")
+            return
+        self.program = found
+        if found.problem or found.unsure:
+            # A zone may be given another command: this is no verdict.
+            said = f"cannot be run as it is: {found.problem}" if found.problem else f"not told: {found.unsure}"
+            yield Link("program", LinkState.UNKNOWN, f"{found.asked}: {said}")
+        else:
+            yield Link("program", LinkState.OK, f"{', run by '.join(found.paths)}: there, and executable")
+
     def _content(self) -> Link:
         fact = self._facts[FileKind.PACKED]
         damage = next((one for one in self._findings if one.found is not None), None)
@@ -193,12 +226,14 @@ _MOST_NAMES = 5
 
 
 class FormatChain(msgspec.Struct, frozen=True):
-    """The links of one format, and what the daemon answers in it; ``text`` says what follows from that."""
+    """The links of one format, and what the daemon answers in it; ``text`` says what follows from that, ``program``
+    what would be run of it, if that is known."""
 
     format: PackedFormat
     links: tuple[Link, ...]
     answer: Answer
     text: str
+    program: FoundProgram | None = None
 
 
 class Chain(msgspec.Struct, frozen=True):
@@ -359,8 +394,11 @@ class _Asking:
         reason = found.reasons[0]
         advice = f"its files are there: {REPAIR}" if not reason.ok and (digest, format_) in self._files else ""
         links = [Link("entry", ok_or_bad(reason.ok), reason.text, advice)]
+        program = None
         if usable_digest(digest):
-            links += _FileLinks(self._judge(digest), digest, format_, self._ledger)
+            of_files = _FileLinks(self._judge(digest), digest, format_, self._ledger)
+            links += of_files
+            program = of_files.program
         else:
             links.append(Link("files", LinkState.BAD, f"{digest!r} cannot be a file name"))
         answer, text = Answer.MISS, MISSES
@@ -368,7 +406,7 @@ class _Asking:
             answer, text = Answer.HIT, f"a hit: {found.image.path.name}" if found.image else ""
         elif found.error:
             answer, text = Answer.ERROR, f"an error, at every lookup: no pull heals it: {found.error}"
-        return FormatChain(format_, tuple(links), answer, text)
+        return FormatChain(format_, tuple(links), answer, text, program)
 
     def _judge(self, digest: str) -> Judge:
         """What is found of the files of a digest, by its entries, or where it has none by the files themselves."""
@@ -445,7 +483,7 @@ class JudgedNeed(msgspec.Struct, frozen=True):
 def judged_needs(directory: Path, zones: Zones) -> list[JudgedNeed]:
     """Every need of every zone. Raises CacheDirectoryError."""
     judge = Judge(directory)
-    with files_of(directory) as files:
+    with CacheFiles(directory) as files:
         reading = read_index(files)
     needed = dict.fromkeys(need.digest for zone in zones.zones for need in zone.needs if usable_digest(need.digest))
     judge.look_at(reading, needed)

@@ -12,13 +12,14 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import read_bounded, read_kernel_file
-from ocitui.directory import mirror_of
+from ocitui.stand_in import fact_of
 
 DAEMON_NAME = "kratad"
 SOCKET_NAME, DATABASE_NAME, CONFIG_NAME = "daemon.socket", "krata.db", "config.toml"
 START_SECONDS = 5.0
 """How near to the daemon's start a time may be of before or after it: it has read the index a moment later, and times
 in /proc are good to a hundredth of a second, the boot that they count from to a second."""
+PROC = Path("/proc")
 _MOST_CONFIG = 1 << 20
 _DELETED = " (deleted)"
 _TMPDIR = re.compile(r"(?:^|\0)TMPDIR=(/[^\0]*)")
@@ -47,9 +48,13 @@ class DaemonState(msgspec.Struct, frozen=True):
 
 
 def find_daemon(directory: Path, proc: Path | None = None, *, known: int | None = None) -> DaemonState:
-    """The state of the daemon, if it serves no other cache; quick where it is still the process ``known``."""
-    socket, found, mirror = daemon_socket(directory), None, mirror_of(directory)
-    proc = proc or proc_of(directory)
+    """The state of the daemon, if it serves no other cache; quick where it is still the process ``known``. What is told
+    of another host's is that, unless it is to be looked for in a ``proc``."""
+    there: DaemonState | None = None if proc else fact_of(directory, "daemon")
+    if there is not None:
+        return there
+    proc = proc or PROC
+    socket, found = daemon_socket(directory), None
     for process in chain([] if known is None else [known], _processes(proc)):
         serves = _serves(process, socket.with_name(DATABASE_NAME), proc) if is_daemon(process, proc) else False
         if serves:
@@ -61,14 +66,7 @@ def find_daemon(directory: Path, proc: Path | None = None, *, known: int | None 
     if found is not None:
         return DaemonState(found, _started(proc, found), socket.exists())
     exists = socket.exists()
-    listens = _listens(socket) if exists and mirror is None else mirror and mirror.listens
-    return DaemonState(ours=exists, listens=listens)
-
-
-def proc_of(directory: Path) -> Path:
-    """Where the processes show of the host whose cache is in a directory."""
-    mirror = mirror_of(directory)
-    return Path("/proc") if mirror is None else mirror.root / "proc"
+    return DaemonState(ours=exists, listens=_listens(socket) if exists else None)
 
 
 def _serves(process: int, database: Path, proc: Path) -> bool | None:
@@ -87,9 +85,8 @@ def _serves(process: int, database: Path, proc: Path) -> bool | None:
     return other
 
 
-def is_served(directory: Path) -> bool:
+def is_served(directory: Path, proc: Path = PROC) -> bool:
     """Whether a daemon is seen to have the database of the cache in ``directory`` open."""
-    proc = proc_of(directory)
     database = daemon_socket(directory).with_name(DATABASE_NAME)
     return any(is_daemon(process, proc) and _serves(process, database, proc) for process in _processes(proc))
 

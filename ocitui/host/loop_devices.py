@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from ocitui.cache import READ_FLAGS, StorageError, read_kernel_file
-from ocitui.directory import mirror_of
+from ocitui.stand_in import fact_of
 
 SECTOR = 512
 _GET_STATUS64 = 0x4C05
@@ -68,8 +68,12 @@ class Kernel(msgspec.Struct, frozen=True):
 
 def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[LoopUse]]:
     """The uses of each file in the cache, by its path below ``directory``: its name, or the one that it had, or a path
-    in the trash. What cannot be read is left out."""
-    kernel = kernel or _kernel_of(directory)
+    in the trash. What cannot be read is left out. What is told of another host's are those, unless a ``kernel`` is to
+    tell."""
+    there: dict[str, list[LoopUse]] | None = None if kernel else fact_of(directory, "loops")
+    if there is not None:
+        return there
+    kernel = kernel or Kernel()
     if not (loops := _loops(kernel.sys)):
         return {}
     place, mounts = _Place(directory), _mounts(kernel.proc)
@@ -78,12 +82,6 @@ def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[Lo
         if (use := _use(block, kernel, mounts)) is not None and (name := place.name_of(use)) is not None:
             users[name].append(use)
     return dict(users)
-
-
-def _kernel_of(directory: Path) -> Kernel:
-    if (mirror := mirror_of(directory)) is None:
-        return Kernel()
-    return Kernel(mirror.root / "sys", mirror.root / "dev", mirror.root / "proc")
 
 
 def read_back(use: LoopUse, write: Callable[[bytes], object], size: int | None = None) -> int:

@@ -22,6 +22,7 @@ import msgspec
 from ocitui.cache import read_to_end
 
 _MOST_ANSWER = 64 << 20
+_MOST_LINES = 2000
 UUID_FORM = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 """A uuid as krata writes it."""
 _LIST, _READ, _SECONDS = "xenstore-list", "xenstore-read", 2.0
@@ -57,6 +58,13 @@ def answer_of(command: Sequence[str], seconds: float) -> bytes | None:
         return None
     finally:
         timer.cancel()
+
+
+def unit_log() -> bytes:
+    """The last lines of the daemon's log, as the journal has them; empty where there is none, or it may not be read."""
+    program = find_program("journalctl")
+    lines = ["-u", "kratad", "-n", str(_MOST_LINES), "--no-pager", "-o", "short-iso"]
+    return (answer_of([program, *lines], _SECONDS) if program else None) or b""
 
 
 class Domain(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import lru_cache
@@ -24,11 +24,11 @@ import msgspec
 from msgspec.structs import replace
 
 from ocitui.cache import FileIdentity, Folder, PackedFormat, PlanChangedError, identity_of, packed_name, usable_digest
-from ocitui.directory import mirror_of
+from ocitui.stand_in import fact_of
 
 from .daemon import DATABASE_NAME, daemon_socket, find_daemon, held_in, is_served, temporary_folder
 from .loop_devices import Loops, users_of
-from .programs import UUID_FORM, Domain, answer_of, domains_of, find_program, read_domains
+from .programs import UUID_FORM, Domain, answer_of, find_program, read_domains
 from .redb import DatabaseState, Table, read_table
 
 HOST_NAME = "host.uuid"
@@ -179,15 +179,21 @@ def database_identity(directory: Path) -> FileIdentity | None:
 def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None) -> Zones:
     """The zones of the host, and what they need. Reads the database, xenstore, and loops not given, and asks the
     daemon where it can be asked, which only ever reads; a host that never had krata has none. Never raises."""
-    loops = users_of(directory) if loops is None else loops
+    there: Zones | None = fact_of(directory, "zones")
+    if there is not None:
+        return there
+    return zones_in(directory, users_of(directory) if loops is None else loops, read_domains, ask=ask)
+
+
+def zones_in(
+    directory: Path, loops: Loops, domains_now: Callable[[], tuple[Domain, ...] | None], *, ask: bool
+) -> Zones:
+    """The zones by the database beside a cache, these loops, the domains that there are, and where ``ask``, what the
+    daemon says. Never raises."""
     # Before the rows: of a domain that is made meanwhile the row is there first.
-    domains = _domains_of(directory)
+    domains = domains_now()
     table, found = _read(directory)
-    program = (
-        find_program("kratactl")
-        if ask and mirror_of(directory) is None and daemon_socket(directory).is_socket()
-        else None
-    )
+    program = find_program("kratactl") if ask and daemon_socket(directory).is_socket() else None
     told = _asked(directory, program) if program else None
     if program and told is not None and table.is_sure and _alike(found) != _alike(told):
         # One of both is newer than the other.
@@ -208,16 +214,10 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     rowless = tuple(one for one in domains or () if knows_rows and one.uuid not in known)
     if domains is not None and (leaks or rowless):
         # Guests come and go meanwhile.
-        again = _domains_of(directory)
+        again = domains_now()
         leaks = tuple(one for one in leaks if one in _leaks(found, loops, again, doubt))
         rowless = tuple(one for one in rowless if one in (again or ()))
     return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew, table.unreadable, domains, rowless)
-
-
-def _domains_of(directory: Path) -> tuple[Domain, ...] | None:
-    if (mirror := mirror_of(directory)) is None:
-        return read_domains()
-    return domains_of(*mirror.domains) if mirror.domains else None
 
 
 def _read(directory: Path) -> tuple[Table, list[Zone]]:
@@ -467,8 +467,9 @@ class Leftover(msgspec.Struct, frozen=True):
 
 def daemon_leftovers(directory: Path, proc: Path = Path("/proc")) -> list[Leftover]:
     """By their names, for the cache in ``directory``. Only root can tell that one is not needed. Never raises."""
-    if mirror_of(directory) is not None:
-        return []
+    of_report: list[Leftover] | None = fact_of(directory, "leftovers")
+    if of_report is not None:
+        return of_report
     daemon, found = find_daemon(directory, proc), list[Leftover]()
     place = temporary_folder(daemon.process, proc)
     with suppress(OSError), Folder.open(place) as folder:

@@ -21,6 +21,7 @@ with front(__name__):
     from .image_import import fetch_and_pack as fetch_and_pack
     from .image_import import forget_import as forget_import
     from .image_import import import_image as import_image
+    from .image_import import note_stored as note_stored
     from .image_import import recorded_import as recorded_import
     from .image_import import unfinished_imports as unfinished_imports
     from .inspect import ImportRequest as ImportRequest
@@ -28,12 +29,14 @@ with front(__name__):
     from .inspect import Standing as Standing
     from .inspect import chosen_source as chosen_source
     from .inspect import inspect_source as inspect_source
-    from .inspect import missing_packers as missing_packers
     from .inspect import pinned_request as pinned_request
     from .inspect import standing_of as standing_of
     from .jobs import ImportJob as ImportJob
     from .jobs import ImportQueue as ImportQueue
     from .jobs import JobState as JobState
+    from .layers.layers import LayerSource as LayerSource
+    from .packing.packers import flatten_request as flatten_request
+    from .packing.packing import FlattenRequest as FlattenRequest
     from .packing.packing import PackOptions as PackOptions
     from .packing.packing import check_choice as check_choice
     from .progress import ImportPhase as ImportPhase
@@ -65,6 +68,7 @@ with front(__name__):
     from .sources.references import RegistryOptions as RegistryOptions
     from .sources.references import SourceOptions as SourceOptions
     from .sources.references import home_path as home_path
+    from .sources.references import registry_named as registry_named
     from .staging import BlobProgress as BlobProgress
     from .staging import BlobStore as BlobStore
     from .staging import check_room as check_room

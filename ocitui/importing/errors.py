@@ -20,7 +20,8 @@ CacheError
 │   ├── LayerDigestError        its bytes are not those the image names
 │   └── LayerLimitError         it goes beyond a limit that keeps this machine safe
 ├── PackerError                 the packer failed
-│   └── MissingToolError        the packer is not installed
+│   ├── MissingToolError        the packer is not installed
+│   └── ReadBackError           what it packed is not what the layers hold
 └── WorkerError                 the process that unpacks layers ended before its work
 """
 
@@ -158,6 +159,11 @@ class PackerError(CacheError):
 class MissingToolError(PackerError):
     code = "missing-tool"
     default_hint = "install it, or choose another format"
+
+
+class ReadBackError(PackerError):
+    code = "read-back"
+    default_hint = "nothing was stored; see whether disk and memory are sound, then try again or choose another format"
 
 
 class WorkerError(CacheError):

@@ -41,14 +41,16 @@ from ocitui.cache import (
     open_own_folder,
     packed_name,
     read_to_end,
+    record_stored,
     storage_errors,
 )
+from ocitui.contents import TreeLines, keep_lines
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
 from .errors import NamedOtherwiseError, RepointsNameError, SourceError
 from .inspect import ImportRequest, LaterRequestError, answers_then, formats_found
 from .layers.layers import Layers
-from .packing.packing import PackOptions, flatten_and_pack, packer_of
+from .packing.packing import PackedLayers, PackOptions, flatten_and_pack, packer_of
 from .progress import ImportPhase, ImportProgress, ProgressCall, Tracker
 from .sources.images import COMPLETED, Source, SourceImage, SourceKind, check_platform, packed_image
 from .sources.opening import (
@@ -233,12 +235,22 @@ class ImportOutcome(StrEnum):
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """``notes`` are for the operator; ``source`` is what is to be recorded of a stored one."""
+    """``notes`` are for the operator; ``source`` and ``lines``, which tell what is in it, are what is to be
+    noted of a stored one."""
 
     image: PackedImage
     outcome: ImportOutcome
     notes: tuple[str, ...] = ()
     source: RecordedSource | None = None
+    lines: TreeLines | None = None
+
+
+def note_stored(directory: Path, result: ImportResult) -> None:
+    """Note in the cache's ledger what was stored, by reading its packed file, and keep what is in that. Where it cannot
+    be done, the first deep check does it."""
+    record_stored(directory, result.image.path, source=result.source)
+    if result.lines is not None:
+        keep_lines(directory, result.image.path, result.lines)
 
 
 async def find_cached(
@@ -323,19 +335,19 @@ async def _bring_in(
             check_room(desk.cache.directory, said.total)
         tracker.flattened(said)
 
-    packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level)
+    packer = await asyncio.to_thread(packer_of, request.format, request.compression, request.level, request.packer)
     with staging_folder(desk.cache.directory, desk.cache.disk) as folder, desk.blobs.wanted(_digests_of(image)):
         output = folder / f"packed.{request.format}"
         tracker.expect_layers(image.layer_sizes, remote=source.kind is SourceKind.REGISTRY)
         options, downloaded = request.pack_options, tracker.downloaded
-        warnings = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
+        made = await fetch_and_pack(source, image, desk.blobs, output, request.format, options, downloaded, packing)
         tracker.enter(ImportPhase.STORE)
         packed = packed_image(name, output, request.format, image.manifest, image.config, image.digest)
         stored = await store_settled(desk.cache, packed)
     await asyncio.to_thread(clear_blobs, desk.blobs, image)
     private = source.private or COMPLETED in image.notes
     recorded = RecordedSource(request.lasting_source, private=private, packer=packer)
-    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *warnings), recorded)
+    return ImportResult(stored, ImportOutcome.STORED, (*image.notes, *made.warnings), recorded, made.lines)
 
 
 async def fetch_and_pack(
@@ -343,15 +355,15 @@ async def fetch_and_pack(
     image: SourceImage,
     blobs: BlobStore,
     output: Path,
-    format: PackedFormat,
+    format: PackedFormat | None,
     options: PackOptions,
     downloaded: BlobProgress,
     packing: ProgressCall,
-) -> tuple[str, ...]:
+) -> PackedLayers:
     """Fetch an image's layers, read each as it comes, and pack them, where there is room for both and while the cache
-    has room for its next writes; gives what could not be kept. Raises SourceError, NoRoomError, StorageError, and as
-    `flatten_and_pack`."""
-    await asyncio.to_thread(_check_room_first, source, image, blobs)
+    has room for its next writes. Raises SourceError, NoRoomError, StorageError, and as `flatten_and_pack`, also where
+    there is no ``format``."""
+    await asyncio.to_thread(_check_room_first, source, image, blobs, packs=format is not None)
     coming = set[str]()
 
     async def held(stack: ExitStack) -> Layers:
@@ -380,12 +392,12 @@ class _BlobGoneError(Exception):
     """Another program removed what was downloaded."""
 
 
-def _check_room_first(source: Source, image: SourceImage, blobs: BlobStore) -> None:
-    """Room for what is to be downloaded, and for a packed file as large as the layers: how large it will be is known
+def _check_room_first(source: Source, image: SourceImage, blobs: BlobStore, *, packs: bool) -> None:
+    """Room for what is to be downloaded, and for any packed file as large as the layers: how large it will be is known
     only later, and `while_there_is_room` sees to that. Raises NoRoomError, StorageError."""
     layers = sum(image.layer_sizes.values())
     to_come = layers - blobs.kept_of(image.layer_sizes)[0] if source.kind is SourceKind.REGISTRY else 0
-    check_room(blobs.cache, to_come + layers)
+    check_room(blobs.cache, to_come + (layers if packs else 0))
 
 
 def clear_blobs(blobs: BlobStore, image: SourceImage) -> None:

@@ -16,7 +16,7 @@ from ocitui.cache import CacheError, DocumentError, ImageName, PackedFormat, Pac
 
 from .errors import SourceError
 from .layers.layers import LayerLimits
-from .packing.packing import PackOptions, tool_of
+from .packing.packing import PackOptions
 from .sources.images import ListedImage, SourceImage, SourceKind, SourceListing, parse_platform
 from .sources.opening import (
     PackedFiles,
@@ -43,8 +43,9 @@ class LaterRequestError(ValueError):
 class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``source`` in skopeo's spelling, or a path. ``name`` is None for what the source calls the image. ``rename`` lets
     it take over an entry of the same digest and format, ``repoint`` stand for another image than now; ``again`` brings
-    in what the cache has already. ``complete_config`` adds a history to a config that has none. ``manifest`` and
-    ``config`` are of packed files. ``authfile`` is where credentials are: no secret is in here."""
+    in what the cache has already. ``packer`` is a program that is to pack where ocitui can. ``complete_config`` adds a
+    history to a config that has none. ``manifest`` and ``config`` are of packed files. ``authfile`` is where
+    credentials are: no secret is in here."""
 
     source: str
     name: str | None = None
@@ -52,6 +53,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     platform: str | None = None
     compression: str | None = None
     level: int | None = None
+    packer: str | None = None
     max_bytes: int | None = None
     max_entries: int | None = None
     tls_ca: str | None = None
@@ -88,7 +90,8 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """How to open the source; ``notify`` is told why a registry is asked again. Raises NoSuchImageError."""
         platform = None if self.platform is None else parse_platform(self.platform)
         registry = RegistryOptions.typed(self.tls_ca, self.plain_http, self.authfile, self.mirror)
-        return SourceOptions(platform, replace(registry, notify=notify, logins=logins or {}), self.complete_config)
+        registry = replace(registry, notify=notify, logins=logins or {})
+        return SourceOptions(platform, registry, self.complete_config, self.pack_options.limits)
 
     @property
     def registry(self) -> str:
@@ -106,7 +109,7 @@ class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """How to flatten and pack."""
         usual = LayerLimits()
         limits = LayerLimits(self.max_bytes or usual.unpacked_bytes, self.max_entries or usual.entries)
-        return PackOptions(self.compression, self.level, limits=limits)
+        return PackOptions(self.compression, self.level, self.packer, limits)
 
     def with_absolute_paths(self) -> ImportRequest:
         """The same, whatever the working directory is later. Raises SourceError where there is no such source."""
@@ -306,14 +309,3 @@ def chosen_source(text: str, inspection: Inspection, number: int) -> tuple[str, 
     if image.names and len(same_names) == 1:
         return f"{base}:{image.names[0]}", None
     return f"{base}@{image.digest}", None
-
-
-def missing_packers() -> dict[PackedFormat, str]:
-    """The formats that cannot be packed here, and what to install; looks through PATH."""
-    missing = {}
-    for format_ in PackedFormat:
-        try:
-            tool_of(format_, None)
-        except CacheError as error:
-            missing[format_] = error.hint.partition(",")[0]
-    return missing

@@ -18,7 +18,8 @@ _LEAST_SECONDS = 0.5
 class ImportPhase(StrEnum):
     """The steps in their order. WAIT is for another import of the same image; COPY is for packed files, for what comes
     by standard input, and for layers that are unpacked out of a compressed archive. READ checks the layers, WRITE feeds
-    the packer, FINISH is what that one does once it has everything, of which nobody knows how long it takes."""
+    the packer, FINISH is what that one does once it has everything and reading back what it made, of which nobody knows
+    how long it takes."""
 
     WAIT = "wait"
     INSPECT = "inspect"

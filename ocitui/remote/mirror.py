@@ -16,16 +16,18 @@ import shutil
 import stat
 import struct
 import tempfile
-import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from ocitui.cache import OWN_NAME, TRASH_NAME, CacheDirectoryError
-from ocitui.directory import DEFAULT_DIRECTORY, Mirror, stand_for
+from ocitui.directory import DEFAULT_DIRECTORY
+from ocitui.doctor import process_trouble
+from ocitui.host import Kernel, LoopUse, domains_of, find_daemon, users_of, zones_in
+from ocitui.stand_in import ToldFile, forget, forget_file, stand_in, stand_in_file
 from ocitui.text import printable
 from ocitui.threads import settled
 
@@ -35,6 +37,10 @@ _GATHERER = Path(__file__).with_name("gatherer.py")
 _MOST_NAMES, _MOST_BYTES, _MOST_RAW = 600_000, 2 << 30, 96 << 20
 _LARGEST_FILE, _DEEPEST = 1 << 43, 4  # bytes; components of a path
 _DATABASE = "/krata.db"
+
+
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
 class _Sent(msgspec.Struct):
@@ -61,10 +67,10 @@ class HostFacts(msgspec.Struct):
     node: str
     user: str
     uid: int
-    now: float
+    now: _Seconds
     directory: str
-    device: int
-    space: tuple[int, int, int, int, int, int, int, int, int, int]
+    device: _Number
+    space: tuple[_Number, _Number, _Number, _Number, _Number, _Number, _Number, _Number, _Number, _Number]
     writable: bool
     locked: bool
     boot: str
@@ -104,7 +110,6 @@ class HostMirror:
         self.directory = self._root / "krata" / "cache" / "image"
         self.directory.mkdir(0o700, parents=True)
         self.facts: HostFacts | None = None
-        self._stats, self._unread = dict[str, os.stat_result](), dict[str, int]()
         self._marks, self._sizes, self.taken = dict[str, str](), dict[str, int](), 0
         self._elsewhere = dict[str, Path]()
 
@@ -118,7 +123,7 @@ class HostMirror:
 
     def remove(self) -> None:
         """End it: for who asked once, and does not stay within `async with`."""
-        stand_for(self.directory, None)
+        forget(self.directory)
         shutil.rmtree(self._root, ignore_errors=True)
 
     @property
@@ -142,17 +147,9 @@ class HostMirror:
             raise FarAnswerError(f"{self.place.name} told nothing of itself")
         self.facts = facts
         try:
-            await asyncio.to_thread(self._write_host, facts)
+            await asyncio.to_thread(self._stand_in, facts)
         except (OSError, ValueError) as error:
             raise FarAnswerError(f"what {self.place.name} tells of itself makes no sense") from error
-        space = os.statvfs_result(facts.space)
-        stand_for(
-            self.directory,
-            Mirror(
-                *(self.place.name, facts.node, self.there, self._root, time.time(), self._stats, self._unread),
-                *(facts.device, space, facts.writable, facts.locked, facts.listens, facts.xen),
-            ),
-        )
         return facts
 
     def _take(self, data: bytes) -> HostFacts | None:
@@ -201,9 +198,8 @@ class HostMirror:
             times = {"st_atime_ns": modified, "st_mtime_ns": modified, "st_ctime_ns": changed}
             seconds = (modified // 10**9, modified // 10**9, changed // 10**9)
             found = os.stat_result((mode, inode, device, links, uid, gid, size, *seconds), times)
-            self._stats[sent.path] = found
-            if sent.failed:
-                self._unread[sent.path] = sent.failed
+            if mode:
+                stand_in_file(self.directory, path, ToldFile(found, error=sent.failed))
 
     def _make(self, path: Path, sent: _Sent, mode: int, size: int) -> None:
         if sent.path == _DATABASE and sent.failed:
@@ -266,16 +262,49 @@ class HostMirror:
         return name
 
     def _remove(self, path: str) -> None:
-        for known in (self._marks, self._sizes, self._stats, self._unread, self._elsewhere):
+        for known in (self._marks, self._sizes, self._elsewhere):
             known.pop(path, None)
         at = self._at(path)
         with suppress(FileNotFoundError):
+            forget_file(self.directory, at)
             if at.is_dir() and not at.is_symlink():
                 shutil.rmtree(at)
                 for one in [one for one in self._marks if one.startswith(f"{path}/")]:
                     self._remove(one)
             else:
                 at.unlink()
+
+    def _stand_in(self, facts: HostFacts) -> None:
+        """Have the mirror stand for that host. Raises ValueError, OSError where what it tells cannot be."""
+        self._write_host(facts)
+        proc = self._root / "proc"
+        daemon = find_daemon(self.directory, proc)
+        if not daemon.running:
+            daemon = msgspec.structs.replace(daemon, listens=facts.listens)
+        uses = users_of(self.directory, Kernel(self._root / "sys", self._root / "dev", proc))
+        loops = {name: [self._there(use) for use in of_file] for name, of_file in uses.items()}
+        domains = domains_of(*facts.xen) if facts.xen else None
+        device = os.stat_result((stat.S_IFDIR, 0, facts.device, *[0] * 7))
+        stand_in_file(self.directory, self.directory, ToldFile(device))
+        told = {
+            "form": "a mirror over ssh",
+            "host": facts.node,
+            "cache": self.there,
+            "when": facts.now,
+            "daemon": daemon,
+            "trouble": process_trouble(daemon.process, proc),
+            "loops": loops,
+            "zones": zones_in(self.directory, loops, lambda: domains, ask=False),
+            "leftovers": [],
+            "disk": facts.space,
+            "writable": facts.writable,
+            "locked": facts.locked,
+        }
+        stand_in(self.directory, told)
+
+    def _there(self, use: LoopUse) -> LoopUse:
+        path = use.path.replace(str(self.directory), self.there)
+        return msgspec.structs.replace(use, device=Path("/dev", use.device.name), path=path)
 
     def _write_host(self, facts: HostFacts) -> None:
         """What the host's system tells, under the names that the kernel has for it."""

@@ -34,7 +34,7 @@ _KEY_LABELS = {
     "question_mark": "?", "slash": "/", "colon": ":", "escape": "esc", "exclamation_mark": "!", "backslash": "\\",
     "less_than_sign": "<", "greater_than_sign": ">", "left_square_bracket": "[", "right_square_bracket": "]",
     "asterisk": "*", "f1": "F1", "f5": "F5", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End",
-    "up": "↑", "down": "↓", "left": "←", "right": "→",
+    "equals_sign": "=", "up": "↑", "down": "↓", "left": "←", "right": "→",
 }  # fmt: skip
 _OTHER_KEYS = ("enter", "space", "tab", "shift+tab", "F2")
 
@@ -114,6 +114,9 @@ GROUPS = {
         Action("point", ("P",), "Point", "point NAME DIGEST",
                "Make the entry win its name, by moving it to the end of the index; a plan first, and nothing is "
                "deleted.", writes=True),
+        Action("diff", ("equals_sign",), "Diff", "diff NAME NAME",
+               "What differs between two marked entries, or two formats of one: config, labels, environment, layers, "
+               "files, and of a text its lines.", aliases="compare"),
         Action("copy", ("c",), "Copy", "list --json",
                "Choose what goes to the terminal's clipboard (OSC 52, over SSH too where it allows that), with a "
                "capital into a file: name, digest, path, JSON; on other screens the finding, the plan, the "
@@ -122,12 +125,13 @@ GROUPS = {
     "The table": (
         Action("filter", ("slash",), "Filter", "list --filter TEXT",
                "Show only rows with these words; !word excludes; name: tag: digest: format: platform: state:bad "
-               "used: size>100M age>30d. In a document it searches.", aliases="search find"),
+               "used: size>100M age>30d. In a document it searches, in Files it finds names.", aliases="search find"),
         Action("sort", ("s",), "Sort", "",
                "Choose the column to sort by, the largest or oldest first; again, or a capital, reverses. A click on "
                "its header does it too."),
         Action("bad_row(1)", ("n",), "Next bad", "list --filter state:bad",
-               "Go to the next bad row, past the last to the first; after a search in a document, to its next match."),
+               "Go to the next bad row, past the last to the first; after a search in a document or Files, to its next "
+               "match."),
         Action("worst_first", ("exclamation_mark",), "Worst first", "", "Sort by the state, what is worst first."),
         Action("bad_row(-1)", ("N",), "Previous bad", "", "Go to the bad row before, or to the match before."),
         Action("move", ("up", "down", "j", "k"), "Move", "", "Move by a row or a line.", handled_by_widget=True),
@@ -147,6 +151,12 @@ GROUPS = {
         Action("show_tab('summary')", ("1",), "Summary", "list --json", "Show the summary."),
         Action("show_tab('manifest')", ("2",), "Manifest", "show NAME manifest", "Show the manifest."),
         Action("show_tab('config')", ("3",), "Config", "show NAME config", "Show the config."),
+        Action("show_tab('files')", ("4",), "Files", "files NAME",
+               "Show what is inside its packed file: enter and the arrows open directories, enter a text or the bytes; "
+               "/ finds by name, s sorts by size, name, time.", aliases="tree ls inside"),
+        Action("extract", ("x",), "Extract", "extract NAME PATH -o DIR",
+               "Write the file or directory under the cursor of Files out of the packed file; what and where is shown "
+               "first.", aliases="unpack"),
         Action("show_tab('problems')", ("5",), "Its problems", "check --entry NAME",
                "Show what is wrong with the entry."),
         Action("show_tab('history')", ("6",), "Its history", "log",

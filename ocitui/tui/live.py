@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome, identity_of
+from ocitui.stand_in import fact_of
 from ocitui.threads import giving_way
 
 from .live_host import LiveHost
@@ -283,6 +284,8 @@ class LiveCache:
 
     def why_read_only(self) -> str:
         """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
+        if (form := fact_of(self._directory, "form")) is not None:
+            return f"it is {form}"
         if not self._writable:
             return "started with --read-only"
         if self._directory.is_dir() and not os.access(self._directory, os.W_OK):
@@ -299,7 +302,7 @@ class LiveCache:
 
     def _take(self, difference: Difference) -> bool:
         """Gives whether anything could be taken: a directory that is gone leaves all as it was."""
-        from ocitui.cache import files_of
+        from ocitui.cache import CacheFiles
         from ocitui.doctor import Judge
 
         judge, names = self.judge or Judge(self._directory), self._names
@@ -307,7 +310,7 @@ class LiveCache:
             self._memory = judge.memory()
         try:
             with giving_way():
-                with files_of(self._directory) as files:
+                with CacheFiles(self._directory) as files:
                     reading = self._reading(files, judge, difference)
                 if reading is None:
                     return False

@@ -23,6 +23,8 @@ from textual.screen import Screen
 
 from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of
 from ocitui.host import config_path, read_config, write_config
+from ocitui.stand_in import fact_of
+from ocitui.text import timestamp
 from ocitui.threads import settled
 
 from .actions import BY_NAME
@@ -127,7 +129,10 @@ class Session:
         self.settings, self.odd_settings = (settings, "") if settings else read_settings(settings_path())
         self.directory = options.directory
         self.terminal = terminal or Terminal.of_environment()
-        self.host = socket.gethostname()
+        when = fact_of(self.directory, "when")
+        then = "" if when is None else f" at {timestamp(when)}"
+        self.host = f"{fact_of(self.directory, 'host') or socket.gethostname()}{then}"
+        self.place: str = fact_of(self.directory, "cache") or str(self.directory)
         self.imports_changed: Callable[[], object] = lambda: None
         self.live = LiveCache(self.directory, lambda: self.cache, writable=not options.read_only)
 
@@ -396,12 +401,11 @@ class Imports:
         if job.progress.layers:
             self.layers[job.id] = job.progress.layers
         if job.result is not None and job.result.outcome == "stored":
-            from ocitui.cache import record_stored
+            from ocitui.importing import note_stored
 
             # It takes as long as reading the file; what is killed in it is made up for by the first deep check.
-            stored = (self._cache.directory, job.result.image.path)
-            more = {"source": job.result.source}
-            threading.Thread(target=record_stored, args=stored, kwargs=more, name="ocitui-ledger", daemon=True).start()
+            stored = self._cache.directory, job.result
+            threading.Thread(target=note_stored, args=stored, name="ocitui-ledger", daemon=True).start()
         if not self._told:
             self._told = True
             self._tell()

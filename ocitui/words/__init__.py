@@ -5,6 +5,7 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .changes import CONDITIONS as CONDITIONS
     from .changes import Section as Section
     from .changes import choice_json as choice_json
     from .changes import choice_sections as choice_sections
@@ -15,6 +16,9 @@ with front(__name__):
     from .changes import ended_undos as ended_undos
     from .changes import entry_json as entry_json
     from .changes import entry_line as entry_line
+    from .changes import index_change_json as index_change_json
+    from .changes import index_change_text as index_change_text
+    from .changes import key_json as key_json
     from .changes import names_of_files as names_of_files
     from .changes import point_lines as point_lines
     from .changes import room_lines as room_lines
@@ -27,14 +31,14 @@ with front(__name__):
     from .contents import file_line as file_line
     from .contents import sort_of_bytes as sort_of_bytes
     from .contents import sort_of_file as sort_of_file
+    from .differences import MOST_TEXT as MOST_TEXT
     from .differences import LayerChange as LayerChange
     from .differences import SettingChange as SettingChange
     from .differences import Tally as Tally
     from .differences import change_json as change_json
     from .differences import change_line as change_line
-    from .differences import layer_changes as layer_changes
+    from .differences import document_changes as document_changes
     from .differences import layer_line as layer_line
-    from .differences import setting_changes as setting_changes
     from .differences import setting_line as setting_line
     from .differences import text_changes as text_changes
     from .differences import text_line as text_line

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from ocitui.cache import Topic, some_of
-from ocitui.text import age_of, counted, human_size, short_digest, short_digests, time_json
+from ocitui.cache import Condition, Topic, some_of
+from ocitui.text import age_of, counted, first_of, human_size, short_digest, short_digests, time_json
 
 from .lines import CommandLine, Kind, Line
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PointPlan,
         Transaction,
         TrashedFile,
+        Winners,
     )
     from ocitui.doctor import Candidate, FileRecords, JudgedEntry, Origin, Origins, PruneChoice, Room
 
@@ -291,3 +292,50 @@ def entry_json(entry: JudgedEntry, directory: Path, known: FileRecords) -> dict[
         "pinned": pin.text if pin else None,
         "descriptor": descriptor.as_dict(),
     }
+
+
+_MOST = 3
+
+
+def index_change_text(
+    came: Sequence[Descriptor], went: Sequence[Descriptor], changed: Sequence[Descriptor] = (), *, won: Winners
+) -> str:
+    """What an index is to the one before it: the first few entries that came, went and are otherwise than they were,
+    and what names stand for now."""
+    names, kinds = won.items(), (("+", came), ("-", went), ("~", changed))
+    parts = (
+        *([_of_format(f"{sign}{one.image_name or 'no name'}", one) for one in some] for sign, some in kinds),
+        [
+            _of_format(f"{name}={short_digest(now.digest)}", now) if now else f"{name}=nothing"
+            for name, (now, _) in names
+        ],
+    )
+    return "; ".join(first_of(part, _MOST) for part in parts if part) or "the same entries, written anew"
+
+
+def _of_format(stem: str, one: Descriptor) -> str:
+    return f"{stem}.{one.format}" if one.format else stem
+
+
+def index_change_json(came: Sequence[Descriptor], went: Sequence[Descriptor], won: Winners) -> dict[str, Any]:
+    """The same for programs, all of it."""
+    return {
+        "added": [key_json(one, one.image_name) for one in came],
+        "removed": [key_json(one, one.image_name) for one in went],
+        "winners": [{**key_json(now, name), "before": key_json(before, name)} for name, (now, before) in won.items()],
+    }
+
+
+def key_json(one: Descriptor | None, name: str | None) -> dict[str, Any]:
+    """An entry, or none, that has this name."""
+    return {"name": name, "digest": one and one.digest, "format": one and one.format}
+
+
+CONDITIONS = {
+    Condition.STALE: "index.json is torn: it keeps changing and does not read",
+    Condition.CORRUPT: "index.json is corrupt",
+    Condition.MISSING: "index.json is gone",
+    Condition.GONE: "the directory is gone",
+    Condition.UNREADABLE: "the cache cannot be read",
+}
+"""What is wrong with index.json or the directory."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 import shlex
 import stat
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ocitui.text import counted, escaped, human_size, timestamp
 
 from .contents import file_json, sort_of_bytes, sort_of_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocitui.cache import ImageConfiguration, ImageManifest
     from ocitui.contents import PackedTree, TreeChange, TreeComparison
 
 MOST_TEXT = 1 << 20
 """The bytes of a file whose lines are compared."""
 _NONE = "none"
+T = TypeVar("T")
 Value = str | list[str] | None
 
 
@@ -60,6 +63,30 @@ class Tally:
     def line(self) -> str:
         paths = f"{counted(self.added, 'path')} added, {self.removed} removed, {self.changed} changed"
         return f"{paths}: {human_size(self.bytes_added)} more, {human_size(self.bytes_removed)} less"
+
+
+def document_changes(
+    directory: Path, before: str, after: str, unread: Callable[[str, Exception], object]
+) -> tuple[list[SettingChange], list[LayerChange]]:
+    """What differs of the configs and manifests of two digests; nothing of those that cannot be read, of which
+    ``unread`` is told."""
+    from ocitui.cache import CacheError, config_name, manifest_name, read_config, read_manifest, read_regular
+
+    if before == after:
+        return [], []
+
+    def read(named: Callable[[str], str], parse: Callable[[bytes], T]) -> list[T]:
+        found = []
+        for digest in (before, after):
+            try:
+                found.append(parse(read_regular(directory / named(digest))))
+            except CacheError as error:
+                unread(digest, error)
+        return found
+
+    configs, manifests = read(config_name, read_config), read(manifest_name, read_manifest)
+    settings = setting_changes(*configs) if len(configs) == 2 else []
+    return settings, list(layer_changes(*manifests)) if len(manifests) == 2 else []
 
 
 def setting_changes(before: ImageConfiguration, after: ImageConfiguration) -> list[SettingChange]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PHASES = {
     ImportPhase.WAIT: "waits for another import of the same image",
-    ImportPhase.FINISH: "the packer ends its work; how long that takes is not known",
+    ImportPhase.FINISH: "it goes to the disk and is read back; how long that takes is not known",
     ImportPhase.STORE: "one transaction brings it in",
 }
 

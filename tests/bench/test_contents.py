@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import PackedFormat
-from ocitui.contents import TreeLevel, open_tree, tree_digest
+from ocitui.contents import TreeLevel, open_tree
+from ocitui.contents.digest import tree_digest
 from ocitui.threads import Stop
 from tests.tools import need
 

@@ -126,7 +126,7 @@ def test_json_is_an_object_a_line_and_the_last_is_the_summary(demo: Path, ocitui
     done = ocitui("check", "-C", demo, "--json")
     assert done.status == 1
     *found, summary = lines_of(done)
-    assert all({"schema", "host", "cache", "type"} <= set(line) for line in [*found, summary])
+    assert all({"schema", "version", "host", "cache", "type"} <= set(line) for line in [*found, summary])
     assert {line["code"] for line in found} >= set(BAD)
     assert {"code", "severity", "entry", "file", "seen", "daemon", "mend", "loses", "fingerprint"} <= set(found[0])
     missing = next(line for line in found if line["code"] == "file-missing")
@@ -289,13 +289,38 @@ def test_read_only_keeps_nothing(demo: Path, ocitui: Ocitui) -> None:
 def test_metrics(demo: Path, ocitui: Ocitui, tmp_path: Path) -> None:
     done = ocitui("check", "-C", demo, "--prometheus", "-")
     assert done.status == 1
-    assert all(line.startswith(("#", "ocitui_cache_")) for line in done.out.splitlines())
+    assert all(line.startswith(("#", "ocitui_cache_", "ocitui_build_info{")) for line in done.out.splitlines())
     target = tmp_path / "ocitui.prom"
     assert "HIGH" in ocitui("check", "-C", demo, "--prometheus", target).out
     assert f'severity="high"}} {2}' in target.read_text()
     assert [path.name for path in tmp_path.glob("*prom*")] == ["ocitui.prom"]
     assert ocitui("check", "-C", demo, "--prometheus", tmp_path / "nowhere" / "x.prom").status == 4
     assert ocitui("check", "-C", demo, "--prometheus", "-", "--json").status == 2
+
+
+def test_a_check_that_fails_writes_that_it_did(
+    demo: Path, ocitui: Ocitui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "ocitui.prom"
+    ocitui("check", "-C", demo, "--prometheus", target)
+    success = [line for line in target.read_text().splitlines() if "_last_success_timestamp_seconds{" in line]
+
+    async def interrupted(*args: Any) -> Report:
+        raise InterruptedBySignalError(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(examine, "examine", interrupted)
+        assert ocitui("check", "-C", demo, "--prometheus", target).status == 143
+    assert f'check_success{{cache="{demo}"}} 0' in target.read_text()
+    shutil.rmtree(demo)
+    assert ocitui("check", "-C", demo, "--prometheus", target).status == 4
+    for written in (target.read_text(), ocitui("check", "-C", demo, "--prometheus", "-").out):
+        assert f'check_success{{cache="{demo}"}} 0\n' in written
+        assert "ocitui_cache_entries" not in written
+    assert len(success) == 1
+    assert success[0] in target.read_text()
+    lost = ocitui("check", "-C", demo, "--prometheus", tmp_path / "nowhere" / "x.prom")
+    assert (lost.status, lost.err.startswith(f"ocitui: {demo} does not exist")) == (4, True)
 
 
 def test_what_cannot_be_checked_is_4_and_in_json_one_line(demo: Path, ocitui: Ocitui) -> None:

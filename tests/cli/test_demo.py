@@ -17,7 +17,6 @@ from ocitui.doctor.entries import Entries
 from ocitui.tui.session import ScreenOptions
 from tests.cli.conftest import ODD_NAME, Ocitui
 from tests.doctor.examine_support import bad_positions
-from tests.tools import need
 
 
 def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
@@ -33,8 +32,8 @@ def test_it_is_the_same_each_time(packers: bool, tmp_path: Path, monkeypatch: py
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_what_is_in_it_with_all_packers(tmp_path: Path) -> None:
-    need("mksquashfs", "mkfs.erofs")
+def test_what_is_in_it_needs_no_other_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     make_demo_cache(tmp_path)
     judge = Judge(tmp_path)
     judge.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from ocitui.cache import PackedFormat, record_stored
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, SITE
+from ocitui.contents import TreeLines, TreeStore, open_tree
+from ocitui.threads import Stop
 from tests.cli.conftest import Ocitui
 from tests.cli.test_files import NAME, PACKED
 from tests.importing.layer_support import Item, folder, hard, layer, link
@@ -100,7 +104,7 @@ def test_the_same_for_programs(two: Path, ocitui: Ocitui) -> None:
     done = ocitui("diff", A, B, "--json", "-C", two)
     found, changes = done.json, {one["path"]: one for one in done.json["changes"]}
     assert (done.status, found["level"]) == (1, "content")
-    assert found["entries"] == [{"digest": one.digest, "format": "tar"} for one in (ALPINE, BUSYBOX)]
+    assert found["entries"] == [{"digest": one.digest, "format": "tar", "from": "image"} for one in (ALPINE, BUSYBOX)]
     assert found["counts"] == {"added": 2, "removed": 1, "changed": 4, "bytes_added": 4, "bytes_removed": 3}
     passwd = changes["etc/passwd"]
     assert (passwd["change"], passwd["what"]) == ("changed", ["mode", "owner", "content"])
@@ -216,3 +220,59 @@ def test_a_file_that_cannot_be_read_is_told_and_the_rest_compared(demo: Path, oc
 def test_no_such_entry(demo: Path, ocitui: Ocitui) -> None:
     assert ocitui("diff", A, "nowhere", "-C", demo).status == 1
     assert ocitui("diff", A, "-C", demo).status == 2
+
+
+def store(*packed: Path) -> None:
+    """Have it be stored what is in packed files, as a deep check does of what it finds sound."""
+    for path in packed:
+        with open(path, "rb") as file:
+            lines = TreeLines.of(open_tree(file, PackedFormat(path.suffix[1:]), Stop()), Stop())
+        TreeStore(path.parent).keep(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), lines)
+        record_stored(path.parent, path)
+
+
+def test_what_is_stored_tells_the_same_without_the_images(
+    two: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {level: ocitui("diff", A, B, "--level", level, "-C", two) for level in ("content", "full")}
+    store(*(two / f"{one.digest}.tar" for one in (ALPINE, BUSYBOX)))
+    assert ocitui("diff", A, B, "--text", "-C", two).out.count("@@") == 4
+    assert {one["from"] for one in ocitui("diff", A, B, "--images", "--json", "-C", two).json["entries"]} == {"image"}
+    monkeypatch.delattr("ocitui.contents.formats.import_module")
+    for level, before in said.items():
+        done = ocitui("diff", A, B, "--level", level, "-C", two)
+        assert (done.status, done.out) == (before.status, before.out)
+    assert {one["from"] for one in ocitui("diff", A, B, "--json", "-C", two).json["entries"]} == {"stored"}
+
+
+def test_lines_of_two_hosts_without_their_images(
+    two: Path, ocitui: Ocitui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = files_of(ocitui("diff", A, B, "-C", two).out)
+    for name, word in (("a", A), ("b", B)):
+        Path(name).write_text(ocitui("digest", word, "--lines", "--level", "full", "-C", two).out)
+    for old, new in (("./a", str(tmp_path / "b")), ("./a", B), (A, "./b")):
+        done = ocitui("diff", old, new, "-C", two)
+        assert (done.status, done.out.splitlines()) == (1, expected)
+    store(*(two / f"{one.digest}.tar" for one in (ALPINE, BUSYBOX)))
+    found = ocitui("diff", "./a", B, "--json", "-C", two).json
+    assert found["entries"] == [
+        {"digest": None, "format": None, "from": "a"},
+        {"digest": BUSYBOX.digest, "format": "tar", "from": "stored"},
+    ]
+    assert ocitui("diff", "./a", A, "--level", "full", "-C", two).status == 0
+
+
+def test_lines_that_are_none_or_tell_too_little(two: Path, ocitui: Ocitui, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text(ocitui("digest", A, "--lines", "-C", two).out)
+    assert ocitui("diff", str(path), A, "-C", two).status == 0
+    for words, told in ((("--level", "full"), "no more than the level content"), (("--text",), "only their hashes")):
+        done = ocitui("diff", str(path), A, *words, "-C", two)
+        assert (done.status, done.out) == (2, "")
+        assert told in done.err
+    path.write_text("root:x:0:0\n")
+    done = ocitui("diff", A, str(path), "-C", two)
+    assert (done.status, f"{path}: it does not begin as the lines of a tree do" in done.err) == (4, True)
+    assert ocitui("diff", A, str(tmp_path / "none"), "-C", two).status == 4

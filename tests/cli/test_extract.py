@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cli.demo_cache import BUSYBOX
 from tests.cli.conftest import Ocitui
+from tests.cli.test_diff import store
 from tests.cli.test_files import NAME, ODD, PACKED, packed
+from tests.importing.layer_support import Item, layer
 
 
 @pytest.fixture
@@ -84,6 +87,23 @@ def test_the_digest_is_that_of_its_text(odd: Path, ocitui: Ocitui) -> None:
         assert told.out == f"{level} sha256:{hashlib.sha256(text.encode()).hexdigest()}\n"
     found = ocitui("digest", NAME, "-C", odd, "--json").json
     assert (found["level"], found["format"]) == ("content", "tar")
+
+
+def test_the_digest_is_told_from_what_is_stored_while_that_is_right(
+    odd: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [("--level", level, *more) for level in ("content", "xattrs", "full") for more in ((), ("--lines",))]
+    expected = [ocitui("digest", NAME, *words, "-C", odd).out for words in asked]
+    path = odd / f"{BUSYBOX.digest}.tar"
+    store(path)
+    with monkeypatch.context() as patched:
+        patched.delattr("ocitui.contents.formats.import_module")
+        assert [ocitui("digest", NAME, *words, "-C", odd).out for words in asked] == expected
+        assert ocitui("digest", NAME, "--json", "-C", odd).json["from"] == "stored"
+    assert ocitui("digest", NAME, "--images", "--json", "-C", odd).json["from"] == "image"
+    path.write_bytes(layer(Item("other")))
+    told = ocitui("digest", NAME, "--json", "-C", odd).json
+    assert (told["from"], f"content {told['tree']}\n" == expected[0]) == ("image", False)
 
 
 @pytest.mark.parametrize("level", ["content", "xattrs", "full"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cli.demo_cache import BUSYBOX, QUEUE
+from ocitui.cli.demo_cache import ALPINE, BUSYBOX, QUEUE
 from ocitui.text import escaped, unescaped
 from ocitui.words import sort_of_bytes
 from tests.cli.conftest import Ocitui
@@ -22,7 +22,7 @@ from tests.tools import ROOT
 
 PACKED = ROOT / "tests" / "packed"
 NAME = "busybox:1.36"
-COMMON = {"schema", "host", "cache", "digest", "format", "files"}
+COMMON = {"schema", "version", "host", "cache", "name", "digest", "format", "files"}
 ODD = layer(
     *(
         folder("usr/bin", mtime=1),
@@ -87,7 +87,7 @@ def test_for_people_it_is_as_ls_has_it(odd: Path, ocitui: Ocitui) -> None:
 
 def test_a_path_and_what_is_below_it(odd: Path, ocitui: Ocitui) -> None:
     def listed(path: str) -> list[str]:
-        done = ocitui("files", NAME, path, "--json", "-C", odd)
+        done = ocitui("files", NAME, f"/{path}", "--json", "-C", odd)
         assert done.status == 0
         return [one["path"] for one in done.json["files"]]
 
@@ -101,13 +101,60 @@ def test_a_path_and_what_is_below_it(odd: Path, ocitui: Ocitui) -> None:
 
 
 @pytest.mark.parametrize("command", ["files", "cat"])
-@pytest.mark.parametrize("path", ["nowhere", "etc/passwd/x", "gone/x", "usr/binx"])
+@pytest.mark.parametrize("path", ["/nowhere", "/etc/passwd/x", "/gone/x", "/usr/binx"])
 def test_a_path_that_is_not_there(command: str, path: str, odd: Path, ocitui: Ocitui) -> None:
     done = ocitui(command, NAME, path, "-C", odd)
     assert (done.status, done.out) == (1, "")
     assert done.err.count("\n") == 1
     told = ocitui(command, NAME, path, "--json", "-C", odd)
     assert (told.status, told.json["error"]["code"]) == (1, "no-such-path")
+
+
+def test_several_entries_each_with_what_is_below_the_path(odd: Path, ocitui: Ocitui) -> None:
+    alpine = "alpine:3.19"
+    done = ocitui("files", NAME, alpine, "/etc", "-C", odd)
+    parts = done.out.split(f"{alpine}:\n")
+    assert (done.status, len(parts), parts[0].startswith(f"{NAME}:\n")) == (0, 2, True)
+    assert "".join(parts[0].splitlines(keepends=True)[1:]) == ocitui("files", NAME, "/etc", "-C", odd).out
+    assert parts[1] == ocitui("files", "/etc", alpine, "-C", odd).out
+    found = ocitui("files", NAME, alpine, "/etc", "--json", "-C", odd).json
+    assert set(found) == {"schema", "version", "host", "cache", "files"}
+    about = {(one["name"], one["digest"], one["format"]) for one in found["files"]}
+    assert about == {(NAME, BUSYBOX.digest, "tar"), (alpine, ALPINE.digest, "tar")}
+    assert [one["path"] for one in found["files"] if one["name"] == NAME] == ["etc", "etc/passwd"]
+
+
+def test_the_others_go_on_where_one_cannot_be_listed(odd: Path, ocitui: Ocitui) -> None:
+    packed(odd, b"")
+    done = ocitui("files", NAME, "alpine:3.19", "/etc", "-C", odd)
+    assert (done.status, "etc/passwd" in done.out, f"ocitui: {NAME}: " in done.err) == (4, True, True)
+    packed(odd, ODD)
+    done = ocitui("files", NAME, "alpine:3.19", "/usr/bin/ash", "-C", odd)
+    assert (done.status, "usr/bin/ash" in done.out, "ocitui: alpine:3.19: there is no /usr/bin/ash" in done.err) == (
+        1,
+        True,
+        True,
+    )
+
+
+def test_entries_by_a_filter(odd: Path, ocitui: Ocitui) -> None:
+    found = ocitui("files", "--filter", "tag:1.36", "/etc", "--json", "-C", odd).json
+    assert {one["digest"] for one in found["files"]} == {BUSYBOX.digest}
+    (odd / f"{BUSYBOX.digest}.tar").unlink()
+    done = ocitui("files", "--filter", "tag:1.36", "-C", odd)
+    assert (done.status, done.out, "no packed file" in done.err) == (1, "", True)
+
+
+@pytest.mark.parametrize("words", [[], ["/etc"], [NAME, "/etc", "/usr"], [NAME, "--filter", "x"], ["--filter", " "]])
+def test_what_cannot_be_listed(words: list[str], odd: Path, ocitui: Ocitui) -> None:
+    done = ocitui("files", *words, "-C", odd)
+    assert (done.status, done.out) == (2, "")
+
+
+def test_a_path_without_its_slash_is_told(odd: Path, ocitui: Ocitui) -> None:
+    done = ocitui("files", NAME, "etc", "-C", odd)
+    assert (done.status, done.out) == (1, "")
+    assert "a path begins with a slash: /etc" in done.err
 
 
 @pytest.mark.parametrize(
@@ -154,7 +201,7 @@ def test_of_a_damaged_file_what_can_be_read_then_the_place(demo: Path, ocitui: O
 
 
 def test_many_damages_are_told_in_a_few_lines(demo: Path, ocitui: Ocitui) -> None:
-    packed(demo, raw(b"0", b"", b"../x") * 500 + raw(b"0", b"", b"ok") + END)
+    packed(demo, b"".join(raw(b"0", b"", b"../%d" % n) for n in range(500)) + raw(b"0", b"", b"ok") + END)
     done = ocitui("files", NAME, "-C", demo)
     assert (done.status, done.err.count("\n")) == (4, 11)
     assert "490 more" in done.err

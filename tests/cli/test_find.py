@@ -11,6 +11,7 @@ import pytest
 
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE
 from tests.cli.conftest import Ocitui
+from tests.cli.test_diff import store
 from tests.cli.test_files import NAME, PACKED
 from tests.importing.layer_support import Item, folder, hard, layer, link
 
@@ -127,3 +128,16 @@ def test_a_file_that_cannot_be_read_is_none_that_was_looked_for(one: Path, ocitu
 def test_a_corrupt_index_tells_nothing(demo: Path, ocitui: Ocitui) -> None:
     (demo / "index.json").write_bytes(b"{")
     assert ocitui("find", "passwd", "-C", demo).status == 4
+
+
+def test_what_is_stored_tells_the_same_without_the_images(
+    one: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(b"one").hexdigest()
+    asked = (["lib.conf"], ["--sha256", digest], ["/*/lib.conf", "--sha256", digest], ["/"], ["--sha256", "0" * 64])
+    expected = [paths(ocitui, one, *words) for words in asked]
+    store(one / f"{BUSYBOX.digest}.tar")
+    assert [hit["from"] for hit in ocitui("find", "/", "--images", "--json", "-C", one).json["images"]] == ["image"]
+    monkeypatch.delattr("ocitui.contents.formats.import_module")
+    assert [paths(ocitui, one, *words) for words in asked] == expected
+    assert [hit["from"] for hit in ocitui("find", "/", "--json", "-C", one).json["images"]] == ["stored"]

@@ -13,7 +13,7 @@ from tests.cli.conftest import Ocitui
 from tests.cli.test_writing import locked
 from tests.importing.sources import FORMATS, Source, make_source
 
-COMMON = {"schema", "host", "cache"}
+COMMON = {"schema", "version", "host", "cache"}
 
 
 @pytest.fixture

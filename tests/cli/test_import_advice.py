@@ -38,7 +38,7 @@ from tests.importing.sources import make_source
 from tests.tools import need
 
 COMMAND = re.compile(r"`([^`]+)`")
-OWN = "the compression and level to have the format's own"
+OWN = "the packer, compression and level to have the format's own"
 ONE, OTHER = docker_image(BASE), docker_image(BASE, SITE)
 
 
@@ -251,7 +251,7 @@ def test_options_that_do_not_go_together(given: list[str], left_out: str, desk: 
     docker_save((ONE, "team/app:1")).write(here / "a.tar")
     hint = desk.advised("a.tar", *given)
     assert hint == (
-        f"leave out {left_out}" if left_out else "leave out the compression and level to have the format's own"
+        f"leave out {left_out}" if left_out else "leave out the packer, compression and level to have the format's own"
     )
     desk.works("a.tar")
 

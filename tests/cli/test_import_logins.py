@@ -131,6 +131,39 @@ def test_a_login_is_asked_for_only_where_a_registry_is_gone_on_with(
     assert (failed.status, "--login" in failed.err) == (4, False)
 
 
+def test_who_asks_registries_asks_for_a_login(registry: FaultyRegistry, cache: Path, ocitui: Ocitui) -> None:
+    name = f"{registry.host}/team/app:1.0"
+    child = spawn("import", name, "-C", cache, "--format", "tar", "--login")
+    answer(child)
+    assert ended(child)[1] == 0
+    (packed,) = cache.glob("*.tar")
+
+    def said(*words: str) -> str:
+        child = spawn(*words, "-C", cache, "--login", registry.host)
+        answer(child)
+        return " ".join(ended(child)[0].split())
+
+    refused = ocitui("why", name, "--format", "tar", "--ask", "-C", cache)
+    assert "gives it to ocitui" not in " ".join(refused.out.split())
+    assert "gives it to ocitui, with what the daemon has not" in said("why", name, "--format", "tar", "--ask")
+    assert "registry-ocitui" in said("prune", "--unused", "--ask", "--json")
+    packed.unlink()
+    assert "mended" in said("repair", "--registry", "--apply", "--yes")
+    assert packed.exists()
+    for words, option in ((["why", name], "--ask"), (["prune", "--unused"], "--ask"), (["repair"], "--registry")):
+        refused = ocitui(*words, "-C", cache, "--login", registry.host)
+        assert (refused.status, f"--login is for {option}" in refused.err) == (2, True)
+    bad = ocitui("why", name, "--ask", "-C", cache, "--login", "anna:PASS@registry.example")
+    assert (bad.status, "PASS" in bad.err) == (2, False)
+
+
+def answer(child: pexpect.spawn[str]) -> None:
+    child.expect("name for ")
+    child.sendline(NAME)
+    child.expect("password of ")
+    child.sendline(PASSWORD)
+
+
 def test_without_a_terminal_it_is_refused_and_the_advice_works(
     registry: FaultyRegistry, cache: Path, tmp_path: Path, ocitui: Ocitui
 ) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class Started:
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send it the signal; gives its status and what it said, once nothing of it is left."""
-        processes = [os.pidfd_open(pid) for pid in marked(self.mark)]
+        processes = []
+        for pid in marked(self.mark):
+            with suppress(ProcessLookupError):  # an earlier signal may have ended it
+                processes.append(os.pidfd_open(pid))
         self.process.send_signal(number)
         said = self.process.communicate(timeout=TIMEOUT)[1]
         assert all(has_ended(process) for process in processes)
@@ -190,7 +194,7 @@ def test_in_the_middle_of_packing(
     before = snapshot(cache)
     tools, began = slow_packer
     layout = make_layout(tmp_path / "layout", ("second:1", make_image(LARGE)))
-    started = start(tmp_path, "import", layout, "-C", cache, path=tools)
+    started = start(tmp_path, "import", layout, "--packer", "mksquashfs", "-C", cache, path=tools)
     wait_for(began.exists, "the packer began")
     # One that is being replaced by another program shows no environment for a moment.
     wait_for(lambda: len(marked(started.mark)) >= 3, "all that it started runs")

@@ -35,7 +35,7 @@ def registry() -> Iterator[FaultyRegistry]:
         yield serving
 
 
-@pytest.mark.parametrize(("format_", "program"), [("squashfs", "mksquashfs"), ("erofs", "umoci"), ("tar", "tar")])
+@pytest.mark.parametrize(("format_", "program"), [("squashfs", "umoci"), ("erofs", "umoci"), ("tar", "tar")])
 def test_a_layout_of_umoci(format_: str, program: str, tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
     need("umoci", program)
     layout = make_with_umoci(tmp_path)
@@ -138,11 +138,11 @@ def test_a_packer_that_is_missing_is_named_before_anything_is_fetched(
 ) -> None:
     put_image(registry, b"content")
     monkeypatch.setenv("PATH", str(cache))
-    done = ocitui("import", f"{registry.host}/team/app:1.0", "-C", cache)
+    done = ocitui("import", f"{registry.host}/team/app:1.0", "--packer", "mksquashfs", "-C", cache)
     assert done.status == 4
     assert "mksquashfs is not installed (apt install squashfs-tools, or choose another format)" in done.err
     assert len(registry.asked("/blobs/")) == 1  # the config
-    assert ocitui("import", f"{registry.host}/team/app:1.0", "-C", cache, "--format", "tar").status == 0
+    assert ocitui("import", f"{registry.host}/team/app:1.0", "-C", cache).status == 0
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_i
 from tests.importing.pulling import write_auths
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 
-COMMON = {"schema", "host", "cache"}
+COMMON = {"schema", "version", "host", "cache"}
 AMD64, ARM64 = make_image(b"for amd64"), make_image(b"for arm64", platform="linux/arm64/v8")
 
 

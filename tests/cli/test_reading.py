@@ -19,7 +19,7 @@ from tests.cli.import_support import make_layout
 from tests.host.loops import uses_of
 from tests.importing.image_makers import make_image
 
-COMMON = {"schema", "host", "cache"}
+COMMON = {"schema", "version", "host", "cache"}
 UNKNOWN = "sha256:" + "0" * 64
 
 

@@ -71,7 +71,7 @@ def test_without_apply_the_plan_is_shown_and_nothing_done(demo: Path, ocitui: Oc
 def test_the_plan_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("repair", "--json", "-C", demo)
     assert done.status == 1
-    assert {"schema", "host", "cache", "plan", "transaction", "remaining"} <= set(done.json)
+    assert {"schema", "version", "host", "cache", "plan", "transaction", "remaining"} <= set(done.json)
     (step,) = (step for step in done.json["plan"]["steps"] if step["chosen"])
     assert step["kind"] == "move-aside"
     assert step["files"] == [{"name": QUEUE_FILE, "fate": "trashed", "size": (demo / QUEUE_FILE).stat().st_size}]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -72,20 +75,22 @@ HEADLESS = {
     "unpin": [ALPINE.digest],
     "undo": [],
     "log": [],
+    "report": ["out"],
     "history": [],
     "trash": [],
     "import": ["oci:nowhere"],
     "imports": [],
     "inspect": ["oci:nowhere"],
+    "units": [],
     "help": ["night"],
     "completion": ["bash"],
 }
-"""Words with which each command does its work; the demo opens the screen."""
+"""Words with which each command does its work; the demo opens the screen, and a watch has no end."""
 WITHOUT_CACHE = {"help", "completion", "fleet"}
 
 
 def test_every_command_but_the_demo_is_headless() -> None:
-    assert set(HEADLESS) == set(ALL_COMMANDS) - {"demo"}
+    assert set(HEADLESS) == set(ALL_COMMANDS) - {"demo", "watch"}
 
 
 @pytest.mark.slow
@@ -172,7 +177,26 @@ def test_check_refuses_and_has_no_lock_to_wait_for(demo: Path, ocitui: Ocitui) -
 
 
 def test_version(ocitui: Ocitui) -> None:
-    assert ocitui("--version").out == f"ocitui, version {package.__version__}\n"
+    first, *lines = ocitui("--version").out.splitlines()
+    assert first == f"ocitui, version {package.__version__}", "what scripts read"
+    assert lines[0].startswith(f"Python {sys.version.split()[0]}, ")
+    assert os.uname().release in lines[1]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    told = dict(one.split() for one in lines[3].split(", "))
+    assert set(told) == {re.split(r"[^\w.]", one)[0] for one in wanted}
+    assert told["msgspec"] == version("msgspec")
+
+
+def test_a_version_tells_which_programs_there_are(
+    tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them is run."""
+    program = tmp_path / "mksquashfs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert f"{program}, mkfs.erofs -, " in ocitui("--version").out
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_light_copies_of_the_cache_s_constants_agree() -> None:
@@ -216,7 +240,7 @@ def test_usage_errors_are_one_line_and_exit_2(words: list[str], demo: Path, ocit
 def test_a_usage_error_as_json(ocitui: Ocitui) -> None:
     done = ocitui("resolve", "--json")
     assert done.status == 2
-    assert set(done.json) == {"schema", "host", "cache", "error"}
+    assert set(done.json) == {"schema", "version", "host", "cache", "error"}
     assert done.json["error"]["code"] == "usage"
 
 

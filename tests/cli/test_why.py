@@ -8,6 +8,8 @@ import pytest
 
 from ocitui.cli.demo_cache import ALPINE, FORGOTTEN, OLD_ALPINE, QUEUE, SITE
 from tests.cli.conftest import Ocitui, rot, widest
+from tests.importing.layer_support import Item, layer
+from tests.importing.pipeline import image_of, layout_of
 
 TAR = ("--format", "tar")
 
@@ -79,11 +81,29 @@ def test_what_a_deep_check_found_is_told_with_its_time(demo: Path, ocitui: Ocitu
 def test_as_json(demo: Path, ocitui: Ocitui) -> None:
     done = ocitui("why", SITE.digest, *TAR, "--json", "-C", demo)
     assert done.status == 1
-    assert {"schema", "host", "cache", "typed", "digest", "links", "formats", "hit"} <= set(done.json)
+    assert {"schema", "version", "host", "cache", "typed", "digest", "links", "formats", "hit"} <= set(done.json)
     (tar,) = done.json["formats"]
     assert (tar["format"], tar["answer"]) == ("tar", "miss")
     bad = [link["title"] for link in tar["links"] if link["standing"] == "bad"]
     assert "config" in bad
+
+
+def test_what_the_image_runs_is_told_and_changes_no_answer(tmp_path: Path, ocitui: Ocitui) -> None:
+    cache, config = tmp_path / "cache", {"Entrypoint": ["app"], "Env": ["PATH=/bin"]}
+    cache.mkdir()
+    for number, mode in enumerate((0o755, 0o644)):
+        tar = layer(Item("bin/app", data=b"#!/bin/sh", mode=mode), Item("bin/sh", data=b"#!/bin/ld", mode=0o755))
+        layout = layout_of(tmp_path / f"layout{number}", image_of(tar, config=config))
+        name = f"registry.example/app:{number}"
+        assert ocitui("import", f"oci:{layout}", "--name", name, "--format", "tar", "-C", cache).status == 0
+        done = ocitui("why", name, *TAR, "--json", "-C", cache)
+        assert done.status == 0
+        (tar_chain,) = done.json["formats"]
+        problem = "/bin/app is not executable" if number else "/bin/ld is not there"
+        paths = [] if number else ["/bin/app", "/bin/sh"]
+        assert tar_chain["program"] == {"asked": "app", "paths": paths, "problem": problem, "unsure": ""}
+        (link,) = (link for link in tar_chain["links"] if link["title"] == "program")
+        assert (link["standing"], link["text"]) == ("unknown", f"app: cannot be run as it is: {problem}")
 
 
 def test_files_without_an_entry(demo: Path, ocitui: Ocitui) -> None:

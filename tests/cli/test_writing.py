@@ -24,7 +24,7 @@ from tests.cli.answering import answer
 from tests.cli.conftest import Ocitui
 from tests.host.loops import loop_device
 
-COMMON = {"schema", "host", "cache"}
+COMMON = {"schema", "version", "host", "cache"}
 UNKNOWN = "sha256:" + "0" * 64
 
 

@@ -251,7 +251,7 @@ def test_bodies_are_read_while_others_are(opened: Opened) -> None:
 
 
 def test_a_body_that_is_cut_is_no_short_one(opened: Opened, tmp_path: Path) -> None:
-    tree = opened(layer(Item("a", data=b"x" * 3000), Item("b")))
+    tree = opened(layer(Item("a", data=b"x" * 3000), Item("b", xattrs={"user.a": "1"})))
     os.truncate(tmp_path / "0.tar", 1000)
     with pytest.raises(DamagedError, match="ends at byte 1000"):
         tree.open(1).read()

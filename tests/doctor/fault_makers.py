@@ -235,6 +235,14 @@ def bend_block(sample: Sample) -> None:
     path.write_bytes(content)
 
 
+def bend_raw_block(sample: Sample) -> None:
+    """A bit in the first block of the squashfs, which is stored as it is."""
+    path = sample.file("squashfs")
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 0x10
+    path.write_bytes(content)
+
+
 CASES = [
     FaultCase("index-missing", "removed", MISS, lambda sample: sample.index.unlink(), file="index.json"),
     FaultCase("index-unparsable", "empty", WIPE, index(b"")),
@@ -320,6 +328,7 @@ CASES = [
     FaultCase("packed-incomplete", "lists", HIT, repack("erofs", "etc/hosts"), Depth.DEEP, "erofs"),
     FaultCase("packed-incomplete", "shorter", HIT, repack("tar", "etc/hosts", b"short"), Depth.DEEP, "tar"),
     FaultCase("packed-incomplete", "program", HIT, repack_other, Depth.DEEP, "squashfs"),
+    FaultCase("packed-differs", "raw block", HIT, bend_raw_block, Depth.DEEP, "squashfs"),
     FaultCase("packed-damaged", "block", HIT, bend_block, Depth.DEEP, "squashfs"),
     FaultCase("case-collision", "notes", IGNORED, two_cases, file=OTHER_CASE),
     FaultCase("orphan-entry", "dropped", IGNORED, drop(3), file="squashfs"),

@@ -13,6 +13,8 @@ NOT_BY_A_CASE = {
     "index-late-update",
     "read-error",
     "packed-changed",
+    "packed-unlike-layers",
+    "packed-xattrs",
     "cache-read-only",
     "disk-full",
     "daemon-running",
@@ -22,7 +24,7 @@ NOT_BY_A_CASE = {
     "database-damaged",
     "domain-without-row",
 }
-"""Of these, tests of their own make what is met: a journal, a backup, a disk, a ledger, a daemon, zones."""
+"""Of these, tests of their own make what is met: a journal, a backup, a disk, a ledger, layers, a daemon, zones."""
 
 
 def test_every_fault_has_its_row() -> None:

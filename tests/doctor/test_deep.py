@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -12,8 +13,11 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache.ledger import Ledger, hash_file
+from ocitui.contents.lines import TreeStore
 from ocitui.contents.soundness import ReadThrough, read_through
+from ocitui.contents.tree import PackedTree
 from ocitui.doctor.findings import Depth
+from ocitui.doctor.report import Report
 from tests.contents.trees_support import Clock, unpacked_fixture
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
@@ -141,6 +145,121 @@ def hit_hosts(sample: Sample, at: int = 20) -> Path:
 
 
 HIT = "is damaged: it cannot be unpacked; it hits '/etc/hosts', '/etc/long-name-long-name-"
+
+
+def bend(path: Path, text: bytes | None = None) -> None:
+    """Flip a bit of /bin/sh, which is stored as it is, or of a text; no stat tells of it."""
+    content = bytearray(path.read_bytes())
+    content[content.index(text or hashlib.shake_256(b"sh").digest(16)) + 20] ^= 1
+    keep_time(path, bytes(content))
+
+
+LIKE_THE_OTHER = "it holds bin/sh otherwise than the "
+
+
+def differing(report: Report) -> dict[str, str]:
+    """What is said of the formats that are otherwise than others, which is all that is wrong."""
+    assert codes(report.findings) <= {"packed-differs"}
+    return {one.format: one.seen for one in report.findings if one.code == "packed-differs"}
+
+
+@pytest.mark.parametrize("bent", ["squashfs", "erofs"])
+async def test_of_two_formats_that_hold_other_bytes_both_are_told(bent: str, sample: Sample) -> None:
+    """No hash is on record, and nothing that reading through finds: which of them is right is not known."""
+    sample.file("tar").unlink()
+    sample.edit_index(lambda fields: fields["manifests"].pop(2))
+    bend(sample.file(bent))
+    for _ in range(2):
+        for depth in (Depth.DEEP, Depth.HEADER):
+            assert differing(await found(sample.directory, depth)) == {
+                one: f"{LIKE_THE_OTHER}{other}; nothing tells which of them is right"
+                for one, other in (("squashfs", "erofs"), ("erofs", "squashfs"))
+            }
+    alone = await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, bent)}))
+    assert set(differing(alone)) == {bent}, "without the other it cannot be looked at again"
+    assert not {f"{sample.digest}.{one}" for one in FORMATS} & set(Ledger.open(sample.directory).sound)
+    bend(sample.file(bent))
+    for depth in (Depth.DEEP, Depth.HEADER):
+        assert differing(await found(sample.directory, depth)) == {}
+
+
+@pytest.mark.parametrize("bent", FORMATS)
+async def test_one_of_three_that_is_otherwise_is_the_one(bent: str, sample: Sample) -> None:
+    bend(sample.file(bent))
+    other = FORMATS[0] if bent != FORMATS[0] else FORMATS[1]
+    assert differing(await found(sample.directory, Depth.DEEP)) == {bent: f"{LIKE_THE_OTHER}{other}"}
+
+
+@pytest.mark.parametrize("told_by", ["ledger", "lines"])
+async def test_what_is_as_it_was_recorded_is_not_the_one(told_by: str, sample: Sample) -> None:
+    sample.file("tar").unlink()
+    sample.edit_index(lambda fields: fields["manifests"].pop(2))
+    await found(sample.directory, Depth.DEEP, keys=frozenset({(sample.digest, "erofs")}))
+    own = sample.directory / ".ocitui"
+    (own / "ledger").unlink() if told_by == "lines" else shutil.rmtree(own / "lines")
+    bend(sample.file("squashfs"))
+    assert differing(await found(sample.directory, Depth.DEEP)) == {"squashfs": f"{LIKE_THE_OTHER}erofs"}
+
+
+async def test_what_was_read_before_is_held_against_what_comes_later(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its lines, without being read through again."""
+    one, other = (frozenset({(sample.digest, format_)}) for format_ in FORMATS[:2])
+    await found(sample.directory, Depth.DEEP, keys=one)
+    bend(sample.file("erofs"))
+    await found(sample.directory, Depth.DEEP, keys=other)
+    monkeypatch.delattr("ocitui.doctor.check.examine.read_through")
+    assert set(differing(await found(sample.directory, Depth.DEEP, keys=one | other))) == {"squashfs", "erofs"}
+
+
+async def test_lines_are_stored_in_the_pass_that_checks(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    await found(sample.directory, Depth.DEEP, ledger_writes=False)
+    assert not (sample.directory / ".ocitui").exists()
+    monkeypatch.delattr(PackedTree, "open")
+    await found(sample.directory, Depth.DEEP)
+    files = [*(sample.file(format_) for format_ in FORMATS), sample.other_file("squashfs")]
+    stored = [TreeStore(sample.directory).right(path) for path in files]
+    assert len({one.content for one in stored if one}) == 1
+    assert None not in stored
+
+
+async def test_what_was_known_before_lines_were_kept_is_read_once_more(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP)
+    shutil.rmtree(sample.directory / ".ocitui" / "lines")
+    report = await found(sample.directory, Depth.DEEP)
+    assert (report.coverage.read_through, report.coverage.hashed) == (4, 4)
+    store = TreeStore(sample.directory)
+    assert None not in map(store.right, (sample.file("tar"), sample.other_file("squashfs")))
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_the_files_that_changed_are_named_by_the_lines(known: bool, sample: Sample) -> None:
+    """Of an erofs, whose reader finds no flipped bit, with the ledger and without."""
+    keys = frozenset({(sample.digest, "erofs")})
+    await found(sample.directory, Depth.DEEP, keys=keys)
+    bend(sample.file("erofs"), b"localhost")
+    if not known:
+        (sample.directory / ".ocitui" / "ledger").unlink()
+    (finding,) = (await found(sample.directory, Depth.DEEP, keys=keys)).findings
+    if known:
+        assert finding.code == "packed-damaged"
+        assert finding.seen.endswith("its size and time are still the same; etc/hosts was otherwise then")
+    else:
+        assert (finding.code, finding.seen) == (
+            "packed-changed",
+            "it holds etc/hosts otherwise than when that was stored",
+        )
+
+
+async def test_lines_that_cannot_be_stored_are_a_note(sample: Sample) -> None:
+    await found(sample.directory, Depth.DEEP)
+    shutil.rmtree(sample.directory / ".ocitui" / "lines")
+    (sample.directory / ".ocitui" / "lines").write_bytes(b"")
+    report = await found(sample.directory, Depth.DEEP)
+    assert all_codes(report.findings) == set()
+    (note,) = [note for note in report.notes if "lines" in note]
+    assert note.startswith("what is in packed files was not stored: ")
 
 
 async def test_no_other_program_is_run(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,9 +23,10 @@ from ocitui.doctor.acknowledged import acknowledge
 from ocitui.doctor.check.entry_checks import Remembered
 from ocitui.doctor.check.judge import Judge
 from ocitui.doctor.findings import Depth, Finding, seen_text
+from ocitui.doctor.metrics import prometheus
 from ocitui.doctor.repair.plan import plan_repair
 from ocitui.doctor.repair.steps import RepairOptions
-from ocitui.doctor.report import Report, prometheus
+from ocitui.doctor.report import Report
 from ocitui.doctor.why import LinkState, chain_of
 from tests.contents.trees_support import Clock
 from tests.doctor.examine_support import NAME, Sample, all_codes, copied, found
@@ -215,7 +216,7 @@ async def test_what_is_sound_now_is_forgotten(harm: Harm, sample: Sample, monkey
         # What it was compared with is gone: there is nothing left that it lacks but the program.
         before = Ledger.open(sample.directory).sound.get(path.name)
         assert before is None
-        monkeypatch.setattr("ocitui.doctor.check.examine.lacking", lambda tree, other: [])
+        monkeypatch.setattr("ocitui.doctor.check.examine.unlike", lambda lines, other, stop: [])
         monkeypatch.setattr("ocitui.doctor.check.examine.has_program", lambda tree, program: True)
     assert all_codes((await found(sample.directory, Depth.DEEP)).findings) == set()
     assert all_codes((await found(sample.directory)).findings) == set()

@@ -19,6 +19,7 @@ from ocitui.cache import (
     PackerCache,
 )
 from ocitui.cache.ledger import Ledger
+from ocitui.contents import FoundProgram
 from ocitui.doctor.findings import Answer
 from ocitui.doctor.why import Chain, Link, LinkState, chain_of
 from tests.cache.support import entry, index_bytes, write_cache
@@ -57,8 +58,9 @@ async def test_a_sound_name_is_ok_from_end_to_end(sample: Sample) -> None:
     for one in chain.formats:
         assert [found.title for found in one.links] == [
             "entry", "packed file", "manifest", "config", "manifest's content", "config's content", "header", "content",
-            "comes back",
+            "program", "comes back",
         ]  # fmt: skip
+        assert one.program == FoundProgram("/bin/sh", (), "/bin/sh is not executable")
         assert bad(one.links) == []
         assert one.links[-1].standing is LinkState.UNKNOWN
         assert one.text == f"a hit: {sample.digest}.{one.format}"

@@ -110,17 +110,17 @@ def digest_of(data: bytes) -> str:
 async def pack_layers(
     layers: Sequence[LayerSource],
     output: Path,
-    format: PackedFormat,
+    format: PackedFormat | None,
     options: PackOptions | None = None,
     progress: ProgressCall = lambda now: None,
 ) -> tuple[str, ...]:
-    """By a process of its own, layers that are all there."""
+    """What was told of it by a process of its own; the layers are all there."""
 
     async def there() -> Layers:
         for one in layers:
             yield one
 
-    return await flatten_and_pack(there(), [one.size for one in layers], output, format, options, progress)
+    return (await flatten_and_pack(there(), [one.size for one in layers], output, format, options, progress)).warnings
 
 
 def flattened(layers: Iterable[LayerSource], limits: LayerLimits | None = None) -> bytes:

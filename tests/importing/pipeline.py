@@ -53,10 +53,12 @@ UPPER = layer(Item(".wh.gone"), Item("changed", data=b"new"), hard("kept", "d/ha
 LAYERS = (LOWER, UPPER)
 
 
-def image_of(*tars: bytes, compress: Callable[[bytes], bytes] = lambda tar: gzip.compress(tar, 1, mtime=0)) -> Made:
-    """An image of these layers, compressed."""
+def image_of(
+    *tars: bytes, compress: Callable[[bytes], bytes] = lambda tar: gzip.compress(tar, 1, mtime=0), **fields: Any
+) -> Made:
+    """An image of these layers, compressed, with more ``fields`` in its config."""
     layers = tuple(compress(tar) for tar in tars)
-    config = make_config(*tars)
+    config = make_config(*tars, **fields)
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,

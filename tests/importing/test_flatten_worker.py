@@ -42,6 +42,7 @@ from tests.tools import need
 
 pytestmark = pytest.mark.slow
 
+MKSQUASHFS = PackOptions(packer="mksquashfs")
 PROGRESS = ImportProgress(ImportPhase.WRITE, 3, 4, 5, 6, layer=1, layers_total=2)
 
 
@@ -161,7 +162,6 @@ async def test_a_tar_and_honest_progress(image: list[LayerSource], place: Path) 
 
 
 async def test_a_squashfs(image: list[LayerSource], place: Path) -> None:
-    need("mksquashfs")
     await pack_layers(image, place / "out", PackedFormat.SQUASHFS)
     assert (place / "out").read_bytes()[:4] == b"hsqs"
 
@@ -200,7 +200,7 @@ async def test_a_directory_that_is_not_there(image: list[LayerSource], place: Pa
 async def test_cancelling_leaves_no_process_and_no_file(
     image: list[LayerSource], place: Path, slow_packer: Path
 ) -> None:
-    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS))
+    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS, MKSQUASHFS))
     packer = os.pidfd_open(await pid_from(slow_packer))
     assert (place / "out").exists()
     task.cancel()
@@ -233,7 +233,7 @@ async def test_cancelling_at_any_moment(moment: int, image: list[LayerSource], p
 async def test_a_killed_worker_is_said_and_takes_its_packer_along(
     image: list[LayerSource], place: Path, slow_packer: Path
 ) -> None:
-    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS))
+    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS, MKSQUASHFS))
     pid = await pid_from(slow_packer)
     packer = os.pidfd_open(pid)
     os.kill(parent_of(pid), signal.SIGKILL)
@@ -244,7 +244,7 @@ async def test_a_killed_worker_is_said_and_takes_its_packer_along(
 
 
 async def test_a_killed_packer_is_said(image: list[LayerSource], place: Path, slow_packer: Path) -> None:
-    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS))
+    task = asyncio.create_task(pack_layers(image, place / "out", PackedFormat.SQUASHFS, MKSQUASHFS))
     os.kill(await pid_from(slow_packer), signal.SIGKILL)
     with pytest.raises(PackerError, match="mksquashfs failed with signal SIGKILL"):
         await task
@@ -258,7 +258,9 @@ def test_nothing_outlives_a_parent_that_dies(image: list[LayerSource], place: Pa
         "from tests.importing.layer_support import layer_source\n"
         "from tests.importing.layer_support import pack_layers\n"
         "layers = [layer_source(Path(name)) for name in sys.argv[2:]]\n"
-        "asyncio.run(pack_layers(layers, Path(sys.argv[1]), PackedFormat.SQUASHFS))\n"
+        "from ocitui.importing.packing.packing import PackOptions\n"
+        "options = PackOptions(packer='mksquashfs')\n"
+        "asyncio.run(pack_layers(layers, Path(sys.argv[1]), PackedFormat.SQUASHFS, options))\n"
     )
     paths = [str(source.path) for source in image]
     root = Path(__file__).parents[2]

@@ -19,7 +19,6 @@ from tests.importing.layer_support import Item, layer
 from tests.importing.pipeline import NAME, Run, image_of, in_cache, layout_of
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
 from tests.importing.sources import make_source
-from tests.tools import need
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +28,6 @@ BIG = digest_of(IMAGE.layers[0])
 
 @pytest.fixture
 def served(registry: FaultyRegistry, quick: None) -> str:
-    need("mksquashfs")
     put(registry, IMAGE, "v1")
     return f"docker://{registry.host}/team/app:v1"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import shutil
 import signal
 import tarfile
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ocitui.importing.errors import (
     LayerError,
     LayerLimitError,
     PackerError,
+    ReadBackError,
     RegistryError,
     TransferError,
     UnsoundSourceError,
@@ -44,6 +46,7 @@ from tests.importing.pipeline import (
     pid_from,
 )
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
+from tests.tools import need
 
 pytestmark = pytest.mark.slow
 
@@ -170,7 +173,19 @@ async def test_packers_that_fail(
     program = fake_tool(tmp_path / "tools", script)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     layout = layout_of(tmp_path / "layout", IMAGE)
-    await refused(importing, f"oci:{layout}:x", PackerError, message, format=SQUASHFS)
+    await refused(importing, f"oci:{layout}:x", PackerError, message, format=SQUASHFS, packer="mksquashfs")
+
+
+async def test_what_is_packed_otherwise_is_not_stored(
+    importing: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("mksquashfs")
+    real, program = shutil.which("mksquashfs"), fake_tool(tmp_path / "tools", "")
+    bend = "printf x | dd of=$2 bs=1 seek=200 conv=notrunc 2>&-"
+    program.write_text(f'#!/bin/sh\n{real} "$@" || exit; [ "$1" = - ] && {bend}; exit 0\n')
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    source = f"oci:{layout_of(tmp_path / 'layout', IMAGE)}:x"
+    await refused(importing, source, ReadBackError, "what was packed", format=SQUASHFS, packer="mksquashfs")
 
 
 @pytest.mark.parametrize(("is_worker", "error"), [(False, PackerError), (True, WorkerError)])
@@ -180,7 +195,7 @@ async def test_a_killed_mksquashfs_or_worker(
     """One that has begun to pack, and takes nothing more."""
     source = f"oci:{layout_of(tmp_path / 'layout', IMAGE)}:x"
     before = in_cache(importing.directory)
-    request = ImportRequest(source=source, name=NAME, format=SQUASHFS, platform="linux/amd64")
+    request = ImportRequest(source=source, name=NAME, format=SQUASHFS, packer="mksquashfs", platform="linux/amd64")
     task = asyncio.create_task(import_image(importing.desk, request, importing._hear))
     packer = await pid_from(slow_packer)
     os.kill(parent_of(packer) if is_worker else packer, signal.SIGKILL)

@@ -24,7 +24,7 @@ from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer
 from tests.importing.pipeline import NAME, Run, Sessions, image_of, in_cache, staged
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
-from tests.tools import ROOT, need, seeds
+from tests.tools import ROOT, seeds
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,6 @@ asyncio.run(main())
 
 @pytest.fixture
 def served(registry: FaultyRegistry, quick: None) -> str:
-    need("mksquashfs")
     put(registry, IMAGE, "v1")
     return f"docker://{registry.host}/team/app:v1"
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocitui.importing.errors import SourceError, UnreadableSourceError
+from ocitui.importing.layers.layers import LayerLimits
 from ocitui.importing.sources.archive import Archive
 from ocitui.importing.sources.images import media_type_of, read_index, read_manifest
 from ocitui.importing.sources.opening import open_source
@@ -108,6 +109,16 @@ def test_claims_of_many_bytes(tmp_path: Path, kind: bytes, size: int, compress: 
     path.write_bytes(compress(header(b"file", size, kind) + bytes(4096)))
     with pytest.raises(UnreadableSourceError):
         Archive(path, Stop())
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd_compress])
+def test_what_unpacks_to_more_than_layers_may(tmp_path: Path, compress: Any) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(compress(make_tar({"oci-layout": b"{}", "zeros": bytes(4 << 20)})))
+    with pytest.raises(UnreadableSourceError, match="the archive unpacks to more than 4194304 bytes") as raised:
+        Archive(path, Stop(), LayerLimits(unpacked_bytes=4 << 20))
+    assert "--max-bytes" in raised.value.hint
+    assert Archive(path, Stop(), LayerLimits(unpacked_bytes=5 << 20)).find("zeros")
 
 
 def test_indexes_without_end(tmp_path: Path) -> None:

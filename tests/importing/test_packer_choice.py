@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import deflate
 import pytest
 
 from ocitui.cache import PackedFormat
@@ -49,7 +50,7 @@ def test_what_does_not(format: PackedFormat, compression: str | None, level: int
 
 
 @pytest.mark.parametrize(
-    ("format", "program", "compression"), [(SQUASHFS, "mksquashfs", "gzip"), (EROFS, "mkfs.erofs", "lz4")]
+    ("format", "program", "compression"), [(SQUASHFS, "mksquashfs", "zstd"), (EROFS, "mkfs.erofs", "lz4")]
 )
 def test_the_installed_packer_is_asked(format: PackedFormat, program: str, compression: str) -> None:
     need(program)
@@ -61,10 +62,30 @@ def test_the_installed_packer_is_asked(format: PackedFormat, program: str, compr
 def test_a_packer_that_is_not_there_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [packer_of(format, None, None) for format in (TAR, EROFS)] == ["ocitui tar", "ocitui erofs"]
-    for format, compression, package in ((SQUASHFS, None, "squashfs-tools"), (EROFS, "lz4", "erofs-utils")):
+    for format, compression, packer, package in (
+        (SQUASHFS, "zstd", None, "squashfs-tools"),
+        (SQUASHFS, "gzip", "mksquashfs", "squashfs-tools"),
+        (SQUASHFS, None, "mksquashfs", "squashfs-tools"),
+        (EROFS, "lz4", None, "erofs-utils"),
+    ):
         with pytest.raises(MissingToolError) as raised:
-            packer_of(format, compression, None)
+            packer_of(format, compression, None, packer)
         assert f"apt install {package}" in raised.value.hint
+
+
+@pytest.mark.parametrize(("compression", "level"), [(None, None), ("gzip", 9)])
+def test_squashfs_in_gzip_is_packed_here(
+    compression: str | None, level: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = "ocitui squashfs deflate " + deflate.__version__
+    assert packer_of(SQUASHFS, compression, level) == (said if level is None else f"{said} {level}")
+
+
+@pytest.mark.parametrize(("format", "packer"), [(EROFS, "mksquashfs"), (TAR, "mksquashfs"), (SQUASHFS, "mkfs.erofs")])
+def test_a_packer_that_the_format_does_not_have(format: PackedFormat, packer: str) -> None:
+    with pytest.raises(PackingChoiceError, match=f"{format} has no packer {packer}: squashfs has mksquashfs"):
+        check_choice(format, None, None, packer)
 
 
 def test_a_packer_that_speaks_otherwise_is_left_to_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

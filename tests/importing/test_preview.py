@@ -14,7 +14,7 @@ from ocitui.importing.errors import RepointsNameError
 from tests.cache.support import write_cache
 from tests.importing.image_makers import make_image
 from tests.importing.pipeline import layout_of
-from tests.tools import need, seeds
+from tests.tools import seeds
 
 TAR, SQUASHFS, EROFS = PackedFormat.TAR, PackedFormat.SQUASHFS, PackedFormat.EROFS
 NAMES = ("a/b:1", "c/d:2")
@@ -32,7 +32,6 @@ async def found(cache: PackerCache, name: str) -> dict[PackedFormat, str]:
 
 @pytest.mark.parametrize("seed", seeds(6, 200))
 async def test_what_a_preview_says_is_what_resolve_answers(seed: int, tmp_path: Path) -> None:
-    need("mksquashfs")
     chance = random.Random(seed)
     write_cache(tmp_path / "cache", [])
     cache = PackerCache(tmp_path / "cache")

@@ -12,7 +12,6 @@ from tests.importing.image_makers import put
 from tests.importing.layer_support import Item, layer
 from tests.importing.pipeline import Run, image_of, layout_of
 from tests.importing.registry_server import FaultyRegistry
-from tests.tools import need
 
 A, B = {"a": 1000}, {"b": 1000}
 NOISE = image_of(layer(Item("noise", data=bytes(range(256)) * 8000)), layer(Item("b", data=b"b" * 9000)))
@@ -49,7 +48,6 @@ def reading(done: int, total: int = 1000, phase: ImportPhase = ImportPhase.READ)
 async def test_a_real_import(
     kind: str, importing: Run, registry: FaultyRegistry, quick: None, tmp_path: object
 ) -> None:
-    need("mksquashfs")
     put(registry, NOISE, "v1")
     source = f"docker://{registry.host}/team/app:v1"
     if kind == "oci":

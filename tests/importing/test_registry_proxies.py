@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -103,7 +104,7 @@ async def test_a_proxy_that_cannot_be_used(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SourceError) as raised:
-        await pull.run()
+        await replace(pull, plain_http=variable.lower() != "https_proxy").run()
     assert raised.value.message.startswith(said)
     assert "PASS" not in raised.value.one_line
     assert "unset" in raised.value.hint
@@ -125,4 +126,23 @@ async def test_an_odd_entry_of_no_proxy_is_passed_over(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", dead)
     monkeypatch.setenv("NO_PROXY", "[::1,*.example, 127.0.0.1")
+    assert is_whole(await pull.run(), image)
+
+
+async def test_the_proxy_of_a_scheme_goes_before_that_of_all(
+    blobs: BlobStore, pull: Pull, proxy: Proxy, image: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
+    assert is_whole(await pull.run(), image)
+    assert len(proxy.asked("/blobs/")) == 2, "the config and the layer"
+    with pytest.raises(SourceError, match="ALL_PROXY names a proxy that speaks socks5"):
+        await Pull("registry.example/app", blobs, plain_http=False).run()
+
+
+async def test_a_host_that_no_proxy_names_needs_none_that_can_be_used(
+    pull: Pull, image: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert is_whole(await pull.run(), image)

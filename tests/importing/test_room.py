@@ -88,7 +88,7 @@ async def fill_in(phase: ImportPhase, run: Run, source: str) -> CacheError:
         if now.phase is phase and not (run.directory.parent / "filler").exists():
             fill(run.directory, 15 * MIB)
 
-    request = ImportRequest(source=source, name=NAME, platform="linux/amd64")
+    request = ImportRequest(source=source, name=NAME, platform="linux/amd64", packer="mksquashfs")
     with pytest.raises(CacheError) as stopped:
         await import_image(run.desk, request, hear)
     return stopped.value
@@ -128,7 +128,6 @@ async def test_somebody_else_fills_the_disk(
 @pytest.mark.parametrize("phase", [ImportPhase.INSPECT, ImportPhase.STORE])
 async def test_a_full_disk_before_and_after(phase: ImportPhase, small: Run, tmp_path: Path) -> None:
     """A transaction has room of its own, so that one at the end may well succeed."""
-    need("mksquashfs")
     await small.cache.delete([(await small.cache.list())[0].key])
     await small.cache.undo()
     before = in_cache(small.directory)

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, AS_ROOT]
 NEWEST = 1_650_000_000
 PACKERS = {
     PackedFormat.TAR: "ocitui tar",
-    PackedFormat.SQUASHFS: r"mksquashfs \d[\w.-]*",
+    PackedFormat.SQUASHFS: r"ocitui squashfs deflate \d[\w.-]*",
     PackedFormat.EROFS: "ocitui erofs",
 }
 
@@ -135,8 +135,7 @@ async def test_files_of_a_time_to_come_keep_it(format: PackedFormat, tmp_path: P
     need("mksquashfs", "mkfs.erofs")
     last = (1 << 32) - 1
     layers = sources(tmp_path / "layers", [layer(Item("f", data=b"x", mtime=last))])
-    said = await pack_layers(layers, tmp_path / "out", format)
-    assert ("dates the root today" in "".join(said)) == (format is PackedFormat.SQUASHFS)
+    assert await pack_layers(layers, tmp_path / "out", format) == ()
     if format is not PackedFormat.TAR:
         with mounted(tmp_path / "out", tmp_path / "mount") as root:
             assert (root / "f").stat().st_mtime == last

@@ -1,18 +1,17 @@
-"""Real sshd on this machine: one server, a port for each way in which a host may behave, and the operator's own ssh
+"""Real sshd on this machine: a port for each way in which a host may behave, and the operator's own ssh
 with a configuration of the tests'."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.tools import need, wait_for
+from tests.sshd import loopback_hosts
+from tests.tools import need
 
 PROXY = Path(__file__).with_name("proxy.py")
 _RUN = 'eval "$SSH_ORIGINAL_COMMAND"'
@@ -35,7 +34,7 @@ class Hosts:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ports = folder, dict[str, int]()
-        self.config, self.known, self.key = folder / "config", folder / "known", folder / "key"
+        self.config, self.known, self.key = folder / "config", folder / "known", folder / "user"
 
     def alias(self, name: str, port: int | None = None, *lines: str) -> None:
         """A host of the operator's; it goes to the port of that name unless another is given."""
@@ -50,67 +49,16 @@ class Hosts:
 
     def know(self, ports: Sequence[int], key: Path | None = None) -> None:
         """Let the operator know the key of these ports."""
-        kind, text = (key or self.folder / "host_key").with_suffix(".pub").read_text().split()[:2]
+        kind, text = (key or self.folder / "host").with_suffix(".pub").read_text().split()[:2]
         with self.known.open("a", encoding="utf-8") as known:
             known.writelines(f"[127.0.0.1]:{port} {kind} {text}\n" for port in ports)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def make_key(path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
-
-
-@contextmanager
-def serving(folder: Path, ports: Sequence[int], lines: Sequence[str] = ()) -> Iterator[None]:
-    """A server on these ports, at most 16, with the keys in a folder."""
-    config = folder / f"sshd-{ports[0]}"
-    settings = [
-        *(f"ListenAddress 127.0.0.1:{port}" for port in ports),
-        f"HostKey {folder / 'host_key'}",
-        f"AuthorizedKeysFile {folder / 'key.pub'}",
-        *("StrictModes no", "UsePAM no", "PidFile none", "PasswordAuthentication no", "PermitRootLogin yes"),
-        *("KbdInteractiveAuthentication no", "MaxStartups 500", "LogLevel ERROR", "AcceptEnv TEST_*"),
-        *lines,
-    ]
-    config.write_text("\n".join(settings) + "\n")
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([_sshd(), "-D", "-f", config, "-E", folder / "sshd.log"])
-    try:
-        wait_for(lambda: all(map(_listens, ports)), f"sshd on {ports}")
-        yield
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _sshd() -> str:
-    return shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") or "sshd"
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
-
-
 @contextmanager
 def hosts_in(folder: Path) -> Iterator[Hosts]:
-    """A server with a port for each of `WAYS`, all of which the operator knows but ``locked``'s key."""
-    need("ssh", "ssh-keygen")
-    if not Path(_sshd()).is_absolute():
-        need("sshd")
+    """A server with a port for each of `WAYS`, all of which the operator knows."""
+    need("ssh")
     hosts = Hosts(folder)
-    hosts.ports = dict(zip(WAYS, free_ports(len(WAYS)), strict=True))
-    for name in ("host_key", "key", "other_key"):
-        make_key(folder / name)
     for name, word in (("sudo", 'shift; [ "$1" = -- ] && shift; exec "$@"'), ("nosudo", "echo 'sudo: no' >&2; exit 1")):
         (folder / name).mkdir()
         (folder / name / "sudo").write_text(f"#!/bin/sh\n{word}\n")
@@ -118,19 +66,23 @@ def hosts_in(folder: Path) -> Iterator[Hosts]:
     hosts.config.write_text(f"UserKnownHostsFile {hosts.known}\nIdentityFile {hosts.key}\nHostName 127.0.0.1\n")
     with hosts.config.open("a") as config:
         config.write("IdentitiesOnly yes\nGlobalKnownHostsFile none\nStrictHostKeyChecking yes\n")
-    hosts.know(list(hosts.ports.values()))
-    matches = []
-    for name, command in WAYS.items():
-        hosts.alias(name)
-        matches.append(f"Match LocalPort {hosts.ports[name]}")
-        if name.endswith("sudo"):
-            command = f"PATH={folder / name}:$PATH; {_RUN}"
-        if name == "locked":
-            matches.append("  AuthorizedKeysFile none")
-        elif command:
-            matches.append(f"  ForceCommand {command}")
-    with serving(folder, list(hosts.ports.values()), matches):
+
+    def settings(ports: Sequence[int]) -> list[str]:
+        hosts.ports = dict(zip(WAYS, ports, strict=True))
+        return ["AcceptEnv TEST_*", *(line for way in WAYS for line in _match(hosts, way))]
+
+    with loopback_hosts(folder, len(WAYS), settings):
+        for name in WAYS:
+            hosts.alias(name)
+        hosts.know(list(hosts.ports.values()))
         yield hosts
+
+
+def _match(hosts: Hosts, way: str) -> list[str]:
+    """What a server does at the port of a way."""
+    command = f"PATH={hosts.folder / way}:$PATH; {_RUN}" if way.endswith("sudo") else WAYS[way]
+    asks = "AuthorizedKeysFile none" if way == "locked" else f"ForceCommand {command}" if command else ""
+    return [f"Match LocalPort {hosts.ports[way]}", f"  {asks}"] if asks else []
 
 
 def use_ssh(folder: Path, config: Path) -> str:

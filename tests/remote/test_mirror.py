@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import CacheDirectoryError, files_of
+from ocitui.cache import CacheDirectoryError
 from ocitui.doctor import Depth, Finding
 from ocitui.remote import HostMirror, SshPlace, mirror
 from ocitui.remote.ssh import FarAnswerError
@@ -52,7 +52,7 @@ async def test_the_findings_are_those_of_a_check_there(
     there = await found(sample.directory, Depth.HEADER)
     async with HostMirror(SshPlace.parse(f"good{sample.directory}")) as mirror:
         await mirror.ask()
-        here = await found(mirror.directory, Depth.HEADER, open_files=files_of)
+        here = await found(mirror.directory, Depth.HEADER)
     assert told(here.findings, mirror.directory) == told(there.findings, sample.directory)
     assert str(here.coverage).partition(";")[0] == str(there.coverage).partition(";")[0]
     assert not mirror.directory.exists()
@@ -121,7 +121,7 @@ async def test_asked_again_a_host_sends_what_changed(sample: Sample, near: None)
         sample.other_file("manifest.json").write_bytes(b"{}")
         await asked.ask()
         assert asked.taken == 2
-        here = await found(asked.directory, Depth.HEADER, open_files=files_of)
+        here = await found(asked.directory, Depth.HEADER)
     there = await found(sample.directory, Depth.HEADER)
     assert told(here.findings, asked.directory) == told(there.findings, sample.directory)
 

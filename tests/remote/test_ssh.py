@@ -25,7 +25,8 @@ from ocitui.remote.ssh import (
     SudoRefusedError,
     UnreachableError,
 )
-from tests.remote.support import Hosts, free_ports, make_key
+from tests.remote.support import Hosts
+from tests.sshd import make_key
 
 HURRIED = Patience(connect=2, alive=1, missed=2, record=60.0)
 SENDER = """
@@ -147,9 +148,11 @@ async def test_a_key_that_nobody_confirmed_and_one_that_changed(hosts: Hosts, tm
 
 
 async def test_a_port_where_nobody_listens_and_one_that_is_silent(hosts: Hosts) -> None:
-    hosts.alias("closed", free_ports(1)[0])
-    with pytest.raises(UnreachableError, match="refused"):
-        await asked("closed", SOME)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        hosts.alias("closed", closed.getsockname()[1])
+        with pytest.raises(UnreachableError, match="refused"):
+            await asked("closed", SOME)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hosts.alias("silent", silent.getsockname()[1])
         with pytest.raises(HostSilentError, match="does not answer"):

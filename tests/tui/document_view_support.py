@@ -14,6 +14,7 @@ from textual.strip import Strip
 from ocitui.cache.errors import DocumentError
 from ocitui.tui.terminal import textual_themes
 from ocitui.tui.widgets.document_view import DocumentView
+from ocitui.tui.widgets.lines import SearchDone
 
 SIZES = [(80, 24), (120, 40)]
 MIB = 1 << 20
@@ -38,7 +39,7 @@ class ViewerApp(App[None]):
     def compose(self) -> ComposeResult:
         yield CountingView("nothing yet")
 
-    def on_document_view_search_done(self, message: DocumentView.SearchDone) -> None:
+    def on_search_done(self, message: SearchDone) -> None:
         self.searches.append((message.count, message.current))
         self.searched.set()
 

@@ -188,7 +188,17 @@ def cost(text: str) -> int:
     return len(text.encode()) + text.count("\n")
 
 
-_MOST = {"j": 900, "pagedown": 950, "slash": 900, "p": 2500, "w": 3500, "question_mark": 3500, "s": 4500}
+_MOST = {
+    "j": 900,
+    "pagedown": 950,
+    "slash": 900,
+    "p": 2500,
+    "w": 3500,
+    "question_mark": 3500,
+    "s": 4500,
+    "4": 3000,
+    "=": 3000,
+}
 
 
 def most_bytes(size: Size = (0, 0), key: str = "") -> int:

@@ -29,7 +29,6 @@ from tests.importing.builders import SAVED
 from tests.importing.image_makers import OCI_INDEX, in_index, make_image, make_index, put
 from tests.importing.pulling import write_auths
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of, serving
-from tests.tools import need
 from tests.tui.cache_support import every_byte, make_cache, tree
 from tests.tui.import_support import ALPINE, BUSYBOX, begin, layout_of, layout_with_names, look, show_jobs
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk, text_of
@@ -49,7 +48,6 @@ async def _previewed(one: Desk) -> None:
 
 @pytest.mark.parametrize("size", [SMALL, WIDE])
 async def test_a_preview_and_then_an_import(tmp_path: Path, size: tuple[int, int]) -> None:
-    need("mksquashfs")
     cache, layout = make_cache(tmp_path / "image"), layout_with_names(tmp_path / "layout", ALPINE)
     before = tree(cache)
     async with desk(cache, size) as one:
@@ -118,7 +116,7 @@ async def test_images_without_names_are_chosen_by_digest(tmp_path: Path) -> None
 def test_what_is_to_be_known_of_a_source_is_said_where_nothing_is_taken_too() -> None:
     listing = SourceListing("a", (), notes=("an attestation is left out", "there is no image"))
     inspection = Inspection(SourceKind.OCI_LAYOUT, listing, refusal=SourceError("there is no image"))
-    lines = preview_lines(inspection, Standing(), ImportRequest(source="a"), {})
+    lines = preview_lines(inspection, Standing(), ImportRequest(source="a"))
     assert [line.text for line in lines if line.label == "note"] == ["an attestation is left out"]
 
 
@@ -187,7 +185,6 @@ async def _answer_login(one: Desk, name: str, password: str) -> None:
 async def test_a_registry_that_wants_a_login_is_asked_with_one_for_this_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need("mksquashfs")
     cache = make_cache(tmp_path / "image")
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write_auths(tmp_path / "none.json", "other.example")))
     async with serving(FaultyRegistry()) as registry, desk(cache) as one:
@@ -367,15 +364,6 @@ async def test_all_options_can_be_reached_in_a_small_terminal(tmp_path: Path) ->
         assert (job.request.compression, job.request.level) == ("gzip", 1)
 
 
-async def test_a_packer_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    async with desk(make_cache(tmp_path / "image"), WIDE) as one:
-        await one.open("i", "ImportScreen")
-        await one.until(lambda: "apt install squashfs-tools" in one.text, "the package")
-        assert "apt install erofs-utils" not in one.text
-        assert one.app.screen.query_one("#format", Choice).value == "erofs"
-
-
 async def test_packed_files(tmp_path: Path, krata_cache: Path) -> None:
     packed = next(krata_cache.glob("*.erofs"))
     async with desk(make_cache(tmp_path / "image")) as one:
@@ -492,7 +480,7 @@ async def test_a_preview_names_the_formats_that_are_missed_then(tmp_path: Path) 
     request = ImportRequest(source=f"oci:{layout}", name="a/b:1", format=PackedFormat.TAR)
     hits, misses = (PackedFormat.TAR,), (PackedFormat.SQUASHFS, PackedFormat.EROFS)
     standing = Standing(displaced=f"sha256:{'a' * 64}", hits=hits, misses=misses)
-    lines = preview_lines(await inspect_source(request), standing, request, {})
+    lines = preview_lines(await inspect_source(request), standing, request)
     (line,) = [line for line in lines if line.label == "then"]
     assert line.text == "▲ a/b:1 leads to it as tar, and no more to aaaaaaaaaaaa; a miss then as squashfs, erofs"
     assert line.kind == "bad"

@@ -13,7 +13,7 @@ from ocitui.importing.image_import import unfinished_imports
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.staging import BlobStore
 from tests.importing.registry_server import FaultyRegistry
-from tests.tools import hesitant_mksquashfs, need
+from tests.tools import hesitant_mksquashfs
 from tests.tui.cache_support import make_cache
 from tests.tui.import_support import large_layout, registry_in_a_thread, stalled
 from tests.tui.terminal_support import ProgramInPty, screen_on
@@ -25,10 +25,13 @@ _FIRST_LAYER = 60_000  # bytes
 
 
 def _begin(program: ProgramInPty, source: str) -> None:
+    """Have it imported by mksquashfs."""
     program.wait_for("7 entries")
     program.press("i")
     program.wait_for("from")
-    program.press(f"{source}\r")
+    program.press(f"{source}\x1bOQ")
+    program.wait_for("most bytes")
+    program.press("\t\tmksquashfs\r")
     program.wait_for("says no name")
     program.press("a:1\r")
     program.wait_for("nothing is changed before y")
@@ -99,7 +102,6 @@ def _begun(cache: Path) -> bool:
 
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_what_was_downloaded_is_kept_and_gone_on_with(tmp_path: Path, number: int, status: int) -> None:
-    need("mksquashfs")
     cache = make_cache(tmp_path / "image")
     with registry_in_a_thread() as registry:
         with screen_on(cache) as program:

@@ -14,15 +14,30 @@ from ocitui.cache import Ledger, RecordedSource, Topic, Transaction, list_backup
 from ocitui.doctor import pin
 from ocitui.host.daemon import DaemonState
 from ocitui.tui.screens.changes import TimelineScreen
-from tests.tui.cache_support import BUSYBOX, MODIFIED, NGINX, make_cache, packed_path, replace_index
-from tests.tui.import_support import ALPINE, layout_with_names, look, show_jobs
+from tests.tui.cache_support import (
+    ALPINE,
+    BUSYBOX,
+    MODIFIED,
+    NGINX,
+    Image,
+    add_files,
+    make_cache,
+    packed_path,
+    replace_index,
+    write_index,
+)
+from tests.tui.files_support import FILES, file_shown, opened, put, tar_of
+from tests.tui.import_support import ALPINE as ALPINE_NAME
 from tests.tui.import_support import BUSYBOX as BUSYBOX_NAME
+from tests.tui.import_support import layout_with_names, look, show_jobs
 from tests.tui.screen_support import HUGE, SMALL, WIDE, Desk, fix_host, make_app
 
 pytestmark = pytest.mark.slow
 
 Prepare = Callable[[Desk, Path], Awaitable[None]]
 Draws = Callable[..., bool]
+WEB = Image("example.com/team/web:1", ("tar",), labels={"vendor": "old"})
+NEWER = Image("example.com/team/web:2", ("tar",), command=("web", "--h2"), steps=("base", "two"))
 _DIRECTORY = Path("krata/cache/image")
 _RUNNING = DaemonState(process=812, since=MODIFIED, ours=True)
 
@@ -151,13 +166,13 @@ async def _options(one: Desk, _: Path) -> None:
 
 
 async def _preview(one: Desk, _: Path) -> None:
-    layout_with_names(Path("alpine"), ALPINE)
+    layout_with_names(Path("alpine"), ALPINE_NAME)
     await look(one, "oci:alpine")
     await one.until(lambda: "nothing is changed before y" in one.status)
 
 
 async def _choice(one: Desk, _: Path) -> None:
-    layout_with_names(Path("images"), ALPINE, BUSYBOX_NAME, "registry.example.com/team/tool:3")
+    layout_with_names(Path("images"), ALPINE_NAME, BUSYBOX_NAME, "registry.example.com/team/tool:3")
     await look(one, "oci:images")
     await one.until(lambda: "choose one of them" in one.status)
     await one.press("j")
@@ -239,6 +254,43 @@ async def _room(one: Desk, cache: Path) -> None:
     await one.until(lambda: "short" in one.text)
 
 
+async def _files(one: Desk, cache: Path) -> None:
+    put(cache, ALPINE, tar_of(FILES))
+    await one.press("down", "down", "down", "down", "down")
+    await one.until(lambda: one.table.cursor_entry is not None and one.table.cursor_entry.format == "tar")
+    await opened(one, "down", "right", "down", "down", "right", "right")
+
+
+async def _file(one: Desk, cache: Path) -> None:
+    await _files(one, cache)
+    await file_shown(one, "text")
+    await one.until(lambda: "1 of many lines" in one.text)
+
+
+async def _bytes(one: Desk, cache: Path) -> None:
+    await _files(one, cache)
+    await file_shown(one, "tool")
+    await one.until(lambda: "7f 45 4c 46" in one.text)
+
+
+async def _extract(one: Desk, cache: Path) -> None:
+    await _files(one, cache)
+    await one.open("x", "DirectoryScreen")
+    await one.press(*"/nowhere/out", "enter")
+    await one.until(lambda: "nothing is written before y" in one.status)
+
+
+async def _difference(one: Desk, cache: Path) -> None:
+    for image, files in ((WEB, FILES), (NEWER, {**FILES, "etc/passwd": b"root:x:0:1\n", "new": b"1"})):
+        add_files(cache, image)
+        put(cache, image, tar_of(files))
+    write_index(cache, [WEB, NEWER])
+    await one.until(lambda: one.table.total == 2)
+    await one.press("home", "space", "space")
+    await one.open("equals_sign", "DiffScreen")
+    await one.until(lambda: "FILES 1 path" in one.text)
+
+
 _LOOKS: dict[str, dict[str, Any]] = {
     "dark": {},
     "light": {"theme": "light"},
@@ -293,6 +345,17 @@ _PICTURES: dict[str, tuple[tuple[int, int], Prepare, dict[str, Any]]] = {
     "sources": (SMALL, _sources, {}),
     "sources wide": (WIDE, _sources, {"theme": "ansi"}),
     "why": (SMALL, _why, {}),
+    "files": (SMALL, _files, {}),
+    "files ascii": (SMALL, _files, {"theme": "ansi", "ascii": True}),
+    "files plain": (SMALL, _files, {"theme": "ansi", "no_color": True}),
+    "files wide": (WIDE, _files, {"theme": "light"}),
+    "file": (SMALL, _file, {}),
+    "bytes": (SMALL, _bytes, {}),
+    "extract": (SMALL, _extract, {}),
+    "diff": (SMALL, _difference, {}),
+    "diff ascii": (SMALL, _difference, {"theme": "ansi", "ascii": True}),
+    "diff plain": (SMALL, _difference, {"theme": "ansi", "no_color": True}),
+    "diff wide": (WIDE, _difference, {"theme": "light"}),
 }
 
 

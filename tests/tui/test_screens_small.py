@@ -106,8 +106,8 @@ async def test_a_long_document_is_drawn_beside_its_scroll_bar(tmp_path: Path) ->
     (cache / f"{LONG.digest}.config.json").write_text(json.dumps(["a" * 100] * 400))
     async with desk(cache) as one:
         await one.press("3")
-        await one.until(lambda: one.pane.document_view is not None and '"aaa' in one.text)
-        view = one.pane.document_view
+        await one.until(lambda: one.pane.searched_view is not None and '"aaa' in one.text)
+        view = one.pane.searched_view
         assert view is not None
         await one.until(lambda: view.show_vertical_scrollbar)
         await one.rest()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contents.trees_support import unpacked_fixture
 from tests.tui.cache_support import make_cache, many, packed_path
 from tests.tui.line_support import ANSWER, ASK, Size, most_bytes
 from tests.tui.screen_support import SMALL, WIDE
@@ -43,7 +44,10 @@ _WALKS: list[list[tuple[str, str, str]]] = [
     [("", "c", "name")],
     [("", ":", "resolve"), ("", "ti", "")],
     [("", "n", ""), ("", "!", ""), ("", "G", "500 of 500"), ("", "g", " 1 of 500"), ("", "a", "marked"), ("", "A", "")],
-    [("", "T", ""), ("", "T", ""), ("", "T", ""), ("", "H", "")],
+    [("4", "4", " MODE"), ("", "\t", ""), ("j", "j", ""), ("4", "\x1b[C", ""), ("s", "s", "time"), ("4", "s", "")],
+    [("", "\t", "Find"), ("", "/odd\r", "match 1"), ("=", "\r", "\u203a file"), ("=", "h", "")],
+    [("", "  ", "2 marked"), ("=", "=", "\u203a diff"), ("", "", "FILES")],
+    [("", "1A", ""), ("", "T", ""), ("", "T", ""), ("", "T", ""), ("", "H", "")],
 ]
 
 
@@ -97,6 +101,8 @@ def test_a_walk_through_all_screens(tmp_path: Path, size: Size, monkeypatch: pyt
     cache = make_cache(tmp_path / "image", images)
     (cache / f"{images[0].digest}.config.json").write_text("{")
     packed_path(cache, images[5]).unlink()
+    for image in images[:2]:
+        unpacked_fixture("zoo.gzip.squashfs", tmp_path).rename(packed_path(cache, image))
     with screen_on(cache) as program:
         program.resize(*size)
         line = _Line(program)

@@ -41,7 +41,7 @@ def cat_command(call: Call, word: str, path: str) -> ExitCode:
         if tree.kind(entry) != stat.S_IFREG:
             from ocitui.words import sort_of_file
 
-            raise UsageProblemError(f"{path} is {sort_of_file(tree, entry)}", hint="ocitui files ENTRY PATH shows it")
+            raise UsageProblemError(f"{path} is {sort_of_file(tree, entry)}", hint="ocitui files ENTRY /PATH shows it")
         if call.as_json:
             call.emit(digest=digest, format=format, files=[_as_json(tree, entry, path)])
         elif is_terminal(sys.stdout):

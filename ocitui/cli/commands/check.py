@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ocitui.cache import StorageError
-from ocitui.directory import mirror_of
+from ocitui.cache import CacheError, StorageError
 from ocitui.text import human_size, human_span
 
-from ..options import DEPTHS, byte_size, depth_option, examined, noting, repeatable, run_async, span
+from ..options import (
+    DEPTHS,
+    byte_size,
+    check_depth_option,
+    complete_source,
+    examined,
+    noting,
+    registries_options,
+    repeatable,
+    run_async,
+    span,
+)
 from ..output import Call, ExitCode, InterruptedBySignalError, UsageProblemError, paragraph, say
 from ..progress import doctor_text, line_shown
 from ..selectors import (
@@ -27,6 +40,7 @@ from ..selectors import (
 
 if TYPE_CHECKING:
     from ocitui.doctor import Finding, Report
+    from ocitui.importing import RegistryOptions
 
 SEVERITIES = ("info", "low", "warning", "medium", "high", "critical")
 MOST_JOBS = 64
@@ -36,6 +50,8 @@ class AskedCheck(NamedTuple):
     """A check; ``max_rate`` is in bytes a second, ``older_than`` in seconds."""
 
     depth: str
+    sources: tuple[str, ...]
+    access: RegistryOptions
     fail_on: str
     severity: str | None
     show_all: bool
@@ -55,7 +71,14 @@ def rate(text: str) -> int:
 
 
 @click.command("check")
-@depth_option
+@check_depth_option
+@repeatable(
+    "--from",
+    "sources",
+    metavar="SOURCE",
+    complete=complete_source,
+    help="Layers: fetch them from here first, as ocitui import does. Repeatable.",
+)
 @repeatable(
     "--entry", "entries", metavar="ENTRY", complete=complete_entry, help="Look only at these entries, repeatable."
 )
@@ -94,6 +117,7 @@ def rate(text: str) -> int:
 )
 @repeatable("--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable.")
 @click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any.")
+@registries_options
 @noting
 def check_command(call: Call, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
@@ -101,25 +125,36 @@ def check_command(call: Call, /, **typed: Any) -> int:
     No entry is ever changed. A corrupt index.json is copied aside, a sound one is kept as a backup, and the hashes of a
     deep check are recorded, all in .ocitui; with --read-only not even that.
 
-    Every depth also does what the ones before it do. With --json each finding is one line, written when it is found;
+    Every depth also does what the ones before it do. At the depth layers those of each image are fetched, from --from,
+    from where it was imported, or from the registry of its name, and the packed files are compared with what they make:
+    what a packer lost or cut shows so, path by path. With --json each finding is one line, written when it is found;
     the last line is a summary.
 
     Exits with 0 where all is well, with 1 where something is wrong: what is only worth knowing (info) and what was
     acknowledged does not count. Exits with 4 where the cache could not be examined.
     """
-    asked = AskedCheck(**typed)
+    asked = AskedCheck(access=_access(call, typed), **typed)
     to_stdout = asked.prometheus is not None and str(asked.prometheus) == "-"
     if to_stdout and call.as_json:
         raise UsageProblemError("--json and --prometheus - would both write to standard output", hint="leave out one")
-    if asked.depth == "deep" and mirror_of(call.directory) is not None:
-        hint = "with an ocitui there: ssh -t HOST ocitui check --depth deep"
-        raise UsageProblemError("a deep check reads every byte, which is done on the host that has them", hint=hint)
     call = replace(call, as_lines=call.as_json)
     return call.reported(lambda: _check(call, asked, metrics_only=to_stdout))
 
 
+def _access(call: Call, typed: dict[str, Any]) -> RegistryOptions:
+    """How to reach registries. Raises UsageProblemError for what only the depth ``layers`` heeds, ReadOnlyError."""
+    from ..import_run import check_registry
+
+    is_deepest = typed["depth"] == DEPTHS[-1]
+    if is_deepest:
+        call.refuse_read_only("fetch layers")
+    elif typed["sources"]:
+        raise UsageProblemError("--from is for --depth layers", hint="give --depth layers too")
+    return check_registry(typed, "" if is_deepest else "--depth layers")
+
+
 def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:
-    from ocitui.cache import refuse_inside, write_outside
+    from ocitui.cache import refuse_inside
     from ocitui.doctor import Severity, prometheus, remember_told
     from ocitui.words import finding_json, summary_json
 
@@ -140,24 +175,22 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
                 call.emit_line("finding", **finding_json(finding, acknowledged=finding.acknowledged or accepted))
 
     try:
-        report, kept = _examine(call, asked, tell)
+        with _failure_measured(call, asked):
+            report, kept = _examine(call, asked, tell)
     except InterruptedBySignalError as error:
         shown = sorted((one for one in found if one.severity.rank >= least.rank), key=lambda one: -one.severity.rank)
         if shown and not (call.as_json or metrics_only):
             lines = _finding_lines(shown, whole=asked.show_all)
             say(*call.place(), "", *lines, "that is what was found so far")
         goes_on = "the same with --older-than 1d goes on: what was read is recorded"
-        error.hint = goes_on if asked.depth == DEPTHS[-1] and not call.read_only else "no entry was changed"
+        error.hint = goes_on if asked.depth in DEPTHS[2:] and not call.read_only else "no entry was changed"
         raise
     report = _acknowledge(call, asked, report, known)
     if not call.read_only:
         remember_told(call.directory, report.findings)
     failed = report.fails(Severity(asked.fail_on))
-    if metrics_only:
-        say(*prometheus(report).splitlines())
-    elif asked.prometheus is not None:
-        # At once, so that the collector never reads half of them.
-        write_outside(call.directory, asked.prometheus, prometheus(report), replace=True)
+    if asked.prometheus is not None:
+        _write_metrics(call, asked.prometheus, prometheus(report))
     if call.as_json:
         summary = summary_json(report)
         summary["notes"] += kept
@@ -172,16 +205,49 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
 
 
+@contextmanager
+def _failure_measured(call: Call, asked: AskedCheck) -> Iterator[None]:
+    """Within it, whatever ends a check is told as metrics too: the last good ones would be believed for ever."""
+    began = time.time()
+    try:
+        yield
+    except Exception:
+        if asked.prometheus is not None:
+            from ocitui.doctor import prometheus_of_failure
+
+            before = None if str(asked.prometheus) == "-" else asked.prometheus
+            # What is to be told is why the check failed.
+            with suppress(CacheError):
+                _write_metrics(call, asked.prometheus, prometheus_of_failure(call.directory, began, before))
+        raise
+
+
+def _write_metrics(call: Call, path: Path, metrics: str) -> None:
+    """Print metrics, or put them into a file at once, so that a collector never reads half of them. Raises
+    StorageError, ConflictError."""
+    from ocitui.cache import write_outside
+
+    if str(path) == "-":
+        say(*metrics.splitlines())
+    else:
+        write_outside(call.directory, path, metrics, replace=True)
+
+
 def _examine(
     call: Call, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
 ) -> tuple[Report, tuple[str, ...]]:
     """The report, and notes on what was kept of the index; findings are told as they are made."""
-    from ocitui.doctor import Depth, ExamineOptions
+    from ocitui.doctor import Depth, ExamineOptions, examine_layers
+    from ocitui.importing import SourceOptions
+
+    look = None
+    if asked.depth == DEPTHS[-1]:
+        look = partial(examine_layers, sources=asked.sources, access=SourceOptions(registry=asked.access))
 
     async def work() -> tuple[Report, tuple[str, ...]]:
         keys = await find_keys(call.cache(), asked.entries)
         options = ExamineOptions(Depth(asked.depth), keys, asked.jobs, asked.max_rate, asked.older_than)
-        return await examined(call, options, show, tell)
+        return await examined(call, options, show, tell, look)
 
     with line_shown(doctor_text) as show:
         return run_async(work())

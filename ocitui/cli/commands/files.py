@@ -1,80 +1,158 @@
-"""`ocitui files`: what is inside a packed file."""
+"""`ocitui files`: what is inside packed files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ocitui.text import escaped
+from ocitui.cache import CacheError, NoSuchEntryError
 
-from ..options import reading
-from ..output import Call, ExitCode, complain, say_lines
-from ..selectors import complete_entry, entry_at, opened_tree
+from ..options import FORMATS, reading
+from ..output import Call, ExitCode, Unread, UsageProblemError, complained, say_lines
+from ..selectors import (
+    chosen_keys,
+    entries_argument,
+    entry_at,
+    filter_option,
+    need_entries,
+    packed_file,
+    standing_names,
+    tree_in,
+)
 
 if TYPE_CHECKING:
-    from ocitui.contents import PackedTree
+    from pathlib import Path
 
-_MOST_COMPLAINTS = 10
+    from ocitui.cache import Key
+    from ocitui.contents import PackedTree
 
 
 @click.command("files")
-@click.argument("word", metavar="ENTRY", shell_complete=complete_entry)
-@click.argument("path", metavar="[PATH]", default="")
+@entries_argument
+@filter_option
 @reading
-def files_command(call: Call, word: str, path: str) -> ExitCode:
-    """List what is inside a packed file, or PATH in it and what is below: mode, owner, size, time, name.
+def files_command(call: Call, words: Sequence[str], filter_text: str | None) -> ExitCode:
+    """List what is inside packed files, or /PATH in them and what is below: mode, owner, size, time, name.
 
-    ENTRY is a name, a digest or its first digits, with .FORMAT where it matters. Nothing is mounted. Links are shown as
-    they are; those on the way to PATH are followed inside the image.
+    ENTRY is a name, a digest or its first digits, with .FORMAT where it matters; a word that begins with / is the path.
+    Nothing is mounted. Links are shown as they are; those on the way to the path are followed inside the image.
 
     Exits with 1 where there is no such path, and with 4 where a part is damaged, after what could be read.
     """
-    from ocitui.words import file_json, file_line
-
-    with opened_tree(call, word) as ((digest, format), tree):
-        top = entry_at(tree, path, follow=False)
-        damage = [(tree.path(entry), text) for entry, text in tree.damage]
-
-        def refused(entry: int, error: Exception) -> None:
-            damage.append((tree.path(entry), str(error)))
-
-        if call.as_json:
-            items = (file_json(tree, entry, first, refused) for entry, first in _entries(tree, top))
-            call.emit_list("files", items, lambda: _damage_json(damage), digest=digest, format=format)
-        else:
-            say_lines(file_line(tree, entry, first, refused) for entry, first in _entries(tree, top))
-    for place, text in damage[:_MOST_COMPLAINTS]:
-        complain(f"{word}: {_placed(place, text)}", "")
-    if damage:
-        more = len(damage) - _MOST_COMPLAINTS
-        complain(f"{word}: not all of it can be read{f': {more} more' if more > 0 else ''}", _hint())
-    return ExitCode.UNCHECKED if damage else ExitCode.CLEAN
+    paths = [word for word in words if word.startswith("/")]
+    entries = [word for word in words if not word.startswith("/")]
+    need_entries(entries, filter_text)
+    if len(paths) > 1:
+        raise UsageProblemError(f"there are two paths, {paths[0]} and {paths[1]}", hint="give one, or none")
+    unread, failed = Unread(), list[ExitCode]()
+    packed = list(_packed(call, entries) if filter_text is None else _passing(call, filter_text, failed))
+    found = _found(packed, "".join(paths), unread, failed)
+    alone = len(entries) == 1
+    if call.as_json:
+        _emit(call, found, unread, alone=alone)
+    else:
+        say_lines(line for one in found for line in _lines(one, unread, alone=alone))
+    if unread.complained():
+        failed.append(ExitCode.UNCHECKED)
+    return max(failed, default=ExitCode.CLEAN)
 
 
-def _entries(tree: PackedTree, top: int) -> Iterator[tuple[int, int | None]]:
+class _Packed(NamedTuple):
+    """The entry that a word names, and its packed file."""
+
+    word: str
+    key: Key
+    path: Path
+
+
+class _Found(NamedTuple):
+    """The tree inside an entry's packed file, and where in it to begin."""
+
+    word: str
+    key: Key
+    tree: PackedTree
+    top: int
+
+
+def _packed(call: Call, words: Sequence[str]) -> Iterator[_Packed]:
+    """Raises what `packed_file` raises."""
+    for word in words:
+        try:
+            yield _Packed(word, *packed_file(call, word))
+        except NoSuchEntryError as error:
+            hint = f"a path begins with a slash: /{word}" if len(words) > 1 else error.hint
+            raise type(error)(error.message, hint=hint) from error
+
+
+def _passing(call: Call, filter_text: str, failed: list[ExitCode]) -> Iterator[_Packed]:
+    """What passes a filter, each digest in the format that is preferred; what has no packed file is told. Raises what
+    `chosen_keys` raises."""
+    formats = dict[str, set[str | None]]()
+    for digest, format in chosen_keys(call, call.cache(), (), filter_text):
+        formats.setdefault(digest, set()).add(format)
+    for digest, some in formats.items():
+        try:
+            yield from _packed(call, [f"{digest}.{next((one for one in FORMATS if one in some), '')}"])
+        except NoSuchEntryError as error:
+            failed.append(complained(error))
+
+
+def _found(packed: Sequence[_Packed], path: str, unread: Unread, failed: list[ExitCode]) -> Iterator[_Found]:
+    """What cannot be read of a tree goes to ``unread``. Of several the others go on where one cannot be listed, which
+    is told. Raises what `tree_in` and `entry_at` raise of one alone."""
+    for one in packed:
+        try:
+            with tree_in(one.path) as tree:
+                for entry, text in tree.damage:
+                    unread.add(one.word, tree.path(entry), text)
+                yield _Found(one.word, one.key, tree, entry_at(tree, path, follow=False))
+        except CacheError as error:
+            if len(packed) == 1:
+                raise
+            failed.append(complained(error, f"{one.word}: "))
+
+
+def _lines(one: _Found, unread: Unread, *, alone: bool) -> Iterator[str]:
+    from ocitui.words import file_line
+
+    if not alone:
+        yield f"{one.word}:"
+    refused = partial(_refused, one, unread)
+    yield from (file_line(one.tree, entry, first, refused) for entry, first in _entries(one))
+
+
+def _emit(call: Call, found: Iterator[_Found], unread: Unread, *, alone: bool) -> None:
+    """Of one entry alone its name, digest and format once, else of each file."""
+    from ocitui.cache import read_patiently
+    from ocitui.words import file_json
+
+    names = standing_names(read_patiently(call.directory).contents)
+
+    def about(one: _Found) -> dict[str, Any]:
+        return {"name": names.get(one.key[0]), "digest": one.key[0], "format": one.key[1]}
+
+    def items() -> Iterator[dict[str, Any]]:
+        for one in found:
+            refused = partial(_refused, one, unread)
+            head = {} if alone else about(one)
+            yield from (head | file_json(one.tree, entry, first, refused) for entry, first in _entries(one))
+
+    keys = {}
+    if alone:
+        first = next(found)
+        keys, found = about(first), chain((first,), found)
+    call.emit_list("files", items(), unread.told, **keys)
+
+
+def _refused(one: _Found, unread: Unread, entry: int, error: Exception) -> None:
+    unread.add(one.word, one.tree.path(entry), str(error))
+
+
+def _entries(one: _Found) -> Iterator[tuple[int, int | None]]:
     """Each with the first name of its inode, where it has another."""
-    links = tree.first_names()
-    return ((entry, links.get(entry)) for entry in tree.walk(top))
-
-
-def _placed(place: bytes, text: str) -> str:
-    return f"{escaped(place)}: {text}" if place else text
-
-
-def _hint() -> str:
-    from ocitui.contents import DamagedError
-
-    return DamagedError.default_hint
-
-
-def _damage_json(damage: list[tuple[bytes, str]]) -> dict[str, Any]:
-    """What programs are told behind the files; nothing where nothing is damaged."""
-    if not damage:
-        return {}
-    from ocitui.contents import DamagedError
-
-    told = [{"path": escaped(place), "message": text} for place, text in damage]
-    message = _placed(*damage[0])
-    return {"damage": told, "error": {"code": DamagedError.code, "message": message, "hint": _hint()}}
+    links = one.tree.first_names()
+    return ((entry, links.get(entry)) for entry in one.tree.walk(one.top))

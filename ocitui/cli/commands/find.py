@@ -12,25 +12,29 @@ import click
 
 from ocitui.text import escaped
 
-from ..options import FORMATS, ended_by_signals, reading
+from ..options import FORMATS, ended_by_signals, images_option, reading
 from ..output import Call, ExitCode, Unread, UsageProblemError, say_lines
+from ..selectors import standing_names
 
 if TYPE_CHECKING:
     from ocitui.cache import ImageIndex
-    from ocitui.contents import PathPattern
+    from ocitui.contents import PackedTree, PathPattern, TreeLines
 
+_Told = Callable[[bytes, str], object]
 _HASH = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
 
 @click.command("find")
 @click.argument("pattern", metavar="[PATTERN]", default="")
 @click.option("--sha256", "digest", metavar="HEX", help="Files whose bytes have this sha256.")
+@images_option
 @reading
-def find_command(call: Call, pattern: str, digest: str | None) -> ExitCode:
+def find_command(call: Call, pattern: str, digest: str | None, images: bool) -> ExitCode:
     """Tell which entries hold a path that is like PATTERN, a line each: ENTRY and the path.
 
     Without a slash a PATTERN as 'libssl*' is of names, with one of whole paths; * stays between two slashes. sha256:HEX
-    is as --sha256, which reads every file that PATTERN leaves. Of several formats of a digest one is looked into.
+    is as --sha256. What is stored of an entry, by deep checks, tells at once; of others the packed file is read. Of
+    several formats of a digest one is looked into.
 
     Exits with 0 where something is found, 1 where nothing is, 4 where a part of an entry cannot be read.
     """
@@ -49,7 +53,7 @@ def find_command(call: Call, pattern: str, digest: str | None) -> ExitCode:
 
     def noted() -> Iterator[_Hits]:
         nonlocal found
-        for hits in _searched(call, seen.contents, wanted, sha256, unread):
+        for hits in _searched(call, seen.contents, _Wanted(wanted, sha256, images), unread):
             found = True
             yield hits
 
@@ -66,11 +70,13 @@ def find_command(call: Call, pattern: str, digest: str | None) -> ExitCode:
 
 
 class _Hits(NamedTuple):
-    """The paths that were found in an entry; ``name`` is one that stands for it, or None."""
+    """The paths that were found in an entry; ``name`` is one that stands for it, or None. ``source`` is where they were
+    found: what is stored, or the image."""
 
     name: str | None
     digest: str
     format: str
+    source: str
     paths: list[bytes]
 
     def lines(self) -> Iterator[str]:
@@ -78,62 +84,80 @@ class _Hits(NamedTuple):
         return (f"{entry} {path.decode('utf-8', 'backslashreplace') or '/'}" for path in self.paths)
 
     def as_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "paths": [escaped(path) for path in self.paths]}
+        found = {"name": self.name, "digest": self.digest, "format": self.format, "from": self.source}
+        return {**found, "paths": [escaped(path) for path in self.paths]}
 
 
-def _searched(
-    call: Call, index: ImageIndex, pattern: PathPattern | None, sha256: bytes | None, unread: Unread
-) -> Iterator[_Hits]:
+class _Wanted(NamedTuple):
+    """What is looked for; with ``images`` in packed files only."""
+
+    pattern: PathPattern | None
+    sha256: bytes | None
+    images: bool
+
+
+def _searched(call: Call, index: ImageIndex, wanted: _Wanted, unread: Unread) -> Iterator[_Hits]:
     """What is found in each entry, in the order of the index."""
-    from ocitui.contents import ContentsError
+    from ocitui.contents import ContentsError, TreeStore
 
+    store = TreeStore(call.directory)
     for name, digest, format in _entries(call, index):
-        told = partial(unread.add, f"{name or digest}.{format}")
+        told, packed = partial(unread.add, f"{name or digest}.{format}"), call.directory / f"{digest}.{format}"
         try:
-            paths = _paths(call.directory / f"{digest}.{format}", format, pattern, sha256, told)
+            kept = None if wanted.images else store.right(packed)
+            paths = _in_lines(kept, wanted, told) if kept else _in_image(packed, format, wanted, told)
         except ContentsError as error:
             told(b"", error.message)
         except OSError as error:
             told(b"", f"it cannot be read: {error.strerror}")
         else:
             if paths:
-                yield _Hits(name, digest, format, paths)
+                yield _Hits(name, digest, format, "stored" if kept else "image", paths)
 
 
-def _paths(
-    packed: Path,
-    format: str,
-    pattern: PathPattern | None,
-    sha256: bytes | None,
-    told: Callable[[bytes, str], object],
-) -> list[bytes]:
-    """What is found in a packed file; what cannot be read of it is ``told``. Raises ContentsError, OSError."""
+def _in_lines(kept: TreeLines, wanted: _Wanted, told: _Told) -> list[bytes]:
+    """What is found in stored lines. Raises ContentsError."""
+    if wanted.sha256 is not None:
+        from ocitui.contents import TreeLevel
+
+        hashed = f" sha256:{wanted.sha256.hex()} "
+        if not any(hashed in line for line in kept.at(TreeLevel.FULL)):
+            return []
+    return _paths(kept.tree(), wanted, told)
+
+
+def _in_image(packed: Path, format: str, wanted: _Wanted, told: _Told) -> list[bytes]:
+    """What is found in a packed file. Raises ContentsError, OSError."""
     from ocitui.cache import PackedFormat, open_bounded
-    from ocitui.contents import find_entries, open_tree
+    from ocitui.contents import open_tree
     from ocitui.threads import Stop
 
     with open_bounded(packed) as file:
-        tree = open_tree(file, PackedFormat(format), Stop())
+        return _paths(open_tree(file, PackedFormat(format), Stop()), wanted, told)
 
-        def unread(entry: int, error: Exception) -> None:
-            told(tree.path(entry), str(error))
 
-        for entry, message in tree.damage:
-            told(tree.path(entry), message)
-        return sorted(map(tree.path, find_entries(tree, Stop(), pattern=pattern, sha256=sha256, unread=unread)))
+def _paths(tree: PackedTree, wanted: _Wanted, told: _Told) -> list[bytes]:
+    """What is found in a tree; what cannot be read of it is ``told``."""
+    from ocitui.contents import find_entries
+    from ocitui.threads import Stop
+
+    def unread(entry: int, error: Exception) -> None:
+        told(tree.path(entry), str(error))
+
+    for entry, message in tree.damage:
+        told(tree.path(entry), message)
+    found = find_entries(tree, Stop(), pattern=wanted.pattern, sha256=wanted.sha256, unread=unread)
+    return sorted(map(tree.path, found))
 
 
 def _entries(call: Call, index: ImageIndex) -> Iterator[tuple[str | None, str, str]]:
     """Each digest of which there is a packed file, by the first name that stands for it, in the preferred format."""
     from ocitui.cache import regular_file, usable_digest
 
-    # Of several entries that carry a name the last is the one that it stands for.
-    winners = dict(zip(index.names, index.digests, strict=True))
-    names, formats = dict[str, str | None](), dict[str, set[str | None]]()
-    for name, digest, format in zip(index.names, index.digests, index.formats, strict=True):
-        names[digest] = names.get(digest) or (name if winners[name] == digest else None)
+    formats = dict[str, set[str | None]]()
+    for digest, format in zip(index.digests, index.formats, strict=True):
         formats.setdefault(digest, set()).add(format)
-    for digest, name in names.items():
+    for digest, name in standing_names(index).items():
         there = (one for one in FORMATS if one in formats[digest] and regular_file(call.directory / f"{digest}.{one}"))
         if usable_digest(digest) and (format := next(there, None)):
             yield name, digest, format

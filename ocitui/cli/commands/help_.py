@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from functools import partial
+from importlib.resources import files
+from itertools import chain
 
 import click
 
@@ -31,6 +33,8 @@ def help_command(context: click.Context, topic: str | None) -> ExitCode:
         lines = _topics()
     elif topic in TOPICS:
         lines = styled(_text(topic), partial(click.style, bold=True) if is_terminal(sys.stdout) else str)
+        if topic == "fleet":
+            lines = chain(lines, _shipped())
     elif (command := root.command.get_command(root, topic)) is not None:
         lines = iter([command.get_help(click.Context(command, root, topic))])
     else:
@@ -47,6 +51,13 @@ def _topics() -> Iterator[str]:
     yield from (f"  {topic:<14}{line}" for topic, line in TOPICS.items())
     yield ""
     yield "ocitui help COMMAND, or ocitui COMMAND --help, has the options of a command; ocitui --help lists them."
+
+
+def _shipped() -> Iterator[str]:
+    """Where the files lie that come with ocitui for other programs."""
+    yield ""
+    paths = sorted(map(str, (files("ocitui") / "deploy").iterdir()))
+    yield from (f"    {path}" for path in paths if path.endswith(".yml"))
 
 
 def _text(topic: str) -> str:

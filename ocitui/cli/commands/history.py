@@ -53,13 +53,9 @@ _TENURES = (Column("SINCE"), Column("UNTIL"), Column("DIGEST"), Column("FORMAT",
 
 
 def _change_row(change: IndexChange) -> list[str]:
-    won = change.won.items()
-    parts = (
-        [_file(f"+{one.image_name or 'no name'}", one) for one in change.came],
-        [_file(f"-{one.image_name or 'no name'}", one) for one in change.went],
-        [_file(f"{name}={short_digest(now.digest)}", now) if now else f"{name}=nothing" for name, (now, _) in won],
-    )
-    told = "; ".join(first_of(part, _MOST) for part in parts if part) or "the same entries, written anew"
+    from ocitui.words import index_change_text
+
+    told = index_change_text(change.came, change.went, won=change.won)
     if change.oldest:
         told = f"the oldest that is kept, with {counted(len(change.index), 'entry')}"
     return [timestamp(change.when), *_done_by(change), told]
@@ -76,27 +72,21 @@ def _done_by(change: IndexChange) -> tuple[str, str]:
     return first_of(made, _MOST), first_of([*{author_of(one.by): None for one in change.transactions}], _MOST)
 
 
-def _file(stem: str, one: Descriptor) -> str:
-    return f"{stem}.{one.format}" if one.format else stem
-
-
 def _change_json(change: IndexChange) -> dict[str, Any]:
     """An index that was seen, and what it is to the one before it; of the oldest that is kept nobody knows."""
-    won = change.won.items()
-    return {
-        "when": time_json(change.when),
-        **_made_json(change),
-        "entries": len(change.index),
-        "added": [_key_json(one, one.image_name) for one in change.came],
-        "removed": [_key_json(one, one.image_name) for one in change.went],
-        "winners": [{**_key_json(now, name), "before": _key_json(before, name)} for name, (now, before) in won],
-    }
+    from ocitui.words import index_change_json
+
+    entries = {"entries": len(change.index)}
+    change_json = index_change_json(change.came, change.went, change.won)
+    return {"when": time_json(change.when), **_made_json(change), **entries, **change_json}
 
 
 def _tenure_json(entry: Descriptor, since: IndexChange, until: IndexChange | None) -> dict[str, Any]:
     """An entry that a name stood for; ``since`` is null where it did in the oldest index that is kept."""
+    from ocitui.words import key_json
+
     return {
-        **_key_json(entry, entry.image_name),
+        **key_json(entry, entry.image_name),
         "since": None if since.oldest else time_json(since.when),
         "until": until and time_json(until.when),
         **_made_json(since),
@@ -106,7 +96,3 @@ def _tenure_json(entry: Descriptor, since: IndexChange, until: IndexChange | Non
 def _made_json(change: IndexChange) -> dict[str, Any]:
     made = [{"id": one.id, "kind": str(one.kind), "by": one.by} for one in change.transactions]
     return {"transactions": made, "another_program": None if change.oldest else change.by_another}
-
-
-def _key_json(one: Descriptor | None, name: str | None) -> dict[str, Any]:
-    return {"name": name, "digest": one and one.digest, "format": one and one.format}

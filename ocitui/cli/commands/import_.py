@@ -11,7 +11,16 @@ import click
 from ocitui.cache import CacheError
 from ocitui.text import counted
 
-from ..options import COMPRESSIONS, FORMATS, byte_size, changing, source_argument, source_options, writing_cache
+from ..options import (
+    COMPRESSIONS,
+    FORMATS,
+    PACKERS,
+    byte_size,
+    changing,
+    source_argument,
+    source_options,
+    writing_cache,
+)
 from ..output import Call, ExitCode, is_terminal, say
 
 
@@ -23,6 +32,7 @@ from ..output import Call, ExitCode, is_terminal, say
 )
 @click.option("--compression", type=click.Choice(COMPRESSIONS), help="[default: gzip in squashfs, none in erofs].")
 @click.option("--level", metavar="N", type=int, help="The compression's level [default: 6 for gzip in squashfs].")
+@click.option("--packer", type=click.Choice(PACKERS), help="What packs squashfs [default: ocitui itself].")
 @click.option(
     "--max-bytes", metavar="SIZE", type=byte_size, help="The most that the layers may unpack to [default: 64G]."
 )

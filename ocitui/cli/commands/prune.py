@@ -12,7 +12,7 @@ import click
 
 from ocitui.cache import CacheError, check_directory
 
-from ..options import byte_size, changing, registry_options, run_async, span, writing_cache
+from ..options import byte_size, changing, registries_options, run_async, span, writing_cache
 from ..output import Call, ExitCode, UsageProblemError, laid_out
 from ..progress import line_shown
 from ..selectors import chosen_keys, entries_argument
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--ask", is_flag=True, help="Ask registries whether what may go can come back.")
 @click.option("--for-good", is_flag=True, help="Remove the files; else they go to the trash.")
 @click.option("--apply", is_flag=True, help="Do it, after a question; without it the plan is only shown.")
-@registry_options
+@registries_options
 @changing
 def prune_command(
     call: Call, /, words: tuple[str, ...], *, policy: Path | None, ask: bool, apply: bool, for_good: bool, **typed: Any
@@ -57,7 +57,7 @@ def prune_command(
 
     from ..import_run import check_registry
 
-    registries = check_registry(typed)
+    registries = check_registry(typed, "" if ask else "--ask")
     access = registries if ask else None
     rules = PruneRules(**typed)
     if policy is not None and not rules.empty:

@@ -17,7 +17,7 @@ from ..options import (
     complete_source,
     depth_option,
     examined,
-    registry_options,
+    registries_options,
     repeatable,
     run_async,
     writing_cache,
@@ -85,7 +85,7 @@ class AskedRepair(NamedTuple):
 @click.option("--even-if-futile", is_flag=True, help="Make edits of the index too that kratad will overwrite.")
 @click.option("--even-if-gone", is_flag=True, help="Take bad files away too that the daemon finds, for ever or not.")
 @click.option("--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here.")
-@registry_options
+@registries_options
 @changing
 def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
     """Show what would mend the cache, step by step and with what it costs; with --apply do it.
@@ -105,7 +105,7 @@ def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
 
     if apply:
         writing_cache(call, "repair the cache")
-    access = SourceOptions(registry=check_registry(typed))
+    access = SourceOptions(registry=check_registry(typed, "" if typed["registry"] else "--registry"))
     options = RepairOptions(access=access, **{name: typed.pop(name) for name in _AS_TYPED})
     asked = AskedRepair(options=options, **typed)
     looks = [look(call, asked)]

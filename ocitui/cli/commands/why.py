@@ -9,7 +9,7 @@ import click
 
 from ocitui.cache import PackedFormat, check_directory, known_format
 
-from ..options import FORMATS, noting, registry_options, run_async
+from ..options import FORMATS, noting, registries_options, run_async
 from ..output import Call, ExitCode, paragraph
 from ..selectors import complete_entry
 
@@ -28,12 +28,13 @@ _ALL = "all"
     help=f"The packed format; all: every one that there is of it [default: {FORMATS[0]}].",
 )
 @click.option("--ask", is_flag=True, help="Ask the registry too: what the name is there today, and who gets it.")
-@registry_options
+@registries_options
 @noting
 def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **typed: Any) -> ExitCode:
     """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
 
-    The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes.
+    The chain goes on where the daemon stops, and looks where it does not: at digests, headers and recorded hashes, and
+    whether what the image runs is there, executable and of its architecture, which changes no answer.
     DIGEST may be its first digits; each may end with .FORMAT.
 
     Exits with 0 for a hit, with 1 for a miss, with 4 where the daemon fails, or would lose the index.
@@ -42,7 +43,7 @@ def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **t
 
     from ..import_run import check_registry
 
-    access = check_registry(typed)
+    access = check_registry(typed, "" if ask else "--ask")
     check_directory(call.directory)
     fallback = None if format_ == _ALL else PackedFormat.SQUASHFS
     chain = run_async(chain_of(call.directory, text, known_format(format_), fallback=fallback))
@@ -82,6 +83,7 @@ def chain_json(chain: Chain) -> dict[str, Any]:
                 "links": [_link_json(link) for link in one.links],
                 "answer": one.answer.value,
                 "text": one.text,
+                "program": one.program and one.program._asdict(),
             }
             for one in chain.formats
         ],

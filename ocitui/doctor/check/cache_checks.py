@@ -37,7 +37,6 @@ from ocitui.cache import (
     Transaction,
     TransactionState,
     examine_index,
-    files_of,
     find_overwritten,
     hash_file,
     keep_backup,
@@ -57,8 +56,8 @@ from ocitui.cache import (
     usable_digest,
 )
 from ocitui.contents import ContentsError, taken_file_problem
-from ocitui.directory import mirror_of, space_of
 from ocitui.host import NeedRole, find_daemon, read_zones
+from ocitui.stand_in import fact_of, file_system, may_write
 from ocitui.text import first_of, human_size, timestamp
 from ocitui.threads import Stop
 
@@ -137,7 +136,8 @@ _DRAFT, _TEMPORARY = ".draft", ".temporary"
 
 def check_own(directory: Path) -> Iterator[Finding]:
     """Nothing where there is no such folder."""
-    busy = locked(directory / OWN_NAME)
+    then: bool | None = fact_of(directory, "locked")
+    busy = locked(directory / OWN_NAME) if then is None else then
     if not busy:
         for ending, *names in ("", STAGING_NAME), (_DRAFT, JOURNAL_NAME), (_TEMPORARY,):
             for name in _leftovers(directory, ending, *names):
@@ -154,8 +154,6 @@ def check_own(directory: Path) -> Iterator[Finding]:
 
 def locked(own: Path) -> bool:
     """Whether a writer of ours is at work, as /proc/locks tells: taking the lock to see could make a writer fail."""
-    if (mirror := mirror_of(own.parent)) is not None:
-        return mirror.locked
     try:
         found = os.lstat(own / LOCK_NAME)
     except OSError:
@@ -167,7 +165,7 @@ def locked(own: Path) -> bool:
 
 def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
     """Old files of such names in a folder of ours; none where it cannot be read, of which there is another finding."""
-    oldest = time.time() - _OLD_SECONDS
+    oldest = (fact_of(directory, "when") or time.time()) - _OLD_SECONDS
     with suppress(OSError, CacheError), open_own_folder(directory, *names) as folder:
         for name in sorted(folder.names()):
             found = folder.lstat(name) if name.endswith(ending) else None
@@ -210,6 +208,8 @@ def check_zones(directory: Path, index: ImageIndex | None, listing: Listing) -> 
 def taken_file_missing(directory: Path, digest: str, role: NeedRole) -> str:
     """Why the daemon does not find in a digest's tar the file that a zone takes it for; empty where it does, and where
     the tar cannot be read so far, which is told as what it is."""
+    if (taken := fact_of(directory, "taken")) is not None:
+        return str(taken.get(f"{role} {digest}", ""))
     if role.path and usable_digest(digest):
         with suppress(OSError, ContentsError), open_bounded(directory / packed_name(digest, PackedFormat.TAR)) as file:
             return taken_file_problem(file, role.path, Stop())
@@ -228,12 +228,6 @@ def room_for_index(found: os.statvfs_result, index_size: int) -> tuple[bool, int
     return free >= index_size + _INDEX_SLACK and (not found.f_files or found.f_ffree > 0), free
 
 
-def may_write(directory: Path) -> bool:
-    """Whether the user who looks may write to the cache."""
-    mirror = mirror_of(directory)
-    return os.access(directory, os.W_OK | os.X_OK) if mirror is None else mirror.writable
-
-
 def check_host(directory: Path, index_size: int, proc: Path | None = None) -> Iterator[Finding]:
     """What bears on the cache from outside: its file system, and the daemon."""
     daemon = find_daemon(directory, proc)
@@ -243,7 +237,7 @@ def check_host(directory: Path, index_size: int, proc: Path | None = None) -> It
         yield CATALOGUE["daemon-running"].finding(f"kratad runs as process {daemon.process}{since}{whose}")
     index_size = min(index_size, MOST_INDEX_BYTES)
     try:
-        found = space_of(directory)
+        found = file_system(directory)
     except OSError:
         return
     if found.f_flag & os.ST_RDONLY:
@@ -340,7 +334,7 @@ def keep_index(directory: Path, proc: Path | None = None) -> str:
     try:
         # Asked before the index is read: a transaction under way may be in it or not.
         number = next_number(directory)
-        with files_of(directory) as files:
+        with CacheFiles(directory) as files:
             if _is_kept(files, since):
                 return ""
             reading = read_index(files)

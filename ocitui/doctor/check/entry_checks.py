@@ -52,6 +52,7 @@ from ocitui.cache import (
     read_config,
     read_manifest,
 )
+from ocitui.stand_in import told_digests
 
 from ..findings import CATALOGUE, LINK_OUTSIDE, PACKED_UNREADABLE, Finding, Where
 from .index_checks import where
@@ -205,7 +206,9 @@ def has_digest(data: bytes, digest: str) -> bool | None:
     """Whether these bytes have this digest; None for an algorithm that is not known here."""
     algorithm, _, hexadecimal = digest.partition(":")
     hashing = _ALGORITHMS.get(algorithm)
-    return None if hashing is None else hashing(data).hexdigest() == hexadecimal.lower()
+    if hashing is None:
+        return None
+    return hashing(data).hexdigest() == hexadecimal.lower() or digest in told_digests(data)
 
 
 def read_document(path: Path | str) -> bytes:
@@ -309,11 +312,11 @@ def look_usually(
         return 0
     try:
         manifest = files.read(f"{digest}.manifest.json", sizes[MANIFEST_PLACE])
-        if len(manifest) != sizes[MANIFEST_PLACE] or f"sha256:{sha256(manifest).hexdigest()}" != digest:
+        if len(manifest) != sizes[MANIFEST_PLACE] or not _is_of(manifest, digest):
             return 0
         said = read_manifest(manifest)
         raw = files.read(f"{digest}.config.json", sizes[CONFIG_PLACE])
-        if f"sha256:{sha256(raw).hexdigest()}" != said.config.digest:
+        if not _is_of(raw, said.config.digest):
             return 0
         config = read_config(raw)
         if len(said.layers) != len(config.rootfs.diff_ids):
@@ -341,6 +344,10 @@ def look_usually(
         types = said.media_type, said.config.media_type
         described[digest] = _described(*types, config.architecture, config.os, config.variant)
     return looked
+
+
+def _is_of(raw: bytes, digest: str) -> bool:
+    return f"sha256:{sha256(raw).hexdigest()}" == digest or digest in told_digests(raw)
 
 
 def first_of_formats(carriers: Carriers) -> Iterable[tuple[PackedFormat, tuple[int | None, Descriptor]]]:

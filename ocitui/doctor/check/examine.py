@@ -18,6 +18,7 @@ import msgspec
 from ocitui.cache import (
     LASTING_CODES,
     MOST_DOCUMENT_BYTES,
+    CacheDirectoryError,
     CacheError,
     CacheFiles,
     Damage,
@@ -28,7 +29,6 @@ from ocitui.cache import (
     PackedFormat,
     Recorded,
     config_name,
-    files_of,
     hash_file,
     hash_past_cache,
     packed_name,
@@ -36,7 +36,17 @@ from ocitui.cache import (
     read_config,
     some_of,
 )
-from ocitui.contents import PackedTree, has_program, lacking, read_through
+from ocitui.contents import (
+    ContentsError,
+    PackedTree,
+    TreeChange,
+    TreeLines,
+    TreeStore,
+    has_program,
+    read_through,
+    unlike,
+)
+from ocitui.stand_in import fact_of
 from ocitui.text import timestamp
 from ocitui.threads import Brake, Stop, be_idle, in_parallel, in_thread, on_loop
 
@@ -72,7 +82,7 @@ async def examine(
     progress: Callable[[Progress], object] | None = None,
     on_findings: Callable[[list[Finding]], object] = lambda findings: None,
     *,
-    open_files: Callable[[Path], CacheFiles] = files_of,
+    open_files: Callable[[Path], CacheFiles] = CacheFiles,
     judge: Judge | None = None,
 ) -> Report:
     """Examine the cache in a directory; nothing of it is changed. ``progress`` is called on the event loop;
@@ -81,6 +91,9 @@ async def examine(
     may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the directory
     is not there or cannot be listed, and for nothing else that the disk holds."""
     tell_progress = on_loop(progress)
+    if options.depth is Depth.DEEP and (form := fact_of(directory, "form")) is not None:
+        hint = "give --depth header, or do it on that host; what deep checks found there is known"
+        raise CacheDirectoryError(f"{form} has no packed files to read", hint=hint)
 
     def work(stop: Stop) -> Report:
         headers = options.depth is not Depth.QUICK
@@ -115,7 +128,7 @@ class Examination(msgspec.Struct):
         self._look()
         self.unchecked += judge.unchecked
         packed, forgotten = list[PackedFile](), frozenset[str]()
-        if self.options.depth is Depth.DEEP:
+        if self.options.depth.rank >= Depth.DEEP.rank:
             packed = [file for file in judge.packed_files(keys) if judge.can_tell_more(file.digest, file.format)]
             forgotten = self._deep(packed)
         # Only now, as the judge may have been told meanwhile of files that were replaced.
@@ -178,7 +191,10 @@ class Examination(msgspec.Struct):
         if ledger.problem:
             self.notes.append(ledger.problem)
         written, brake = _damage_of(ledger), Brake(options.max_rate, self.stop)
-        checks = DeepChecks(self.files, ledger, self.stop, self.meter, brake, self.unchecked, options.older_than)
+        store = TreeStore(self.files.directory, ledger)
+        store.full = not options.ledger_writes
+        told = self.unchecked, self.notes
+        checks = DeepChecks(self.files, ledger, store, self.stop, self.meter, brake, *told, options.older_than)
         self.meter.enter("deep", len(packed), sum(file.size for file in packed))
         groups: dict[str, list[PackedFile]] = {}
         for file in sorted(packed, key=lambda file: file.position or 0):
@@ -232,7 +248,8 @@ _LASTING_ERRORS = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EILS
 
 class Reading(msgspec.Struct):
     """One packed file's deep check so far. ``damage`` is what an earlier one found in the same file, ``good`` the
-    sha256 that it was seen not to have, ``error`` what the system said of reading it."""
+    sha256 that it was seen not to have, ``error`` what the system said of reading it. ``lines`` tell what is in it;
+    ``kept``: they were stored already."""
 
     file: PackedFile
     findings: list[Finding]
@@ -244,6 +261,8 @@ class Reading(msgspec.Struct):
     good: str = ""
     error: int = 0
     tree: PackedTree | None = None
+    lines: TreeLines | None = None
+    kept: bool = False
     read_through: bool = False
     earlier: bool = False
 
@@ -270,24 +289,26 @@ class Reading(msgspec.Struct):
 
 
 class DeepChecks(msgspec.Struct):
-    """Checks digest after digest, in several threads; ``unchecked`` gets the files that could not be, each with why."""
+    """Checks digest after digest, in several threads; ``unchecked`` gets the files that could not be, each with why,
+    ``notes`` what was not stored. ``store`` has the lines of trees."""
 
     files: CacheFiles
     ledger: Ledger
+    store: TreeStore
     stop: Stop
     meter: Meter
     brake: Brake
     unchecked: list[tuple[str, str]]
+    notes: list[str]
     older_than: float | None = None
 
     def run(self, group: Sequence[PackedFile]) -> list[Reading]:
         """Check the packed files of one digest. Raises AbandonedError when the work is to end."""
         # What was found by comparing is found again only by comparing with all that was there.
-        whole = any(one.code == "packed-incomplete" for one in self._damages(group))
+        whole, alone = any(one.code in _COMPARED for one in self._damages(group)), len(group) == 1
         with ExitStack() as stack:
-            # Trees read on from their files as they are compared.
-            readings = [self._read(file, stack, again=whole) for file in group]
-            self._read_for_comparison(readings)
+            # Trees read on from their files as they are followed.
+            readings = [self._read(file, stack, again=whole, alone=alone) for file in group]
             self._compare([one for one in readings if not one.earlier])
         for reading in readings:
             if reading.stat is not None and not reading.earlier:
@@ -300,7 +321,7 @@ class DeepChecks(msgspec.Struct):
                 if damage := self.ledger.damage(file.name, os.stat(file.name, dir_fd=self.files.fd)):
                     yield damage
 
-    def _read(self, file: PackedFile, stack: ExitStack, *, again: bool = False) -> Reading:
+    def _read(self, file: PackedFile, stack: ExitStack, *, again: bool, alone: bool) -> Reading:
         reading = Reading(file, [])
         try:
             reading.opened = opened = stack.enter_context(self.files.open(file.name))
@@ -312,21 +333,10 @@ class DeepChecks(msgspec.Struct):
                 self.meter.add(bytes=file.size, read=False)
             else:
                 self._hash(reading, opened)
-                self._read_through(reading, opened)
+                self._read_through(reading, opened, alone=alone)
         except OSError as error:
             reading.fail(error)
         return reading
-
-    def _read_for_comparison(self, readings: Sequence[Reading]) -> None:
-        """Read the tree of what was passed over, where another format of the image has one to compare with."""
-        if all(reading.tree is None for reading in readings):
-            return
-        for reading in readings:
-            if reading.read_through and reading.tree is None and reading.sound and reading.opened is not None:
-                try:
-                    self._take(reading, reading.opened, bodies=False)
-                except OSError as error:
-                    reading.fail(error)
 
     def _is_fresh(self, reading: Reading) -> bool:
         """Whether it was found sound so shortly before, and not written since, that it is passed over."""
@@ -371,8 +381,7 @@ class DeepChecks(msgspec.Struct):
         code, seen = "packed-changed", "it was written since"
         if same:
             code, seen = "packed-damaged", "its size and time are still the same"
-            if hit := read_through(opened, file.format, self.stop).problem:
-                seen += f"; reading it through failed: {hit}"
+            seen += self._hit(opened, file, good)
         since = timestamp(known.checked) if known is not None else ""
         reading.find(code, f"its sha256 is {reading.sha256}, and was {good} on {since}; {seen}")
 
@@ -380,22 +389,47 @@ class DeepChecks(msgspec.Struct):
         self.brake.take(size)
         self.meter.add(bytes=size)
 
-    def _read_through(self, reading: Reading, opened: BinaryIO) -> None:
-        """Read all that is in it, unless the same bytes were read so before."""
+    def _hit(self, opened: BinaryIO, file: PackedFile, good: str) -> str:
+        """Which files a damage hits, in words: those that cannot be read, or that are no longer as the lines tell that
+        were stored of it while it was ``good``."""
+        through, before = read_through(opened, file.format, self.stop), self.store.read(file.name, good)
+        if through.problem:
+            return f"; reading it through failed: {through.problem}"
+        with suppress(ContentsError):
+            if through.tree is not None and through.hashed and before is not None:
+                changes = unlike(before[1], TreeLines.of(through.tree, self.stop), self.stop)
+                return f"; {_told(changes)} was otherwise then" if changes else ""
+        return ""
+
+    def _read_through(self, reading: Reading, opened: BinaryIO, *, alone: bool) -> None:
+        """Read all that is in it, unless the same bytes were read so before, and it is known what they hold, or nobody
+        is to be told: it is ``alone`` of its image, and its lines are not to be stored."""
         known = reading.known
         if reading.findings or not reading.sha256:
             return
+        before = self.store.read(reading.file.name)
+        reading.kept = before is not None and before[0] == reading.sha256
         if known is not None and known.read_through and known.whole and reading.damage is None:
-            reading.read_through = True
-            return
+            reading.lines = before[1] if before is not None and reading.kept else None
+            if reading.kept or (alone and self.store.full):
+                reading.read_through = True
+                return
         reading.read_through = self._take(reading, opened)
+        if before is not None and known is None and reading.lines is not None and not reading.findings:
+            # The ledger does not know it, but what was in it is known.
+            with suppress(ContentsError):
+                if changes := unlike(before[1], reading.lines, self.stop):
+                    reading.find("packed-changed", f"it holds {_told(changes)} otherwise than when that was stored")
 
-    def _take(self, reading: Reading, opened: BinaryIO, *, bodies: bool = True) -> bool:
-        """Take the tree, and what reading it told; gives whether all could be read."""
-        through = read_through(opened, reading.file.format, self.stop, bodies=bodies)
+    def _take(self, reading: Reading, opened: BinaryIO) -> bool:
+        """Take the tree, its lines, and what reading it told; gives whether all could be read."""
+        through = read_through(opened, reading.file.format, self.stop)
         if not self._is_as_it_was(reading, opened):
             return False
         reading.tree = through.tree
+        if through.tree is not None and through.hashed:
+            with suppress(ContentsError):
+                reading.lines = TreeLines.of(through.tree, self.stop)
         if through.unchecked:
             self.unchecked.append((reading.file.name, f"not read through: {through.unchecked}"))
         if through.problem:
@@ -403,11 +437,27 @@ class DeepChecks(msgspec.Struct):
         return not through.unchecked
 
     def _compare(self, readings: Sequence[Reading]) -> None:
-        """What one format holds and another lacks; and the program of the image, where it must be in the tree."""
+        """What one format holds and another lacks, or has otherwise; and the program of the image, where it must be in
+        the tree."""
         trees = [(one, one.tree) for one in readings if one.tree is not None and not one.findings]
+        compared = [(one, one.lines) for one in readings if one.lines is not None and not one.findings]
         program = self._program(trees[0][0].file.digest) if trees else ""
+        contents = Counter(lines.content for _, lines in compared)
+        # Unchanged since it was first read, or the same in two formats: less in doubt than what is neither.
+        likely = {id(one): one.kept or one.known is not None or contents[lines.content] > 1 for one, lines in compared}
+        for reading, lines in compared:
+            beside = [(one, other) for one, other in compared if one is not reading]
+            rivals = [one for one in beside if likely[id(one[0])] or not likely[id(reading)]]
+            try:
+                if seen := incomplete(lines, [(one.file.format, other) for one, other in beside], self.stop):
+                    reading.find("packed-incomplete", seen)
+                elif seen := otherwise(lines, [(one.file.format, other) for one, other in rivals], self.stop):
+                    in_doubt = "" if not likely[id(reading)] and any(likely.values()) else _IN_DOUBT
+                    reading.find("packed-differs", seen + in_doubt)
+            except ContentsError as error:
+                self.unchecked.append((reading.file.name, f"not compared: {error}"))
         for reading, tree in trees:
-            if seen := incomplete(tree, [(one.file.format, other) for one, other in trees], program):
+            if not reading.findings and (seen := without_program(tree, program)):
                 reading.find("packed-incomplete", seen)
 
     def _program(self, digest: str) -> str:
@@ -430,6 +480,15 @@ class DeepChecks(msgspec.Struct):
         name, known, through = reading.file.name, reading.known, reading.read_through
         whole = reading.tree is not None or (known is not None and known.whole)
         self.ledger.record(name, found, reading.sha256, read_through=through, whole=whole, first_seen=known is None)
+        if reading.lines is not None and not (reading.kept or self.store.full):
+            self._keep(name, reading.sha256, reading.lines)
+
+    def _keep(self, name: str, sha256: str, lines: TreeLines) -> None:
+        try:
+            self.store.keep(name, sha256, lines)
+        except CacheError as error:
+            self.notes.append(f"what is in packed files was not stored: {error}")
+            self.store.full = True
 
     def _is_over(self, reading: Reading, damage: Damage, group: Sequence[Reading]) -> bool:
         """Whether what once told the damage was looked at again, and is sound."""
@@ -437,21 +496,50 @@ class DeepChecks(msgspec.Struct):
             return True
         if damage.sha256:
             return reading.sha256 == damage.sha256
-        if damage.code != "packed-incomplete":
+        if damage.code not in _COMPARED:
             return reading.read_through
-        compared = {one.file.format for one in group if one.tree is not None and not one.findings}
+        compared = {one.file.format for one in group if one.lines is not None and not one.findings}
         digest = reading.file.digest
         return {one for one in PackedFormat if self.files.fact(packed_name(digest, one)) is not None} <= compared
 
 
-def incomplete(tree: PackedTree, others: Iterable[tuple[PackedFormat, PackedTree]], program: str) -> str:
-    """What a packed file lacks that another format holds, or that the image is to run, if known; empty for nothing."""
+_IN_DOUBT = "; nothing tells which of them is right"
+_COMPARED = frozenset({"packed-incomplete", "packed-differs"})
+"""What only comparing finds, and finds again."""
+Others = Iterable[tuple[PackedFormat, TreeLines]]
+"""What other formats of an image hold."""
+
+
+def incomplete(lines: TreeLines, others: Others, stop: Stop) -> str:
+    """What a packed file lacks, or holds less of, that another format holds; empty for nothing. Raises AbandonedError,
+    ContentsError."""
     for format, other in others:
-        if missing := lacking(tree, other):
-            paths = some_of(ascii(path.decode("utf-8", "surrogateescape"))[1:-1] for path in missing)
-            return f"it lacks {paths}, which the {format} holds"
-    lacks_program = program and has_program(tree, program.encode()) is False
-    return f"it lacks {program}, which the image is to run" if lacks_program else ""
+        if missing := [one for one in unlike(lines, other, stop) if _is_less(one)]:
+            return f"it lacks {_told(missing)}, which the {format} holds"
+    return ""
+
+
+def otherwise(lines: TreeLines, others: Others, stop: Stop) -> str:
+    """What both hold, and another format has otherwise; empty for nothing. Raises as `incomplete`."""
+    for format, other in others:
+        both = [one for one in unlike(lines, other, stop) if one.before is not None and one.after is not None]
+        if changes := [one for one in both if "size" not in one.what or not one.grown]:
+            return f"it holds {_told(changes)} otherwise than the {format}"
+    return ""
+
+
+def _is_less(change: TreeChange) -> bool:
+    return change.before is None or ("size" in change.what and change.grown > 0)
+
+
+def _told(changes: Iterable[TreeChange]) -> str:
+    return some_of(ascii(one.path.decode("utf-8", "surrogateescape"))[1:-1] for one in changes)
+
+
+def without_program(tree: PackedTree, program: str) -> str:
+    """That a packed file lacks what the image is to run, if it is known; empty where it does not. Raises OSError."""
+    lacks = program and has_program(tree, program.encode()) is False
+    return f"it lacks {program}, which the image is to run" if lacks else ""
 
 
 def program_of(config: ImageConfiguration) -> str:

@@ -35,7 +35,6 @@ from ocitui.cache import (
     Listing,
     PackedFormat,
     file_names,
-    files_of,
     identity_of,
     known_format,
     manifest_name,
@@ -79,7 +78,7 @@ class Judge:
     ``turn``. ``headers``: packed files are looked into; without, nothing is said to be ok."""
 
     def __init__(
-        self, directory: Path, *, open_files: Callable[[Path], CacheFiles] = files_of, headers: bool = True
+        self, directory: Path, *, open_files: Callable[[Path], CacheFiles] = CacheFiles, headers: bool = True
     ) -> None:
         self.directory, self._open, self._headers = directory, open_files, headers
         self.turn = threading.RLock()

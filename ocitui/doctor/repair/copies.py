@@ -37,7 +37,7 @@ from ocitui.cache import (
     packed_name,
     usual_digest,
 )
-from ocitui.contents import PackedTree, read_through
+from ocitui.contents import ContentsError, TreeLines, TreeStore, read_through
 from ocitui.host import Loops, LoopUse
 from ocitui.importing import (
     NoSuchImageError,
@@ -57,7 +57,7 @@ from ocitui.importing import (
 from ocitui.threads import Stop, in_thread
 
 from ..check.entry_checks import has_digest, read_document
-from ..check.examine import incomplete
+from ..check.examine import incomplete, otherwise, without_program
 from ..findings import Way
 from .steps import Fetch, FetchKind, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
 
@@ -69,16 +69,16 @@ class OtherFormats(msgspec.Struct):
     digest: str
     format: PackedFormat | None
     ledger: Ledger
-    _trees: list[tuple[PackedFormat, PackedTree]] | None = None
+    _lines: list[tuple[PackedFormat, TreeLines]] | None = None
 
-    def trees(self, stop: Stop) -> Sequence[tuple[PackedFormat, PackedTree]]:
-        """The trees of those that a deep check finds sound, read when first asked for; their files are closed by then,
-        so that they have no more than columns. Raises AbandonedError."""
-        if self._trees is None:
-            self._trees = [*self._read(stop)]
-        return self._trees
+    def lines(self, stop: Stop) -> Sequence[tuple[PackedFormat, TreeLines]]:
+        """The lines of those that a deep check finds sound, read when first asked for. Raises AbandonedError."""
+        if self._lines is None:
+            self._lines = [*self._read(stop)]
+        return self._lines
 
-    def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, PackedTree]]:
+    def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, TreeLines]]:
+        store = TreeStore(self.directory, self.ledger)
         for format in (one for one in PackedFormat if one is not self.format):
             name = packed_name(self.digest, format)
             with suppress(OSError), open_bounded(self.directory / name, follow=False) as opened:
@@ -88,9 +88,13 @@ class OtherFormats(msgspec.Struct):
                     continue
                 if known is not None and hash_file(opened, lambda _: stop.check()) != known.sha256:
                     continue
-                through = read_through(opened, format, stop, bodies=known is None or not known.read_through)
-                if through.tree is not None and not through.problem:
-                    yield format, through.tree
+                if known is not None and (kept := store.read(name, known.sha256)):
+                    yield format, kept[1]
+                    continue
+                through = read_through(opened, format, stop)
+                if through.tree is not None and through.hashed:
+                    with suppress(ContentsError):
+                        yield format, TreeLines.of(through.tree, stop)
 
 
 class WantedFile(msgspec.Struct, frozen=True):
@@ -356,8 +360,11 @@ def _read_copy(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFo
     if through.problem:
         raise NotGoodError(f"reading it through failed: {through.problem}")
     if through.tree is not None:
-        trees = others.trees(stop) if others is not None else ()
-        if seen := incomplete(through.tree, trees, wanted.program):
+        seen = without_program(through.tree, wanted.program)
+        if through.hashed and others is not None and (beside := others.lines(stop)):
+            lines = TreeLines.of(through.tree, stop)
+            seen = incomplete(lines, beside, stop) or otherwise(lines, beside, stop) or seen
+        if seen:
             raise NotGoodError(seen)
     return f"not read through: {through.unchecked}" if through.unchecked else ""
 
@@ -417,12 +424,7 @@ class RecordedCopies:
             if found.kind is not SourceKind.REGISTRY:
                 self._places[text] = copies_named(text, self._access)
             elif self._registries:
-                reference = Reference.parse(found.rest)
-
-                async def origins(wanted: WantedFile) -> list[str]:
-                    return [f"docker://{reference.domain}/{reference.path}@{wanted.digest}"]
-
-                self._places[text] = LayerCopies(text, origins, self._access)
+                self._places[text] = LayerCopies(text, partial(origins_in, text, self._access), self._access)
         return self._places.get(text)
 
 
@@ -433,7 +435,7 @@ def places(snapshot: Snapshot, options: RepairOptions, loops: Loops) -> list[Cop
     recorded = snapshot.judge.remembered.sources
     found += [RecordedCopies(recorded, options.access, registries=options.registry)] if recorded else []
     if options.registry:
-        found.append(LayerCopies("the registry of its name", _registry_origins, options.access))
+        found.append(LayerCopies("the registry of its name", registry_origins, options.access))
     return found
 
 
@@ -453,7 +455,7 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
         if not os.path.isfile(files.packed):
             raise UnreadableSourceError(f"{files.packed} does not exist")
         return FilesCopies(text, files)
-    return LayerCopies(text, partial(_origins_in, text, access), access, text)
+    return LayerCopies(text, partial(origins_in, text, access), access, text)
 
 
 class LayerCopies:
@@ -489,9 +491,13 @@ class LayerCopies:
         return None
 
 
-async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
-    """An image of a layout or an archive by its digest; where that names none in it, by its place."""
-    path = (await asyncio.to_thread(recognise_source, text)).path.absolute()
+async def origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> list[str]:
+    """An image of a registry, a layout or an archive by its digest; where that names none in it, by its place. Raises
+    SourceError."""
+    found = await asyncio.to_thread(recognise_source, text)
+    if found.kind is SourceKind.REGISTRY:
+        return [_by_digest(Reference.parse(found.rest), wanted.digest)]
+    path = found.path.absolute()
     async with aclosing(await open_source(text, access)) as source:
         kind = source.kind
         if kind is not SourceKind.DOCKER_ARCHIVE:
@@ -500,7 +506,7 @@ async def _origins_in(text: str, access: SourceOptions, wanted: WantedFile) -> l
     return [f"{kind}:{path}:@{number}" for number, image in enumerate(listed) if image.digest == wanted.digest]
 
 
-async def _registry_origins(wanted: WantedFile) -> list[str]:
+async def registry_origins(wanted: WantedFile) -> list[str]:
     """NAME@DIGEST for each name of the digest in the index, without its tag: nothing else is asked for."""
     origins: dict[str, None] = {}
     for descriptor in wanted.carriers:
@@ -508,8 +514,12 @@ async def _registry_origins(wanted: WantedFile) -> list[str]:
             if descriptor.image_name:
                 # Read by the distribution grammar: krata takes localhost:5000/foo for a name with a tag.
                 reference = Reference.parse(str(ImageName.parse(descriptor.image_name)))
-                origins[f"docker://{reference.domain}/{reference.path}@{wanted.digest}"] = None
+                origins[_by_digest(reference, wanted.digest)] = None
     return list(origins)
+
+
+def _by_digest(reference: Reference, digest: str) -> str:
+    return f"docker://{reference.domain}/{reference.path}@{digest}"
 
 
 async def resolved(origin: str, digest: str, access: SourceOptions) -> SourceImage | None:

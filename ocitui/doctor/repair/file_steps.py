@@ -53,7 +53,7 @@ from .steps import Fate, Left, Outcome, RepairOptions, RepairStep, Snapshot, Ste
 T = TypeVar("T")
 _REVERSIBLE = "undo brings it back"
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
-_STRICTLY = frozenset({"packed-incomplete", "packed-changed"})
+_STRICTLY = frozenset({"packed-incomplete", "packed-differs", "packed-changed"})
 
 
 def _read(parse: Callable[[bytes], Document[T]], raw: bytes | None) -> T | None:
@@ -89,7 +89,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
     )
 
 
-_STAY = frozenset({"config-no-history", "packed-incomplete", "packed-changed"})
+_STAY = _STRICTLY | {"config-no-history"}
 """What is no worse for being left where it is, while nothing better is there."""
 
 

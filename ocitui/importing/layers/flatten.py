@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from hashlib import sha256
 from itertools import chain, groupby
 
 import msgspec
@@ -216,7 +217,7 @@ class Plan:
         return b"/".join(reversed(parts))
 
 
-_BUFFER = 1 << 18
+_BUFFER, _HASH = 1 << 18, 32
 
 Part = bytes | memoryview
 Write = Callable[[memoryview], None]
@@ -239,6 +240,12 @@ class Gathered:
     def skip_to(self, at: int) -> None:
         """With zeros."""
         self.add(bytes(at - self.at))
+
+    def leave(self, size: int) -> None:
+        """Go on behind so many bytes, which become a hole."""
+        if size:
+            self.flush()
+            self.at += size
 
     def flush(self) -> None:
         self._write_at(b"".join(self._parts), self.at - self._size)
@@ -264,7 +271,7 @@ def flattening(
 
         tree = merge_layers(opened(), limits, counter)
         lost = tree.keep_xattrs(held)
-        yield Flattening(layers, Plan(tree), lost)
+        yield Flattening(layers, Plan(tree), lost, bytearray(_HASH * len(tree)))
 
 
 class Flattening(msgspec.Struct, frozen=True):
@@ -274,17 +281,44 @@ class Flattening(msgspec.Struct, frozen=True):
     layers: Sequence[OpenLayer]
     plan: Plan
     lost: dict[bytes, list[int]] = {}
+    hashes: bytearray = bytearray()
+    """The sha256 of each regular file whose bytes were taken, at its inode's place."""
+
+    def hash(self, inode: int) -> bytes:
+        return bytes(self.hashes[_HASH * inode : _HASH * (inode + 1)])
 
     def write(self, write: Write, counter: Counter) -> None:
         """Write the tar: `plan.size` bytes, counted by ``counter``. Raises LayerError, and what ``write`` raises."""
-        counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
         out = Gathered(lambda data, at: write(memoryview(data)), counter)
+
+        def put_body(size: int, parts: Iterable[Part]) -> None:
+            for part in parts:
+                out.add(part)
+            out.add(bytes(padding(size)))
+
+        self._write(out, put_body, counter)
+        out.flush()
+
+    def write_hashes(self, write_at: Callable[[bytes, int], None], counter: Counter) -> None:
+        """Write the tar with holes for what its files hold: the sha256 of each stands behind its end, in
+        `Plan.file_order`. Raises as `write`."""
+        out = Gathered(write_at, counter)
+
+        def pass_by(size: int, parts: Iterable[Part]) -> None:
+            for part in parts:
+                counter.add(len(part))
+            out.leave(size + padding(size))
+
+        self._write(out, pass_by, counter)
+        out.add(b"".join(map(self.hash, self.plan.file_order)))
+        out.flush()
+
+    def _write(self, out: Gathered, put_body: Callable[[int, Iterable[Part]], None], counter: Counter) -> None:
+        counter.begin(ImportPhase.WRITE, self.plan.size, self.plan.files)
 
         def put_file(inode: int, parts: Iterable[Part]) -> None:
             out.add(self.plan.file_header(inode))
-            for part in parts:
-                out.add(part)
-            out.add(bytes(padding(self.plan.tree.sizes[inode])))
+            put_body(self.plan.tree.sizes[inode], parts)
 
         for block in self.plan.headers_before_files():
             out.add(block)
@@ -292,7 +326,6 @@ class Flattening(msgspec.Struct, frozen=True):
         for block in self.plan.hard_links():
             out.add(block)
         out.add(END)
-        out.flush()
 
     def each_file(self, take: Callable[[int, Iterable[Part]], None], counter: Counter) -> None:
         """Have each regular file's bytes taken, in `Plan.file_order`. Raises LayerError, and what ``take`` raises."""
@@ -302,12 +335,17 @@ class Flattening(msgspec.Struct, frozen=True):
             with naming(number), _bodies(layer) as read:
                 for inode in files:
                     offset, size, segments = tree.offsets[inode], tree.sizes[inode], tree.segments.get(inode)
-                    if segments is not None:
-                        take(inode, _filled(offset, size, segments, read))
-                    else:
-                        take(inode, read(offset, size) if size else ())
+                    parts = read(offset, size) if segments is None else _filled(offset, size, segments, read)
+                    take(inode, self._hashed(inode, parts if size else ()))
                     counter.files += 1
                 layer.check_unchanged()
+
+    def _hashed(self, inode: int, parts: Iterable[Part]) -> Iterator[Part]:
+        hashed = sha256()
+        for part in parts:
+            hashed.update(part)
+            yield part
+        self.hashes[_HASH * inode : _HASH * (inode + 1)] = hashed.digest()
 
 
 _HOLE = bytes(1 << 16)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from ocitui.contents import ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
+from ocitui.contents import FILE_TYPES, ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
 from ocitui.text import printable
 
 from ..errors import LayerError, LayerLimitError, raised_with
@@ -57,6 +57,27 @@ class Tree:
 
     def is_directory(self, inode: int) -> bool:
         return self.kinds[inode] == Kind.DIRECTORY
+
+    def mode(self, inode: int) -> int:
+        """With its type; all of a symbolic link is allowed."""
+        kind = self.kinds[inode]
+        return FILE_TYPES[kind] | (0o777 if kind == Kind.SYMLINK else self.modes[inode])
+
+    def device(self, inode: int) -> int:
+        """Its numbers as the kernel's new_encode_dev makes them one; 0 of what is none."""
+        major, minor = self.devices.get(inode, (0, 0))
+        return minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
+
+    def link_counts(self) -> array[int]:
+        """How many names each inode has, a directory by `.` and `..` too."""
+        links = array("I", bytes(4 * len(self)))
+        links[ROOT] = 2
+        for directory, _, inode in self.names():
+            links[inode] += 1
+            if self.is_directory(inode):
+                links[inode] += 1
+                links[directory] += 1
+        return links
 
     def add_directory(self, parent: int, name: bytes) -> int:
         """A directory that no layer describes: 0755, owned by 0:0."""

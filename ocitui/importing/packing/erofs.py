@@ -32,14 +32,14 @@ _PREFIXES = {
     b"trusted.": 4,
     b"security.": 6,
 }
-# The type of a mode, and of a name in a directory.
-_TYPES: dict[int, tuple[int, int]] = {
-    Kind.FILE: (0o100000, 1),
-    Kind.DIRECTORY: (0o040000, 2),
-    Kind.CHARACTER: (0o020000, 3),
-    Kind.BLOCK: (0o060000, 4),
-    Kind.FIFO: (0o010000, 5),
-    Kind.SYMLINK: (0o120000, 7),
+# Of a name in a directory.
+_TYPES: dict[int, int] = {
+    Kind.FILE: 1,
+    Kind.DIRECTORY: 2,
+    Kind.CHARACTER: 3,
+    Kind.BLOCK: 4,
+    Kind.FIFO: 5,
+    Kind.SYMLINK: 7,
 }
 _NAME = struct.Struct("<QHBx")
 _ATTRIBUTES, _MOST_ATTRIBUTES = 12, 4 * 0xFFFF
@@ -53,13 +53,7 @@ class ErofsImage:
         self._image, self._identity = image, identity
         self._tree = tree = image.plan.tree
         self._attributes = {inode: self._packed(inode, xattrs) for inode, xattrs in tree.xattrs.items()}
-        self._links = array("I", bytes(4 * len(tree)))
-        self._links[ROOT] = 2
-        for directory, _, inode in tree.names():
-            self._links[inode] += 1
-            if tree.is_directory(inode):
-                self._links[inode] += 1
-                self._links[directory] += 1
+        self._links = tree.link_counts()
         self._nodes, self._starts = array("Q", bytes(8 * len(tree))), array("Q", bytes(8 * len(tree)))
         self._sizes, self._inline = array("Q", tree.sizes), bytearray(len(tree))
         for inode in image.plan.before_files:
@@ -121,7 +115,7 @@ class ErofsImage:
             if used > _BLOCK or not name:
                 heads, names = bytearray(), bytearray()
                 for told, node in block:
-                    at, kind = _NAME.size * len(block) + len(names), _TYPES[tree.kinds[node]][1]
+                    at, kind = _NAME.size * len(block) + len(names), _TYPES[tree.kinds[node]]
                     heads += _NAME.pack(self._nodes[node], at, kind)
                     names += told
                 made += bytes(-len(made) % _BLOCK) + heads + names
@@ -130,14 +124,12 @@ class ErofsImage:
         return bytes(made)
 
     def _inode(self, inode: int) -> bytes:
-        tree, kind, size = self._tree, self._tree.kinds[inode], self._sizes[inode]
-        xattrs, start = self._attributes.get(inode), self._first + self._starts[inode]
-        if device := tree.devices.get(inode):
-            start = device[1] & 0xFF | device[0] << 8 | (device[1] & ~0xFF) << 12
+        tree, size, xattrs = self._tree, self._sizes[inode], self._attributes.get(inode)
+        start = tree.device(inode) if inode in tree.devices else self._first + self._starts[inode]
         return _EXTENDED.pack(
             _INLINE if self._inline[inode] and size % _BLOCK else _PLAIN,
             (len(xattrs) - _ATTRIBUTES) // 4 + 1 if xattrs else 0,
-            _TYPES[kind][0] | (0o777 if kind == Kind.SYMLINK else tree.modes[inode]),
+            tree.mode(inode),
             0,
             size,
             start,

@@ -7,9 +7,9 @@ screen. One request comes in as a line of JSON; progress, and at last a result o
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
-import re
 import select
 import shutil
 import signal
@@ -23,17 +23,19 @@ from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
-from ocitui.text import counted, printable
+from ocitui.text import printable
 
 from ..errors import MissingToolError, PackerError
 from ..layers.flatten import Flattening, flattening
 from ..layers.layers import LayerSource
 from ..layers.tree import ROOT, Counter, Tree
-from ..progress import ImportPhase
+from ..progress import ImportPhase, ProgressCall
 from .erofs import ErofsImage
 from .packing import (
+    GZIP_LEVEL,
     Failure,
     FlattenRequest,
+    PackedLayers,
     PackOptions,
     WorkerAnswer,
     decode_layer,
@@ -43,8 +45,11 @@ from .packing import (
     find_tool,
     help_of,
     how_ended,
+    is_packed_here,
     private_directory,
 )
+from .proof import HELD, grouped, losses, read_back
+from .squashfs import SquashfsImage
 
 _PIPE_BYTES = 1 << 20
 _SYNCED_BYTES = 64 << 20
@@ -193,6 +198,8 @@ def writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise no_room(output) from error
         raise StorageError(f"cannot write {output}: {error.strerror}") from error
 
 
@@ -211,9 +218,11 @@ _EXPECTED = "Empty tar filename"
 _LOST = "Could not resolve hardlink"
 # What it may use for buffers; a quarter of all memory by its own default, which makes it slower.
 BUFFERS = "64M"
+# Each has a megabyte of blocks.
+_MOST_THREADS = 16
 
 
-class SquashfsPacker(FedPacker):
+class MksquashfsPacker(FedPacker):
     """``mksquashfs - FILE -tar``, which does not read ``./``: ``tree`` tells of the root."""
 
     def __init__(self, output: Path, tree: Tree, options: PackOptions) -> None:
@@ -269,7 +278,7 @@ class SquashfsPacker(FedPacker):
 
 def _compression(options: PackOptions) -> list[str]:
     compression = options.compression or "gzip"
-    level = 6 if options.level is None and compression == "gzip" else options.level
+    level = GZIP_LEVEL if options.level is None and compression == "gzip" else options.level
     words = ["-comp", compression, "-mem", BUFFERS]
     return words if level is None else [*words, "-Xcompression-level", str(level)]
 
@@ -422,6 +431,13 @@ class TarPacker:
         discard(self._output)
 
 
+class HashPacker(TarPacker):
+    """Packs nothing: what `Flattening.write_hashes` tells of a tree. Raises StorageError."""
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        image.write_hashes(self._write_at, counter)
+
+
 class ErofsPacker(TarPacker):
     """erofs that is not compressed, written here. Raises StorageError."""
 
@@ -435,27 +451,48 @@ class ErofsPacker(TarPacker):
         made.write(self._write_at, counter)
 
 
+class SquashfsPacker(TarPacker):
+    """squashfs in gzip, written here. Raises PackerError, StorageError."""
+
+    def __init__(self, output: Path, level: int | None) -> None:
+        super().__init__(output, 0)
+        self._level = GZIP_LEVEL if level is None else level
+
+    def take(self, image: Flattening, counter: Counter) -> None:
+        threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+        size = SquashfsImage(image, self._level, threads).write(self._write_at, counter)
+        with writing(self._output):
+            os.ftruncate(self._fd, size)
+
+
 Packer = FedPacker | TarPacker
 
 
 def start_packer(
-    format: PackedFormat, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
+    format: PackedFormat | None, output: Path, tree: Tree, size: int, options: PackOptions, identity: str = ""
 ) -> Packer:
     """A packer of a tree whose tar has ``size`` bytes; its UUID is made from ``identity``. Raises MissingToolError,
     PackerError, StorageError."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
+    if format is None:
+        return HashPacker(output, 0)
     if format is PackedFormat.TAR:
         return TarPacker(output, size)
+    is_own = is_packed_here(format, options.compression, options.packer)
     if format is PackedFormat.SQUASHFS:
-        return SquashfsPacker(output, tree, options)
-    if options.compression is None:
+        return SquashfsPacker(output, options.level) if is_own else MksquashfsPacker(output, tree, options)
+    if is_own:
         return ErofsPacker(output, identity)
     return _compressing_erofs(output, tree, options, identity)
 
 
 # Below what draws the screen; the packers inherit it.
 _NICENESS = 5
+# Of what is sent in a line.
+_PART = 1 << 20
+# Compressions that no reader here knows.
+_UNREAD = ("lzo",)
 # A thread that inflates wants the interpreter only for a moment, 25 times as often as Python lets it by default.
 _SWITCH_SECONDS = 0.0002
 
@@ -471,7 +508,11 @@ def main(parent: int) -> int:
     try:
         request = decode_request(sys.stdin.buffer.readline())
         layers = (decode_layer(sys.stdin.buffer.readline()) for _ in request.sizes)
-        answer = WorkerAnswer(warnings=flatten_request(request, layers))
+        packed = flatten_request(request, layers, lambda now: _say(WorkerAnswer(now)))
+        lines, content = packed.lines or (b"", "")
+        for at in range(0, len(lines), _PART):
+            _say(WorkerAnswer(part=lines[at : at + _PART]))
+        answer = WorkerAnswer(warnings=packed.warnings, content=content)
     except CacheError as error:
         answer = WorkerAnswer(failure=Failure.of(error))
     except OSError as error:
@@ -482,12 +523,14 @@ def main(parent: int) -> int:
     return 1 if answer.failure else 0
 
 
-def flatten_request(request: FlattenRequest, layers: Iterable[LayerSource]) -> tuple[str, ...]:
-    """Pack layers as they come, or leave nothing; gives what could not be kept. Raises LayerError, PackerError,
+def flatten_request(
+    request: FlattenRequest, layers: Iterable[LayerSource], progress: ProgressCall = lambda now: None
+) -> PackedLayers:
+    """Pack layers as they come, and read back what that gives, or leave nothing. Raises LayerError, PackerError,
     StorageError."""
-    counter = Counter(lambda now: _say(WorkerAnswer(now)), len(request.sizes))
+    counter = Counter(progress, len(request.sizes))
     counter.begin(ImportPhase.READ, sum(request.sizes))
-    with flattening(layers, request.options.limits, counter, _HELD[request.format]) as image:
+    with flattening(layers, request.options.limits, counter, HELD[request.format or PackedFormat.TAR]) as image:
         plan = image.plan
         counter.tell()
         counter.begin(ImportPhase.WRITE, plan.size, plan.files)
@@ -503,44 +546,23 @@ def flatten_request(request: FlattenRequest, layers: Iterable[LayerSource]) -> t
         except BaseException:
             packer.abort()
             raise
-        return (*_losses(image, request.format), *_grouped(packer.warnings))
+        try:
+            return _proved(request, image, packer)
+        except BaseException:
+            discard(request.output)
+            raise
 
 
-_ACL = "POSIX ACL"
-_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
-_LINUX = (b"user.", b"trusted.", b"security.")
-_HELD = {PackedFormat.SQUASHFS: _LINUX, PackedFormat.EROFS: (*_LINUX, *_ACLS), PackedFormat.TAR: (b"",)}
-_MOST_NOTES = 10
-_OWN_WORDS = re.compile(r"'[^']*'|\S*/\S*|\d+")
-"""What differs in what a tool says of one file and of another."""
-
-
-def _losses(image: Flattening, format: PackedFormat) -> Iterator[str]:
-    """What the format cannot hold, counted."""
-    lost: dict[str, dict[int, None]] = {}
-    for name, inodes in image.lost.items():
-        what = _ACL if name in _ACLS else f"extended attribute {printable(name)}"
-        lost.setdefault(what, {}).update(dict.fromkeys(inodes))
-    told = [(what, count, which) for what in lost for count, which in [image.plan.examples(lost[what])] if count]
-    for what, count, which in told[:_MOST_NOTES]:
-        end = "; --format erofs or tar keeps it" if what is _ACL else ""
-        yield f"{format} holds no {what}: that of {counted(count, 'file')} is left out ({which}){end}"
-    if len(told) > _MOST_NOTES:
-        yield f"{format} holds {len(told) - _MOST_NOTES} more extended attributes neither"
-    count, which = image.plan.examples(sorted(image.plan.tree.clamped))
-    if count:
-        yield f"{counted(count, 'time')} before 1970 or after 2106 became the nearest that can be held ({which})"
-
-
-def _grouped(lines: Sequence[str]) -> Iterator[str]:
-    """What a tool said, the first of each kind."""
-    kinds: dict[str, list[str]] = {}
-    for line in lines:
-        kinds.setdefault(_OWN_WORDS.sub("", line), []).append(line)
-    for alike in list(kinds.values())[:_MOST_NOTES]:
-        yield alike[0] + (f" ({len(alike) - 1} more like it)" if len(alike) > 1 else "")
-    if len(kinds) > _MOST_NOTES:
-        yield f"the packer said {len(kinds) - _MOST_NOTES} more things"
+def _proved(request: FlattenRequest, image: Flattening, packer: Packer) -> PackedLayers:
+    """What came of it, once it was read back. Raises ReadBackError."""
+    notes = [*losses(image, request.format or PackedFormat.TAR), *grouped(packer.warnings)]
+    if request.format is None:
+        return PackedLayers(tuple(notes))
+    if request.options.compression in _UNREAD:
+        return PackedLayers((*notes, f"it was not read back: {request.options.compression} is not read here"))
+    # mksquashfs makes some of the root as it likes.
+    with_root = not isinstance(packer, MksquashfsPacker)
+    return PackedLayers(tuple(notes), read_back(request.output, request.format, image, with_root=with_root))
 
 
 def _say(answer: WorkerAnswer) -> None:

@@ -16,13 +16,23 @@ from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 
+import deflate
 import msgspec
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
+from ocitui.contents import TreeLines
 from ocitui.host import find_program
 from ocitui.threads import settled
 
-from ..errors import LayerDigestError, LayerError, LayerLimitError, MissingToolError, PackerError, WorkerError
+from ..errors import (
+    LayerDigestError,
+    LayerError,
+    LayerLimitError,
+    MissingToolError,
+    PackerError,
+    ReadBackError,
+    WorkerError,
+)
 from ..layers.layers import LayerLimits, Layers, LayerSource
 from ..progress import ImportProgress, ProgressCall
 
@@ -33,10 +43,16 @@ class PackOptions(msgspec.Struct, frozen=True):
     compression: str | None = None
     """squashfs: gzip; erofs: not compressed."""
     level: int | None = None
-    """squashfs in gzip: 6, a third of the CPU of level 9 for 0.7 % more bytes."""
+    """squashfs in gzip: GZIP_LEVEL."""
+    packer: str | None = None
+    """Of `PACKERS`, where ocitui can pack it too."""
     limits: LayerLimits = LayerLimits()
 
 
+GZIP_LEVEL = 6
+"""A third of the CPU of level 9 for 0.7 % more bytes."""
+PACKERS = ("mksquashfs",)
+"""Which can be asked for in place of ocitui itself; both pack squashfs."""
 # The levels that each compression takes; none takes no level (mksquashfs 4.6, mkfs.erofs 1.8).
 _LEVELS: dict[PackedFormat, dict[str, range]] = {
     PackedFormat.SQUASHFS: {
@@ -60,15 +76,17 @@ _LEVELS: dict[PackedFormat, dict[str, range]] = {
 
 
 class PackingChoiceError(CacheError):
-    """A compression or level that the format does not have."""
+    """A packer, compression or level that the format does not have."""
 
     code = "packing-choice"
-    default_hint = "leave out the compression and level to have the format's own"
+    default_hint = "leave out the packer, compression and level to have the format's own"
 
 
-def check_choice(format: PackedFormat, compression: str | None, level: int | None) -> None:
+def check_choice(format: PackedFormat, compression: str | None, level: int | None, packer: str | None = None) -> None:
     """Raises PackingChoiceError where these do not go together."""
     levels = _LEVELS[format]
+    if packer is not None and (format is not PackedFormat.SQUASHFS or packer not in PACKERS):
+        raise PackingChoiceError(f"{format} has no packer {packer}: squashfs has {', '.join(PACKERS)}")
     if compression is not None and compression not in levels:
         offered = f"it has {', '.join(levels)}" if levels else "it is not compressed"
         raise PackingChoiceError(f"{format} has no compression {compression}: {offered}")
@@ -94,17 +112,23 @@ _OFFERED = re.compile(
 _VERSION = re.compile(r"(?:mksquashfs version|erofs-utils\)|mkfs\.erofs) (\d[\w.-]*)")
 
 
-def tool_of(format: PackedFormat, compression: str | None) -> str:
+def is_packed_here(format: PackedFormat, compression: str | None, packer: str | None) -> bool:
+    """Whether ocitui packs, without another program."""
+    return packer is None and (compression is None or (format, compression) == (PackedFormat.SQUASHFS, "gzip"))
+
+
+def tool_of(format: PackedFormat, compression: str | None, packer: str | None) -> str:
     """The path of the program that packs; empty where ocitui does. Raises MissingToolError."""
-    is_own = format is PackedFormat.TAR or (format is PackedFormat.EROFS and compression is None)
-    return "" if is_own else find_tool(_TOOLS[format][0])
+    return "" if is_packed_here(format, compression, packer) else find_tool(_TOOLS[format][0])
 
 
-def packer_of(format: PackedFormat, compression: str | None, level: int | None) -> str:
+def packer_of(format: PackedFormat, compression: str | None, level: int | None, packer: str | None = None) -> str:
     """What packs, with its version, where it tells that, and what is asked of it, for the record. Raises
     MissingToolError, also where it does not have the compression by its help; PackerError."""
-    if not (tool := tool_of(format, compression)):
-        return f"ocitui {format}"
+    if not (tool := tool_of(format, compression, packer)):
+        # What the bytes of a squashfs depend on.
+        said = ("ocitui", format, "deflate", deflate.__version__, level)
+        return _joined(said if format is PackedFormat.SQUASHFS else said[:2])
     name, help_option, version_option = _TOOLS[format]
     # A version that says it in other words is left to say so itself.
     if compression is not None and (found := _OFFERED.search(help_of(tool, help_option))):
@@ -117,7 +141,10 @@ def packer_of(format: PackedFormat, compression: str | None, level: int | None) 
     version = None
     with suppress(PackerError):
         version = _VERSION.search(help_of(tool, version_option))
-    said = (name, version and version[1], compression, level)
+    return _joined((name, version and version[1], compression, level))
+
+
+def _joined(said: Sequence[object]) -> str:
     return " ".join(str(one) for one in said if one is not None)
 
 
@@ -143,17 +170,26 @@ def help_of(tool: str, option: str) -> str:
 
 
 class FlattenRequest(msgspec.Struct, frozen=True):
-    """Behind it come the layers, a line each, as they are there; ``sizes`` are the bytes of their files."""
+    """Behind it come the layers, a line each, as they are there; ``sizes`` are the bytes of their files. Without a
+    ``format`` nothing is packed: the files are hashed, see `Flattening.write_hashes`."""
 
     sizes: tuple[int, ...]
     output: Path
-    format: PackedFormat
+    format: PackedFormat | None
     options: PackOptions
 
 
 _ERRORS: dict[str, type[CacheError]] = {
     error.code: error
-    for error in (LayerError, LayerDigestError, LayerLimitError, PackerError, MissingToolError, StorageError)
+    for error in (
+        LayerError,
+        LayerDigestError,
+        LayerLimitError,
+        PackerError,
+        MissingToolError,
+        ReadBackError,
+        StorageError,
+    )
 }
 
 
@@ -172,12 +208,23 @@ class Failure(msgspec.Struct, frozen=True):
         return _ERRORS.get(self.code, WorkerError)(self.message, hint=self.hint)
 
 
+class PackedLayers(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of packing; ``warnings`` say what could not be kept. ``lines`` tell what is in it; none where
+    nothing was packed, or no reader of the format's compression is here."""
+
+    warnings: tuple[str, ...] = ()
+    lines: TreeLines | None = None
+
+
 class WorkerAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One of these; ``warnings`` say what could not be kept, once the file is on the disk."""
+    """One of these: how far it is, a ``part`` of the lines, or the end with the digest of their ``content``, once the
+    file is on the disk."""
 
     progress: ImportProgress | None = None
+    part: bytes = b""
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
+    content: str = ""
 
 
 def encode(message: FlattenRequest | LayerSource | WorkerAnswer) -> bytes:
@@ -220,14 +267,14 @@ async def flatten_and_pack(
     layers: Layers,
     sizes: Sequence[int],
     output: Path,
-    format: PackedFormat,
+    format: PackedFormat | None,
     options: PackOptions | None = None,
     progress: ProgressCall = lambda now: None,
-) -> tuple[str, ...]:
-    """Flatten layers of these ``sizes``, read as they come, and pack them into a new file; gives what could not be
-    kept. ``progress`` is called about ten times a second. A cancelled call leaves no process and no file; only
-    ``output`` and a hidden directory beside it are written. Raises LayerError, PackerError, StorageError, WorkerError,
-    and what ``layers`` raises."""
+) -> PackedLayers:
+    """Flatten layers of these ``sizes``, read as they come, and pack them into a new file, which is read back, or
+    without a ``format`` hash them. ``progress`` is called about ten times a second. A cancelled call leaves no process
+    and no file; only ``output`` and a hidden directory beside it are written. Raises LayerError, PackerError,
+    StorageError, WorkerError, and what ``layers`` raises."""
     if os.path.lexists(output):
         raise PackerError(f"{output} is there already")
     request = FlattenRequest(tuple(sizes), output, format, options or PackOptions())
@@ -239,7 +286,7 @@ async def flatten_and_pack(
         raise
 
 
-async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) -> tuple[str, ...]:
+async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) -> PackedLayers:
     command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(os.getpid())]
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
     try:
@@ -251,7 +298,8 @@ async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) 
     assert worker.stderr is not None
     errors = asyncio.ensure_future(worker.stderr.read())
     sending = asyncio.ensure_future(_send(worker, request, layers))
-    hearing = asyncio.ensure_future(_hear(worker, progress))
+    lines = bytearray()
+    hearing = asyncio.ensure_future(_hear(worker, progress, lines))
     try:
         await asyncio.wait([sending, hearing], return_when=asyncio.FIRST_COMPLETED)
         if not hearing.done():
@@ -271,7 +319,7 @@ async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) 
         raise WorkerError(f"the process that flattens ended with {how_ended(worker.returncode or 0)}: {reason}")
     if answer.failure is not None:
         raise answer.failure.error()
-    return answer.warnings
+    return PackedLayers(answer.warnings, TreeLines(bytes(lines), answer.content) if lines else None)
 
 
 async def _send(worker: Process, request: FlattenRequest, layers: Layers) -> None:
@@ -284,8 +332,8 @@ async def _send(worker: Process, request: FlattenRequest, layers: Layers) -> Non
             await worker.stdin.drain()
 
 
-async def _hear(worker: Process, progress: ProgressCall) -> WorkerAnswer | None:
-    """The worker's answer; None where it ended without one, amid a line too."""
+async def _hear(worker: Process, progress: ProgressCall, lines: bytearray) -> WorkerAnswer | None:
+    """The worker's last answer; None where it ended without one, amid a line too."""
     assert worker.stdout is not None
     while True:
         try:
@@ -295,9 +343,12 @@ async def _hear(worker: Process, progress: ProgressCall) -> WorkerAnswer | None:
             answer = decode_answer(line)
         except ValueError as error:
             raise WorkerError(f"the process that flattens said what cannot be read: {error}") from error
-        if answer.progress is None:
+        if answer.progress is not None:
+            progress(answer.progress)
+        elif answer.part:
+            lines += answer.part
+        else:
             return answer
-        progress(answer.progress)
 
 
 def how_ended(code: int) -> str:

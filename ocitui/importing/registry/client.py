@@ -4,13 +4,13 @@ blobs") to one repository, and what is made of their answers."""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 
 import httpx2
+from httpx2._utils import get_environment_proxies  # the client has no way to leave one out
 
 from ocitui.cache import BlobDescriptor, ImageName, InvalidNameError, usual_digest
 from ocitui.threads import look_up_apart, settled
@@ -261,20 +261,30 @@ class RegistryClient:
 
 
 def _http_client(options: RegistryOptions) -> httpx2.AsyncClient:
-    _check_proxies()
-    return httpx2.AsyncClient(verify=trusting(options.tls_ca), timeout=options.timeout)
+    """A client that asks by the environment's proxies; of those that cannot be used it tells where they would be."""
+    verify, ways = trusting(options.tls_ca), dict[str, httpx2.AsyncBaseTransport | None]()
+    for pattern, proxy in get_environment_proxies().items():
+        ways[pattern] = None if proxy is None else _by_proxy(pattern.removesuffix("://"), proxy, verify)
+    return httpx2.AsyncClient(verify=verify, timeout=options.timeout, mounts=ways, trust_env=False)
 
 
-def _check_proxies() -> None:
-    """Raises SourceError for a proxy of the environment that cannot be used; its address may hold a password."""
-    for variable in filter(None, map(proxy_variable, ("http", "https", "all"))):
-        text, kind = os.environ[variable], ""
-        with suppress(RegistryError):
-            kind = address_of(text if "://" in text else f"http://{text}").scheme
-        if kind not in ("http", "https"):
-            what = f"that speaks {kind}" if kind else "with what is no address"
-            hint = f"write it as http://HOST:PORT, an IPv6 address in brackets, or unset {variable}"
-            raise SourceError(f"{variable} names a proxy {what}", hint=hint)
+def _by_proxy(scheme: str, proxy: str, verify: ssl.SSLContext) -> httpx2.AsyncBaseTransport:
+    kind = ""
+    with suppress(RegistryError):
+        kind = address_of(proxy).scheme
+    return httpx2.AsyncHTTPTransport(verify=verify, proxy=proxy) if kind in ("http", "https") else _NoWay(scheme, kind)
+
+
+class _NoWay(httpx2.AsyncBaseTransport):
+    """What would be sent to a proxy that cannot be used; its address may hold a password. Raises SourceError."""
+
+    def __init__(self, scheme: str, kind: str) -> None:
+        self._scheme, self._what = scheme, f"that speaks {kind}" if kind else "with what is no address"
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        variable = proxy_variable(self._scheme)
+        hint = f"write it as http://HOST:PORT, an IPv6 address in brackets, or unset {variable}"
+        raise SourceError(f"{variable} names a proxy {self._what}", hint=hint)
 
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/(\*|[0-9]{1,19})", re.ASCII)

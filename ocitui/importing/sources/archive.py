@@ -17,10 +17,11 @@ import msgspec
 from ocitui.contents import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarError, TarReader
 from ocitui.threads import Stop, in_thread, on_loop
 
-from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError
+from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError, raised_with
 from ..layers.layers import (
     LONGEST_MAGIC,
     Compression,
+    LayerLimits,
     LayerSource,
     compression_of,
     decompressed,
@@ -88,14 +89,15 @@ def clean(name: str) -> str | None:
 class Archive:
     """What an archive holds, by name; where a name comes twice, the last counts."""
 
-    def __init__(self, path: Path, stop: Stop) -> None:
-        """Look through it. Raises UnreadableSourceError; AbandonedError once ``stop`` is set."""
-        self.path = path
+    def __init__(self, path: Path, stop: Stop, limits: LayerLimits | None = None) -> None:
+        """Look through it. Raises UnreadableSourceError, also where it unpacks to more than the layers may;
+        AbandonedError once ``stop`` is set."""
+        self.path, self._most = path, (limits or LayerLimits()).unpacked_bytes
         self._members: dict[str, Member] = {}
         self._kept: dict[str, bytes] = {}
         self._starts: dict[str, bytes] = {}
         kept = 0
-        with opened(path, stop) as (reader, self.compressed):
+        with opened(path, stop, self._most) as (reader, self.compressed):
             for member in read_members(reader):
                 stop.check()
                 self._members[member.name] = member
@@ -233,7 +235,7 @@ class Archive:
     def contents(self, wanted: Set[Member], stop: Stop) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Each wanted member and its bytes, to be read at once. Raises UnreadableSourceError, AbandonedError."""
         if wanted:
-            with opened(self.path, stop) as (reader, _):
+            with opened(self.path, stop, self._most) as (reader, _):
                 for member in read_members(reader):
                     if member in wanted:
                         yield member, self._chunks(member, reader, stop)
@@ -251,20 +253,27 @@ class Archive:
 
 
 @contextmanager
-def opened(path: Path, stop: Stop) -> Iterator[tuple[ByteReader, bool]]:
-    """The archive as a tar, and whether it is compressed: by its first bytes, whatever it is called."""
+def opened(path: Path, stop: Stop, most: int) -> Iterator[tuple[ByteReader, bool]]:
+    """The archive as a tar, and whether it is compressed, when it may unpack to ``most`` bytes: by its first bytes,
+    whatever it is called."""
     with _reading(path), open_regular(path) as file:
         compression = readable_compression(file.read(LONGEST_MAGIC))
         file.seek(0)
         if compression is Compression.NONE:
             yield FileReader(file), False
         else:
-            yield ChunkReader(_heeding(stop, decompressed(iter(lambda: file.read(_CHUNK), b""), compression))), True
+            chunks = decompressed(iter(lambda: file.read(_CHUNK), b""), compression)
+            yield ChunkReader(_heeding(stop, most, chunks)), True
 
 
-def _heeding(stop: Stop, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _heeding(stop: Stop, most: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    left = most
     for chunk in chunks:
         stop.check()
+        left -= len(chunk)
+        if left < 0:
+            hint = raised_with("--max-bytes")
+            raise UnreadableSourceError(f"the archive unpacks to more than {most} bytes, the limit", hint=hint)
         yield chunk
 
 

@@ -201,7 +201,7 @@ async def open_source(text: str, options: SourceOptions | None = None) -> Source
         return RegistrySource(found.rest, options)
     if found.kind is SourceKind.OCI_LAYOUT:
         return OciSource(found.kind, DirectoryFiles(layout_in(found.path)), found, options)
-    archive = await in_thread(lambda stop: Archive(found.path, stop))
+    archive = await in_thread(lambda stop: Archive(found.path, stop, options.limits))
     if found.kind is SourceKind.DOCKER_ARCHIVE and (archive.find("manifest.json") or not archive.find("index.json")):
         return DockerSource(archive, found, options)
     return OciSource(SourceKind.OCI_ARCHIVE, archive, found, options)

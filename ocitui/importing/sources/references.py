@@ -27,6 +27,7 @@ import msgspec
 from ocitui.cache import Platform, usual_digest
 
 from ..errors import InvalidReferenceError, UnsoundSourceError
+from ..layers.layers import LayerLimits
 
 HUB = "docker.io"
 HUB_REGISTRY = "registry-1.docker.io"
@@ -61,6 +62,12 @@ def checked_host(text: str, what: str) -> str:
     if not is_host(text):
         raise InvalidReferenceError(f"{what} {text} is not a host", hint="write it as HOST[:PORT]")
     return text
+
+
+def registry_named(text: str) -> str:
+    """The host of a registry as an operator calls it, which is Docker Hub's by any of its names. Raises
+    InvalidReferenceError."""
+    return HUB_REGISTRY if text in HUB_NAMES else checked_host(text, "the registry")
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -200,8 +207,10 @@ class RegistryOptions(msgspec.Struct, frozen=True):
 
 
 class SourceOptions(msgspec.Struct, frozen=True):
-    """``platform`` is None for this machine's; ``complete`` adds a history to a config that has none."""
+    """``platform`` is None for this machine's; ``complete`` adds a history to a config that has none. ``limits`` bound
+    what is unpacked of a compressed archive."""
 
     platform: Platform | None = None
     registry: RegistryOptions = RegistryOptions()
     complete: bool = False
+    limits: LayerLimits = LayerLimits()

@@ -17,15 +17,16 @@ from ..session import LAYOUTS, SessionScreen
 from ..widgets import bars
 from ..widgets.entry_pane import EntryPane, Tab
 from ..widgets.entry_table import EntryTable
+from ..widgets.lines import PickList, SearchDone
 from .base import STATUS_SECONDS, Throttle
 
 if TYPE_CHECKING:
     from ocitui.cache import Key
 
     from ..live import LiveChange
-    from ..widgets.document_view import DocumentView
 
 _WIDE = 120
+_FILE_KEYS = (("enter", "Open"), ("← →", "Fold"), ("x", "Extract"), ("/", "Find"), ("s", "Sort"), ("esc", "Table"))
 _COUNTED = 20_000
 """From so many entries on a filter that hides all is not tried without its last word: that takes too long for a key."""
 
@@ -255,6 +256,9 @@ class EntriesScreen(SessionScreen[None]):
         self._draw_keys()
 
     def _hint(self) -> list[bars.Part]:
+        files = self.pane.files
+        if files is not None and files.has_focus and files.contents is not None and files.entry is not None:
+            return [" ", files.contents.told(files.entry)]
         if not self.session.live.health.sound:
             rows = "rows of the last good index" if self.session.live.total else "no entry is known"
             return [" ", (rows, "warn"), "; nothing is written until it is sound"]
@@ -268,16 +272,19 @@ class EntriesScreen(SessionScreen[None]):
         return []
 
     def _draw_keys(self) -> None:
-        live, entry = self.session.live, self.table.cursor_entry
+        live, entry, files = self.session.live, self.table.cursor_entry, self.pane.files
         actions = footer(
             trouble=not live.health.sound or bool(live.alarm),
             bad=entry is not None and entry.state.bad,
             marks=bool(self.table.rows.marks),
         )
+        keys = [(one.key_label, one.label) for one in actions]
+        if files is not None and files.has_focus:
+            keys = [*_FILE_KEYS]
         off = [one.label for one in actions if self.session.refusal(one.name)]
         wide = self.app.size.width >= 100
         always = ((":", "commands" if wide else "all"), ("?", "help"), ("q", "quit"))
-        bars.show_keys(self, [(one.key_label, one.label) for one in actions], always, off)
+        bars.show_keys(self, keys, always, off)
 
     @on(EntryTable.Highlighted)
     def _highlighted(self) -> None:
@@ -285,6 +292,8 @@ class EntriesScreen(SessionScreen[None]):
 
     @on(EntryPane.Rested)
     @on(EntryTable.CountsChanged)
+    @on(PickList.CursorMoved)
+    @on(events.DescendantFocus)
     def _counts_changed(self) -> None:
         self.draw_status()
 
@@ -297,8 +306,8 @@ class EntriesScreen(SessionScreen[None]):
     # A filter, or a search in the document that has the keys
 
     def action_filter(self) -> None:
-        view = self.pane.document_view
-        self._asking = "filter" if self.table.has_focus or view is None or not view.has_focus else "search"
+        view = self.pane.searched_view
+        self._asking = "search" if view is not None and self.focused is view else "filter"
         self._filter_before = self.table.rows.filter_text
         self._question.ask(self.table.rows.filter_text if self._asking == "filter" else "", self._asking)
 
@@ -340,7 +349,7 @@ class EntriesScreen(SessionScreen[None]):
     def end_asking(self, keep: bool) -> None:
         """Close the question; ``keep`` takes what was typed, else all is as it was before."""
         asking, self._asking = self._asking, ""
-        view = self.pane.document_view
+        view = self.pane.searched_view
         if asking == "filter":
             self._filter(self._question.value if keep else self._filter_before)
         elif keep and view is not None:
@@ -349,6 +358,5 @@ class EntriesScreen(SessionScreen[None]):
             self.set_focus(self.table if asking == "filter" else view)
         self._question.close()
 
-    def on_document_view_search_done(self, event: DocumentView.SearchDone) -> None:
-        found = f"{event.count}{' or more' if event.capped else ''}"
-        self.say(f"match {event.current} of {found}; n and N go on" if event.count else "no match")
+    def on_search_done(self, event: SearchDone) -> None:
+        self.say(event.told)

@@ -33,7 +33,6 @@ from ocitui.importing import (
     chosen_source,
     expanded_source,
     inspect_source,
-    missing_packers,
     pinned_request,
     standing_of,
 )
@@ -72,8 +71,9 @@ BASIC = (
     Field("platform", "platform", "this machine's; or linux/arm64"),
 )
 ADVANCED = (
-    Field("compression", "compression", "the format's own", row=1),
+    Field("compression", "compression", "its own", row=1),
     Field("level", "level", "its own", row=1),
+    Field("packer", "packer", "ocitui", row=1),
     Field("max_bytes", "most bytes", "64G unpacked", row=2),
     Field("max_entries", "most files", "1000000", row=2),
     Field("tls_ca", "TLS CA file", "trusted besides the system's authorities", path=True, row=3),
@@ -113,7 +113,7 @@ def make_request(typed: Mapping[str, str]) -> ImportRequest:
     asked: dict[str, Any] = {field.id: typed[field.id] or None for field in (*BASIC, *ADVANCED)}
     asked |= {id: typed[id] == "yes" for id, _ in SWITCHES}
     asked |= {"format": PackedFormat(typed["format"]), "level": _number(typed["level"], "level", least=0)}
-    check_choice(asked["format"], asked["compression"], asked["level"])
+    check_choice(asked["format"], asked["compression"], asked["level"], asked["packer"])
     asked |= {
         "source": expanded_source(typed["source"]),
         "name": str(ImageName.parse(typed["name"])) if typed["name"] else None,
@@ -170,7 +170,6 @@ class LoginScreen(PopUp[Credentials]):
             self.focus_next()
 
 
-Missing = dict[PackedFormat, str]
 _FIELDS = (SOURCE, *BASIC, *ADVANCED)
 _HEIGHTS = [(0, "-low"), (18, "-high"), (24, "-tall")]
 _KEYS = (("enter", "Look"), ("→", "Complete"), ("↑ ↓", "Field"), ("F2", "More"))
@@ -198,7 +197,6 @@ class ImportScreen(FullScreen[str | None]):
         self._seen: tuple[str, ...] = ()
         self._request: ImportRequest | None = None
         self._standing = Standing()
-        self._missing: Missing = {}
         self._name_is_ours = True
         self._logins: dict[str, Credentials] = {}
 
@@ -232,16 +230,6 @@ class ImportScreen(FullScreen[str | None]):
             for id, _ in SWITCHES:
                 self.query_one(f"#{id}", Choice).value = "yes" if getattr(self._asked, id) else "no"
             self._name_is_ours = not self._asked.name
-        self._look_for_packers()
-
-    @work
-    async def _look_for_packers(self) -> None:
-        """Mark the formats whose packer is missing, and choose one that is there."""
-        self._missing = await asyncio.to_thread(missing_packers)
-        for choice in self.query("#format").results(Choice):
-            choice.note({format_.value: what for format_, what in self._missing.items()})
-            if PackedFormat(choice.value) in self._missing:
-                choice.value = next(format_ for format_ in PackedFormat if format_ not in self._missing)
 
     def _typed(self) -> dict[str, str]:
         typed = {field.id: self.query_one(f"#{field.id}", Input).value.strip() for field in _FIELDS}
@@ -359,7 +347,7 @@ class ImportScreen(FullScreen[str | None]):
         count = counted(len(inspection.images), "image") if inspection.listing else "an image"
         self._head(f"in {_KINDS[inspection.kind]}: {count}; nothing is written yet")
         host = self.session.live.host
-        lines = preview_lines(inspection, self._standing, request, self._missing, host.disk[1] if host.disk else None)
+        lines = preview_lines(inspection, self._standing, request, host.disk[1] if host.disk else None)
         if host.daemon.running:
             lines.insert(0, Line(f"{memory_warning('write back what it remembers')}.", kind="bad"))
         self.show_lines(lines)
@@ -462,7 +450,7 @@ def image_rows(inspection: Inspection) -> list[PickRow]:
 
 
 def preview_lines(
-    inspection: Inspection, standing: Standing, request: ImportRequest, missing: Missing, free: int | None = None
+    inspection: Inspection, standing: Standing, request: ImportRequest, free: int | None = None
 ) -> list[Line]:
     """All that is to be known before `y`; ``free`` is how many bytes the disk has."""
     lines: list[Line] = []
@@ -485,10 +473,6 @@ def preview_lines(
         lines += _cache_lines(inspection, standing, request)
         if inspection.listing is not None and (login := inspection.listing.login) is not None:
             lines.append(Line(f"as {clean(login)}" if login else "none needed", "login"))
-        if inspection.packed is None and (what := missing.get(request.format)):
-            lines.append(
-                Line(f"{request.format} cannot be packed here: {what}, or choose another format", "packer", "bad")
-            )
     return [*lines, *(Line(said(short_digests(note), FIELDS), "note") for note in inspection.notes)]
 
 

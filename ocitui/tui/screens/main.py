@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial, partialmethod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..live import LiveChange
     from ..session import Session
+    from ..widgets.file_tree import FileTree, Sort
 
 
 class MainScreen(EntriesScreen):
@@ -238,6 +242,14 @@ class MainScreen(EntriesScreen):
         self.say("read again")
 
     def action_sort(self) -> None:
+        if (files := self.pane.files) is not None and files.has_focus:
+            self._sort_files(files)
+            return
+
+        if (files := self.pane.files) is not None and files.has_focus:
+            self._sort_files(files)
+            return
+
         def chosen(choice: tuple[str, bool] | None) -> None:
             if choice is not None:
                 self.table.choose_sort(_COLUMNS[choice[0]], other_way=choice[1])
@@ -246,6 +258,63 @@ class MainScreen(EntriesScreen):
         rows = {letter: f"{column or 'index order'}{_FIRST.get(letter, '')}" for letter, column in _COLUMNS.items()}
         rows |= {letter: f"{now}, now: again reverses" for letter, column in _COLUMNS.items() if now and column == now}
         self.app.push_screen(MenuScreen("sort by", rows, "a capital: the other way"), chosen)
+
+    def _sort_files(self, files: FileTree) -> None:
+        def chosen(choice: tuple[str, bool] | None) -> None:
+            if choice is not None:
+                files.choose_sort(_FILE_SORTS[choice[0]], other_way=choice[1])
+
+        rows = {letter: f"{sort}{_FIRST.get(letter, '')}" for letter, sort in _FILE_SORTS.items()}
+        self.app.push_screen(MenuScreen("sort by", rows, "again, or a capital: the other way"), chosen)
+
+    def on_file_tree_asked(self, event: FileTree.Asked) -> None:
+        """Show what a file holds, or where a link leads."""
+        from ocitui.words import sort_of_file
+
+        contents, entry, found = event.contents, event.entry, None
+        with suppress(CacheError, OSError):
+            found = contents.tree.follow(contents.tree.path(entry))
+        if found is None:
+            self.say(f"{contents.path(entry)} leads to nothing in the image")
+        elif found != entry:
+            event.files.reveal(found)
+        elif stat.S_ISREG(contents.tree.modes[entry]):
+            from .files import FileScreen
+
+            self.app.push_screen(FileScreen(contents, entry))
+        else:
+            self.say(f"{contents.path(entry)} is {sort_of_file(contents.tree, entry)}")
+
+    def action_extract(self) -> None:
+        files = self.pane.files
+        if files is None or files.contents is None or files.entry is None:
+            self.say("Extract: 4 shows the files of the entry; there x writes out what the cursor is on")
+            return
+        from .files import ExtractScreen
+        from .popups import DirectoryScreen
+
+        contents, entry = files.contents, files.entry
+
+        def chosen(where: str | None) -> None:
+            if where:
+                directory = Path(os.path.abspath(os.path.expanduser(where)))
+                self.app.push_screen(ExtractScreen(contents, entry, directory), self._said)
+
+        self.app.push_screen(DirectoryScreen(f"extract {contents.path(entry)}"), chosen)
+
+    def action_diff(self) -> None:
+        """Of the two that are marked, or of the entry under the cursor and another format of it."""
+        entries, chosen = self.session.live.entries, self._chosen()
+        if entries is not None and len(chosen) == 1:
+            digest, own = entries.digests[chosen[0]], entries.formats[chosen[0]]
+            others = (at for at, one in enumerate(entries.digests) if one == digest and entries.formats[at] != own)
+            chosen += [at for at in [next(others, None)] if at is not None]
+        if entries is None or len(chosen) != 2:
+            self.say("Diff: mark two entries with space, or choose one that has two formats")
+            return
+        from .difference import DiffScreen
+
+        self.app.push_screen(DiffScreen(*(entries[at] for at in chosen)))
 
     def action_worst_first(self) -> None:
         self.table.sort_by("state")
@@ -360,6 +429,7 @@ class MainScreen(EntriesScreen):
 
 # By its letter each column that can be sorted by; the first letter of state is that of size.
 _COLUMNS: dict[str, str | None] = {"i": None, **{"x" if name == "state" else name[0]: name for name in BY_COLUMN}}
+_FILE_SORTS: dict[str, Sort] = {"n": "name", "s": "size", "a": "time"}
 _FIRST = {"s": ", largest first", "a": ", oldest first", "c": ", the longest ago first", "x": ", bad ones first"}
 
 

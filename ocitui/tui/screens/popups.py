@@ -141,6 +141,19 @@ class ReasonScreen(PopUp[str]):
         self.dismiss(event.value.strip() or "by hand")
 
 
+class DirectoryScreen(PopUp[str]):
+    """Asks for a directory. Dismissed with what was typed."""
+
+    def __init__(self, title: str) -> None:
+        where = Question(placeholder="a directory, made where it is not there", suggester=PathSuggester())
+        super().__init__(title, "enter shows what would be written, esc goes back", where)
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        if where := event.value.strip():
+            self.dismiss(where)
+
+
 def pin_entries(
     screen: SessionScreen[R], keys: Sequence[Key], name: str, *, pinned: bool, done: Callable[[str], object]
 ) -> None:
@@ -159,6 +172,8 @@ def pin_entries(
         except CacheError as error:
             screen.say(error.one_line)
         else:
+            # Only then does the same key know of it.
+            await screen.session.live.remember()
             done(f"{counted(len(keys), 'entry')} {'pinned: no rule takes it' if reason else 'no longer pinned'}")
 
     if pinned:

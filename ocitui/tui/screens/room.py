@@ -27,6 +27,7 @@ from ..widgets.lines import (
     LongList,
     PickList,
     PickRow,
+    bar_text,
     bound,
     cut,
     devices_text,
@@ -40,7 +41,6 @@ from .popups import pin_entries
 _LOOK_SECONDS = 2.0
 _TITLES, _TRASH, _DOWNLOADS = "titles", "trash", "downloads"
 _USUAL_RULE = "age>30d unused keep=2"
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 # The cells of the columns but the name's, with one between, and those of a bar by the width of the list.
 _SIZE, _AGE, _LAST, _BACK, _USED = 5, 4, 6, 9, 10
 _BARS = ((100, 24), (76, 8))
@@ -60,11 +60,12 @@ class RoomRow(PickRow):
     def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
         """It in columns, as wide as asked; the heading has their titles."""
         one, bar = self.candidate, next((cells for least, cells in _BARS if width >= least), 0)
+        drawn = bar_text(self.size, self.most, bar)
         names = max(width - 4 - sum(cells + 1 for cells in (_SIZE, bar, _AGE, _LAST, _BACK, _USED)), 8)
         if self.rule:
             told = ("SIZE", "", "IMAGE", "AGE", "LAST", "BACK", "IN USE BY")
         elif one is None:
-            told = (human_size(self.size), self._bar(bar), self.text, self.right, "", "", "")
+            told = (human_size(self.size), drawn, self.text, self.right, "", "", "")
         else:
             # What was never seen in use is unseen, since when that is looked at.
             never = "unseen" if self.watched else "-"
@@ -72,7 +73,7 @@ class RoomRow(PickRow):
             back = one.origin.comes_back.value.removeprefix("registry-").replace("-", " ")
             used = devices_text(one.used_by)
             name = f"{one.name} {format_text(one.key[1] or '', 8 if width >= _WIDE else 3).strip()}"
-            told = (human_size(self.size), self._bar(bar), name, age_of(one.written), last, back, used)
+            told = (human_size(self.size), drawn, name, age_of(one.written), last, back, used)
         size, drawn, name, age, last, back, used = map(clean, told)
         mark = f"{CURSOR if pointed else ' '}{MARK if self.marked else ' '} "
         middle = fit(name, names, middle=True)
@@ -87,10 +88,6 @@ class RoomRow(PickRow):
             (f"{cut(back, _BACK):<{_BACK}} ", "warn" if gone else "muted"),
             (fit("pinned" if one and one.pin and not used else used, _USED), "muted" if self.rule else "zone"),
         )
-
-    def _bar(self, cells: int) -> str:
-        eighths = self.size * cells * 8 // self.most if self.most else 0
-        return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
 class RoomScreen(ListScreen[EntryToShow | None, RoomRow]):

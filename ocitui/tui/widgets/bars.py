@@ -23,7 +23,7 @@ from ocitui.cache import Condition, Health
 from ocitui.directory import FILE_PREFIXES, PREFIXES, paths_from
 from ocitui.host import DaemonState
 from ocitui.text import age_of, clean, counted, human_size
-from ocitui.words import capital
+from ocitui.words import CONDITIONS, capital
 
 from ..actions import key_named
 from ..terminal import HOST_COLOURS, Role, draw_cells, palette
@@ -41,13 +41,13 @@ RULE, _LONGEST_RULE = "─", 1000
 _WIDER, _NEARLY_FULL = 100, 0.9
 _LAST = "these are the last good rows"
 _WRONG = {
-    Condition.STALE: ("index torn", f"index.json is torn: it keeps changing and does not read; {_LAST}"),
-    Condition.CORRUPT: ("index broken", "index.json is corrupt"),
-    Condition.MISSING: ("index gone", f"index.json is gone; {_LAST}"),
-    Condition.GONE: ("cache gone", f"the directory is gone; {_LAST}"),
-    Condition.UNREADABLE: ("not readable", "the cache cannot be read"),
+    Condition.STALE: ("index torn", f"; {_LAST}"),
+    Condition.CORRUPT: ("index broken", ""),
+    Condition.MISSING: ("index gone", f"; {_LAST}"),
+    Condition.GONE: ("cache gone", f"; {_LAST}"),
+    Condition.UNREADABLE: ("not readable", ""),
 }
-"""What is wrong with index.json or the directory, in two words and in a sentence."""
+"""What is wrong with index.json or the directory, in two words, and what is to be said of the rows then."""
 
 
 class Bar(Widget):
@@ -153,7 +153,7 @@ class KeyBar(Bar):
 class RuleBar(Bar):
     """A rule, and what stands in it and below it."""
 
-    padding = f" {RULE}"
+    padding = f" {RULE}━"
 
     def part(self, *parts: Part, below: Sequence[Sequence[Part]] = (), end: str = "") -> None:
         """Begin with these, and end with a text that recedes."""
@@ -180,7 +180,7 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     right = [" ", *held, "   ", *daemon_parts(live.host.daemon), " "]
     mode: list[Part] = [("ro", "warn") if live.read_only else ("rw", "good")] if live.loaded else []
     end = f" \u203a {subject}" if subject else ""
-    host, path = clean(session.host), clean(str(session.directory))
+    host, path = clean(session.host), clean(session.place)
     room = width - cell_len(f" {host}  {end}    ") - cell_len(_text(right)) - 2
     if cell_len(path) > room:
         path = cut(path, room, middle=True) if room > 4 else ""
@@ -264,7 +264,7 @@ def condition_text(health: Health) -> str:
     if health.sound:
         return ""
     message = f": {health.message}" if health.message and health.condition is not Condition.MISSING else ""
-    return f"{_WRONG[health.condition][1]}{message}"
+    return f"{CONDITIONS[health.condition]}{_WRONG[health.condition][1]}{message}"
 
 
 def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[list[Part]]:
@@ -404,7 +404,7 @@ class OneLineQuestion(Question):
 
 
 class Choice(Widget, can_focus=True):
-    """The chosen word stands in brackets. ``notes`` stand behind a word, for what is to be known before it is taken."""
+    """The chosen word stands in brackets."""
 
     BINDINGS = bound({"left": "step(-1)", "right,space": "step(1)", "enter": "submit"})
     DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
@@ -422,7 +422,6 @@ class Choice(Widget, can_focus=True):
         super().__init__(id=id)
         self.words = tuple(words)
         self._chosen = 0
-        self._notes: dict[str, str] = {}
 
     @property
     def value(self) -> str:
@@ -435,19 +434,13 @@ class Choice(Widget, can_focus=True):
             self.refresh()
             self.post_message(self.Changed(self))
 
-    def note(self, notes: dict[str, str]) -> None:
-        """Show these behind their words."""
-        self._notes = notes
-        self.refresh()
-
     def render_line(self, y: int) -> Strip:
         styles, parts = palette(self.app), list[Segment]()
         ground = styles["cursor" if self.has_focus else "strip"]
         for word in self.words:
             chosen = word == self.value
-            note = f"({self._notes[word]})" if word in self._notes else ""
             role: Role = "strong" if chosen else "plain"
-            parts.append(Segment(f"[{word}]{note} " if chosen else f" {word} {note} ", ground + styles[role]))
+            parts.append(Segment(f"[{word}] " if chosen else f" {word}  ", ground + styles[role]))
         return Strip(parts).adjust_cell_length(self.size.width, ground)
 
     def action_step(self, by: int) -> None:

@@ -32,7 +32,8 @@ _SCANNED = 4 << 20
 
 class DocumentText(msgspec.Struct, frozen=True):
     """``starts`` holds the offset of every line and, last, where one more would begin; ``place`` is that of the byte
-    that is wrong, None where nothing is or where it is not known. Offsets count bytes."""
+    that is wrong, None where nothing is or where it is not known. Offsets count bytes.
+    What is no JSON has one colour."""
 
     data: bytes
     starts: array[int]
@@ -40,6 +41,7 @@ class DocumentText(msgspec.Struct, frozen=True):
     banner: str = ""
     place: int | None = None
     numbered: bool = False
+    is_json: bool = True
 
     @property
     def line_count(self) -> int:
@@ -67,6 +69,12 @@ def prepare(raw: bytes, error: DocumentError | None, alive: Alive) -> DocumentTe
         return _as_stored(raw, error or diagnose(raw, str(refusal)), note, alive)
     starts, width = index_lines(pretty, alive)
     return DocumentText(pretty, starts, width, _banner(error, laid_out=True))
+
+
+def plain_text(raw: bytes, banner: str, alive: Alive) -> DocumentText:
+    """A text as it is stored. Raises SupersededError soon after ``alive`` says False."""
+    starts, width = index_lines(raw, alive)
+    return DocumentText(raw, starts, width, banner, numbered=True, is_json=False)
 
 
 def _as_stored(raw: bytes, error: DocumentError | None, note: str, alive: Alive) -> DocumentText:
@@ -234,7 +242,7 @@ def paint(text: DocumentText, line: int, seen: Window, marks: Iterable[Mark]) ->
     """The text of a window in runs of one style each; later marks lie over earlier ones."""
     data = text.data[seen.start : seen.end]
     shown = decode(data)
-    inside = _inside_string(text, line, seen.start)
+    inside = _inside_string(text, line, seen.start) if text.is_json else None
     runs = ([] if inside is None else lex(shown, inside_string=inside)) or [(shown, "plain")]
     ranges = [(_characters(data, mark, seen.start), mark.name) for mark in marks]
     if not ranges:

@@ -6,8 +6,7 @@ import asyncio
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from textwrap import wrap
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events, work
 from textual.geometry import Offset, Region, Size
-from textual.message import Message
 from textual.strip import Strip
 from textual.worker import get_current_worker
 
@@ -24,8 +22,8 @@ from ocitui.text import clean, human_size
 from ocitui.words import DOCUMENT_CHUNK, Alive, SupersededError, check_wanted
 
 from ..terminal import Role, palette
-from .document_text import DocumentText, Mark, column_of, draw, prepare, window
-from .lines import ReadingView, bound
+from .document_text import DocumentText, Mark, column_of, draw, plain_text, prepare, window
+from .lines import ReadingView, SearchDone, bound
 
 # Up to here preparing takes a few milliseconds: less than the flicker of a placeholder would cost.
 _PREPARED_AT_ONCE = 64 << 10
@@ -44,14 +42,6 @@ class DocumentView(ReadingView):
     BINDINGS = bound({"left": "sideways(-1)", "right": "sideways(1)", "n": "match(1)", "N": "match(-1)"})
     DEFAULT_CSS = "DocumentView { overflow: auto auto; scrollbar-size: 0 1; }"
 
-    @dataclass
-    class SearchDone(Message):
-        """``current`` counts from 1, and is 0 where nothing matches; ``capped`` says that there may be more."""
-
-        count: int
-        current: int
-        capped: bool = False
-
     def __init__(self, message: str = "", *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._generation = 0
@@ -67,6 +57,13 @@ class DocumentView(ReadingView):
     def line_count(self) -> int:
         """The lines of the document shown; 0 where there is none."""
         return self._text.line_count if self._text else 0
+
+    async def show_text(self, raw: bytes, banner: str = "") -> None:
+        """Show a text as it is stored, whatever it is in; the ``banner`` says what is wrong with it."""
+        alive = self._supersede()
+        self._show_placeholder("preparing" if raw else banner or "empty file (0 bytes)")
+        if raw and (text := await self._in_thread(lambda: plain_text(raw, banner, alive), alive)) is not None:
+            self._show(text)
 
     async def show_document(self, raw: bytes, *, error: DocumentError | None = None) -> None:
         """Show ``raw``, and ``error`` where the daemon refuses it; returns once it is shown or another has come. The
@@ -98,7 +95,7 @@ class DocumentView(ReadingView):
             if self._matches:
                 self._matches = None
                 self.refresh()
-            self.post_message(self.SearchDone(0, 0))
+            self.post_message(SearchDone(0, 0))
             return
         self._search(self._text, Needle(text))
 
@@ -167,8 +164,11 @@ class DocumentView(ReadingView):
         if len(raw) <= _PREPARED_AT_ONCE:
             return prepare(raw, error, alive)
         self._show_placeholder(f"preparing {human_size(len(raw))}")
+        return await self._in_thread(lambda: prepare(raw, error, alive), alive)
+
+    async def _in_thread(self, work: Callable[[], DocumentText], alive: Alive) -> DocumentText | None:
         try:
-            text = await asyncio.to_thread(prepare, raw, error, alive)
+            text = await asyncio.to_thread(work)
         except SupersededError:
             return None
         return text if alive() else None
@@ -254,7 +254,7 @@ class DocumentView(ReadingView):
         if matches.found:
             self._reveal(*matches.range(self._text))
             self._refresh_match()
-        self.post_message(self.SearchDone(len(matches.found), matches.current, capped=matches.capped))
+        self.post_message(SearchDone(len(matches.found), matches.current, capped=matches.capped))
 
     def _refresh_match(self) -> None:
         if self._matches and self._text:

@@ -1,10 +1,10 @@
-"""The pane of the entry under the cursor: summary, manifest, config and problems in tabs."""
+"""The pane of the entry under the cursor: summary, manifest, config, files, problems, history in tabs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -15,24 +15,26 @@ from textual.timer import Timer
 from ocitui.text import clean, short_digest
 
 from .bars import Bar, Part, RuleBar
-from .lines import SEVERITIES, Line, LinesView, ReadingView, bound, cut
+from .lines import SEVERITIES, Line, LinesView, Scrolling, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor import JudgedEntry
 
     from ..session import Session
     from .document_view import DocumentView
+    from .file_tree import FileTree
 
-Tab = Literal["summary", "manifest", "config", "problems", "history"]
-TABS: dict[Tab, str] = {"summary": "1", "manifest": "2", "config": "3", "problems": "5", "history": "6"}
-"""The tabs and their keys, which stay what they are when another comes between."""
+Tab = Literal["summary", "manifest", "config", "files", "problems", "history"]
+TABS: dict[Tab, str] = {"summary": "1", "manifest": "2", "config": "3", "files": "4", "problems": "5", "history": "6"}
+"""The tabs and their keys."""
 # A key held down moves through many entries: what the cursor only passes is not read.
 _REST_SECONDS = 0.08
-_ROOM_FOR_NAMES = 66  # cells, in which all tabs have their names and the cursor's place fits
+_LENGTHS = (10, 4, 3)  # cells of the tabs' names, those of the open one apart
+V = TypeVar("V", "DocumentView", "FileTree")
 
 
 class EntryPane(Vertical):
-    """Follows one entry. The views of documents are made when they are first shown."""
+    """Follows one entry. The views of documents and files are made when they are first shown."""
 
     DEFAULT_CSS = """
     EntryPane > #which { display: none; }
@@ -53,7 +55,7 @@ class EntryPane(Vertical):
         self._session = session
         self.entry: JudgedEntry | None = None
         self._shown: dict[Tab, JudgedEntry | None] = {}
-        self._documents: dict[Tab, DocumentView] = {}
+        self._views: dict[Tab, DocumentView | FileTree] = {}
         self._rest: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -67,13 +69,15 @@ class EntryPane(Vertical):
 
     def _show_view(self) -> None:
         """Have only the view of the open tab be seen."""
-        for view in self.query(ReadingView):
+        for view in self.query(Scrolling):
             view.display = view.id == self.tab
 
     def follow(self, entry: JudgedEntry | None, *, at_once: bool = False) -> None:
         """Show this entry, once the cursor rests on it."""
         if entry is not None and self.entry is not None and entry.key != self.entry.key:
             self._shown.clear()
+            if self.tab != "files" and "files" in self._views:
+                self._views["files"].clear("")
         self.entry = entry
         self._draw_which()
         if self._rest is not None:
@@ -114,9 +118,14 @@ class EntryPane(Vertical):
             view.focus()
 
     @property
-    def document_view(self) -> DocumentView | None:
-        """The view of the open tab, if it shows a document."""
-        return self._documents.get(self.tab)
+    def searched_view(self) -> DocumentView | FileTree | None:
+        """The view of the open tab, if it is one that is searched."""
+        return self._views.get(self.tab)
+
+    @property
+    def files(self) -> FileTree | None:
+        """The tree of the packed file, if its tab is open."""
+        return cast("FileTree | None", self._views.get("files")) if self.tab == "files" else None
 
     def show_place(self, text: str) -> None:
         """Where the cursor is, at the end of the rule."""
@@ -127,16 +136,23 @@ class EntryPane(Vertical):
     @on(events.DescendantBlur)
     def _draw_tabs(self) -> None:
         rule, width = "━" if self.has_focus_within else "─", self.size.width
+        place = len(self._place) + 3
+        wrong = self.entry.state.severity if self.entry is not None else None
+        sign: list[Part] = [SEVERITIES[wrong]] if wrong else []
+        names = {tab: tab.capitalize() for tab in TABS}
+        for length in _LENGTHS:
+            short = {tab: name if tab == self.tab else name[:length] for tab, name in names.items()}
+            cells = 2 + len(sign) + sum(len(name) + 3 for name in short.values())
+            in_full = length == _LENGTHS[0] and cells + len(names) + place <= width
+            if in_full or (length < _LENGTHS[0] and cells <= width):
+                break
         tabs: list[Part] = []
         for tab, key in TABS.items():
-            here, name = tab == self.tab, tab.capitalize()
-            wrong = self.entry.state.severity if tab == "problems" and self.entry is not None else None
-            sign: list[Part] = [SEVERITIES[wrong]] if wrong else []
-            short = name if here or width >= _ROOM_FOR_NAMES else name[:4]
-            tabs += [" ", (key, "key"), (f" {short}", "strong" if here else "muted"), *sign]
-            tabs += [" "] if width >= _ROOM_FOR_NAMES else []
+            tabs += [" ", (key, "key"), (f" {short[tab]}", "strong" if tab == self.tab else "muted")]
+            tabs += sign if tab == "problems" else []
+            tabs += [" "] if in_full else []
         # Beside the table there is no room for it, and it stands in the status line.
-        right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if width >= _ROOM_FOR_NAMES else []
+        right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if in_full else []
         self.query_one(RuleBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
 
     def on_resize(self) -> None:
@@ -161,6 +177,8 @@ class EntryPane(Vertical):
     async def _fill(self, tab: Tab, entry: JudgedEntry | None, keep_place: bool) -> None:
         if tab == "manifest" or tab == "config":
             await self._fill_document(tab, entry)
+        elif tab == "files":
+            await self._fill_files(entry)
         else:
             lines = await self._lines(tab, entry)
             for view in self.query(f"#{tab}").results(LinesView):
@@ -185,18 +203,45 @@ class EntryPane(Vertical):
 
         return entry_problem_lines(await asyncio.to_thread(live.findings_of, entry))
 
+    async def _view_of(self, tab: Tab, kind: Callable[..., V]) -> V:
+        if tab not in self._views:
+            view = self._views[tab] = kind(id=tab)
+            # Another tab may be open by now.
+            view.display = tab == self.tab
+            await self.mount(view)
+            if view.display and self.screen.focused is None:
+                view.focus()
+        return cast(V, self._views[tab])
+
+    async def _fill_files(self, entry: JudgedEntry | None) -> None:
+        from ocitui.cache import CacheError, known_format
+
+        from .file_tree import FileTree
+
+        view = await self._view_of("files", FileTree)
+        format = known_format(entry.format) if entry else None
+        if entry is None or format is None or not entry.descriptor.packed_file:
+            view.clear("no lookup can reach a file of this entry" if entry else "no entry")
+            return
+        name = f"{entry.descriptor.image_name or short_digest(entry.digest)}.{format}"
+        if view.contents is None or view.contents.name != name:
+            view.clear("reading the packed file")
+        try:
+            await view.load(self._session.directory / entry.descriptor.packed_file, format, name)
+        except FileNotFoundError:
+            view.clear("missing: there is no packed file for this entry", bad=True)
+        except CacheError as error:
+            view.clear(error.message, bad=True)
+        except OSError as error:
+            view.clear(f"it cannot be read: {error.strerror}", bad=True)
+
     async def _fill_document(self, tab: Literal["manifest", "config"], entry: JudgedEntry | None) -> None:
         from ocitui.cache import FileKind, StorageError, read_regular
 
         from ..summary import document_error
         from .document_view import DocumentView
 
-        view = self._documents.get(tab)
-        if view is None:
-            view = self._documents[tab] = DocumentView(id=tab)
-            # Another tab may be open by now.
-            view.display = tab == self.tab
-            await self.mount(view)
+        view = await self._view_of(tab, DocumentView)
         names = entry.descriptor.files if entry else {}
         if not names:
             view.clear("no lookup can reach a file of this entry" if entry else "no entry")

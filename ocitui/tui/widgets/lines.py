@@ -28,6 +28,7 @@ _WIDEST_LABEL, _LABEL_OF_LONG_LIST = 22, 8
 # Rows laid out before the loop has its turn again: some 10 ms.
 _AT_ONCE = 4_000
 _HEAD_LEAST = 3  # cells of a text's beginning that stay when its middle is cut
+_EIGHTHS = " ▏▎▍▌▋▊▉"
 _SHORT_FORMATS = {"squashfs": "sq", "erofs": "er"}
 # The signs of every screen; a terminal that has ASCII only gets others by its filter.
 CURSOR, MARK, ASCENDING, DESCENDING, GOOD, BAD, UNKNOWN = "▸●▴▾✓✗?"
@@ -78,6 +79,27 @@ def devices_text(used: str) -> str:
     """The first loop device, and how many there are besides."""
     first, *others = used.split(", ")
     return f"{first} +{len(others)}" if others else first
+
+
+def bar_text(part: int, whole: int, cells: int) -> str:
+    """A bar of at most so many cells, in eighths of one."""
+    eighths = part * cells * 8 // whole if whole else 0
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+@dataclass
+class SearchDone(Message):
+    """Of what was searched, to the screen: ``current`` counts from 1, and is 0 where nothing matches; ``capped`` says
+    that there may be more."""
+
+    count: int
+    current: int
+    capped: bool = False
+
+    @property
+    def told(self) -> str:
+        found = f"{self.count}{' or more' if self.capped else ''}"
+        return f"match {self.current} of {found}; n and N go on" if self.count else "no match"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +164,7 @@ PAGES = {"pageup": "page(-1)", "pagedown": "page(1)"}
 """The keys that move in every table, list and view: by lines, and by pages or so many parts of one."""
 
 
-class _Scrolling(ScrollView):
+class Scrolling(ScrollView):
     """A view whose bar tells where it stands."""
 
     ALLOW_SELECT = False
@@ -159,7 +181,7 @@ class _Scrolling(ScrollView):
             self.vertical_scrollbar.position = self.scroll_y
 
 
-class ReadingView(_Scrolling, can_focus=True, inherit_bindings=False):
+class ReadingView(Scrolling, can_focus=True, inherit_bindings=False):
     """A view of lines, here or of a document, that the keys scroll."""
 
     BINDINGS = bound(MOVES | PAGES)
@@ -327,7 +349,7 @@ class PickRow:
         return (text, role_of(self.kind)), (right, "muted")
 
 
-class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
+class PickList(Scrolling, can_focus=True, inherit_bindings=False):
     """The cursor stays on its row whatever comes and goes."""
 
     BINDINGS = bound(MOVES | {"enter": "pick"})
@@ -339,28 +361,36 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
     class Picked(Message):
         """Enter, or a click, on the row under the cursor."""
 
-    rows: tuple[PickRow, ...] = ()
+    rows: Sequence[PickRow] = ()
     _cursor = 0
 
     @property
-    def key(self) -> str | None:
-        """The row under the cursor."""
-        return self.rows[self._cursor].key if self._cursor < len(self.rows) else None
+    def row(self) -> PickRow | None:
+        """The one under the cursor."""
+        return self.rows[self._cursor] if self._cursor < len(self.rows) else None
 
-    def set_rows(self, rows: Sequence[PickRow]) -> None:
-        """Show these; where the cursor's row is gone, it stays near."""
+    @property
+    def key(self) -> str | None:
+        """That of the row under the cursor."""
+        return self.row.key if self.row is not None else None
+
+    def set_rows(self, rows: Sequence[PickRow], cursor: int | None = None) -> None:
+        """Show these, which are not to change, with the ``cursor`` there. Without, it stays on its row, and where that
+        is gone, near; with it, of rows that are made as they are asked for only those are made that are seen."""
         before, old, was = self.key, self.rows, self._cursor
-        seen = 0 <= was - int(self.scroll_offset.y) < self.size.height
-        self.rows = tuple(rows)
-        keys = [row.key for row in self.rows]
-        self._cursor = keys.index(before) if before in keys else self._allowed(self._cursor, 1)
+        top, height = int(self.scroll_offset.y), self.size.height
+        seen = 0 <= was - top < height
+        self.rows = rows
+        if cursor is None:
+            cursor = next((at for at, row in enumerate(rows) if row.key == before), was)
+        self._cursor = self._allowed(cursor, 1)
         if len(old) != len(self.rows):
             self.virtual_size = Size(self.size.width, len(self.rows))
             self.refresh(layout=True)
         else:
             # A row that the cursor left is another one; one that it came to is not where its own became a rule.
-            pairs = enumerate(zip(old, self.rows, strict=True))
-            self.repaint([self._cursor, *(y for y, (one, other) in pairs if one is not other and one != other)])
+            others = (y for y in range(top, min(top + height, len(rows))) if old[y] != rows[y])
+            self.repaint([self._cursor, *others])
         if seen and self._cursor != was:
             self.call_after_refresh(self._show_cursor)
         if self.key != before:
@@ -404,7 +434,8 @@ class PickList(_Scrolling, can_focus=True, inherit_bindings=False):
         styles = palette(self.app)
         if number >= len(self.rows):
             return Strip.blank(width, styles["plain"])
-        row, pointed = self.rows[number], number == self._cursor
+        row = self.rows[number]
+        pointed = number == self._cursor and not row.rule
         # The scroll bar stands beside it.
         cells = row.cells(self.scrollable_content_region.width, pointed)
         if not pointed:

@@ -1,0 +1,211 @@
+"""A check against layers: what a packer lost, cut or added is found path by path, and the import that is offered mends
+it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import shlex
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ocitui.cache import PackedFormat
+from ocitui.doctor import Depth, ExamineOptions, Finding, Report, Severity, examine_layers
+from ocitui.importing import SourceError, SourceOptions
+from ocitui.importing.layers.layers import LayerLimits
+from tests.cli.conftest import Ocitui
+from tests.cli.conftest import ocitui as ocitui  # a fixture
+from tests.cli.import_support import downloaded, running, staged
+from tests.importing.image_makers import Made, put
+from tests.importing.layer_support import Item, flattened, folder, hard, layer, link, pack_layers, sources
+from tests.importing.pipeline import image_of, layout_of
+from tests.importing.registry_server import FaultyRegistry
+from tests.tools import need
+
+CAPABILITY = {"security.capability": "\1\0\0\2\0\4" + "\0" * 14}
+PING = Item("bin/ping", data=b"ping" * 500, mode=0o755, xattrs=CAPABILITY)
+LOWER = (folder("bin"), PING, Item("bin/sh", data=b"sh" * 5000, mode=0o755), Item("gone", data=b"x"), link("l", "bin"))
+UPPER = (Item(".wh.gone"), hard("bin/ash", "bin/sh"), Item("motd", data=b"hello", xattrs={"user.a": "b"}), Item("none"))
+LAYERS = (layer(*LOWER), layer(*UPPER))
+NAME = "registry.example/team/app:1"
+
+
+def without(*names: str, **changed: Item) -> tuple[bytes, ...]:
+    """The layers as another would have them: some entries left out, others changed."""
+    made = (
+        [changed.get(one.name.rpartition("/")[2], one) for one in some if one.name not in names]
+        for some in (LOWER, UPPER)
+    )
+    return tuple(layer(*some) for some in made)
+
+
+@pytest.fixture
+def image() -> Made:
+    return image_of(*LAYERS)
+
+
+@pytest.fixture
+def layout(tmp_path: Path, image: Made) -> Path:
+    return layout_of(tmp_path / "layout", image)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, layout: Path, ocitui: Ocitui) -> Path:
+    """As a daemon leaves it: nothing is recorded."""
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    assert ocitui("import", f"oci:{layout}", "--name", NAME, "--format", "tar", "-C", directory).status == 0
+    shutil.rmtree(directory / ".ocitui")
+    return directory
+
+
+def packed_as(cache: Path, tmp_path: Path, *layers: bytes) -> None:
+    """Have its packed file be of other layers."""
+    (packed,) = cache.glob("*.tar")
+    packed.write_bytes(flattened(sources(tmp_path / "other", layers)))
+
+
+def checked(cache: Path, *texts: str, access: SourceOptions | None = None) -> Report:
+    report = asyncio.run(examine_layers(cache, ExamineOptions(Depth.LAYERS), sources=texts, access=access))
+    assert staged(cache) == []
+    assert downloaded(cache) == 0
+    return report
+
+
+def told(report: Report) -> list[Finding]:
+    return [one for one in report.findings if one.code in ("packed-unlike-layers", "packed-xattrs")]
+
+
+@pytest.mark.parametrize("format", PackedFormat)
+def test_what_was_packed_rightly_is_said_to_be(
+    cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui, format: PackedFormat
+) -> None:
+    need("mksquashfs")
+    assert ocitui("import", f"oci:{layout}", "--name", NAME, "--format", format, "-C", cache).status == 0
+    report = checked(cache, f"oci:{layout}")
+    assert (told(report), report.coverage.layers) == ([], report.coverage.entries)
+    assert not report.coverage.unchecked
+
+
+@pytest.mark.parametrize(
+    ("layers", "seen"),
+    [
+        (without(".wh.gone"), "1 path not as the layers make it: /gone (added)"),
+        (
+            without("bin/ash", "l"),
+            "3 paths not as the layers make it: /bin/ash (lacking), /bin/sh (link), /l (lacking)",
+        ),
+        (without(ping=Item("bin/ping", data=b"pong" * 500, mode=0o755, xattrs=CAPABILITY)), "/bin/ping (content)"),
+        (without(ping=Item("bin/ping", data=b"ping", xattrs=CAPABILITY)), "/bin/ping (mode, size)"),
+        (without(ash=Item("bin/ash", data=b"sh" * 5000, mode=0o755)), "/bin/sh (link)"),
+        (without("bin", "bin/ping", "bin/sh", "bin/ash", "gone", ".wh.gone"), "/bin/ping (lacking) and 1 more"),
+    ],
+    ids=["whiteout", "lacking", "content", "cut", "hard link", "tree"],
+)
+def test_what_a_packer_gets_wrong(
+    cache: Path, layout: Path, tmp_path: Path, layers: tuple[bytes, ...], seen: str
+) -> None:
+    packed_as(cache, tmp_path, *layers)
+    report = checked(cache, f"oci:{layout}")
+    (finding,) = told(report)
+    assert (finding.code, finding.severity) == ("packed-unlike-layers", Severity.MEDIUM)
+    assert seen in finding.seen
+    assert report.coverage.layers == 1
+
+
+def test_lost_attributes_are_less_and_lost_capabilities_more_than_a_note(
+    cache: Path, layout: Path, tmp_path: Path
+) -> None:
+    packed_as(cache, tmp_path, *without(motd=Item("motd", data=b"hello")))
+    (finding,) = told(checked(cache, f"oci:{layout}"))
+    assert (finding.code, finding.severity) == ("packed-xattrs", Severity.INFO)
+    assert "1 path with other extended attributes than the layers give: /motd (xattrs); " in finding.seen
+    plain = Item("bin/ping", data=b"ping" * 500, mode=0o755)
+    packed_as(cache, tmp_path, *without(ping=plain, motd=Item("motd", data=b"hello")))
+    (finding,) = told(checked(cache, f"oci:{layout}"))
+    assert finding.severity == Severity.LOW
+    assert "2 paths with other extended attributes than the layers give, 1 without the capab" in finding.seen
+
+
+def test_the_import_that_is_offered_mends_it(cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    packed_as(cache, tmp_path, *without("l"))
+    words = ("check", "--depth", "layers", "--from", f"oci:{layout}", "-C", cache, "--json")
+    found = ocitui(*words)
+    assert found.status == 1
+    (finding,) = told(checked(cache, f"oci:{layout}"))
+    command = shlex.split(finding.seen.partition("mended by ocitui ")[2])
+    assert ocitui(*command, "-C", cache).status == 0
+    # Where it came from is on record now.
+    assert ocitui("check", "--depth", "layers", "-C", cache).status == 0
+    report = checked(cache)
+    assert (told(report), report.coverage.layers) == ([], 1)
+
+
+def test_layers_come_from_the_registry_of_the_name(tmp_path: Path, image: Made, ocitui: Ocitui) -> None:
+    cache, registry = tmp_path / "cache", FaultyRegistry()
+    cache.mkdir()
+    put(registry, image, "v1")
+    with running(registry):
+        name = f"{registry.host}/team/app:v1"
+        assert ocitui("import", name, "--format", "tar", "-C", cache).status == 0
+        shutil.rmtree(cache / ".ocitui")
+        packed_as(cache, tmp_path, *without("l"))
+        (finding,) = told(checked(cache))
+    assert f"ocitui import docker://{registry.host}/team/app@{image.digest} --name {name}" in finding.seen
+
+
+def test_where_there_are_no_layers_that_is_said(cache: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    other = layout_of(tmp_path / "other", image_of(layer(Item("a"))))
+    (packed,) = cache.glob("*.tar")
+    # A name of which no registry is asked.
+    index = (cache / "index.json").read_text().replace(NAME, "UPPER")
+    (cache / "index.json").write_text(index)
+    report = checked(cache, f"oci:{other}")
+    assert told(report) == []
+    (unchecked,) = report.coverage.unchecked
+    assert unchecked.startswith(f"{packed.name}: not compared with its layers: ")
+    assert report.coverage.layers == 0
+    with pytest.raises(SourceError):
+        checked(cache, f"oci:{tmp_path / 'nowhere'}")
+
+
+def test_a_damaged_file_is_not_compared(cache: Path, layout: Path) -> None:
+    (packed,) = cache.glob("*.tar")
+    packed.write_bytes(packed.read_bytes()[:2048])
+    report = checked(cache, f"oci:{layout}")
+    assert report.coverage.layers == 0
+    assert any(one.severity is Severity.HIGH for one in report.findings)
+
+
+def test_layers_beyond_the_limits_are_not_compared(cache: Path, layout: Path) -> None:
+    few = SourceOptions(limits=LayerLimits(unpacked_bytes=100))
+    report = checked(cache, f"oci:{layout}", access=few)
+    assert report.coverage.layers == 0
+    assert "more than" in report.coverage.unchecked[0]
+
+
+def test_hashes_stand_for_what_the_tar_would_hold(tmp_path: Path) -> None:
+    """What is told of layers without packing them is the very tar, but for what its files hold."""
+    made = sources(tmp_path / "layers", LAYERS)
+    asyncio.run(pack_layers(made, tmp_path / "hashes", None))
+    whole, hashes = bytearray(flattened(made)), b""
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        for one in archive:
+            if one.isreg():
+                body = slice(one.offset_data, one.offset_data + one.size)
+                hashes += hashlib.sha256(whole[body]).digest()
+                whole[body] = bytes(one.size)
+    assert (tmp_path / "hashes").read_bytes() == whole + hashes
+
+
+def test_options_of_another_depth_are_refused(cache: Path, layout: Path, ocitui: Ocitui) -> None:
+    for words in (["--from", f"oci:{layout}"], ["--login", "registry.example"]):
+        refused = ocitui("check", "-C", cache, *words)
+        assert (refused.status, f"{words[0]} is for --depth layers" in refused.err) == (2, True)
+    refused = ocitui("check", "-C", cache, "--depth", "layers", "--read-only")
+    assert (refused.status, "--read-only" in refused.err) == (4, True)
+    assert ocitui("repair", "-C", cache, "--depth", "layers").status == 2
