@@ -1,7 +1,7 @@
-"""What a report tells of another host, asked where its machine, and the files of its cache, would be looked at.
+"""What is told of another host, asked where its machine, and the files of its cache, would be looked at.
 
 Of a cache that is here nothing is told, and a look costs one test. What a report tells is taken in by `doctor.incident`
-and holds for this process until it is forgotten.
+and what is asked over ssh by `remote.mirror`; it holds for this process until it is forgotten.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +25,11 @@ class ToldFile(NamedTuple):
     error: int = 0
 
 
+_PLAIN = re.compile(r"[ !#-\[\]-~]+").fullmatch
+
 _machines: dict[str, Mapping[str, Any]] = {}
 _files: dict[tuple[int, int], ToldFile] = {}
+_told_in: dict[str, set[tuple[int, int]]] = {}
 _digests: dict[bytes, set[str]] = {}
 
 
@@ -34,10 +38,10 @@ def stand_in(directory: Path, facts: Mapping[str, Any]) -> None:
     _machines[os.path.realpath(directory)] = facts
 
 
-def stand_in_file(path: Path, told: ToldFile) -> None:
-    """What is told of the file of which this one has only the place."""
-    found = os.lstat(path)
-    _files[found.st_dev, found.st_ino] = told
+def stand_in_file(directory: Path, path: Path, told: ToldFile) -> None:
+    """What is told of the file of a cache of which this one has only the place."""
+    _files[key := _key(path)] = told
+    _told_in.setdefault(os.path.realpath(directory), set()).add(key)
 
 
 def stand_in_bytes(data: bytes, digest: str) -> None:
@@ -45,10 +49,34 @@ def stand_in_bytes(data: bytes, digest: str) -> None:
     _digests.setdefault(hashlib.sha256(data).digest(), set()).add(digest)
 
 
-def forget() -> None:
-    """Nothing is told any more."""
-    for known in (_machines, _files, _digests):
-        known.clear()
+def forget_file(directory: Path, path: Path) -> None:
+    """Before it is removed, as another file may get its inode."""
+    key = _key(path)
+    _told_in.get(os.path.realpath(directory), set()).discard(key)
+    _files.pop(key, None)
+
+
+def forget(directory: Path) -> None:
+    """Nothing is told of this cache any more; before it is removed."""
+    _machines.pop(place := os.path.realpath(directory), None)
+    for key in _told_in.pop(place, ()):
+        _files.pop(key, None)
+    if not _told_in:
+        _digests.clear()
+
+
+def _key(path: Path) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
+def as_there(text: str) -> str:
+    """A text for people or programs with the path that is meant, in place of that at which a cache is looked at here;
+    one that would have to be escaped stays away."""
+    for place, facts in [*_machines.items()]:
+        if _PLAIN(facts["cache"]):
+            text = text.replace(place, facts["cache"])
+    return text
 
 
 def fact_of(directory: Path, what: str) -> Any:
@@ -83,7 +111,7 @@ def told_sha256(fd: int) -> str:
 def refuse_told(fd: int) -> None:
     """Raises OSError for an open file whose bytes are not here."""
     if told_file(fd) is not None:
-        raise OSError(errno.ENODATA, "its bytes are not in the report")
+        raise OSError(errno.ENODATA, "its bytes are on its host")
 
 
 def told_digests(data: bytes) -> Container[str]:

@@ -130,7 +130,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     assert circle(house().arrows) == []
 
 
-@pytest.mark.parametrize("package", ["cache", "host", "contents", "importing", "doctor", "words", "tui"])
+@pytest.mark.parametrize("package", ["cache", "host", "contents", "importing", "doctor", "remote", "words", "tui"])
 def test_a_front_gives_what_it_says_and_nothing_more(package: str) -> None:
     """What it gives while it runs is what a type checker sees, and what somebody takes."""
     front = import_module(f"ocitui.{package}")

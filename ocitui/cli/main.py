@@ -39,6 +39,7 @@ COMMANDS = {
     "why": ("why", "Say link by link why the daemon answers as it does."),
     "zones": ("zones", "List who needs which entry."),
     "check": ("check", "Examine the cache: what is wrong, and what would mend it."),
+    "fleet": ("fleet", "Look at the caches of many hosts over ssh, the worst first."),
     "repair": ("repair", "Show what would mend the cache; with --apply do it."),
     "point": ("point", "Make a digest win its name; nothing is deleted."),
     "delete": ("delete", "Take entries out of the index and their files to the trash."),
@@ -180,7 +181,9 @@ def open_command(directory_word: Path, **typed: Any) -> int:
 cli.opener = open_command
 
 
-def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any) -> int:
+def _open(
+    *, directory: Path | str | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any
+) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise NoTerminalError
@@ -194,6 +197,9 @@ def _open(*, directory: Path | None, no_mouse: bool, wait: float | None, as_json
         chosen = options | {"read_only": options["read_only"] or call.read_only}
         return run_screen(ScreenOptions(directory=call.directory, mouse=not no_mouse, wait=wait or 0.0, **chosen))
 
+    if isinstance(directory, str):
+        hint = "ocitui check, list, why, show and zones take it; or log in, and start ocitui there"
+        raise NoTerminalError("the screen does not open on another host's cache", hint)
     call = Call(directory or default_directory())
     return call.reported(lambda: on_cache(call, work))
 

@@ -4,6 +4,7 @@ What can be asked of the screen and of an image's source stands here too; nothin
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -20,13 +21,14 @@ from ocitui.cache import PackedFormat
 from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
 from ocitui.text import parse_size, parse_span
 
-from .output import Call, InterruptedBySignalError, say
+from .output import Call, InterruptedBySignalError, UsageProblemError, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ocitui.cache import PackerCache
     from ocitui.doctor import ExamineOptions, Finding, Progress, Report
+    from ocitui.remote import SshPlace
 
 
 P = ParamSpec("P")
@@ -92,14 +94,23 @@ FORMATS = tuple(one.value for one in PackedFormat)
 THEMES = ("dark", "light", "ansi")
 
 
+class _CacheWord(click.Path):
+    """A directory, or what names another host, which stays the text that it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if str(value).startswith(FAR) else super().convert(value, param, ctx)
+
+
+FAR = "ssh://"
 directory_option = click.option(
     "-C",
     "directory",
     metavar="DIR",
     # Whether it can be read is the core's to say: it knows why, and what the status is.
-    type=click.Path(path_type=Path, readable=False),
+    type=_CacheWord(path_type=Path, readable=False),
     help=f"The cache directory, or a report [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
 )
+sudo_option = click.option("--sudo", is_flag=True, help="Over ssh: read as root there, by sudo without a password.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 read_only_option = click.option("--read-only", is_flag=True, help="Refuse whatever would write.")
 # For those who always type it: a command that only reads has nothing to refuse, and no lock to wait for.
@@ -165,20 +176,55 @@ def pass_on(context: click.Context, names: Iterable[str], typed: Mapping[str, An
     context.default_map = dict.fromkeys(names, given)
 
 
-def taking(*options: Callable[[F], F]) -> Callable[[Callable[Concatenate[Call, P], int]], F]:
-    """Gives a command these options, and its function the Call that they make."""
+def taking(*options: Callable[[F], F], far: bool = False) -> Callable[[Callable[Concatenate[Call, P], int]], F]:
+    """Gives a command these options, and its function the Call that they make. ``far``: the facts that a mirror of
+    another host's cache has are all that it looks at."""
 
     def give(function: Callable[Concatenate[Call, P], int]) -> F:
         @wraps(function)
         def command(*args: P.args, **kwargs: P.kwargs) -> int:
             typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in _SHARED}
             directory, as_json, read_only, wait, agreed = typed.values()
+            if isinstance(directory, str):
+                sudo, call = bool(kwargs.pop("sudo", False)), Call(Path(directory), bool(as_json))
+
+                def run_far() -> int:
+                    with mirrored(directory, sudo, far) as mirror:
+                        return _on_stand_in(call, mirror, lambda there: function(there, *args, **kwargs))
+
+                return call.reported(run_far)
+            if far and kwargs.pop("sudo"):
+                raise click.UsageError("--sudo is for a cache that is reached over ssh")
             call = Call(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0, bool(agreed))
             return call.reported(lambda: on_cache(call, lambda there: function(there, *args, **kwargs)))
 
-        return with_options(*options)(command)
+        return with_options(*options, *((sudo_option,) if far else ()))(command)
 
     return give
+
+
+@contextmanager
+def mirrored(text: str, sudo: bool, far: bool) -> Iterator[Path]:
+    """What stands for the cache of another host, as it is asked now. Raises UsageProblemError where that is not enough
+    for the command, RemoteError, CacheDirectoryError."""
+    from ocitui.remote import HostMirror, SshPlace
+
+    place = SshPlace.parse(text)
+    if not far:
+        raise UsageProblemError("this is done only on the host that has the cache", hint=f"there: {there(place)}")
+    mirror = HostMirror(place, sudo=sudo)
+    try:
+        run_async(mirror.ask())
+        yield mirror.directory
+    finally:
+        mirror.remove()
+
+
+def there(place: SshPlace) -> str:
+    """The command that does on another host what was asked for here."""
+    name = click.get_current_context().info_name or ""
+    directory = ["-C", str(place.directory)] if place.directory else []
+    return shlex.join(["ssh", "-t", *place.login.split(" ")[1:], "ocitui", name, *directory])
 
 
 def on_cache(call: Call, work: Callable[[Call], int]) -> int:
@@ -192,17 +238,25 @@ def on_cache(call: Call, work: Callable[[Call], int]) -> int:
     if not is_report(call.directory):
         return work(call)
     with opened_report(call.directory) as directory:
-        there = replace(call, directory=directory, read_only=True)
-        return there.reported(lambda: work(there))
+        return _on_stand_in(call, directory, work)
+
+
+def _on_stand_in(call: Call, directory: Path, work: Callable[[Call], int]) -> int:
+    there = replace(call, directory=directory, read_only=True)
+    return there.reported(lambda: work(there))
 
 
 _SHARED = ("directory", "as_json", "read_only", "wait", "agreed")
 reading = taking(directory_option, json_option, _read_only_anyway_option)
 """For a command that only reads."""
+looking = taking(directory_option, json_option, _read_only_anyway_option, far=True)
+"""For one that reads no more than a mirror of another host's cache has."""
 agreeing = taking(_yes_option, directory_option, json_option, _read_only_anyway_option)
 """For one that only reads the cache, and asks before it writes over what is elsewhere."""
 keeping = taking(directory_option, json_option, read_only_option, _wait_anyway_option)
 """For a command that writes nothing but notes in `.ocitui`, for which it needs no lock."""
+noting = taking(directory_option, json_option, read_only_option, _wait_anyway_option, far=True)
+"""For one of these to which a mirror is enough."""
 writing = taking(shared_options)
 """For a command that writes."""
 changing = taking(_yes_option, shared_options)

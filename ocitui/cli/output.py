@@ -29,7 +29,7 @@ from ocitui.cache import (
     PlanChangedError,
     ReadOnlyError,
 )
-from ocitui.stand_in import fact_of
+from ocitui.stand_in import as_there, fact_of
 from ocitui.text import clean, escaped, first_of, short_digest, timestamp
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _write(text: str, stream: TextIO | None) -> None:
     if stream is None:
         return
     try:
-        stream.write(text)
+        stream.write(as_there(text))
         stream.flush()
     except OSError:
         if stream is not sys.stderr:
@@ -257,8 +257,9 @@ class Call:
 
     def refuse_read_only(self, doing: str) -> None:
         """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
-        if (host := fact_of(self.directory, "host")) is not None:
-            raise ReadOnlyError(f"cannot {doing}: it is a report of {host}", hint="give the command on that host")
+        if (form := fact_of(self.directory, "form")) is not None:
+            told = f"cannot {doing}: it is {form} of {fact_of(self.directory, 'host')}"
+            raise ReadOnlyError(told, hint="give the command on that host")
         if self.read_only:
             raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
 

@@ -15,6 +15,7 @@ with front(__name__):
     from .assessment import advice as advice
     from .assessment import assess as assess
     from .assessment import gather as gather
+    from .assessment import process_trouble as process_trouble
     from .check.cache_checks import keep_index as keep_index
     from .check.examine import ExamineOptions as ExamineOptions
     from .check.examine import examine as examine

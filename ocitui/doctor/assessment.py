@@ -107,7 +107,7 @@ def gather(
     directory: Path,
     *,
     answers: bool | None = None,
-    proc: Path = _PROC,
+    proc: Path | None = None,
     judge: Judge | None = None,
     daemon: DaemonState | None = None,
 ) -> TimelineFacts:
@@ -146,7 +146,7 @@ def gather(
         any(one.missing for one in history.overwritten),
         room is not None and not room[0],
         name_to_pull(directory, listing, seen.index or _newest(directory, backups)) if daemon.running else "",
-        process_trouble(daemon.process, proc) if trouble is None else trouble,
+        process_trouble(daemon.process, proc or _PROC) if trouble is None else trouble,
         answers,
         (there := listing.get(INDEX_NAME)) is None or there.regular,
     )

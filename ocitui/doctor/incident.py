@@ -320,16 +320,21 @@ def opened_report(path: Path) -> Iterator[Path]:
         directory = Path(folder, "store", "cache", "image")
         directory.mkdir(parents=True)
         try:
-            incident = _facts(path)
-            _Unpacking(directory, Path(folder, "outside"), incident).run(path)
-        except (OSError, ValueError, EOFError, OverflowError, zlib.error, tarfile.TarError, RecursionError) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise ReportError(f"{path} is no report that can be opened: {why}") from error
-        stand_in(directory, msgspec.structs.asdict(incident))
-        try:
+            _open(path, directory, Path(folder, "outside"))
             yield directory
         finally:
-            forget()
+            forget(directory)
+
+
+def _open(path: Path, directory: Path, outside: Path) -> None:
+    """Raises ReportError."""
+    try:
+        incident = _facts(path)
+        _Unpacking(directory, outside, incident).run(path)
+    except (OSError, ValueError, EOFError, OverflowError, zlib.error, tarfile.TarError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ReportError(f"{path} is no report that can be opened: {why}") from error
+    stand_in(directory, {"form": "a report", **msgspec.structs.asdict(incident)})
 
 
 def _facts(path: Path) -> Incident:
@@ -454,7 +459,7 @@ class _Unpacking:
             if check is not None and check.found is not None and check == SOUND_PACKED[check.found]:
                 check = SOUND_PACKED[check.found]
             hashed = one.sha256 if one.kept is None else ""
-            stand_in_file(place, ToldFile(one.stat, check, hashed, one.error))
+            stand_in_file(self._directory, place, ToldFile(one.stat, check, hashed, one.error))
         os.utime(place, ns=(one.modified_ns, one.modified_ns), follow_symlinks=False)
 
 

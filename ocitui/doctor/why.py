@@ -191,7 +191,8 @@ class _FileLinks:
                 tree = open_tree(file, self._format, Stop())
                 found = find_program(tree, command, run.env or (), run.working_dir or "", config.architecture)
         except (CacheError, OSError) as error:
-            yield Link("program", LinkState.UNKNOWN, f"it cannot be told: {error}")
+            why = getattr(error, "strerror", None) or error
+            yield Link("program", LinkState.UNKNOWN, f"it cannot be told: {why}")
             return
         self.program = found
         if found.problem or found.unsure:

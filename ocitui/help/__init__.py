@@ -14,6 +14,7 @@ TOPICS = {
     "daemon": "What the daemon does, and working beside it.",
     "depths": "How deep a check looks, and what it cannot find.",
     "room": "Making room: rules, pins, what never goes.",
+    "fleet": "Other hosts over ssh, one, many, or hundreds.",
     "contents": "Inside packed files: list, read, extract, prove.",
     "import": "Bringing images in: sources, formats, limits.",
     "keys": "The keys of the screen.",
@@ -22,7 +23,6 @@ TOPICS = {
     "files": "What lies in .ocitui.",
     "json": "What --json prints.",
     "metrics": "What --prometheus writes, and what to be alarmed by.",
-    "fleet": "Many hosts: metrics, alarms, a playbook.",
     "exit-statuses": "What the exit status means.",
 }
 """Each topic, with its line in a list of them. The keys come from the screen's table of actions."""

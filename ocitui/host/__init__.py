@@ -11,10 +11,13 @@ with front(__name__):
     from .daemon import daemon_socket as daemon_socket
     from .daemon import find_daemon as find_daemon
     from .daemon import is_daemon as is_daemon
+    from .loop_devices import Kernel as Kernel
     from .loop_devices import Loops as Loops
     from .loop_devices import LoopUse as LoopUse
     from .loop_devices import read_back as read_back
     from .loop_devices import users_of as users_of
+    from .programs import answer_of as answer_of
+    from .programs import domains_of as domains_of
     from .programs import find_program as find_program
     from .programs import unit_log as unit_log
     from .xdg import config_path as config_path
@@ -32,3 +35,4 @@ with front(__name__):
     from .zones import database_identity as database_identity
     from .zones import find_users as find_users
     from .zones import read_zones as read_zones
+    from .zones import zones_in as zones_in

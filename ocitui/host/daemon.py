@@ -19,6 +19,7 @@ SOCKET_NAME, DATABASE_NAME, CONFIG_NAME = "daemon.socket", "krata.db", "config.t
 START_SECONDS = 5.0
 """How near to the daemon's start a time may be of before or after it: it has read the index a moment later, and times
 in /proc are good to a hundredth of a second, the boot that they count from to a second."""
+PROC = Path("/proc")
 _MOST_CONFIG = 1 << 20
 _DELETED = " (deleted)"
 _TMPDIR = re.compile(r"(?:^|\0)TMPDIR=(/[^\0]*)")
@@ -46,11 +47,13 @@ class DaemonState(msgspec.Struct, frozen=True):
         return 0.0 if self.since is None else self.since + START_SECONDS
 
 
-def find_daemon(directory: Path, proc: Path = Path("/proc"), *, known: int | None = None) -> DaemonState:
-    """The state of the daemon, if it serves no other cache; quick where it is still the process ``known``."""
-    there: DaemonState | None = fact_of(directory, "daemon")
+def find_daemon(directory: Path, proc: Path | None = None, *, known: int | None = None) -> DaemonState:
+    """The state of the daemon, if it serves no other cache; quick where it is still the process ``known``. What is told
+    of another host's is that, unless it is to be looked for in a ``proc``."""
+    there: DaemonState | None = None if proc else fact_of(directory, "daemon")
     if there is not None:
         return there
+    proc = proc or PROC
     socket, found = daemon_socket(directory), None
     for process in chain([] if known is None else [known], _processes(proc)):
         serves = _serves(process, socket.with_name(DATABASE_NAME), proc) if is_daemon(process, proc) else False
@@ -82,7 +85,7 @@ def _serves(process: int, database: Path, proc: Path) -> bool | None:
     return other
 
 
-def is_served(directory: Path, proc: Path = Path("/proc")) -> bool:
+def is_served(directory: Path, proc: Path = PROC) -> bool:
     """Whether a daemon is seen to have the database of the cache in ``directory`` open."""
     database = daemon_socket(directory).with_name(DATABASE_NAME)
     return any(is_daemon(process, proc) and _serves(process, database, proc) for process in _processes(proc))

@@ -68,8 +68,9 @@ class Kernel(msgspec.Struct, frozen=True):
 
 def users_of(directory: Path, kernel: Kernel | None = None) -> dict[str, list[LoopUse]]:
     """The uses of each file in the cache, by its path below ``directory``: its name, or the one that it had, or a path
-    in the trash. What cannot be read is left out."""
-    there: dict[str, list[LoopUse]] | None = fact_of(directory, "loops")
+    in the trash. What cannot be read is left out. What is told of another host's are those, unless a ``kernel`` is to
+    tell."""
+    there: dict[str, list[LoopUse]] | None = None if kernel else fact_of(directory, "loops")
     if there is not None:
         return there
     kernel = kernel or Kernel()

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import lru_cache
@@ -182,9 +182,16 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     there: Zones | None = fact_of(directory, "zones")
     if there is not None:
         return there
-    loops = users_of(directory) if loops is None else loops
+    return zones_in(directory, users_of(directory) if loops is None else loops, read_domains, ask=ask)
+
+
+def zones_in(
+    directory: Path, loops: Loops, domains_now: Callable[[], tuple[Domain, ...] | None], *, ask: bool
+) -> Zones:
+    """The zones by the database beside a cache, these loops, the domains that there are, and where ``ask``, what the
+    daemon says. Never raises."""
     # Before the rows: of a domain that is made meanwhile the row is there first.
-    domains = read_domains()
+    domains = domains_now()
     table, found = _read(directory)
     program = find_program("kratactl") if ask and daemon_socket(directory).is_socket() else None
     told = _asked(directory, program) if program else None
@@ -207,7 +214,7 @@ def read_zones(directory: Path, *, ask: bool = True, loops: Loops | None = None)
     rowless = tuple(one for one in domains or () if knows_rows and one.uuid not in known)
     if domains is not None and (leaks or rowless):
         # Guests come and go meanwhile.
-        again = read_domains()
+        again = domains_now()
         leaks = tuple(one for one in leaks if one in _leaks(found, loops, again, doubt))
         rowless = tuple(one for one in rowless if one in (again or ()))
     return Zones(table.state, tuple(found), note, doubt, daemon, leaks, makes_anew, table.unreadable, domains, rowless)

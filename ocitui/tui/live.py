@@ -284,8 +284,8 @@ class LiveCache:
 
     def why_read_only(self) -> str:
         """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
-        if fact_of(self._directory, "host") is not None:
-            return "it is a report"
+        if (form := fact_of(self._directory, "form")) is not None:
+            return f"it is {form}"
         if not self._writable:
             return "started with --read-only"
         if self._directory.is_dir() and not os.access(self._directory, os.W_OK):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ocitui.cache import identity_of
 from ocitui.host import DaemonState, daemon_socket, find_daemon, is_daemon
+from ocitui.stand_in import file_system
 from ocitui.text import human_size
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class LiveHost:
 
         before = self._shown
         try:
-            now = os.statvfs(self._directory)
+            now = file_system(self._directory)
         except OSError:
             self.disk = None
         else:

@@ -77,6 +77,7 @@ STATUSES = {
     "AmbiguousFileError": ExitCode.USAGE,
     "CancelledError": ExitCode.CANCELLED,
     "InvalidNameError": ExitCode.USAGE,
+    "InvalidPlaceError": ExitCode.USAGE,
     "LockedError": ExitCode.LOCKED,
     "NoSuchDocumentError": ExitCode.PROBLEMS,
     "NoSuchEntryError": ExitCode.PROBLEMS,

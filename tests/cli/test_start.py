@@ -64,6 +64,7 @@ HEADLESS = {
     "diff": ["alpine:3.19", "busybox:1.36", "--text"],
     "verdict": [],
     "why": ["alpine:3.19"],
+    "fleet": ["a b"],
     "zones": [],
     "check": ["--depth", "deep"],
     "repair": ["--apply", "--yes"],
@@ -85,7 +86,7 @@ HEADLESS = {
     "completion": ["bash"],
 }
 """Words with which each command does its work; the demo opens the screen, and a watch has no end."""
-WITHOUT_CACHE = {"help", "completion"}
+WITHOUT_CACHE = {"help", "completion", "fleet"}
 
 
 def test_every_command_but_the_demo_is_headless() -> None:

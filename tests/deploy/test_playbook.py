@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ocitui.cli.demo_cache import make_demo_cache
-from tests.deploy.sshd import LoopbackHost, loopback_hosts, ssh_arguments
+from tests.sshd import LoopbackHost, loopback_hosts, ssh_arguments
 from tests.tools import ROOT, need
 
 pytestmark = pytest.mark.slow

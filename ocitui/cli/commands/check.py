@@ -21,7 +21,7 @@ from ..options import (
     check_depth_option,
     complete_source,
     examined,
-    keeping,
+    noting,
     registries_options,
     repeatable,
     run_async,
@@ -118,7 +118,7 @@ def rate(text: str) -> int:
 @repeatable("--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable.")
 @click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any.")
 @registries_options
-@keeping
+@noting
 def check_command(call: Call, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 

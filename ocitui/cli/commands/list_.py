@@ -11,7 +11,7 @@ import click
 from ocitui.cache import INDEX_NAME
 from ocitui.text import human_age, human_size, short_digest
 
-from ..options import ended_by_signals, moment, reading
+from ..options import ended_by_signals, looking, moment
 from ..output import Call, Column, ExitCode, lay_out, say, say_lines, terminal_width
 from ..selectors import filter_option, judged_entries
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command("list")
 @filter_option
 @click.option("--at", metavar="TIME", type=moment, help="As it was: 2d ago, or at 2026-01-31T12:00:00Z.")
-@reading
+@looking
 def list_command(call: Call, filter_text: str | None, at: float | None) -> ExitCode:
     """List the entries and the state of their files.
 

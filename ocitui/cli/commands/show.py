@@ -11,7 +11,7 @@ import click
 
 from ocitui.cache import DocumentError, NoSuchEntryError, check_directory
 
-from ..options import reading, run_async
+from ..options import looking, run_async
 from ..output import Call, ExitCode, bytes_json, complain, emit_bytes, is_terminal, say
 from ..selectors import DOCUMENTS, chosen_keys, complete_shown, filter_option, find_named, need_entries, whole_digest
 
@@ -29,7 +29,7 @@ class NoSuchDocumentError(NoSuchEntryError):
 @click.command("show")
 @click.argument("words", metavar="ENTRY... [manifest|config]", nargs=-1, shell_complete=complete_shown)
 @filter_option
-@reading
+@looking
 def show_command(call: Call, words: tuple[str, ...], filter_text: str | None) -> ExitCode:
     """Print manifests or configs: byte for byte, laid out over lines on a terminal.
 

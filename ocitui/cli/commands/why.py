@@ -9,7 +9,7 @@ import click
 
 from ocitui.cache import PackedFormat, check_directory, known_format
 
-from ..options import FORMATS, keeping, registries_options, run_async
+from ..options import FORMATS, noting, registries_options, run_async
 from ..output import Call, ExitCode, paragraph
 from ..selectors import complete_entry
 
@@ -29,7 +29,7 @@ _ALL = "all"
 )
 @click.option("--ask", is_flag=True, help="Ask the registry too: what the name is there today, and who gets it.")
 @registries_options
-@keeping
+@noting
 def why_command(call: Call, /, text: str, format_: str | None, *, ask: bool, **typed: Any) -> ExitCode:
     """Say why the daemon answers as it does for a name or a digest: every link from it to the answer.
 

@@ -10,7 +10,7 @@ import click
 
 from ocitui.text import short_digest
 
-from ..options import reading
+from ..options import looking
 from ..output import Call, Column, ExitCode, laid_out, table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("zones")
-@reading
+@looking
 def zones_command(call: Call) -> ExitCode:
     """List the zones of this host, and the entries that each of them needs: its image, its kernel, its initrd.
 

@@ -216,7 +216,7 @@ def taken_file_missing(directory: Path, digest: str, role: NeedRole) -> str:
     return ""
 
 
-_PROC, _MISSING = Path("/proc"), CATALOGUE["zone-needs-missing"]
+_MISSING = CATALOGUE["zone-needs-missing"]
 _INDEX_SLACK = 1 << 16  # what another entry, and the file system's own records, add to the index
 _NEARLY_FULL = 0.9
 
@@ -228,7 +228,7 @@ def room_for_index(found: os.statvfs_result, index_size: int) -> tuple[bool, int
     return free >= index_size + _INDEX_SLACK and (not found.f_files or found.f_ffree > 0), free
 
 
-def check_host(directory: Path, index_size: int, proc: Path = _PROC) -> Iterator[Finding]:
+def check_host(directory: Path, index_size: int, proc: Path | None = None) -> Iterator[Finding]:
     """What bears on the cache from outside: its file system, and the daemon."""
     daemon = find_daemon(directory, proc)
     if daemon.process is not None:
@@ -327,7 +327,7 @@ def _is_of(backup: Backup, undo: Transaction, *others: Transaction) -> bool:
     return differs and repair.sequence < backup.number <= undo.sequence
 
 
-def keep_index(directory: Path, proc: Path = Path("/proc")) -> str:
+def keep_index(directory: Path, proc: Path | None = None) -> str:
     """Keep a backup of a sound index, or copy a corrupt one aside; where that cannot be done nothing is kept. Gives
     what there is to say of a corrupt one, empty for a sound one or none."""
     since = find_daemon(directory, proc).read_index_by

@@ -8,7 +8,7 @@ import shutil
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,8 @@ class LoopbackHost(socketserver.ThreadingTCPServer):
 
     def __init__(self, config: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
-        self.config = config
+        # By its whole path, as it starts itself again.
+        self.command = [str(shutil.which("sshd")), "-i", "-e", "-f", str(config)]
 
     @property
     def port(self) -> int:
@@ -33,25 +34,34 @@ class LoopbackHost(socketserver.ThreadingTCPServer):
 class _Connection(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         assert isinstance(self.server, LoopbackHost)
-        # By its whole path, as it starts itself again.
-        command = [str(shutil.which("sshd")), "-i", "-e", "-f", str(self.server.config)]
-        subprocess.run(command, stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            self.server.command, stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL, check=False
+        )
+
+
+def make_key(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
 
 
 @contextmanager
-def loopback_hosts(folder: Path, count: int) -> Iterator[list[LoopbackHost]]:
-    """So many hosts; in the folder are the key `user` and their `known_hosts`."""
+def loopback_hosts(
+    folder: Path, count: int, more: Callable[[Sequence[int]], Sequence[str]] = lambda ports: ()
+) -> Iterator[list[LoopbackHost]]:
+    """So many hosts; in the folder are the key `user` and their `known_hosts`. ``more`` gives further lines of their
+    configuration, by their ports."""
     need("sshd", "ssh-keygen")
     for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+        make_key(folder / name)
     if os.getuid() == 0:
         # Where it leaves its rights; Debian makes it when the service starts.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    hosts = [LoopbackHost(folder / "sshd_config") for _ in range(count)]
+    lines = "".join(f"{line}\n" for line in more([host.port for host in hosts]))
     (folder / "sshd_config").write_text(
         f"HostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\nPidFile none\nStrictModes no\n"
         "UsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        f"{lines}"
     )
-    hosts = [LoopbackHost(folder / "sshd_config") for _ in range(count)]
     key = (folder / "host.pub").read_text()
     (folder / "known_hosts").write_text("".join(f"[127.0.0.1]:{host.port} {key}" for host in hosts))
     for host in hosts:

@@ -1,0 +1,13 @@
+"""Other hosts: the way there by plain `ssh`, what is read of their caches, and many of them side by side."""
+
+from __future__ import annotations
+
+from ocitui.front import front
+
+with front(__name__):
+    from .fleet import FleetRow as FleetRow
+    from .fleet import FleetStanding as FleetStanding
+    from .fleet import read_inventory as read_inventory
+    from .fleet import survey as survey
+    from .mirror import HostMirror as HostMirror
+    from .ssh import SshPlace as SshPlace

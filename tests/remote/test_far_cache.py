@@ -1,0 +1,130 @@
+"""`ocitui -C ssh://HOST`: what is asked of another host's cache, and that nothing of it is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocitui.cli.main import run
+from tests.doctor.examine_support import NAME, Sample, copied, make_sample
+from tests.remote.support import Hosts
+from tests.tools import need
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def sample(made: Sample, tmp_path: Path) -> Sample:
+    (tmp_path / "krata").mkdir()
+    return copied(made, tmp_path / "krata")
+
+
+@pytest.mark.parametrize("words", [("list",), ("why", NAME), ("show", NAME), ("zones",)])
+def test_it_tells_what_it_would_there(
+    words: tuple[str, ...], sample: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = run([*words, "--json", "-C", str(sample.directory)])
+    told = json.loads(capsys.readouterr().out)
+    here = run([*words, "--json", "-C", f"ssh://good{sample.directory}"])
+    assert (here, without_program(json.loads(capsys.readouterr().out))) == (there, without_program(told))
+
+
+def without_program(told: dict[str, Any]) -> dict[str, Any]:
+    """For what an image runs its packed file is read, which stays there."""
+    for one in told.get("formats", []):
+        one["program"] = None
+        one["links"] = [link for link in one["links"] if link["title"] != "program"]
+    return told
+
+
+def test_a_check_over_there(sample: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
+    sample.other_file("config.json").unlink()
+    before = sorted(sample.directory.rglob("*"))
+    assert run(["check", "-C", f"ssh://good{sample.directory}"]) == 1
+    said = capsys.readouterr().out
+    assert "file-missing" in said or "is not there" in said
+    assert "ocitui-mirror" not in said
+    assert sorted(sample.directory.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("delete", NAME, "--yes"), 2, "only on the host"),
+        (("repair",), 2, "only on the host"),
+        (("files", NAME), 2, "only on the host"),
+        (("check", "--depth", "deep"), 4, "no packed files"),
+        (("check", "--acknowledge", "abc"), 4, "over ssh"),
+    ],
+)
+def test_what_is_done_only_there_is_refused(
+    words: tuple[str, ...],
+    status: int,
+    said: str,
+    sample: Sample,
+    hosts: Hosts,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run([*words, "-C", f"ssh://good{sample.directory}"]) == status
+    told = capsys.readouterr().err
+    assert said in told
+    assert "host" in told
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [("ssh://locked/", "login-refused"), ("ssh://nopython/", "no-python"), ("ssh://good/nowhere", "cache-directory")],
+)
+def test_a_host_that_tells_nothing(place: str, code: str, hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", "--json", "-C", place]) == 4
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+
+
+def test_as_root_there(sample: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", "--sudo", "--json", "-C", f"ssh://sudo{sample.directory}"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["entries"]) == 4
+    assert run(["list", "--sudo", "-C", f"ssh://nosudo{sample.directory}"]) == 4
+    assert "sudo on nosudo refuses" in capsys.readouterr().err
+
+
+def test_a_fleet(
+    sample: Sample, made: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sample.other_file("config.json").unlink()
+    listed = tmp_path / "hosts"
+    listed.write_text("locked  # asks\nnopython\n\ngood/nowhere\n")
+    named = [f"good{made.directory}", f"noisy{sample.directory}"]
+    assert run(["fleet", "--json", "--inventory", str(listed), *named]) == 4
+    rows = json.loads(capsys.readouterr().out)["hosts"]
+    told = {(row["host"], (row["error"] or {}).get("code"), row["standing"]) for row in rows}
+    assert told == {
+        ("locked", "login-refused", "unreached"),
+        ("nopython", "no-python", "unreached"),
+        ("good", "cache-directory", "problems"),
+        ("good", None, "clean"),
+        ("noisy", None, "problems"),
+    }
+    assert [row["standing"] for row in rows] == ["problems", "problems", "unreached", "unreached", "clean"]
+    assert run(["fleet", *named]) == 1
+    said = capsys.readouterr().out
+    assert said.index("noisy") < said.index("good")
+    assert "1 host problems, 1 host clean" in said
+
+
+def test_an_inventory_of_ansible(
+    made: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    need("ansible-inventory")
+    listed = tmp_path / "hosts.ini"
+    listed.write_text(
+        f"[caches]\nweb1 ansible_host=locked\nweb2 ansible_host=nopython ansible_port={hosts.ports['nopython']}\n"
+    )
+    assert run(["fleet", "--json", "--inventory", str(listed)]) == 4
+    told = {(row["host"], row["error"]["code"]) for row in json.loads(capsys.readouterr().out)["hosts"]}
+    assert told == {("locked", "login-refused"), (f"nopython:{hosts.ports['nopython']}", "no-python")}
