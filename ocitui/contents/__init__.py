@@ -8,20 +8,20 @@ with front(__name__):
     from .compare import ComparedTree as ComparedTree
     from .compare import TreeChange as TreeChange
     from .compare import TreeComparison as TreeComparison
+    from .compare import unlike as unlike
     from .digest import TreeLevel as TreeLevel
+    from .digest import TreeLines as TreeLines
+    from .digest import TreeStore as TreeStore
     from .digest import digest_lines as digest_lines
+    from .digest import keep_lines as keep_lines
     from .digest import kept_xattrs as kept_xattrs
+    from .digest import read_lines as read_lines
     from .digest import text_digest as text_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction
     from .find import PathPattern as PathPattern
     from .find import find_entries as find_entries
     from .formats import open_tree as open_tree
-    from .lines import TreeLines as TreeLines
-    from .lines import TreeStore as TreeStore
-    from .lines import keep_lines as keep_lines
-    from .lines import read_lines as read_lines
-    from .lines import unlike as unlike
     from .program import FoundProgram as FoundProgram
     from .program import find_program as find_program
     from .soundness import has_program as has_program

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from ocitui.threads import Stop
 
-from .digest import TreeLevel, body_hash, kept_xattrs, sorted_entries
+from .digest import TreeLevel, TreeLines, body_hash, kept_xattrs, sorted_entries
 from .tree import ROOT, BlockReader, ContentsError, DamagedError, PackedTree
 
 _CHUNK = 1 << 20
@@ -188,3 +188,16 @@ class TreeComparison:
         found = self.before.told(one, partial(read, self.before.tree, one))
         beside = self.after.told(other, partial(read, self.after.tree, other))
         return None not in (found, beside) and found != beside
+
+
+def unlike(lines: TreeLines, other: TreeLines, stop: Stop) -> list[TreeChange]:
+    """What of the level ``content`` is otherwise in the second of two packings of one image. Raises ContentsError,
+    AbandonedError."""
+    if lines.content == other.content:
+        return []
+
+    def unread(entry: int, error: Exception) -> None:
+        """Nothing: what lines tell is known."""
+
+    before, after = (ComparedTree(one.tree(), unread) for one in (lines, other))
+    return [*TreeComparison(before, after, TreeLevel.CONTENT).changes(stop)]

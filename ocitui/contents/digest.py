@@ -4,20 +4,47 @@ It is the sha256 of a text, a line a path in the order of their bytes, that `hel
 of it: ``content`` leaves out what some packers lose (the root's attributes, times, extended attributes), ``xattrs`` has
 the attributes that all formats hold, ``full`` has all. What no format keeps alike is in none: sizes and link counts of
 directories, modes of symbolic links, sockets, sparseness.
+
+The text is kept beside the packed file that it is of, so that what is inside can be told and compared without it:
+`.ocitui/lines` has one for each packed file, of the level ``full``, compressed. It is of a file with a certain sha256,
+so that what comes back by an undo, or came from elsewhere, finds its own, and what changed none. Where one is damaged
+or cut it is as if it were not there; nothing but time is lost. It stays when its file goes, until there is no room.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
 
-from ocitui.text import escaped
+from ocitui.cache import (
+    LINES_NAME,
+    CacheError,
+    Disk,
+    Folder,
+    Ledger,
+    StorageError,
+    open_own_folder,
+    storage_errors,
+    taking_turns,
+)
+from ocitui.text import escaped, unescaped
 from ocitui.threads import Stop
 
-from .tree import MOST_LISTED, ROOT, DamagedError, PackedTree
+from .tree import MOST_LISTED, ROOT, DamagedError, Inode, PackedTree, UnreadableFormatError
+from .unpacking import unpack_zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 _CHUNK = 1 << 20
 _XATTRS = (b"user.", b"trusted.", b"security.")
@@ -173,3 +200,252 @@ def _spelled(path: bytes) -> str:
 
 def _escaped(text: bytes) -> str:
     return escaped(text).replace(" ", r"\x20")
+
+
+# The text, kept
+
+MOST_KEPT, MOST_KEPT_BYTES, MOST_TEXT = 10_000, 1 << 30, MOST_LISTED
+"""How many are kept, how many bytes they take, and how long a text may be."""
+_LARGEST, _LEFT_FREE = 16 << 20, 256 << 20
+_LOCK, _DRAFT = "lines.lock", "draft.temporary"
+# A checksum of all that follows, the packed file's sha256, the digest of its content; behind it the text, compressed.
+_HEAD = re.compile(rb"ocitui-lines 1 ([0-9a-f]{64}) (([0-9a-f]{64}) (sha256:[0-9a-f]{64})\n)")
+_LINE = re.compile(
+    r"(/[!-~]*) (?:([flbcp]) link=(/[!-~]*)|([dflbcp])(?: ([0-7]{4}))?(?: (\d{1,10}):(\d{1,10}))?"
+    r"(?: (\d{1,19}) sha256:([0-9a-f]{64})| ->([!-~]*)| (\d{1,10}),(\d{1,10}))?"
+    r"(?: mtime=(-?\d{1,19}))?((?: x:[!-~]+=(?:[0-9a-f]{2})*)*))\n?"
+)
+_KINDS = dict(
+    zip("dflbcp", (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO), strict=True)
+)
+_LINK_MODE = 0o777
+
+
+class TreeLines(NamedTuple):
+    """The text of the level ``full``, and the digest of the level ``content``."""
+
+    packed: bytes
+    content: str
+
+    @classmethod
+    def of(cls, tree: PackedTree, stop: Stop) -> TreeLines:
+        """Those of a tree; files whose hash is not known are read. Raises ContentsError, OSError, AbandonedError."""
+        return cls.made(digest_lines(tree, TreeLevel.FULL, stop))
+
+    @classmethod
+    def made(cls, lines: Iterable[str]) -> TreeLines:
+        """Of lines of the level ``full``, with their ends. Raises UnreadableFormatError where they are too long."""
+        packing, packed, content, left = zstd.ZstdCompressor(), list[bytes](), hashlib.sha256(), MOST_TEXT
+        for line in lines:
+            left -= len(line)
+            if left < 0:
+                raise UnreadableFormatError(f"its lines are longer than {MOST_TEXT:,} bytes together")
+            packed.append(packing.compress(line.encode()))
+            content.update(at_level(line, TreeLevel.CONTENT).encode())
+        return cls(b"".join((*packed, packing.flush())), f"sha256:{content.hexdigest()}")
+
+    def at(self, level: TreeLevel) -> Iterator[str]:
+        """The lines of a level, with their ends. Raises DamagedError."""
+        text = unpack_zstd(self.packed, MOST_TEXT).decode("ascii", "replace")
+        return (at_level(line, level) for line in text.splitlines(keepends=True))
+
+    def tree(self) -> PackedTree:
+        """What they tell. Raises ContentsError."""
+        return tree_of_lines(self.at(TreeLevel.FULL))[1]
+
+
+class TreeStore:
+    """The lines that a cache has; any thread may call. ``ledger`` tells which packed file is still the one that they
+    are of, and is read when it is first needed where none is given."""
+
+    def __init__(self, directory: Path, ledger: Ledger | None = None, disk: Disk | None = None) -> None:
+        self._directory, self._disk = directory, disk or Disk()
+        self._ledger = ledger
+        self._sizes: dict[str, int] = {}
+        self.full = False
+        """Whether it takes no more, as there was no room: then no file is worth reading for its lines."""
+
+    def read(self, name: str, sha256: str = "") -> tuple[str, TreeLines] | None:
+        """The lines of the packed file of that name, behind the sha256 that it has then; only of one with this sha256,
+        where it is given."""
+        with suppress(OSError, CacheError), open_own_folder(self._directory, LINES_NAME) as folder:
+            data = folder.read(name, _LARGEST)
+            found = _HEAD.match(data)
+            if found is not None and _sha256(memoryview(data)[found.start(2) :]) == found[1]:
+                of, lines = found[3].decode(), TreeLines(data[found.end() :], found[4].decode())
+                return (of, lines) if sha256 in ("", of) else None
+        return None
+
+    def right(self, path: Path) -> TreeLines | None:
+        """The lines of a packed file of the cache as it is now, as far as its stat tells."""
+        found = self.read(path.name)
+        if found is None:
+            return None
+        ledger = self._ledger = self._ledger or Ledger.open(self._directory)
+        known = ledger.sound.get(path.name)
+        with suppress(OSError):
+            now = os.lstat(path)
+            is_same = known is not None and known.sha256 == found[0] and known.same_file(now)
+            return found[1] if is_same and ledger.damage(path.name, now) is None else None
+        return None
+
+    def keep(self, name: str, sha256: str, lines: TreeLines) -> None:
+        """Store the lines of a packed file with this sha256, if there is room. Raises StorageError, ReadOnlyError,
+        LockedError, ConflictError."""
+        rest = b"%b %b\n%b" % (sha256.encode(), lines.content.encode(), lines.packed)
+        data = b"ocitui-lines 1 %b %b" % (_sha256(rest), rest)
+        with (
+            storage_errors("keep what is in a packed file"),
+            open_own_folder(self._directory, LINES_NAME, making=self._disk) as folder,
+            taking_turns(folder, self._disk, _LOCK),
+        ):
+            if folder.free() < len(data) + _LEFT_FREE or not self._has_room(folder, len(data)):
+                self.full = True
+            elif len(data) <= _LARGEST:
+                self._disk.rewrite(folder, _DRAFT, name, data, folder.file_mode)
+                self._sizes[name] = len(data)
+
+    def _has_room(self, folder: Folder, size: int) -> bool:
+        """Whether there is room for so many bytes more; where there is none, the lines of files that are gone go."""
+        if self._sizes and _fits(self._sizes, size):
+            return True
+        self._sizes = sizes = {name: folder.size(name) for name in folder.names()}
+        if not _fits(sizes, size):
+            for name in (one for one in [*sizes] if one != _LOCK and not os.path.lexists(self._directory / one)):
+                self._disk.unlink(folder, name)
+                del sizes[name]
+        return _fits(sizes, size)
+
+
+def _sha256(data: bytes | memoryview) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
+
+
+def _fits(sizes: Mapping[str, int], size: int) -> bool:
+    return len(sizes) < MOST_KEPT and sum(sizes.values()) + size <= MOST_KEPT_BYTES
+
+
+def keep_lines(directory: Path, packed: Path, lines: TreeLines) -> None:
+    """Store what is in a packed file of the cache that `record_stored` noted, and that is still as it was then. Where
+    that cannot be done, the first deep check does it."""
+    with suppress(OSError, CacheError):
+        known = Ledger.open(directory).sound.get(packed.name)
+        if known is not None and known.same_file(os.lstat(packed)):
+            TreeStore(directory).keep(packed.name, known.sha256, lines)
+
+
+def read_lines(path: Path) -> tuple[TreeLevel, PackedTree]:
+    """What a file tells that has lines as `ocitui digest --lines` prints them. Raises ContentsError, StorageError."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_TEXT + 1)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}", hint="see that it is readable") from error
+    if len(text) > MOST_TEXT:
+        raise UnreadableFormatError(f"{path} has more than {MOST_TEXT:,} bytes")
+    try:
+        return tree_of_lines(text.decode("ascii", "replace").splitlines(keepends=True))
+    except DamagedError as error:
+        raise DamagedError(f"{path}: {error.message}", hint="ocitui digest --lines ENTRY prints such lines") from error
+
+
+def tree_of_lines(lines: Iterable[str]) -> tuple[TreeLevel, PackedTree]:
+    """The tree that the lines of a digest tell, and their level; of what the level has not, it has zeros. Its bodies
+    cannot be read, but their hashes are known. Raises DamagedError, UnreadableFormatError."""
+    lines = iter(lines)
+    head = TEXT_HEAD.fullmatch(next(lines, "").rstrip("\n"))
+    if head is None:
+        raise DamagedError("it does not begin as the lines of a tree do")
+    reading = _Lines()
+    for number, line in enumerate(lines, 2):
+        try:
+            reading.take(line, number)
+        except (ValueError, OverflowError, KeyError, TypeError) as error:
+            raise DamagedError(f"its line {number} is none of a tree") from error
+    if reading.tree is None:
+        raise DamagedError("it has no line of the root")
+    return TreeLevel(head[1]), reading.tree
+
+
+class _Lines:
+    """Lines as they become a tree; for its bodies, a reader that has none."""
+
+    def __init__(self) -> None:
+        self.tree: PackedTree | None = None
+        self._entries = dict[bytes, int]()
+        self._last = b""
+        self._targets, self._xattrs = dict[int, bytes](), dict[int, dict[bytes, bytes]]()
+
+    def take(self, line: str, number: int) -> None:
+        """Take in a line. Raises DamagedError, ValueError, KeyError, OverflowError, TypeError for what is none."""
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise ValueError(line)
+        path, link, sort = _bytes(found[1])[1:], found[3], found[4]
+        if link is None:
+            # Of the root only the level full tells more.
+            mode, uid, gid = (found[5] or "0", found[6] or 0, found[7] or 0) if not path else found.group(5, 6, 7)
+            mode = _LINK_MODE if sort == "l" else int(mode, 8)
+            size, device = 0, (0, 0)
+            if sort == "f":
+                size = int(found[8])
+            elif sort == "l":
+                self._targets[number] = target = _bytes(found[10])
+                size = len(target)
+            elif sort in "bc":
+                device = int(found[11]), int(found[12])
+            mtime = int(found[13] or 0)
+            node = Inode(_KINDS[sort] | mode, int(uid), int(gid), size, mtime, number, number, device)
+            if found[14]:
+                self._xattrs[number] = dict(map(_xattr, found[14].split(" ")[1:]))
+        else:
+            tree = self._known()
+            node = tree.node(self._entries[_bytes(link)[1:]])
+            if stat.S_IFMT(node.mode) != _KINDS[found[2]]:
+                raise ValueError(link)
+        self._add(path, node)
+        if link is None and sort == "f":
+            self._known().hashes[number] = bytes.fromhex(found[9])
+
+    def _known(self) -> PackedTree:
+        if self.tree is None:
+            raise DamagedError("it does not begin with the root")
+        return self.tree
+
+    def _add(self, path: bytes, node: Inode) -> None:
+        if self.tree is None:
+            if path or not stat.S_ISDIR(node.mode):
+                raise DamagedError("it does not begin with the root")
+            self.tree = PackedTree(self, node)
+            self._entries[b""] = ROOT
+            return
+        folder, _, name = path.rpartition(b"/")
+        parent = self._entries[folder]
+        if path <= self._last or not stat.S_ISDIR(self.tree.modes[parent]):
+            raise ValueError(path)
+        self._last = path
+        self._entries[path] = self.tree.add(parent, name, node)
+
+    def target(self, reference: int) -> bytes:
+        return self._targets[reference]
+
+    def xattrs(self, reference: int) -> Mapping[bytes, bytes]:
+        return self._xattrs.get(reference, {})
+
+    def read(self, reference: int, at: int, size: int) -> bytes:
+        raise UnreadableFormatError("of its files only the hashes are kept")
+
+    def place(self, reference: int) -> tuple[int, ...]:
+        return (reference,)
+
+    def after_hole(self, reference: int, at: int) -> int:
+        return at
+
+
+def _bytes(word: str) -> bytes:
+    return unescaped(word.encode()) if "\\" in word else word.encode()
+
+
+def _xattr(word: str) -> tuple[bytes, bytes]:
+    name, _, value = word.removeprefix("x:").rpartition("=")
+    return _bytes(name), bytes.fromhex(value)

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Ledger, PackedFormat
-from ocitui.contents import ContentsError, TreeLevel, digest_lines, lines, open_tree
+from ocitui.contents import ContentsError, TreeLevel, digest_lines, open_tree
 from ocitui.contents.compare import ComparedTree, TreeComparison
-from ocitui.contents.digest import tree_digest
+from ocitui.contents.digest import TreeLines, TreeStore, keep_lines, read_lines, tree_digest
 from ocitui.contents.find import PathPattern, find_entries
-from ocitui.contents.lines import TreeLines, TreeStore, keep_lines, read_lines
 from ocitui.threads import Stop
 from tests.contents.test_digest import MEMBERS, TEXT
 from tests.contents.test_extract import tree_of, write_tar
@@ -125,16 +124,16 @@ def test_what_are_no_lines_of_a_tree(text: str, tmp_path: Path) -> None:
 
 
 def test_a_text_without_an_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MOST_TEXT", 100)
+    monkeypatch.setattr(digest, "MOST_TEXT", 100)
     with pytest.raises(ContentsError, match="more than 100 bytes"):
         read_lines(Path("/dev/zero"))
 
 
 def test_a_text_that_is_longer_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     text = TEXT[TreeLevel.FULL].splitlines(keepends=True)
-    monkeypatch.setattr(lines, "MOST_TEXT", len(TEXT[TreeLevel.FULL]))
+    monkeypatch.setattr(digest, "MOST_TEXT", len(TEXT[TreeLevel.FULL]))
     one = TreeLines.made(text)
-    monkeypatch.setattr(lines, "MOST_TEXT", len(TEXT[TreeLevel.FULL]) - 1)
+    monkeypatch.setattr(digest, "MOST_TEXT", len(TEXT[TreeLevel.FULL]) - 1)
     with pytest.raises(ContentsError, match="longer than"):
         TreeLines.made(text)
     with pytest.raises(ContentsError):
@@ -206,7 +205,7 @@ def test_what_is_damaged_or_cut_is_as_if_it_were_not_there(cache: Path) -> None:
 
 
 def test_the_lines_of_files_that_are_gone_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MOST_KEPT", 4)
+    monkeypatch.setattr(digest, "MOST_KEPT", 4)
     store, kept = TreeStore(cache), cache / ".ocitui" / "lines"
     for name in ("gone", NAME, "there"):
         store.keep(name, "a" * 64, ONE)
@@ -220,7 +219,7 @@ def test_the_lines_of_files_that_are_gone_make_room(cache: Path, monkeypatch: py
 
 
 def test_bytes_are_bounded_too(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MOST_KEPT_BYTES", 2000)
+    monkeypatch.setattr(digest, "MOST_KEPT_BYTES", 2000)
     store = TreeStore(cache)
     (cache / "one").touch()
     store.keep("one", "a" * 64, TreeLines(bytes(1500), ""))

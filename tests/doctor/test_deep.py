@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache.ledger import Ledger, hash_file
-from ocitui.contents.lines import TreeStore
+from ocitui.contents.digest import TreeStore
 from ocitui.contents.soundness import ReadThrough, read_through
 from ocitui.contents.tree import PackedTree
 from ocitui.doctor.findings import Depth
