@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import Ledger, PackedFormat
-from ocitui.contents import ContentsError, TreeLevel, digest_lines, open_tree
+from ocitui.contents import ContentsError, TreeLevel, digest, digest_lines, open_tree
 from ocitui.contents.compare import ComparedTree, TreeComparison
 from ocitui.contents.digest import TreeLines, TreeStore, keep_lines, read_lines, tree_digest
 from ocitui.contents.find import PathPattern, find_entries
