@@ -397,7 +397,7 @@ _CUT = re.compile(r"closed by|reset by|Broken pipe|client_loop|Timeout, server")
 
 def _failure(place: SshPlace, code: int, errors: bytes, noise: bytes, *, begun: bool = False) -> RemoteError:
     """What ssh's status and words say: 255 may be its own or the command's, so that its words are looked at first."""
-    said, name, login = errors.decode("utf-8", "replace"), place.name, place.login
+    said, name, login = errors.decode("utf-8", "replace").replace("\r", ""), place.name, place.login
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
     shown = printable(last.strip().encode())
     if begun:

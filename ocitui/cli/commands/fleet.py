@@ -72,12 +72,15 @@ _COLUMNS = (
 )
 
 
+_SUMS = {"problems": "with problems", "unreached": "not reached", "clean": "without a problem"}
+
+
 def _lines(rows: Sequence[FleetRow]) -> Iterable[str]:
     from ocitui.remote import FleetStanding
 
     yield from table(_COLUMNS, [_cells(row) for row in rows])
-    counts = [(counted(sum(row.standing is one for row in rows), "host"), one) for one in FleetStanding]
-    yield ", ".join(f"{count} {one}" for count, one in counts if not count.startswith("0 "))
+    counts = [(sum(row.standing is one for row in rows), one) for one in FleetStanding]
+    yield ", ".join(f"{counted(count, 'host')} {_SUMS[one]}" for count, one in counts if count)
 
 
 def _cells(row: FleetRow) -> list[str]:
