@@ -114,7 +114,7 @@ def test_a_fleet(
     assert run(["fleet", *named]) == 1
     said = capsys.readouterr().out
     assert said.index("noisy") < said.index("good")
-    assert "1 host problems, 1 host clean" in said
+    assert "1 host with problems, 1 host without a problem" in said
 
 
 def test_an_inventory_of_ansible(
