@@ -7,6 +7,7 @@ from it stands in its `__init__`, its front::
     tui         the screen: app, session, live; screens/<screen>.py, widgets/
     words       a finding, a plan, an assessment, an import in words, for both
     help        the texts of `ocitui help`, of the screen's `?` and of the man pages
+    remote      other hosts: the way there by ssh, what is read of their caches, many side by side
     doctor      check (one judge of an entry's state), repair, salvage, assessment, why, report
     importing   sources, registry, layers, packing: an image from elsewhere to a packed file
     contents    inside a packed file: its tree, read here

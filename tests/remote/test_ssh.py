@@ -1,0 +1,237 @@
+"""The way to another host, over a real sshd: every row of what can go wrong ends, and is told as what it is."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from ocitui.remote import (
+    Connection,
+    FarAnswerError,
+    HostKeyError,
+    HostSilentError,
+    InvalidPlaceError,
+    LoginRefusedError,
+    LostConnectionError,
+    NoPythonError,
+    Patience,
+    Place,
+    RemoteError,
+    SudoRefusedError,
+    UnreachableError,
+)
+from ocitui.remote.ssh import MOST_RECORD
+from tests.remote.support import Hosts, free_ports, make_key
+
+HURRIED = Patience(connect=2, alive=1, missed=2, record=60.0)
+SENDER = """
+import hashlib, sys
+def send(data, told=None):
+    head = "%d %s" % (len(data), told or hashlib.sha256(data).hexdigest())
+    sys.stdout.buffer.write(head.encode() + b"\\n" + data)
+sys.stdout.buffer.write(b"ocitui 1\\n")
+"""
+END = "print('end %d' % {count}, flush=True)\n"
+
+
+async def asked(name: str, program: str, *, sudo: bool = False, patience: Patience = HURRIED) -> list[bytes]:
+    async with Connection(Place.parse(name), patience=patience).ask(program, sudo=sudo) as records:
+        return [record async for record in records]
+
+
+SOME = SENDER + "for number in range(3): send(b'x' * 5 ** (number * 4))\nsys.stdout.flush()\n" + END.format(count=3)
+GOT = [b"x", b"x" * 625, b"x" * 390625]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("ssh://web1", Place("web1")),
+        ("web1", Place("web1")),
+        ("ssh://root@web1:2222/srv/cache", Place("web1", "root", 2222, PurePosixPath("/srv/cache"))),
+        ("ssh://[fe80::1%eth0]:22", Place("fe80::1%eth0", "", 22)),
+        ("ssh://web1/", Place("web1")),
+    ],
+)
+def test_a_place(text: str, place: Place) -> None:
+    assert Place.parse(text) == place
+    assert Place.parse(str(place)) == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "ssh://", "ssh:///srv", "-oProxyCommand=touch x", "ssh://-oProxyCommand=touch%20x/", "ssh://a@-b", "a b"),
+        *(
+            "ssh://web1:0",
+            "ssh://web1:65536",
+            "ssh://$(id)",
+            "ssh://we;b",
+            "ssh://-u@web1",
+            "web\n1",
+            "ssh://a/\x1b[2J",
+        ),
+    ],
+)
+def test_what_names_no_host_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPlaceError) as raised:
+        Place.parse(text)
+    assert raised.value.message.isprintable()
+
+
+async def test_records_come_as_they_were_sent(hosts: Hosts) -> None:
+    assert await asked("good", SOME) == GOT
+
+
+async def test_what_a_login_prints_is_passed_over(hosts: Hosts) -> None:
+    hosts.alias("shouting", hosts.ports["noisy"])
+    assert await asked("shouting", SOME.replace('b"ocitui 1', 'b"\\nocitui 1')) == GOT
+
+
+async def test_what_is_asked_of_a_shared_connection_goes_over_it(hosts: Hosts, tmp_path: Path) -> None:
+    tell = SENDER + "import os\nsend(os.environ['SSH_CONNECTION'].encode())\nsys.stdout.flush()\n" + END.format(count=1)
+
+    async def port_of(connection: Connection) -> bytes:
+        async with connection.ask(tell) as records:
+            return b"".join([record async for record in records])
+
+    place = Place.parse("good")
+    async with Connection(place, patience=HURRIED, shared=True) as shared:
+        assert await port_of(shared) == await port_of(shared)
+        sockets = [one for one in os.listdir("/tmp") if one.startswith("ocitui-")]
+        assert sockets or os.environ.get("XDG_RUNTIME_DIR")
+    async with Connection(place, patience=HURRIED) as each:
+        assert await port_of(each) != await port_of(each)
+
+
+async def test_the_operators_own_master_is_used(hosts: Hosts, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    hosts.alias("mastered", hosts.ports["good"], "ControlMaster auto", f"ControlPath {path}", "ControlPersist 5")
+    async with Connection(Place.parse("mastered"), patience=HURRIED, shared=True) as shared:
+        for _ in range(2):
+            async with shared.ask(SOME) as records:
+                assert [record async for record in records] == GOT
+        assert path.is_socket()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("nopython", NoPythonError, "no python3"),
+        ("nologin", RemoteError, "This account is currently not available."),
+        ("killed", LostConnectionError, "ended the connection"),
+        ("fails", LostConnectionError, "ended the connection"),
+        ("locked", LoginRefusedError, "asks for a password"),
+    ],
+)
+async def test_a_host_that_runs_nothing(hosts: Hosts, name: str, error: type[RemoteError], said: str) -> None:
+    with pytest.raises(error) as raised:
+        await asked(name, SOME)
+    assert said in raised.value.message
+    assert raised.value.hint
+
+
+async def test_a_key_that_nobody_confirmed_and_one_that_changed(hosts: Hosts, tmp_path: Path) -> None:
+    hosts.known.write_text("")
+    with pytest.raises(HostKeyError) as unknown:
+        await asked("good", SOME)
+    make_key(tmp_path / "stranger")
+    hosts.know([hosts.ports["good"]], tmp_path / "stranger")
+    with pytest.raises(HostKeyError) as changed:
+        await asked("good", SOME)
+    assert (unknown.value.changed, changed.value.changed) == (False, True)
+
+
+async def test_a_port_where_nobody_listens_and_one_that_is_silent(hosts: Hosts) -> None:
+    hosts.alias("closed", free_ports(1)[0])
+    with pytest.raises(UnreachableError, match="refused"):
+        await asked("closed", SOME)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts.alias("silent", silent.getsockname()[1])
+        with pytest.raises(HostSilentError, match="does not answer"):
+            await asked("silent", SOME)
+
+
+async def test_a_server_that_turns_new_connections_away_is_asked_once_more(hosts: Hosts) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        hosts.alias("busy", busy.getsockname()[1])
+        came = []
+
+        def turn_away() -> None:
+            for _ in range(2):
+                one, _ = busy.accept()
+                came.append(one.getpeername())
+                one.close()
+
+        door = threading.Thread(target=turn_away)
+        door.start()
+        with pytest.raises(UnreachableError, match="turns new connections away"):
+            await asked("busy", SOME)
+        door.join()
+        assert len(came) == 2
+
+
+LONG = SENDER + "for number in range(200): send(b'x' * 10000)\nsys.stdout.flush()\n" + END.format(count=200)
+
+
+@pytest.mark.parametrize("at", [100, 3_000, 20_000, 500_000])
+async def test_a_connection_that_is_cut_is_never_taken_for_a_whole_one(hosts: Hosts, at: int) -> None:
+    hosts.proxied("cut", "cut", at)
+    with pytest.raises((LostConnectionError, UnreachableError)):
+        await asked("cut", LONG)
+
+
+async def test_a_host_that_freezes_in_mid_stream_is_given_up(hosts: Hosts) -> None:
+    hosts.proxied("frozen", "freeze", 100_000)
+    with pytest.raises(HostSilentError, match="froze"):
+        await asked("frozen", LONG)
+
+
+async def test_a_far_line_only_takes_longer(hosts: Hosts) -> None:
+    hosts.proxied("far", "delay", 20)
+    assert await asked("far", SOME) == GOT
+
+
+async def test_sudo_runs_it_or_refuses(hosts: Hosts) -> None:
+    assert await asked("sudo", SOME, sudo=True) == GOT
+    with pytest.raises(SudoRefusedError, match="refuses"):
+        await asked("nosudo", SOME, sudo=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (f"send(b'abc', '{'0' * 64}')\n" + END.format(count=1), "sha256"),
+        ("send(b'abc')\n" + END.format(count=2), "tells of 2"),
+        ("print('0 ' + 64 * 'a')\n", "no record"),
+        (f"print('{MOST_RECORD + 1} ' + 64 * 'a')\n", "no record"),
+        ("print('\\x1b[2Jgotcha')\n", "no record"),
+        ("while True: print('y' * 999)\n", "no record"),
+        ("while True: sys.stdout.write('y' * 9999)\n", "no record"),
+    ],
+)
+async def test_a_peer_that_lies(hosts: Hosts, sent: str, said: str) -> None:
+    with pytest.raises((FarAnswerError, LostConnectionError)) as raised:
+        await asked("good", SENDER + "sys.stdout.flush()\n" + sent)
+    assert said in raised.value.message
+    assert raised.value.message.isprintable()
+
+
+async def test_a_peer_that_prints_without_end_before_the_marker(hosts: Hosts) -> None:
+    with pytest.raises(RemoteError):
+        await asked("good", "while True: print('y' * 999)\n")
+
+
+async def test_a_peer_of_another_protocol(hosts: Hosts) -> None:
+    with pytest.raises(FarAnswerError, match="another protocol"):
+        await asked("good", "print('ocitui 2')\n")
+
+
+async def test_a_record_that_never_comes(hosts: Hosts) -> None:
+    slow = SENDER + "sys.stdout.flush()\nimport time\nwhile True: time.sleep(9)\n"
+    with pytest.raises(HostSilentError, match="nothing whole"):
+        await asked("good", slow, patience=Patience(record=1.0))
