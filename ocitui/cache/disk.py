@@ -412,13 +412,22 @@ def refuse_inside(directory: Path, path: Path) -> None:
 def write_outside(
     directory: Path, path: Path, text: str, *, replace: bool, like: Path | None = None, most: int = 0o7777
 ) -> None:
-    """Write a file that is none of the cache in ``directory``, whole or not at all. What it replaces lends its mode; a
-    new one gets what the umask leaves, and no right that ``like`` withholds; neither gets more than ``most``. Raises
-    ConflictError for one of the cache; FileTakenError for one that is not to be replaced; StorageError,
-    ReadOnlyError."""
+    """Write a file that is none of the cache in ``directory``, as `writing_apart`. Raises ConflictError for one of the
+    cache, too."""
+    refuse_inside(directory, path)
+    with writing_apart(path, replace=replace, like=like, most=most) as fd:
+        view = memoryview(text.encode())
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+@contextmanager
+def writing_apart(path: Path, *, replace: bool, like: Path | None = None, most: int = 0o7777) -> Iterator[int]:
+    """A file outside of any cache, open to be written; it has its name once it is whole, if nothing is raised. What it
+    replaces lends its mode; a new one gets what the umask leaves, and no right that ``like`` withholds; neither gets
+    more than ``most``. Raises FileTakenError for one that is not to be replaced; StorageError, ReadOnlyError."""
     import secrets
 
-    refuse_inside(directory, path)
     # A collector takes every name that ends with .prom, which a temporary one must not.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
     with storage_errors(f"write {path}"):
@@ -429,11 +438,10 @@ def write_outside(
         if like is not None and like.exists():
             mode &= like.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR
         try:
-            with open(draft, "x", encoding="utf-8", newline="\n", opener=partial(os.open, mode=mode)) as file:
+            with open(draft, "xb", opener=partial(os.open, mode=mode)) as file:
                 if there is not None:
                     os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode) & most)
-                file.write(text)
-                file.flush()
+                yield file.fileno()
                 os.fsync(file.fileno())
             if replace:
                 draft.replace(path)
