@@ -50,6 +50,7 @@ with front(__name__):
     from .disk import refuse_inside as refuse_inside
     from .disk import storage_errors as storage_errors
     from .disk import write_outside as write_outside
+    from .disk import writing_apart as writing_apart
     from .documents import DESCRIPTOR as DESCRIPTOR
     from .documents import IMAGE_INDEX as IMAGE_INDEX
     from .documents import BlobDescriptor as BlobDescriptor
@@ -98,6 +99,7 @@ with front(__name__):
     from .files import check_packed_file as check_packed_file
     from .files import config_name as config_name
     from .files import crc32c as crc32c
+    from .files import file_identity as file_identity
     from .files import file_names as file_names
     from .files import identity_of as identity_of
     from .files import known_format as known_format

@@ -420,14 +420,26 @@ def write_outside(
     like: Path | None = None,
     most: int = 0o7777,
 ) -> None:
-    """Write a file that is none of the cache in ``directory``, whole or not at all: a text, or what is written into it
-    when it is open. What it replaces lends its mode; a
-    new one gets what the umask leaves, and no right that ``like`` withholds; neither gets more than ``most``. Raises
-    ConflictError for one of the cache; FileTakenError for one that is not to be replaced; StorageError,
-    ReadOnlyError."""
+    """Write a file that is none of the cache in ``directory``, as `writing_apart`: a text, or what is written into it
+    when it is open. Raises ConflictError for one of the cache, too."""
+    refuse_inside(directory, path)
+    with (
+        writing_apart(path, replace=replace, like=like, most=most) as fd,
+        open(fd, "wb", closefd=False) as file,
+    ):
+        if isinstance(text, str):
+            file.write(text.encode())
+        else:
+            text(file)
+
+
+@contextmanager
+def writing_apart(path: Path, *, replace: bool, like: Path | None = None, most: int = 0o7777) -> Iterator[int]:
+    """A file outside of any cache, open to be written; it has its name once it is whole, if nothing is raised. What it
+    replaces lends its mode; a new one gets what the umask leaves, and no right that ``like`` withholds; neither gets
+    more than ``most``. Raises FileTakenError for one that is not to be replaced; StorageError, ReadOnlyError."""
     import secrets
 
-    refuse_inside(directory, path)
     # A collector takes every name that ends with .prom, which a temporary one must not.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
     with storage_errors(f"write {path}"):
@@ -441,11 +453,7 @@ def write_outside(
             with open(draft, "xb", opener=partial(os.open, mode=mode)) as file:
                 if there is not None:
                     os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode) & most)
-                if isinstance(text, str):
-                    file.write(text.encode())
-                else:
-                    text(file)
-                file.flush()
+                yield file.fileno()
                 os.fsync(file.fileno())
             if replace:
                 draft.replace(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -39,8 +39,10 @@ from ocitui.importing import (
     ImportOutcome,
     ImportRequest,
     ImportResult,
+    LayerLimits,
     Logins,
     NamedOtherwiseError,
+    ProgressCall,
     RegistryOptions,
     RepointsNameError,
     SourceError,
@@ -59,6 +61,7 @@ from ocitui.importing import (
     standard_input,
 )
 from ocitui.text import clean, human_size
+from ocitui.threads import Stop
 from ocitui.words import entry_json, outcome_text, transaction_json
 
 from .options import ended_by_signals, run_async
@@ -213,21 +216,37 @@ def with_realms(call: Call, work: Callable[[], T]) -> T:
             allow_realm(call.directory, error.registry, error.realm)
 
 
-def carry_out(call: Call, request: ImportRequest, import_id: str = "", logins: Logins | None = None) -> Imported:
-    """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end.
-    Where the image or its name is taken, the operator is asked, if there is one. Raises NamedOtherwiseError,
-    RepointsNameError, CancelledError, InterruptedBySignalError, and what `import_image` raises."""
+def carry_out(
+    call: Call, request: ImportRequest, import_id: str = "", logins: Logins | None = None, start: bytes = b""
+) -> Imported:
+    """Import an image, or go on with the interrupted import of that id, whose record stays unless it comes to its end;
+    ``start`` was read of standard input already. Raises as `_answered`, and what `import_image` raises."""
+
+    def work(asked: ImportRequest) -> Imported:
+        return with_realms(call, partial(_carried_out, call, asked, import_id, logins, start))
+
+    return _answered(call, request, work, _about_renaming)
+
+
+def _answered(
+    call: Call,
+    request: ImportRequest,
+    work: Callable[[ImportRequest], T],
+    renaming: Callable[[ImportRequest], list[str]],
+) -> T:
+    """What work gives. Where an image or its name is taken, the operator is asked, if there is one. Raises
+    NamedOtherwiseError, RepointsNameError, CancelledError, InterruptedBySignalError, and what ``work`` raises."""
     request = msgspec.structs.replace(request, repoint=request.repoint or call.agreed)
     # No --yes takes an entry's name away.
     asking = replace(call, agreed=False)
     while True:
         try:
-            return with_realms(call, partial(_carried_out, call, request, import_id, logins))
+            return work(request)
         except (NamedOtherwiseError, RepointsNameError) as error:
             if not can_ask():
                 raise
             if isinstance(error, NamedOtherwiseError):
-                asking.agree([error.message, *_about_renaming(request)], "give the entry the new name?")
+                asking.agree([error.message, *renaming(request)], "give the entry the new name?")
                 request = msgspec.structs.replace(request, rename=True)
             else:
                 asking.agree([error.message], "let the name stand for the new image?")
@@ -249,7 +268,7 @@ def _about_tag(name: ImageName | None) -> list[str]:
     return ["the daemon never looks for the tag latest in its cache, it pulls it each time; --name gives another name"]
 
 
-def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Logins | None) -> Imported:
+def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Logins | None, start: bytes) -> Imported:
     cache, record = call.cache(), import_id
     began = next_number(cache.directory)
 
@@ -259,7 +278,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Log
         # What comes by standard input comes once: nobody could go on with it.
         recording = recorded_import(cache.directory, request, import_id)
         with nullcontext("") if standard_input(request.source) else recording as record:
-            return await import_image(ImportDesk(cache), request, progress, logins)
+            return await import_image(ImportDesk(cache), request, progress, logins, start)
 
     with progress_shown(call) as progress:
         try:
@@ -273,6 +292,62 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Log
                 run_async(asyncio.to_thread(note_stored, call.directory, result))
     found = None if result.outcome is ImportOutcome.CACHED else run_async(_find_store(cache, began))
     return Imported(result, found)
+
+
+# All else is of images that are still to be packed, or of places that are asked for them.
+_TRAVELLING = ("source", "name", "max_bytes", "rename", "again")
+
+
+def _travelling(typed: dict[str, Any]) -> ImportRequest:
+    """What may be asked of entries that come. Raises UsageProblemError, InvalidNameError."""
+    for field, value in typed.items():
+        if field not in _TRAVELLING and value not in (None, False, ()):
+            option = f"--{field.replace('_', '-')}"
+            raise UsageProblemError(f"{option} is not for the entries of a cache", hint=f"leave out {option}")
+    request = ImportRequest(**{field: typed[field] for field in _TRAVELLING if field in typed})
+    if request.name is not None:
+        ImageName.parse(request.name)
+    return request
+
+
+def bring_in(call: Call, typed: dict[str, Any], chunks: Callable[[Stop], Iterator[bytes]]) -> list[Imported]:
+    """Bring the entries of a cache in a tar in, whose bytes ``chunks`` gives. Raises as `_answered`, and what
+    `receive_cache_tar` raises."""
+    from ocitui.remote import receive_cache_tar
+
+    request = _travelling(typed)
+    most = request.max_bytes or LayerLimits().unpacked_bytes
+
+    async def receive(cache: PackerCache, asked: ImportRequest, progress: ProgressCall) -> list[ImportResult]:
+        return await receive_cache_tar(cache, chunks, asked, most, progress)
+
+    return take_in(call, request, receive)
+
+
+def take_in(
+    call: Call,
+    request: ImportRequest,
+    receive: Callable[[PackerCache, ImportRequest, ProgressCall], Coroutine[Any, Any, list[ImportResult]]],
+) -> list[Imported]:
+    """What ``receive`` stores of another cache, with the transactions. Raises as `_answered`, and what it raises."""
+
+    def work(asked: ImportRequest) -> list[Imported]:
+        cache = call.cache()
+        began = next_number(cache.directory)
+
+        async def received() -> list[Imported]:
+            await asyncio.to_thread(remove_abandoned, cache.directory)
+            done = await receive(cache, asked, progress)
+            made = await _stores(cache, began)
+            return [Imported(one, None if one.outcome is ImportOutcome.CACHED else next(made, None)) for one in done]
+
+        with progress_shown(call) as progress:
+            return run_async(received())
+
+    def renaming(_: ImportRequest) -> list[str]:
+        return ["it would have the name that it comes with; the old name no longer stands for it"]
+
+    return _answered(call, msgspec.structs.replace(request, repoint=call.agreed), work, renaming)
 
 
 def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *, is_new: bool, since: int) -> None:
@@ -298,8 +373,13 @@ def _explain(error: InterruptedBySignalError, cache: PackerCache, record: str, *
 
 async def _find_store(cache: PackerCache, since: int) -> Transaction | None:
     """The transaction that this program stored an image with, of this number or a later one."""
-    mine = (one for one in await cache.transactions() if one.kind == TransactionKind.IMPORT and one.by == whoami())
-    return next((one for one in mine if one.sequence >= since), None)
+    return next(reversed([*await _stores(cache, since)]), None)
+
+
+async def _stores(cache: PackerCache, since: int) -> Iterator[Transaction]:
+    """The transactions that this program stored images with, of this number or a later one, the oldest first."""
+    mine = [one for one in await cache.transactions() if one.kind == TransactionKind.IMPORT and one.by == whoami()]
+    return reversed([one for one in mine if one.sequence >= since])
 
 
 def imported_json(directory: Path, done: Imported) -> dict[str, Any]:

@@ -52,6 +52,7 @@ COMMANDS = {
     "watch": ("watch", "Print a line for each change of the index, until it is stopped."),
     "history": ("history", "Tell what came and went, by whom, and which image a name stood for."),
     "trash": ("trash", "List what was taken out of the cache; restore or empty it."),
+    "export": ("export", "Write entries into a tar, for another cache or host."),
     "import": ("import_", "Bring an image into the cache."),
     "imports": ("imports", "List interrupted imports, and go on with them."),
     "inspect": ("inspect", "Say what an image to be imported is."),

@@ -105,6 +105,20 @@ def chosen_keys(
     raise NoSuchEntryError(f"no entry passes the filter {filter_text!r}")
 
 
+def chosen_entries(call: Call, words: Sequence[str], filter_text: str | None) -> tuple[ImageIndex, list[Key]]:
+    """The index, and for a command that only reads the entries that pass a filter, or that words name: of the formats
+    that each has the one that is preferred, and there. Raises as `chosen_keys`."""
+    cache = call.cache()
+    index = run_async(cache.index())
+    if filter_text is not None:
+        return index, chosen_keys(call, cache, (), filter_text)
+    keys: dict[Key, None] = {}
+    for word in words:
+        found = keys_of(index, find_named(index, word), ())
+        keys[next((one for one in found if (call.directory / f"{one[0]}.{one[1]}").is_file()), found[0])] = None
+    return index, [*keys]
+
+
 def need_entries(words: Sequence[str], filter_text: str | None) -> None:
     """Raises UsageProblemError unless entries are named, or a filter is given that says something."""
     if bool(words) == (filter_text is not None):

@@ -12,17 +12,22 @@ with front(__name__):
     from .errors import SourceError as SourceError
     from .errors import UnknownRealmError as UnknownRealmError
     from .errors import UnreadableSourceError as UnreadableSourceError
+    from .errors import UnsoundSourceError as UnsoundSourceError
     from .errors import UnsupportedSourceError as UnsupportedSourceError
+    from .errors import raised_with as raised_with
     from .image_import import ImportDesk as ImportDesk
     from .image_import import ImportOutcome as ImportOutcome
     from .image_import import ImportResult as ImportResult
     from .image_import import UnfinishedImport as UnfinishedImport
+    from .image_import import check_name as check_name
     from .image_import import clear_blobs as clear_blobs
     from .image_import import fetch_and_pack as fetch_and_pack
+    from .image_import import find_cached as find_cached
     from .image_import import forget_import as forget_import
     from .image_import import import_image as import_image
     from .image_import import note_stored as note_stored
     from .image_import import recorded_import as recorded_import
+    from .image_import import store_settled as store_settled
     from .image_import import unfinished_imports as unfinished_imports
     from .inspect import ImportRequest as ImportRequest
     from .inspect import Inspection as Inspection
@@ -34,6 +39,9 @@ with front(__name__):
     from .jobs import ImportJob as ImportJob
     from .jobs import ImportQueue as ImportQueue
     from .jobs import JobState as JobState
+    from .layers.flatten import tar_header as tar_header
+    from .layers.flatten import tar_padding as tar_padding
+    from .layers.layers import LayerLimits as LayerLimits
     from .layers.layers import LayerSource as LayerSource
     from .packing.packers import flatten_request as flatten_request
     from .packing.packing import FlattenRequest as FlattenRequest
@@ -43,6 +51,7 @@ with front(__name__):
     from .progress import ImportProgress as ImportProgress
     from .progress import LayerProgress as LayerProgress
     from .progress import ProgressCall as ProgressCall
+    from .progress import Tracker as Tracker
     from .registry.auth import allow_realm as allow_realm
     from .registry.auth import check_access as check_access
     from .registry.upstream import Upstream as Upstream
@@ -54,14 +63,20 @@ with front(__name__):
     from .sources.images import describe as describe
     from .sources.images import describe_image as describe_image
     from .sources.images import manifest_type as manifest_type
+    from .sources.opening import CACHE_TAR as CACHE_TAR
     from .sources.opening import PackedFiles as PackedFiles
     from .sources.opening import PackedSource as PackedSource
     from .sources.opening import expanded_source as expanded_source
+    from .sources.opening import file_start as file_start
     from .sources.opening import find_packed_files as find_packed_files
+    from .sources.opening import given_by as given_by
+    from .sources.opening import inspect_packed as inspect_packed
+    from .sources.opening import is_cache_tar as is_cache_tar
     from .sources.opening import layout_in as layout_in
     from .sources.opening import open_source as open_source
     from .sources.opening import recognise_source as recognise_source
     from .sources.opening import standard_input as standard_input
+    from .sources.opening import standard_input_start as standard_input_start
     from .sources.references import Credentials as Credentials
     from .sources.references import Logins as Logins
     from .sources.references import Reference as Reference
@@ -74,3 +89,4 @@ with front(__name__):
     from .staging import check_room as check_room
     from .staging import remove_abandoned as remove_abandoned
     from .staging import staging_folder as staging_folder
+    from .staging import while_there_is_room as while_there_is_room

@@ -236,19 +236,20 @@ class ImportOutcome(StrEnum):
 
 class ImportResult(msgspec.Struct, frozen=True):
     """``notes`` are for the operator; ``source`` and ``lines``, which tell what is in it, are what is to be
-    noted of a stored one."""
+    noted of a stored one, ``sha256`` that of its packed file where it is known."""
 
     image: PackedImage
     outcome: ImportOutcome
     notes: tuple[str, ...] = ()
     source: RecordedSource | None = None
     lines: TreeLines | None = None
+    sha256: str = ""
 
 
 def note_stored(directory: Path, result: ImportResult) -> None:
-    """Note in the cache's ledger what was stored, by reading its packed file, and keep what is in that. Where it cannot
-    be done, the first deep check does it."""
-    record_stored(directory, result.image.path, source=result.source)
+    """Note in the cache's ledger what was stored, by reading its packed file unless its hash is known, and keep
+    what is in that. Where it cannot be done, the first deep check does it."""
+    record_stored(directory, result.image.path, result.sha256 or None, source=result.source)
     if result.lines is not None:
         keep_lines(directory, result.image.path, result.lines)
 
@@ -287,17 +288,23 @@ class ImportDesk:
 
 
 async def import_image(
-    desk: ImportDesk, request: ImportRequest, progress: ProgressCall | None = None, logins: Logins | None = None
+    desk: ImportDesk,
+    request: ImportRequest,
+    progress: ProgressCall | None = None,
+    logins: Logins | None = None,
+    start: bytes = b"",
 ) -> ImportResult:
-    """Bring an image in; ``logins`` are for this time only. A cancelled call leaves the cache as it was, or with the
-    whole image, and no process; what was downloaded stays. Raises SourceError, NamedOtherwiseError, NoRoomError,
-    LayerError, PackerError (MissingToolError before anything is fetched), WorkerError, and as `PackerCache.store`."""
+    """Bring an image in; ``logins`` are for this time only, ``start`` was read of standard input already. A cancelled
+    call leaves the cache as it was, or with the whole image, and no process; what was downloaded stays. Raises
+    SourceError, NamedOtherwiseError, NoRoomError, LayerError, PackerError (MissingToolError before anything is
+    fetched), WorkerError, and as `PackerCache.store`."""
     if desk.cache.read_only:
         raise ReadOnlyError("cannot import an image: the cache was opened read-only")
     await desk.cache.index()  # one that cannot be written is no reason to download first
     tracker = Tracker(progress)
     if standard_input(request.source) is not None:
-        async with received(request.source, desk.cache.directory, tracker.copied, request.max_bytes) as source:
+        heard, most = tracker.copied, request.max_bytes
+        async with received(request.source, desk.cache.directory, heard, most, start) as source:
             done = await import_image(desk, replace(request, source=source), progress)
             return replace(done, source=done.source and replace(done.source, text=STANDARD_INPUT))
     tracker.enter(ImportPhase.INSPECT)

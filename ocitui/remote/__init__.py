@@ -5,6 +5,11 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
+    from .arrival import receive_cache_tar as receive_cache_tar
+    from .cache_tar import ExportedEntry as ExportedEntry
+    from .cache_tar import ExportError as ExportError
+    from .cache_tar import entries_to_export as entries_to_export
+    from .cache_tar import write_cache_tar as write_cache_tar
     from .fleet import FleetRow as FleetRow
     from .fleet import FleetStanding as FleetStanding
     from .fleet import read_inventory as read_inventory

@@ -24,7 +24,7 @@ from isal import igzip
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from ocitui.contents.tar_headers import Kind
-from ocitui.importing.layers.flatten import END, header, padding
+from ocitui.importing.layers.flatten import END, tar_header, tar_padding
 from ocitui.importing.layers.layers import BLOCK, Compression, OpenLayer, decompressed
 from ocitui.importing.packing.packers import BUFFERS
 from tests.importing.layer_support import layer_source
@@ -90,12 +90,12 @@ def make_layer(path: Path, layer: int, entries: int, size: int, pool: bytes) -> 
         for number in range(entries):
             name = b"usr/share/package%d/%04d/file%06d" % (layer, number // 12, number)
             if number % 20 == 0:
-                file.write(header(name, Kind.SYMLINK, 0o777, 0, 0, 0, 1_600_000_000, link=b"../target"))
+                file.write(tar_header(name, Kind.SYMLINK, 0o777, 0, 0, 0, 1_600_000_000, link=b"../target"))
                 continue
             length = min(int(chance.expovariate(1 / size) * 1.1), 100 * size)
             at = chance.randrange(len(pool) - length)
-            file.write(header(name, Kind.FILE, 0o644, 0, 0, length, 1_600_000_000 + number))
-            file.write(pool[at : at + length] + bytes(padding(length)))
+            file.write(tar_header(name, Kind.FILE, 0o644, 0, 0, length, 1_600_000_000 + number))
+            file.write(pool[at : at + length] + bytes(tar_padding(length)))
         file.write(END)
     return path
 

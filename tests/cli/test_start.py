@@ -59,6 +59,7 @@ HEADLESS = {
     "files": ["alpine:3.19"],
     "cat": ["alpine:3.19", "etc/passwd"],
     "extract": ["alpine:3.19", "etc/passwd", "-o", "out"],
+    "export": ["alpine:3.19", "out.tar"],
     "digest": ["alpine:3.19"],
     "find": ["passwd"],
     "diff": ["alpine:3.19", "busybox:1.36", "--text"],

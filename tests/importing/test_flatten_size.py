@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.contents.tar_headers import Kind
-from ocitui.importing.layers.flatten import END, header
+from ocitui.importing.layers.flatten import END, tar_header
 from tests.importing.layer_support import layer_source
 from tests.tools import ROOT
 
@@ -36,7 +36,7 @@ def peak_of(count: int, path: Path) -> int:
     with open(path, "wb") as layer:
         for number in range(count):
             name = b"some/directory/%05d/of/its/own/file-%07d" % (number // 50, number)
-            layer.write(header(name, Kind.FILE, 0o644, 0, 0, 0, 1_500_000_000 + number))
+            layer.write(tar_header(name, Kind.FILE, 0o644, 0, 0, 0, 1_500_000_000 + number))
         layer.write(END)
     source = layer_source(path)
     command = [sys.executable, "-c", FLATTEN, str(path), source.digest, str(source.size)]

@@ -29,7 +29,7 @@ from ocitui.importing.errors import (
 )
 from ocitui.importing.image_import import import_image
 from ocitui.importing.inspect import ImportRequest
-from ocitui.importing.layers.flatten import header
+from ocitui.importing.layers.flatten import tar_header
 from tests.cache.support import SQUASHFS, TAR
 from tests.importing.image_makers import Made, put
 from tests.importing.layer_support import Item, folder, hard, layer
@@ -93,7 +93,7 @@ async def test_registries(
 
 def claim(name: bytes, size: int) -> bytes:
     """A header that promises more than follows."""
-    return header(name, Kind.FILE, 0o644, 0, 0, size, 0)
+    return tar_header(name, Kind.FILE, 0o644, 0, 0, size, 0)
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {

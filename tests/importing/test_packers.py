@@ -14,7 +14,7 @@ import pytest
 from ocitui.cache import SOUND_PACKED, PackedFormat, StorageError, check_packed
 from ocitui.contents.tar_headers import Kind
 from ocitui.importing.errors import LayerError, MissingToolError, PackerError
-from ocitui.importing.layers.flatten import END, Flattening, header
+from ocitui.importing.layers.flatten import END, Flattening, tar_header
 from ocitui.importing.layers.layers import LayerSource
 from ocitui.importing.layers.tree import Tree
 from ocitui.importing.packing.packers import Packer, flatten_request, start_packer
@@ -210,9 +210,9 @@ HELP = 'case "$1" in -help|--help) printf "%b" "SYNTAX\\n-tar\\t--tar=X --quiet\
 def test_a_lost_hard_link_is_an_error(place: Path) -> None:
     need("mksquashfs")
     packer = start(place / "out", PackedFormat.SQUASHFS)
-    packer.write(memoryview(header(b"d/", Kind.DIRECTORY, 0o755, 0, 0, 0, 0)))
-    packer.write(memoryview(header(b"d/h", Kind.HARD_LINK, 0o644, 0, 0, 0, 0, link=b"nowhere")))
-    packer.write(memoryview(header(b"d/f", Kind.FILE, 0o644, 0, 0, 0, 0) + END))
+    packer.write(memoryview(tar_header(b"d/", Kind.DIRECTORY, 0o755, 0, 0, 0, 0)))
+    packer.write(memoryview(tar_header(b"d/h", Kind.HARD_LINK, 0o644, 0, 0, 0, 0, link=b"nowhere")))
+    packer.write(memoryview(tar_header(b"d/f", Kind.FILE, 0o644, 0, 0, 0, 0) + END))
     with pytest.raises(PackerError, match="lost a file: Could not resolve hardlink"):
         packer.finish()
     packer.abort()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.contents.tar_headers import ChunkReader, Kind, TarReader, Xattrs
-from ocitui.importing.layers.flatten import END, header, pax_records
+from ocitui.importing.layers.flatten import END, pax_records, tar_header
 
 PATHS = st.lists(st.binary(min_size=1, max_size=130), min_size=1, max_size=4).map(
     lambda parts: b"/".join(part.replace(b"\0", b"0").replace(b"/", b"_") for part in parts)
@@ -40,7 +40,7 @@ def test_a_header_comes_back(
     device: tuple[int, int],
     xattrs: Xattrs,
 ) -> None:
-    made = header(name, kind, mode, uid, gid, 0, mtime, link, device, xattrs)
+    made = tar_header(name, kind, mode, uid, gid, 0, mtime, link, device, xattrs)
     (entry,) = TarReader(ChunkReader(iter([made, END])))
     assert (entry.name, entry.kind, entry.mode, entry.uid, entry.gid) == (name, kind, mode, uid, gid)
     assert (entry.mtime, entry.link, entry.xattrs) == (mtime, link, xattrs)
@@ -49,7 +49,7 @@ def test_a_header_comes_back(
 
 
 def test_sizes_beyond_octal_are_written_too() -> None:
-    made = header(b"f", Kind.FILE, 0o644, 0, 0, 1 << 40, 0)
+    made = tar_header(b"f", Kind.FILE, 0o644, 0, 0, 1 << 40, 0)
     with tarfile.open(fileobj=io.BytesIO(made + END)) as archive:
         info = archive.next()
     assert info is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +19,17 @@ from ..options import (
     PACKERS,
     byte_size,
     changing,
+    run_async,
     source_argument,
     source_options,
     writing_cache,
 )
 from ..output import Call, ExitCode, is_terminal, say
+
+if TYPE_CHECKING:
+    from ocitui.threads import Stop
+
+    from ..import_run import Imported
 
 
 @click.command("import")
@@ -56,7 +64,7 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
     docker://HOST/NAME:TAG       an image in a registry
     packed:FILE                  a packed root filesystem, its manifest and config
     cache:DIR:ENTRY              an entry of another cache
-    -                            an archive from standard input
+    -                            an archive from standard input, or what ocitui export writes
 
     Asks where the name stands for another image now, that the daemon finds.
 
@@ -66,11 +74,27 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
     Exits with 0 where the cache has the image then. ctrl+c leaves the cache as it was; what was downloaded is kept, see
     ocitui imports.
     """
-    from ocitui.importing import unfinished_imports
+    from ocitui.importing import (
+        file_start,
+        given_by,
+        home_path,
+        is_cache_tar,
+        standard_input_start,
+        unfinished_imports,
+    )
+    from ocitui.threads import in_thread
 
-    from ..import_run import agreed_login, carry_out, import_request, imported_json, imported_lines
+    from ..import_run import agreed_login, bring_in, carry_out, import_request, imported_json, imported_lines
 
     writing_cache(call, "import an image")
+    source, start = typed["source"], b""
+    if is_cache_tar(file_start(home_path(source))):
+
+        def chunks(stop: Stop) -> Iterator[bytes]:
+            with open(home_path(source), "rb") as file:
+                yield from given_by(file.fileno(), stop)
+
+        return _brought_in(call, bring_in(call, typed, chunks))
     request = import_request(**typed)
     logins = agreed_login(call, request, login=login, realm=allow_realm)
     count = 0
@@ -80,6 +104,21 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
         were = counted(count, "import was", "imports were")
         said = [f"{were} interrupted earlier; ocitui imports lists them, and goes on with them"] if count else []
         say(*said, *call.daemon_warning(), err=True)
-    done = carry_out(call, request, logins=logins)
+    if source == "-":
+        start = run_async(in_thread(standard_input_start))
+        if is_cache_tar(start):
+            return _brought_in(
+                call, bring_in(call, typed, lambda stop: chain([start], given_by(sys.stdin.fileno(), stop)))
+            )
+    done = carry_out(call, request, logins=logins, start=start)
     call.answer(lambda: imported_json(call.directory, done), imported_lines(done))
+    return ExitCode.CLEAN
+
+
+def _brought_in(call: Call, done: Sequence[Imported]) -> ExitCode:
+    """Tell of entries that came from another cache."""
+    from ..import_run import imported_json, imported_lines
+
+    lines = (line for one in done for line in imported_lines(one))
+    call.answer(lambda: {"entries": [imported_json(call.directory, one) for one in done]}, lines)
     return ExitCode.CLEAN

@@ -32,7 +32,7 @@ _MAX_OCTAL_SIZE = 0o77777777777
 _SUM_END, _USTAR = 156, b"ustar\00000" + bytes(64)
 
 
-def header(
+def tar_header(
     name: bytes,
     kind: int,
     mode: int,
@@ -49,7 +49,7 @@ def header(
     if records := pax_records(name, uid, gid, size, link, xattrs):
         body = b"".join(records)
         before = _block(b"PaxHeaders/" + name[-80:], ord("x"), 0o644, 0, 0, len(body), mtime, b"", (0, 0))
-        before += body + bytes(padding(len(body)))
+        before += body + bytes(tar_padding(len(body)))
     uid = uid if uid <= _MAX_OCTAL_ID else 0
     gid = gid if gid <= _MAX_OCTAL_ID else 0
     size = size if size <= _MAX_OCTAL_SIZE else 0
@@ -74,7 +74,7 @@ def pax_records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs:
     return records
 
 
-def padding(size: int) -> int:
+def tar_padding(size: int) -> int:
     """The zeros after so many bytes."""
     return -size % TAR_BLOCK
 
@@ -142,7 +142,7 @@ class Plan:
         tree = self.tree
         for directory, name, inode in self._links:
             path, about = self._join(directory, name), (tree.modes[inode], tree.uids[inode], tree.gids[inode])
-            yield header(path, Kind.HARD_LINK, *about, 0, tree.mtimes[inode], link=self._path(inode))
+            yield tar_header(path, Kind.HARD_LINK, *about, 0, tree.mtimes[inode], link=self._path(inode))
 
     def _arrange(self) -> array[int]:
         """Give every inode its first name. Inodes are numbered in the order of layers, so files only need sorting."""
@@ -170,7 +170,7 @@ class Plan:
         for inode in self.file_order:
             size = tree.sizes[inode]
             length = lengths[self._parents[inode]] + len(self._names[inode])
-            yield self._header_size(inode, length) + size + padding(size)
+            yield self._header_size(inode, length) + size + tar_padding(size)
         yield sum(map(len, self.hard_links()))
 
     def _header_size(self, inode: int, length: int, end: bytes = b"") -> int:
@@ -185,7 +185,7 @@ class Plan:
     def _header(self, inode: int, path: bytes) -> bytes:
         tree = self.tree
         kind = tree.kinds[inode]
-        return header(
+        return tar_header(
             path,
             kind,
             0o777 if kind == Kind.SYMLINK else tree.modes[inode],
@@ -294,7 +294,7 @@ class Flattening(msgspec.Struct, frozen=True):
         def put_body(size: int, parts: Iterable[Part]) -> None:
             for part in parts:
                 out.add(part)
-            out.add(bytes(padding(size)))
+            out.add(bytes(tar_padding(size)))
 
         self._write(out, put_body, counter)
         out.flush()
@@ -307,7 +307,7 @@ class Flattening(msgspec.Struct, frozen=True):
         def pass_by(size: int, parts: Iterable[Part]) -> None:
             for part in parts:
                 counter.add(len(part))
-            out.leave(size + padding(size))
+            out.leave(size + tar_padding(size))
 
         self._write(out, pass_by, counter)
         out.add(b"".join(map(self.hash, self.plan.file_order)))

@@ -10,8 +10,9 @@ import select
 import shlex
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -280,10 +281,27 @@ def _kind_of(path: Path) -> SourceKind | None:
 _SQUASHFS_MAGIC, _EROFS_MAGIC, _EROFS_MAGIC_AT = b"hsqs", 0xE0F5E1E2.to_bytes(4, "little"), 1024
 LONGEST_START = _EROFS_MAGIC_AT + len(_EROFS_MAGIC)
 
+CACHE_TAR = b"comment=ocitui cache 1 "
+"""What a cache in a tar has in the comment that it begins with."""
+
+
+def is_cache_tar(start: bytes) -> bool:
+    """Whether this is the beginning of what `ocitui export` writes."""
+    return is_header(start[:TAR_BLOCK]) and CACHE_TAR in start[TAR_BLOCK : TAR_BLOCK + 80]
+
+
+def file_start(path: Path) -> bytes:
+    """The first bytes of a regular file; none of what is not there or cannot be read."""
+    with suppress(OSError, ValueError), open_bounded(path) as file:
+        return file.read(LONGEST_START)
+    return b""
+
 
 def kind_of_bytes(start: bytes, name: str, path: str) -> SourceKind:
     """The kind of a file by its first bytes, `LONGEST_START` of them. Raises UnreadableSourceError for what nobody
     takes for an image, with what makes one of it; ``path`` is how a command names it."""
+    if is_cache_tar(start):
+        raise UnsupportedSourceError(f"{name} holds entries of a cache", hint=f"ocitui import {path} brings them in")
     if compression_of(start) is not Compression.NONE or is_header(start[:TAR_BLOCK]):
         return SourceKind.DOCKER_ARCHIVE
     if start.startswith(_SQUASHFS_MAGIC) or start[_EROFS_MAGIC_AT:] == _EROFS_MAGIC:
@@ -314,20 +332,21 @@ _PIPE = "pipe an archive into it, as `docker save NAME | ocitui import -` does"
 
 @asynccontextmanager
 async def received(
-    text: str, directory: Path | None, heard: Callable[[int, int], None], most: int | None = None
+    text: str, directory: Path | None, heard: Callable[[int, int], None], most: int | None = None, start: bytes = b""
 ) -> AsyncIterator[str]:
     """What standard input gives, kept in the cache ``directory``, as a source that can be opened until the end;
-    ``text`` is how it was written. ``heard`` is told the bytes that came, and how many there are (0: not known). Raises
-    SourceError, also for no archive, or more than ``most`` bytes; NoRoomError, and as `staging_folder`."""
+    ``text`` is how it was written, ``start`` was read already. ``heard`` is told the bytes that came, and how many
+    there are (0: not known). Raises SourceError, also for no archive, or more than ``most`` bytes; NoRoomError, and as
+    `staging_folder`."""
     kind, rest = standard_input(text) or ("", "")
-    if directory is None or sys.stdin is None or sys.stdin.isatty():
-        there = "a terminal" if sys.stdin is not None and sys.stdin.isatty() else "not to be read here"
-        raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} is {there}", hint=_PIPE)
+    if directory is None:
+        raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} is not to be read here", hint=_PIPE)
+    _require_pipe()
     limit, told = most or LayerLimits().unpacked_bytes, on_loop(heard)
     with staging_folder(directory) as folder:
         path = folder / "standard-input"
         try:
-            await while_there_is_room(directory, in_thread(lambda stop: _keep(path, limit, told, stop)))
+            await while_there_is_room(directory, in_thread(lambda stop: _keep(path, start, limit, told, stop)))
             yield f"{kind or f'{SourceKind.DOCKER_ARCHIVE}:'}{path}{rest}"
         except CacheError as error:
             name_in(error, str(path))
@@ -343,32 +362,64 @@ def name_in(error: CacheError, path: str) -> None:
         error.hint = "see what the command before the pipe says"
 
 
-def _keep(path: Path, most: int, told: Callable[[int, int], None], stop: Stop) -> None:
-    """Write what comes into a file. Raises SourceError, StorageError, AbandonedError."""
-    source, start, done = sys.stdin.fileno(), b"", 0
+def _require_pipe() -> None:
+    if sys.stdin is None or sys.stdin.isatty():
+        there = "not to be read here" if sys.stdin is None else "a terminal"
+        raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} is {there}", hint=_PIPE)
+
+
+def standard_input_start(stop: Stop) -> bytes:
+    """The first bytes of standard input, at least `LONGEST_START` of them or all. Raises UnreadableSourceError,
+    StorageError, AbandonedError."""
+    _require_pipe()
+    start = b""
+    with storage_errors(f"read {STANDARD_INPUT_NAME}"):
+        for chunk in given_by(sys.stdin.fileno(), stop, LONGEST_START):
+            start += chunk
+            if len(start) >= LONGEST_START:
+                break
+    return start
+
+
+def given_by(fd: int, stop: Stop, most: int = _CHUNK) -> Iterator[bytes]:
+    """What a file or a pipe gives, as it comes, and no bytes at times when nothing does, so that it is left at once.
+    Raises OSError, AbandonedError."""
     ready = select.poll()
-    ready.register(source, select.POLLIN)
+    ready.register(fd, select.POLLIN)
+    while True:
+        stop.check()
+        if not ready.poll(_LOOK_MILLISECONDS):
+            yield b""
+            continue
+        chunk = os.read(fd, most)
+        if not chunk:
+            return
+        yield chunk
+
+
+def _keep(path: Path, start: bytes, most: int, told: Callable[[int, int], None], stop: Stop) -> None:
+    """Write what comes, behind what came, into a file. Raises SourceError, StorageError, AbandonedError."""
+    source, head, done = sys.stdin.fileno(), b"", 0
     with storage_errors(f"keep what {STANDARD_INPUT_NAME} gives"), Disk().writing(path) as write:
         size = os.fstat(source).st_size
-        while True:
-            stop.check()
-            told(done, max(size, done) if size else 0)
-            # One that gives nothing for long is still left at once.
-            if not ready.poll(_LOOK_MILLISECONDS):
-                continue
-            chunk = os.read(source, _CHUNK)
-            start += chunk[: LONGEST_START - len(start)]
-            whole = len(start) == LONGEST_START or not chunk
-            if whole and kind_of_bytes(start, STANDARD_INPUT_NAME, "FILE") is not SourceKind.DOCKER_ARCHIVE:
-                hint = f"{_PIPE}; a packed file is kept beside its documents, and named packed:FILE"
-                raise UnsupportedSourceError(f"{STANDARD_INPUT_NAME} gives no archive", hint=hint)
-            if not chunk:
-                return
+        told(0, size)
+        for chunk in chain([start], given_by(source, stop)):
+            head += chunk[: LONGEST_START - len(head)]
+            if chunk and len(head) == LONGEST_START:
+                _require_archive(head)
             done += len(chunk)
             if done > most:
                 hint = "keep it in a file, and name that"
                 raise UnreadableSourceError(f"{STANDARD_INPUT_NAME} gives more than {human_size(most)}", hint=hint)
             write(chunk)
+            told(done, max(size, done) if size else 0)
+        _require_archive(head)
+
+
+def _require_archive(start: bytes) -> None:
+    if kind_of_bytes(start, STANDARD_INPUT_NAME, "FILE") is not SourceKind.DOCKER_ARCHIVE:
+        hint = f"{_PIPE}; a packed file is kept beside its documents, and named packed:FILE"
+        raise UnsupportedSourceError(f"{STANDARD_INPUT_NAME} gives no archive", hint=hint)
 
 
 T = TypeVar("T")

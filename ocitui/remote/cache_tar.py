@@ -1,0 +1,372 @@
+"""A cache in a tar, as `ocitui export` writes and `ocitui import` reads it: entries on their way to another cache.
+
+First a comment that says so, and how many bytes come; then index.json, with the descriptors of these entries alone; of
+each entry the manifest, the config and the packed file, under the names that they have in a cache; and at last
+`.ocitui/export.json`, an `ExportRecord`: without it, and the end of the tar behind it, nothing that came counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from ocitui.cache import (
+    INDEX_NAME,
+    MOST_DOCUMENT_BYTES,
+    OWN_NAME,
+    CacheError,
+    Descriptor,
+    Disk,
+    DocumentError,
+    ImageIndex,
+    Key,
+    Ledger,
+    PackedFormat,
+    RecordedSource,
+    config_name,
+    file_identity,
+    file_names,
+    identity_of,
+    known_format,
+    manifest_name,
+    new_index,
+    open_bounded,
+    storage_errors,
+    usual_digest,
+)
+from ocitui.contents import ChunkReader, Kind, TarEntry, TarError, TarReader, TreeStore
+from ocitui.importing import (
+    CACHE_TAR,
+    PackedFiles,
+    PackedSource,
+    UnsoundSourceError,
+    check_room,
+    inspect_packed,
+    raised_with,
+    tar_header,
+    tar_padding,
+)
+from ocitui.text import human_size, printable
+from ocitui.threads import Stop
+
+Write = Callable[[bytes], object]
+Passed = Callable[[int, int], object]
+"""Called with the bytes that passed, and how many there are; 0 where that is not known. From a thread of its own."""
+
+_CHUNK = 1 << 20
+_RECORD_NAME = f"{OWN_NAME}/export.json"
+_MOST_INDEX, MOST_ENTRIES = 16 << 20, 10_000
+# Of headers, padding, and what is read ahead of a member.
+_MOST_BETWEEN, _MOST_HEADER = 64 << 10, 4 << 10
+_COMMENT = b"%d comment=%b%020d\n"
+
+
+class ExportError(CacheError):
+    code = "export"
+    default_hint = "what was written is not whole, and no import takes it; ocitui check tells what is wrong"
+
+
+class ExportedFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``content`` is the digest of the tree inside a packed file, ``source`` where its image was imported from; both
+    where they are known."""
+
+    size: int
+    sha256: str
+    content: str = ""
+    source: RecordedSource | None = None
+
+
+class ExportRecord(msgspec.Struct, frozen=True):
+    """What was sent, by name; index.json too."""
+
+    files: dict[str, ExportedFile]
+
+
+# Read before there are threads.
+_RECORD = msgspec.json.Decoder(ExportRecord)
+
+
+class ExportedEntry(msgspec.Struct, frozen=True):
+    """An entry that is to be sent; ``sha256`` is the one its packed file was recorded with, if it was."""
+
+    descriptor: Descriptor
+    found: PackedSource
+    sha256: str = ""
+    content: str = ""
+    source: RecordedSource | None = None
+
+    @property
+    def documents(self) -> dict[str, bytes]:
+        """Its manifest and config, by their names."""
+        if self.found.manifest is None or self.found.config is None:
+            return {}
+        digest = self.descriptor.digest
+        return {manifest_name(digest): self.found.manifest.raw, config_name(digest): self.found.config.raw}
+
+
+def entries_to_export(directory: Path, index: ImageIndex, keys: Iterable[Key]) -> list[ExportedEntry]:
+    """These entries, whole as far as their documents and headers tell. Raises ExportError, StorageError."""
+    ledger = Ledger.open(directory)
+    store = TreeStore(directory, ledger)
+    return [_entry(directory, index.by_key(*key), ledger, store) for key in keys]
+
+
+def _entry(directory: Path, descriptor: Descriptor | None, ledger: Ledger, store: TreeStore) -> ExportedEntry:
+    format = known_format(descriptor.format) if descriptor else None
+    if descriptor is None or format is None or not usual_digest(descriptor.digest):
+        what = f"{descriptor.digest} as {descriptor.format}" if descriptor else "what was named"
+        raise ExportError(f"{what} is no entry that another cache could take", hint="ocitui list shows the entries")
+    files = packed_files_in(directory, descriptor.digest, format)
+    name = files.packed.name
+    with storage_errors(f"look at {name}"):
+        found = os.stat(files.packed)
+    entry = ExportedEntry(descriptor, inspect_packed(files), source=ledger.sources.get(name))
+    damage = ledger.damage(name, found)
+    if entry.found.problems or damage is not None:
+        why = damage.seen if damage is not None else "; ".join(entry.found.problems)
+        raise ExportError(f"{name} is not whole: {why}", hint="nothing was written; ocitui repair shows what mends it")
+    sound, lines = ledger.sound.get(name), store.right(files.packed)
+    return msgspec.structs.replace(
+        entry,
+        sha256=sound.sha256 if sound is not None and sound.same_file(found) else "",
+        content=lines.content if lines is not None else "",
+    )
+
+
+def packed_files_in(directory: Path, digest: str, format: PackedFormat) -> PackedFiles:
+    """The files of an entry, in a cache or where one is brought together."""
+    packed, manifest, config = (directory / name for name in file_names(digest, format).values())
+    return PackedFiles(packed, manifest, config, format)
+
+
+def write_cache_tar(entries: Sequence[ExportedEntry], write: Write, passed: Passed, stop: Stop) -> int:
+    """Write entries as a tar, each file read once; gives the bytes of the files. Raises ExportError where one changes
+    meanwhile, or is not what was recorded of it, StorageError, AbandonedError, and what ``write`` raises."""
+    files = dict[str, ExportedFile]()
+    sizes = [entry.found.size + sum(map(len, entry.documents.values())) for entry in entries]
+    done, total = 0, sum(sizes)
+    comment = _COMMENT % (len(CACHE_TAR) + 32, CACHE_TAR, total)
+    _write_member(write, b"pax_global_header", comment, ord("g"))
+
+    def send(name: str, raw: bytes) -> None:
+        files[name] = ExportedFile(len(raw), hashlib.sha256(raw).hexdigest())
+        _write_member(write, name.encode(), raw)
+
+    send(INDEX_NAME, new_index(entry.descriptor.raw for entry in entries).data)
+    for entry in entries:
+        for name, raw in entry.documents.items():
+            if name not in files:
+                send(name, raw)
+        path, hashing = entry.found.files.packed, hashlib.sha256()
+        write(tar_header(path.name.encode(), Kind.FILE, 0o644, 0, 0, entry.found.size, 0))
+        for chunk in _unchanged(path, entry.found.size):
+            stop.check()
+            hashing.update(chunk)
+            write(chunk)
+            done += len(chunk)
+            passed(done, total)
+        write(bytes(tar_padding(entry.found.size)))
+        if entry.sha256 not in ("", hashing.hexdigest()):
+            raise ExportError(f"{path.name} is damaged: its sha256 is {hashing.hexdigest()}, recorded is another")
+        files[path.name] = ExportedFile(entry.found.size, hashing.hexdigest(), entry.content, entry.source)
+    passed(total, total)
+    _write_member(write, _RECORD_NAME.encode(), msgspec.json.encode(ExportRecord(files)))
+    write(bytes(2 * len(_ZEROS)))
+    return total
+
+
+_ZEROS = bytes(512)
+
+
+def _write_member(write: Write, name: bytes, raw: bytes, kind: int = Kind.FILE) -> None:
+    write(tar_header(name, kind, 0o644, 0, 0, len(raw), 0) + raw + bytes(tar_padding(len(raw))))
+
+
+def _unchanged(path: Path, size: int) -> Iterator[bytes]:
+    """The bytes of a file, as one that nobody wrote to, nor put another in its place, has them. Raises ExportError."""
+    changed = ExportError(f"{path.name} was changed while it was read", hint="try again once nothing writes to it")
+    with storage_errors(f"open {path.name}"):
+        file = open_bounded(path)
+    with file:
+        before = os.fstat(file.fileno())
+        left = size
+        while left:
+            chunk = _read(file, min(left, _CHUNK), path.name)
+            if not chunk:
+                raise changed
+            left -= len(chunk)
+            yield chunk
+        same = file_identity(before) == file_identity(os.fstat(file.fileno())) == identity_of(path)
+        if before.st_size != size or not same:
+            raise changed
+
+
+def _read(file: BinaryIO, count: int, name: str) -> bytes:
+    with storage_errors(f"read {name}"):
+        return file.read(count)
+
+
+class ArrivedEntry(msgspec.Struct, frozen=True):
+    """An entry whose ``files`` came, in a folder of ours; its packed file has this ``sha256``, and was said to hold a
+    tree of the digest ``content``, or nothing was said."""
+
+    descriptor: Descriptor
+    files: PackedFiles
+    sha256: str
+    content: str = ""
+    source: RecordedSource | None = None
+
+
+class _Latest(Stop):
+    """That of the call that reads now, for who was begun by an earlier one."""
+
+    now = Stop()
+
+    def check(self) -> None:
+        self.now.check()
+
+
+class CacheTarReader:
+    """A cache in a tar as it comes: first its index, then the rest. ``most`` are the bytes that its packed files may
+    have together. All that is not as it has to be raises UnsoundSourceError."""
+
+    def __init__(self, chunks: Callable[[Stop], Iterator[bytes]], passed: Passed, most: int) -> None:
+        self._source, self._passed, self._left = chunks, passed, most
+        self._most = most
+        self._stop, self._total = _Latest(), 0
+        self._reader = ChunkReader(self._chunks())
+        self._tar = TarReader(self._reader, most, _MOST_HEADER)
+        self._members = iter(self._tar)
+        self._came, self._allowed = 0, _MOST_BETWEEN
+        self._files = dict[str, ExportedFile]()
+
+    def _chunks(self) -> Iterator[bytes]:
+        """What comes, no more of it than the members that were met account for."""
+        with storage_errors("read what comes"):
+            for chunk in self._source(self._stop):
+                self._stop.check()
+                if not self._came:
+                    self._total = _announced(chunk)
+                self._came += len(chunk)
+                if self._came - len(chunk) > self._allowed:
+                    raise UnsoundSourceError("what comes has no end, and holds nothing that an export does")
+                self._passed(self._came, max(self._total, self._came) if self._total else 0)
+                if chunk:
+                    yield chunk
+
+    def index(self, stop: Stop) -> ImageIndex:
+        """The index, in which all is known and nothing twice."""
+        self._stop.now = stop
+        raw = self._document(INDEX_NAME, _MOST_INDEX)
+        try:
+            index = ImageIndex.parse(raw)
+        except DocumentError as error:
+            raise UnsoundSourceError(f"its index.json is none: {error.message}") from error
+        if not 0 < len(index) <= MOST_ENTRIES:
+            raise UnsoundSourceError(f"its index.json has {len(index):,} entries; it may have 1 to {MOST_ENTRIES:,}")
+        keys = {*zip(index.digests, index.formats, strict=True)}
+        known = all(usual_digest(digest) and known_format(format) for digest, format in keys)
+        if len(keys) != len(index) or not known:
+            raise UnsoundSourceError("its index.json has entries twice, or of a digest or format that is none")
+        return index
+
+    def entries(self, index: ImageIndex, folder: Path, disk: Disk, cache: Path, stop: Stop) -> list[ArrivedEntry]:
+        """Bring all files of the index's entries into a folder, as far as there is room in the cache, and hold them
+        against the record at the end. Raises NoRoomError, StorageError, AbandonedError, too."""
+        self._stop.now, came = stop, list[tuple[Descriptor, PackedFiles]]()
+        for descriptor in index.descriptors:
+            files = packed_files_in(folder, descriptor.digest, PackedFormat(descriptor.format or ""))
+            came.append((descriptor, files))
+            for path in (files.manifest, files.config):
+                if path.name not in self._files:
+                    raw = self._document(path.name, MOST_DOCUMENT_BYTES)
+                    with disk.writing(path) as write:
+                        write(raw)
+            self._packed(files.packed, disk, cache)
+        told = self._record()
+        for name, file in self._files.items():
+            said = told.get(name)
+            if said is None or (said.size, said.sha256) != (file.size, file.sha256):
+                raise UnsoundSourceError(f"{name} did not come as it was sent: its sha256 is {file.sha256}")
+        return [
+            ArrivedEntry(descriptor, files, said.sha256, said.content, _bounded(said.source))
+            for descriptor, files in came
+            for said in [told[files.packed.name]]
+        ]
+
+    def _record(self) -> dict[str, ExportedFile]:
+        came, raw = {**self._files}, self._document(_RECORD_NAME, MOST_DOCUMENT_BYTES)
+        self._files = came
+        try:
+            told = _RECORD.decode(raw).files
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UnsoundSourceError("the record at its end cannot be read") from error
+        if self._next() is not None or not self._tar.ended:
+            raise UnsoundSourceError("it does not end behind its record")
+        return told
+
+    def _next(self) -> TarEntry | None:
+        self._allowed = self._came + _MOST_BETWEEN
+        try:
+            return next(self._members, None)
+        except TarError as error:
+            raise UnsoundSourceError(f"what came is cut, or is no export: {error.message}") from error
+
+    def _member(self, name: str) -> TarEntry:
+        member = self._next()
+        if member is None:
+            raise UnsoundSourceError(f"what came is cut: {name} is missing, and all behind it")
+        if member.name != name.encode() or member.kind is not Kind.FILE or member.segments is not None:
+            raise UnsoundSourceError(f"where {name} should come it has {printable(member.name[:200])}")
+        self._allowed += member.size
+        return member
+
+    def _document(self, name: str, most: int) -> bytes:
+        size = self._member(name).size
+        if size > most:
+            raise UnsoundSourceError(f"its {name} has {human_size(size)}, more than {human_size(most)}")
+        raw = self._reader.read(size)
+        if len(raw) < size:
+            raise UnsoundSourceError(f"what came is cut in {name}")
+        self._files[name] = ExportedFile(size, hashlib.sha256(raw).hexdigest())
+        return raw
+
+    def _packed(self, path: Path, disk: Disk, cache: Path) -> None:
+        size, hashing = self._member(path.name).size, hashlib.sha256()
+        self._left -= size
+        if self._left < 0:
+            more = f"its packed files have more than {human_size(self._most)} together"
+            raise UnsoundSourceError(more, hint=raised_with("--max-bytes"))
+        check_room(cache, size)
+        came = 0
+        with storage_errors(f"keep {path.name}"), disk.writing(path) as write:
+            for part in self._reader.parts(size):
+                hashing.update(part)
+                write(bytes(part))
+                came += len(part)
+        if came < size:
+            raise UnsoundSourceError(f"what came is cut in {path.name}")
+        self._files[path.name] = ExportedFile(size, hashing.hexdigest())
+
+
+def _announced(start: bytes) -> int:
+    """How many bytes are to come, by the comment; for the progress alone."""
+    digits = start.partition(CACHE_TAR)[2][:20]
+    return int(digits) if len(digits) == 20 and digits.isdigit() else 0
+
+
+_LONGEST_SOURCE = 4096
+
+
+def _bounded(source: RecordedSource | None) -> RecordedSource | None:
+    """A source as it may be recorded: what no operator typed so is left out."""
+    if source is None or not all(
+        len(text) <= _LONGEST_SOURCE and text.isprintable() for text in (source.text, source.packer)
+    ):
+        return None
+    return msgspec.structs.replace(source, imported=0)
