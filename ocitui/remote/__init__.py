@@ -7,7 +7,6 @@ from ocitui.front import front
 with front(__name__):
     from .arrival import receive_cache_tar as receive_cache_tar
     from .cache_tar import ExportedEntry as ExportedEntry
-    from .cache_tar import ExportError as ExportError
     from .cache_tar import entries_to_export as entries_to_export
     from .cache_tar import write_cache_tar as write_cache_tar
     from .fleet import FleetRow as FleetRow
