@@ -16,6 +16,7 @@ import shutil
 import stat
 import struct
 import tempfile
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -119,8 +120,10 @@ class HostMirror:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._connection.__aexit__()
-        await settled(asyncio.to_thread(self.remove))
+        try:
+            await self._connection.__aexit__()
+        finally:
+            await settled(asyncio.to_thread(self.remove))
 
     def remove(self) -> None:
         """End it: for who asked once, and does not stay within `async with`."""
@@ -295,6 +298,7 @@ class HostMirror:
             "host": facts.node,
             "cache": self.there,
             "when": facts.now,
+            "asked": time.time(),
             "daemon": daemon,
             "trouble": process_trouble(daemon.process, proc),
             "loops": loops,
