@@ -16,11 +16,13 @@ import click
 from ocitui import __version__
 from ocitui.directory import default_directory
 
-from .options import NoTerminalError, json_option, likely, on_cache, pass_on, screen_options
+from .options import NoTerminalError, json_option, likely, mirrored, on_cache, on_stand_in, pass_on, screen_options
 from .output import Call, ExitCode, complain, is_terminal, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from ocitui.remote import HostMirror
 
 
 # The file of each command in `commands`, and its line in the help, so that the help imports none of them.
@@ -194,13 +196,17 @@ def _open(
         raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
     from ocitui.tui import ScreenOptions, run_screen
 
-    def work(call: Call) -> int:
-        chosen = options | {"read_only": options["read_only"] or call.read_only}
+    def work(call: Call, mirror: HostMirror | None = None) -> int:
+        chosen = options | {"read_only": options["read_only"] or call.read_only, "mirror": mirror}
         return run_screen(ScreenOptions(directory=call.directory, mouse=not no_mouse, wait=wait or 0.0, **chosen))
 
+    def work_far(call: Call, place: str) -> int:
+        with mirrored(place, sudo=False, far=True, shared=True) as mirror:
+            return on_stand_in(call, mirror.directory, lambda there: work(there, mirror))
+
     if isinstance(directory, str):
-        hint = "ocitui check, list, why, show and zones take it; or log in, and start ocitui there"
-        raise NoTerminalError("the screen does not open on another host's cache", hint)
+        place, far = directory, Call(Path(directory))
+        return far.reported(lambda: work_far(far, place))
     call = Call(directory or default_directory())
     return call.reported(lambda: on_cache(call, work))
 

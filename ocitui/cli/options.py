@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ocitui.cache import PackerCache
     from ocitui.doctor import ExamineOptions, Finding, Progress, Report
-    from ocitui.remote import SshPlace
+    from ocitui.remote import HostMirror, SshPlace
 
 
 P = ParamSpec("P")
@@ -190,7 +190,7 @@ def taking(*options: Callable[[F], F], far: bool = False) -> Callable[[Callable[
 
                 def run_far() -> int:
                     with mirrored(directory, sudo, far) as mirror:
-                        return _on_stand_in(call, mirror, lambda there: function(there, *args, **kwargs))
+                        return on_stand_in(call, mirror.directory, lambda there: function(there, *args, **kwargs))
 
                 return call.reported(run_far)
             if far and kwargs.pop("sudo"):
@@ -204,7 +204,7 @@ def taking(*options: Callable[[F], F], far: bool = False) -> Callable[[Callable[
 
 
 @contextmanager
-def mirrored(text: str, sudo: bool, far: bool) -> Iterator[Path]:
+def mirrored(text: str, sudo: bool, far: bool, *, shared: bool = False) -> Iterator[HostMirror]:
     """What stands for the cache of another host, as it is asked now. Raises UsageProblemError where that is not enough
     for the command, RemoteError, CacheDirectoryError."""
     from ocitui.remote import HostMirror, SshPlace
@@ -212,10 +212,10 @@ def mirrored(text: str, sudo: bool, far: bool) -> Iterator[Path]:
     place = SshPlace.parse(text)
     if not far:
         raise UsageProblemError("this is done only on the host that has the cache", hint=f"there: {there(place)}")
-    mirror = HostMirror(place, sudo=sudo)
+    mirror = HostMirror(place, sudo=sudo, shared=shared)
     try:
         run_async(mirror.ask())
-        yield mirror.directory
+        yield mirror
     finally:
         mirror.remove()
 
@@ -238,10 +238,11 @@ def on_cache(call: Call, work: Callable[[Call], int]) -> int:
     if not is_report(call.directory):
         return work(call)
     with opened_report(call.directory) as directory:
-        return _on_stand_in(call, directory, work)
+        return on_stand_in(call, directory, work)
 
 
-def _on_stand_in(call: Call, directory: Path, work: Callable[[Call], int]) -> int:
+def on_stand_in(call: Call, directory: Path, work: Callable[[Call], int]) -> int:
+    """Do a command's work on what stands for a cache, and cannot be changed."""
     there = replace(call, directory=directory, read_only=True)
     return there.reported(lambda: work(there))
 

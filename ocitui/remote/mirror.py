@@ -16,6 +16,7 @@ import shutil
 import stat
 import struct
 import tempfile
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +41,8 @@ _DATABASE = "/krata.db"
 
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+_LATEST = 1e11  # in seconds since the epoch; what can be told of as a date
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=_LATEST)]
 
 
 class _Sent(msgspec.Struct):
@@ -118,8 +120,10 @@ class HostMirror:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._connection.__aexit__()
-        await settled(asyncio.to_thread(self.remove))
+        try:
+            await self._connection.__aexit__()
+        finally:
+            await settled(asyncio.to_thread(self.remove))
 
     def remove(self) -> None:
         """End it: for who asked once, and does not stay within `async with`."""
@@ -148,7 +152,7 @@ class HostMirror:
         self.facts = facts
         try:
             await asyncio.to_thread(self._stand_in, facts)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LookupError, OverflowError) as error:
             raise FarAnswerError(f"what {self.place.name} tells of itself makes no sense") from error
         return facts
 
@@ -174,7 +178,7 @@ class HostMirror:
             self._remove(path)
         if record.failed is not None:
             error_text = printable(record.failed[1].encode("utf-8", "backslashreplace")).strip("'")
-            hint = "name the directory there, as in ssh://HOST/DIR, or read it as root: --sudo"
+            hint = f"name the directory there, as in ssh://{self.place.name}/DIR, or read it as root: --sudo"
             raise CacheDirectoryError(f"{self.there} on {self.place.name} cannot be read: {error_text}", hint=hint)
         return record.host
 
@@ -275,10 +279,13 @@ class HostMirror:
                 at.unlink()
 
     def _stand_in(self, facts: HostFacts) -> None:
-        """Have the mirror stand for that host. Raises ValueError, OSError where what it tells cannot be."""
+        """Have the mirror stand for that host. Raises ValueError, LookupError, OverflowError, OSError where what it
+        tells cannot be."""
         self._write_host(facts)
         proc = self._root / "proc"
         daemon = find_daemon(self.directory, proc)
+        if not 0 <= (daemon.since or 0) <= _LATEST:
+            raise ValueError(f"a daemon of {daemon.since}")
         if not daemon.running:
             daemon = msgspec.structs.replace(daemon, listens=facts.listens)
         uses = users_of(self.directory, Kernel(self._root / "sys", self._root / "dev", proc))
@@ -291,6 +298,7 @@ class HostMirror:
             "host": facts.node,
             "cache": self.there,
             "when": facts.now,
+            "asked": time.time(),
             "daemon": daemon,
             "trouble": process_trouble(daemon.process, proc),
             "loops": loops,
@@ -303,6 +311,8 @@ class HostMirror:
         stand_in(self.directory, told)
 
     def _there(self, use: LoopUse) -> LoopUse:
+        if use.readable_size >= _LARGEST_FILE:
+            raise ValueError(f"a device of {use.readable_size} bytes")
         path = use.path.replace(str(self.directory), self.there)
         return msgspec.structs.replace(use, device=Path("/dev", use.device.name), path=path)
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocitui.cache import identity_of
+from ocitui.cache import CacheError, identity_of
 from ocitui.host import DaemonState, daemon_socket, find_daemon, is_daemon
-from ocitui.stand_in import file_system
+from ocitui.stand_in import fact_of, file_system
 from ocitui.text import human_size
 
 if TYPE_CHECKING:
     from ocitui.host import Users, Zones
+    from ocitui.remote import HostMirror
 
 _COARSE_SECONDS = 1.0
 _WALK_SECONDS = 30.0  # between two looks through all processes, or at what runs
+_ASK_SECONDS, _TICK_SECONDS = 3.0, 1.0
 
 
 class LiveHost:
@@ -90,3 +93,26 @@ class LiveHost:
     def _shown(self) -> tuple[object, ...]:
         total, free = self.disk or (0, 0)
         return self.disk is None, human_size(free), round(100 * free / (total or 1)), human_size(self.trash)
+
+    @property
+    def asked(self) -> float | None:
+        """When the host of a mirror was asked, in seconds since the epoch; None of what is none."""
+        asked: float | None = fact_of(self._directory, "asked")
+        return asked
+
+
+async def ask_again(mirror: HostMirror, tell: Callable[[str], object]) -> None:
+    """Have a host tell what changed there, as long after its answer as that took; ``tell`` is called every second, with
+    why it did not answer. Has no end."""
+    due = time.monotonic() + _ASK_SECONDS
+    async with mirror:
+        while True:
+            said = ""
+            if (began := time.monotonic()) >= due:
+                try:
+                    await mirror.ask()
+                except CacheError as error:
+                    said = error.message
+                due = (now := time.monotonic()) + max(_ASK_SECONDS, now - began)
+            tell(said)
+            await asyncio.sleep(_TICK_SECONDS)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ocitui.cache import PackerCache
     from ocitui.doctor import Progress
     from ocitui.importing import ImportJob, ImportQueue, LayerProgress, Logins, UnfinishedImport
+    from ocitui.remote import HostMirror
 
 R = TypeVar("R")
 _SMALLEST = (40, 10)
@@ -56,7 +57,8 @@ def give_memory_back() -> None:
 
 class ScreenOptions(msgspec.Struct, frozen=True):
     """What the command line asks of the screen: ``theme`` is dark, light or ansi, None to choose by the terminal;
-    ``wait`` is seconds for the lock; ``whole_frames`` has Textual's own driver write, not the changed cells only."""
+    ``wait`` is seconds for the lock; ``whole_frames`` has Textual's own driver write, not the changed cells only;
+    ``mirror`` is asked again for another host's cache."""
 
     directory: Path
     read_only: bool = False
@@ -64,6 +66,7 @@ class ScreenOptions(msgspec.Struct, frozen=True):
     mouse: bool = True
     wait: float = 0.0
     whole_frames: bool = False
+    mirror: HostMirror | None = None
 
 
 class ScreenSettings(msgspec.Struct):
@@ -130,7 +133,8 @@ class Session:
         self.directory = options.directory
         self.terminal = terminal or Terminal.of_environment()
         when = fact_of(self.directory, "when")
-        then = "" if when is None else f" at {timestamp(when)}"
+        # Of a mirror, which is asked again, the age is told.
+        then = "" if when is None or options.mirror is not None else f" at {timestamp(when)}"
         self.host = f"{fact_of(self.directory, 'host') or socket.gethostname()}{then}"
         self.place: str = fact_of(self.directory, "cache") or str(self.directory)
         self.imports_changed: Callable[[], object] = lambda: None

@@ -14,6 +14,7 @@ from ocitui.cache import CacheDirectoryError
 from ocitui.doctor import Depth, Finding
 from ocitui.remote import HostMirror, SshPlace, mirror
 from ocitui.remote.ssh import FarAnswerError
+from ocitui.stand_in import ToldFile, as_there, as_told, fact_of, forget, forget_file, stand_in_file
 from tests.doctor.examine_support import Sample, copied, found, make_sample
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 from tests.tools import impatient
@@ -97,7 +98,7 @@ async def test_nothing_of_a_hostile_host_leaves_the_mirror(
     sent: str, tmp_path: Path, near: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "hostile.py"
-    program.write_text(f"{HOSTILE}\ndef main(asked):\n    {sent}\n    sys.stdout.flush()\n    print('end 1')\n")
+    program.write_text(gatherer(sent))
     monkeypatch.setattr(mirror, "_GATHERER", program)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "made"))
     (tmp_path / "made").mkdir()
@@ -108,6 +109,83 @@ async def test_nothing_of_a_hostile_host_leaves_the_mirror(
         assert not [one for one in (tmp_path / "made").rglob("*") if one.name in ("x", "y") and one.stat().st_size > 1]
         assert {one.name for one in tmp_path.iterdir()} <= {"made", "near", "hostile.py"}
     assert not list((tmp_path / "made").iterdir())
+
+
+HOST = """
+base = {"node": "n", "user": "u", "uid": 0, "now": 5.0, "directory": "/d", "device": 1, "space": [1] * 10}
+base.update(writable=True, locked=False, boot="btime 9\\n", socket=False, listens=None, krata=False, xen=None)
+base.update(version="", daemons=[], loops=[])
+def host(**keys):
+    record(files=[name("x")], host=dict(base, **keys))
+def daemon(boot, started="1"):
+    host(boot=boot, daemons=[[7, "7 (kratad) " + " ".join(["S"] + [started] * 30), "", "", "deleted"]])
+def loop(size):
+    host(loops=[["loop1", "x", {"size": size, "ro": "0", "dev": "7:1", "loop/offset": "0"}, [], []]])
+"""
+
+
+def gatherer(sent: str) -> str:
+    return f"{HOSTILE}{HOST}\ndef main(asked):\n    {sent}\n    sys.stdout.flush()\n    print('end 1')\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "host(now=1e300)",
+        "host(space=[-1] * 10)",
+        "host(space=[1 << 70] * 10)",
+        'daemon("btime \\n")',
+        'daemon("btime " + "9" * 400 + "\\n")',
+        'daemon("btime 9\\n", "9" * 40)',
+        'daemon("btime x\\n")',
+        'loop("9" * 4000)',
+        'loop("9" * 30)',
+    ],
+)
+async def test_a_host_that_tells_what_cannot_be_of_itself(
+    sent: str, tmp_path: Path, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "hostile.py"
+    monkeypatch.setattr(mirror, "_GATHERER", program)
+    async with HostMirror(SshPlace.parse("good/srv")) as asked:
+        for one in ('daemon("btime 9\\n")', 'loop("8")'):
+            program.write_text(gatherer(one))
+            await asked.ask()
+        program.write_text(gatherer(sent))
+        with pytest.raises(FarAnswerError):
+            await asked.ask()
+
+
+async def test_of_two_hosts_at_once_each_is_told_until_it_ends(sample: Sample, tmp_path: Path, near: None) -> None:
+    other = copied(sample, tmp_path / "krata")
+    other.other_file("config.json").unlink()
+    async with HostMirror(SshPlace.parse(f"good{sample.directory}")) as one:
+        await one.ask()
+        async with HostMirror(SshPlace.parse(f"good{other.directory}")) as two:
+            await two.ask()
+            assert fact_of(two.directory, "cache") == str(other.directory)
+            assert "file-missing" in {one.code for one in (await found(two.directory, Depth.HEADER)).findings}
+        assert fact_of(two.directory, "cache") is None
+        assert fact_of(one.directory, "cache") == str(sample.directory)
+        name = sample.index.name
+        assert as_told(os.lstat(one.directory / name)).st_ino == sample.index.stat().st_ino
+        assert as_there(f"{one.directory}/x") == f"{sample.directory}/x"
+    assert fact_of(one.directory, "cache") is None
+
+
+def test_nothing_is_told_of_a_file_that_came_in_the_place_of_another(tmp_path: Path) -> None:
+    """A file system gives the number of a file that is gone to the next."""
+    there = os.stat_result((0o100644, 5, 6, 1, 0, 0, 7, 0, 0, 0))
+    (tmp_path / "a").touch()
+    stand_in_file(tmp_path, tmp_path / "a", ToldFile(there))
+    assert as_told(os.lstat(tmp_path / "a")) == there
+    (tmp_path / "a").rename(tmp_path / "b")
+    forget_file(tmp_path, tmp_path / "b")
+    found = os.lstat(tmp_path / "b")
+    assert as_told(found) == found
+    stand_in_file(tmp_path, tmp_path / "b", ToldFile(there))
+    forget(tmp_path)
+    assert as_told(found) == found
 
 
 async def test_asked_again_a_host_sends_what_changed(sample: Sample, near: None) -> None:

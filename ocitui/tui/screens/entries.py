@@ -13,6 +13,7 @@ from ocitui.cache import Condition, IndexOutcome
 from ocitui.text import clean, timestamp
 
 from ..actions import footer
+from ..live_host import ask_again
 from ..session import LAYOUTS, SessionScreen
 from ..widgets import bars
 from ..widgets.entry_pane import EntryPane, Tab
@@ -76,6 +77,8 @@ class EntriesScreen(SessionScreen[None]):
         live = self.session.live
         for endless in (live.follow(), live.look(), live.follow_memory(), live.keep_copies(), live.follow_host()):
             self.run_worker(endless, group="live")
+        if (mirror := self.session.options.mirror) is not None:
+            self.run_worker(ask_again(mirror, self.session.say), group="live")
 
     # The cache, as it changes
 

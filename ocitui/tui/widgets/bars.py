@@ -219,6 +219,8 @@ def _index_slot(live: LiveCache) -> list[Part]:
     if wrong := _WRONG[condition][0] if condition in _WRONG else "entries lost" if live.alarm else "":
         return [_key("v", True), " ", (f" ✖ {wrong} ", "critical")]
     said = "in step, polls" if live.health.polling else "index in step"
+    if live.host.asked is not None:
+        said = f"asked {age_of(live.host.asked)} ago"
     return [_key("v", False), " ", (GOOD, "good"), f" {said}"]
 
 
