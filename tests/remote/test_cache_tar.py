@@ -28,7 +28,8 @@ from ocitui.importing import (
     given_by,
     note_stored,
 )
-from ocitui.remote import ExportError, entries_to_export, receive_cache_tar, write_cache_tar
+from ocitui.remote import entries_to_export, receive_cache_tar, write_cache_tar
+from ocitui.remote.cache_tar import ExportError
 from ocitui.threads import Stop
 from tests.cache.support import make_image, trash, until
 from tests.importing.sources import make_root, pack
