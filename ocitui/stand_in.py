@@ -122,6 +122,8 @@ def told_digests(data: bytes) -> Container[str]:
 def file_system(directory: Path) -> os.statvfs_result:
     """Raises OSError."""
     numbers = fact_of(directory, "disk")
+    if numbers is None and fact_of(directory, "form") is not None:
+        raise OSError(errno.ENODATA, "its host could not tell")
     return os.statvfs(directory) if numbers is None else os.statvfs_result(numbers)
 
 

@@ -80,6 +80,8 @@ MOST_BYTES = 4 << 30
 """Of what is in a report, uncompressed; what would be more is left out when one is made, and refused."""
 _MOST_TEXT = 1 << 20
 _BLOCK, _BUFFER = 1 << 20, 1 << 14
+# Of headers, padding, and what is read ahead of a member.
+_MOST_BETWEEN = 64 << 10
 _PACKED = tuple(f".{format_}" for format_ in PackedFormat)
 _READERS: dict[str, Callable[[bytes], object]] = {
     f".{suffix}": read_manifest if kind is FileKind.MANIFEST else read_config
@@ -357,9 +359,10 @@ def _members(path: Path) -> Iterator[tuple[str, int, BinaryIO]]:
     with (
         open_bounded(path) as file,
         GzipFile(fileobj=file, mode="rb") as plain,
-        tarfile.open(fileobj=cast(Any, _Bounded(plain)), mode="r|", bufsize=_BUFFER) as archive,
+        tarfile.open(fileobj=cast(Any, bounded := _Bounded(plain)), mode="r|", bufsize=_BUFFER) as archive,
     ):
         for member in archive:
+            bounded.allow(member.size)
             body = archive.extractfile(member) if member.type == tarfile.REGTYPE and not member.issparse() else None
             if body is None:
                 raise ValueError(f"{ascii(member.name)[:80]} is no plain file")
@@ -367,16 +370,24 @@ def _members(path: Path) -> Iterator[tuple[str, int, BinaryIO]]:
 
 
 class _Bounded:
-    """What is decompressed, up to what a report may have."""
+    """What is decompressed, up to what a report may have, and no more of it than its members account for: `tarfile`
+    takes a header in whole."""
 
     def __init__(self, plain: GzipFile) -> None:
-        self._plain, self._left = plain, MOST_BYTES
+        self._plain, self._left, self._allowed = plain, MOST_BYTES, _MOST_BETWEEN
+
+    def allow(self, size: int) -> None:
+        """A member of that size was met."""
+        self._allowed = size + _MOST_BETWEEN
 
     def read(self, size: int) -> bytes:
         data = self._plain.read(size)
         self._left -= len(data)
+        self._allowed -= len(data)
         if self._left < 0:
             raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        if self._allowed < 0:
+            raise ValueError("it has a header without an end")
         return data
 
 

@@ -35,7 +35,7 @@ from ocitui.threads import settled
 from .ssh import Connection, FarAnswerError, Patience, SshPlace, program_of
 
 _GATHERER = Path(__file__).with_name("gatherer.py")
-_MOST_NAMES, _MOST_BYTES, _MOST_RAW = 600_000, 2 << 30, 96 << 20
+_MOST_NAMES, _MOST_BYTES, _MOST_RAW, _MOST_RECORDS = 600_000, 2 << 30, 64 << 20, 1 << 14
 _LARGEST_FILE, _DEEPEST = 1 << 43, 4  # bytes; components of a path
 _DATABASE = "/krata.db"
 
@@ -49,7 +49,7 @@ class _Sent(msgspec.Struct):
     """A name of the cache: its path, the mark of what it was, its stat, the error of reading it, where a link leads."""
 
     path: str
-    mark: str
+    mark: Annotated[str, msgspec.Meta(max_length=64)]
     stat: tuple[int, int, int, int, int, int, int, int, int]
     failed: int
     leads: str
@@ -142,10 +142,12 @@ class HostMirror:
 
     async def ask(self) -> HostFacts:
         """Have the host tell what changed since it was asked last. Raises RemoteError, CacheDirectoryError."""
-        facts, self.taken = None, 0
+        facts, count, self.taken = None, 0, 0
         request = {"directory": self.there, "known": list(self._marks.values())}
         async with self._connection.ask(program_of(_GATHERER, request), sudo=self._sudo) as records:
             async for data in records:
+                if (count := count + 1) > _MOST_RECORDS:
+                    raise FarAnswerError(f"{self.place.name} sends more than {_MOST_RECORDS} records")
                 facts = await asyncio.to_thread(self._take, data) or facts
         if facts is None:
             raise FarAnswerError(f"{self.place.name} told nothing of itself")
@@ -237,7 +239,8 @@ class HostMirror:
         self.taken += len(data)
         if offset < 0 or offset + len(data) > size or self.taken > _MOST_BYTES:
             raise ValueError(f"{len(data)} bytes at {offset} of a file of {size}")
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # What stands for a pipe would wait for a reader.
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             before = os.fstat(fd).st_mtime_ns
             os.pwrite(fd, data, offset)

@@ -389,9 +389,11 @@ class _Child:
 async def _nothing() -> None: ...
 
 
-_TURNED_AWAY = re.compile(r"(?:kex_exchange_identification|banner exchange).*(?:closed|reset)|Exceeded MaxStartups")
+_TURNED_AWAY = re.compile(
+    r"(?:kex_exchange_identification|banner exchange).{0,200}(?:closed|reset)|Exceeded MaxStartups"
+)
 _TIMED_OUT = re.compile(r"timed out|Timeout, server")
-_NO_WAY = re.compile(r"ssh: (.*)|(.*(?:refused|unreachable|not resolve|Name or service|No route|UNKNOWN port).*)")
+_NO_WAY = re.compile(r"ssh: |refused|unreachable|not resolve|Name or service|No route|UNKNOWN port")
 _CUT = re.compile(r"closed by|reset by|Broken pipe|client_loop|Timeout, server")
 
 
@@ -417,8 +419,9 @@ def _failure(place: SshPlace, code: int, errors: bytes, noise: bytes, *, begun: 
         return _TurnedAwayError(f"{name} turns new connections away: {shown}", hint="try again, with fewer at once")
     if code == 255 and _TIMED_OUT.search(said):
         return HostSilentError(f"{name} does not answer: {shown}", hint=f"see whether this ends: {login} true")
-    if code == 255 and (found := _NO_WAY.search(said)) and not begun:
-        return UnreachableError(f"{name} cannot be reached: {printable(found[0].encode())}", hint=f"try: {login} true")
+    if code == 255 and (line := next(filter(_NO_WAY.search, said.splitlines()), "")):
+        told = printable(line[max(line.find("ssh: "), 0) :].encode())
+        return UnreachableError(f"{name} cannot be reached: {told}", hint=f"try: {login} true")
     if "sudo:" in said:
         return SudoRefusedError(f"sudo on {name} refuses: {shown}")
     if code in (126, 127):

@@ -242,6 +242,15 @@ def test_a_bomb_is_not_unpacked(report: Path, tmp_path: Path, ocitui: Ocitui, mo
     refused(ocitui, written(tmp_path / "bad", {**members(report), "kratad.log": bytes(1 << 23)}))
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_without_an_end_is_not_taken_in(kind: bytes, tmp_path: Path, ocitui: Ocitui) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 1 << 30
+    (tmp_path / "bad").write_bytes(gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) + bytes(16 << 20)))
+    refused(ocitui, tmp_path / "bad")
+    assert "a header without an end" in ocitui("check", "-C", tmp_path / "bad").err
+
+
 def test_another_file_is_no_directory(tmp_path: Path, ocitui: Ocitui) -> None:
     (tmp_path / "file").write_bytes(b"text")
     done = ocitui("check", "-C", tmp_path / "file")

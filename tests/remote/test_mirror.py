@@ -85,6 +85,7 @@ sys.stdout.buffer.write(b"ocitui 1\\n")
         'record(files=[name("x", size=-1)])',
         'record(files=[name("x")], pieces=[["x", 5, 3]], raw="abc")',
         'record(files=[name("x")], pieces=[["y", 0, 1]], raw="a")',
+        'record(files=[name("x", mode=0o010644, size=0)], pieces=[["x", 0, 0]])',
         'record(files=[["x"]])',
         'record(files="x" * 9)',
         'sys.stdout.buffer.write(b"3 " + hashlib.sha256(b"abc").hexdigest().encode() + b"\\nabc")',
@@ -109,6 +110,26 @@ async def test_nothing_of_a_hostile_host_leaves_the_mirror(
         assert not [one for one in (tmp_path / "made").rglob("*") if one.name in ("x", "y") and one.stat().st_size > 1]
         assert {one.name for one in tmp_path.iterdir()} <= {"made", "near", "hostile.py"}
     assert not list((tmp_path / "made").iterdir())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        'n = name("x"); n[1] = "m" * (1 << 20); record(files=[n])',
+        'record(gone=["m" * (70 << 20)])',
+        "[record() for _ in range(70)]",
+    ],
+)
+async def test_what_a_hostile_host_has_kept_is_bounded(
+    sent: str, tmp_path: Path, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "hostile.py"
+    program.write_text(gatherer(sent))
+    monkeypatch.setattr(mirror, "_GATHERER", program)
+    monkeypatch.setattr(mirror, "_MOST_RECORDS", 64, raising=False)
+    async with HostMirror(SshPlace.parse("good/srv")) as asked:
+        with pytest.raises(FarAnswerError, match=r"no fact of a cache|more than 64 records"):
+            await asked.ask()
 
 
 HOST = """

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from ocitui.remote import ssh
 from ocitui.remote.ssh import (
     MOST_RECORD,
     Connection,
@@ -238,3 +240,10 @@ async def test_a_record_that_never_comes(hosts: Hosts) -> None:
     slow = SENDER + "sys.stdout.flush()\nimport time\nwhile True: time.sleep(9)\n"
     with pytest.raises(HostSilentError, match="nothing whole"):
         await asked("good", slow, patience=Patience(record=1.0))
+
+
+@pytest.mark.parametrize("said", [b"a" * (1 << 16), b"banner exchange" * 4369, b"ssh: " * 13_000])
+def test_what_a_host_says_is_looked_at_in_no_time(said: bytes) -> None:
+    began = time.process_time()
+    ssh._failure(SshPlace("h"), 255, said, b"")
+    assert time.process_time() - began < 0.5
