@@ -45,3 +45,4 @@ with front(__name__):
     from .tree import ContentsError as ContentsError
     from .tree import DamagedError as DamagedError
     from .tree import PackedTree as PackedTree
+    from .tree import UnreadableFormatError as UnreadableFormatError

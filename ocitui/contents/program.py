@@ -52,7 +52,7 @@ def find_program(
     tree: PackedTree, command: Sequence[str], environment: Sequence[str], directory: str, architecture: str
 ) -> FoundProgram:
     """What becomes of a ``command``, which is not empty, in its working ``directory``. Raises OSError."""
-    found, problem, unsure, where = list[bytes](), "", "", _bytes(directory or "/")
+    found, problem, unsure, where = list[bytes](), "", "", _joined(b"/", _bytes(directory))
     try:
         named: bytes | None = _looked_for(tree, command[0], environment, where)
         while named is not None:

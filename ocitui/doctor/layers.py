@@ -153,11 +153,11 @@ class _LayerChecks(msgspec.Struct):
                     self.on_findings(marked)
 
     def _compare(self, file: PackedFile, made: Path, origin: str, stop: Stop) -> list[Finding]:
-        """What is wrong with a packed file. Raises AbandonedError, OSError."""
+        """What is wrong with a packed file. Raises AbandonedError."""
         brake, unread = Brake(self.max_rate, stop), list[str]()
         others, xattrs = _Changes(), _Changes()
-        with open_bounded(self.judge.directory / file.name) as packed, open(made, "rb") as layers:
-            try:
+        try:
+            with open_bounded(self.judge.directory / file.name) as packed, open(made, "rb") as layers:
                 before = ComparedTree(open_tree(packed, file.format, stop), lambda _, error: unread.append(str(error)))
                 after = _made_tree(layers, stop)
                 for change in TreeComparison(before, after, TreeLevel.XATTRS).changes(stop, brake.take):
@@ -165,8 +165,8 @@ class _LayerChecks(msgspec.Struct):
                         xattrs.add(change, lost=_loses_capability(before, after, change))
                     else:
                         others.add(change)
-            except ContentsError as error:
-                unread.append(error.message)
+        except (ContentsError, OSError) as error:
+            unread.append(str(error))
         if unread:
             self.unchecked.append((file.name, f"not compared whole with its layers: {unread[0]}"))
         else:

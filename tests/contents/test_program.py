@@ -68,6 +68,7 @@ STATIC, DYNAMIC = program("usr/bin/app", elf()), program("usr/bin/app", elf(inte
         ([DYNAMIC, LOADER], {"run": "/usr/bin/app"}, ["/usr/bin/app", "/lib/ld.so"]),
         ([STATIC], {"run": "bin/app", "directory": "/usr"}, ["/usr/bin/app"]),
         ([STATIC], {"run": "./app", "directory": "/usr/bin/"}, ["/usr/bin/./app"]),
+        ([STATIC], {"run": "bin/app", "directory": "usr"}, ["/usr/bin/app"]),
         ([STATIC, link("bin", "usr/bin")], {}, ["/bin/app"]),
         ([STATIC, link("bin", "../../../usr/bin")], {}, ["/bin/app"]),
         ([program("bin/app", elf(), 0o644), STATIC], {}, ["/usr/bin/app"]),

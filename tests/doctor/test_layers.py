@@ -4,16 +4,19 @@ it."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
+import os
 import shlex
 import shutil
 import tarfile
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackedFormat
+from ocitui.cache import PackedFormat, open_bounded
 from ocitui.doctor import Depth, ExamineOptions, Finding, Report, Severity, examine_layers
 from ocitui.importing import SourceError, SourceOptions
 from ocitui.importing.layers.layers import LayerLimits
@@ -209,3 +212,22 @@ def test_options_of_another_depth_are_refused(cache: Path, layout: Path, ocitui:
     refused = ocitui("check", "-C", cache, "--depth", "layers", "--read-only")
     assert (refused.status, "--read-only" in refused.err) == (4, True)
     assert ocitui("repair", "-C", cache, "--depth", "layers").status == 2
+
+
+def test_a_packed_file_that_cannot_be_read_costs_the_others_nothing(
+    cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ocitui("import", f"oci:{layout}", "--name", NAME, "--format", "erofs", "-C", cache).status == 0
+    packed_as(cache, tmp_path, *without(motd=Item("motd", data=b"hello")))
+    shutil.rmtree(cache / ".ocitui")
+
+    def failing(path: Path) -> FileIO:
+        if path.suffix == ".erofs":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open_bounded(path)
+
+    monkeypatch.setattr("ocitui.doctor.layers.open_bounded", failing)
+    report = checked(cache, f"oci:{layout}", f"oci:{layout}")
+    assert [(one.code, one.format) for one in told(report)] == [("packed-xattrs", PackedFormat.TAR)]
+    assert report.coverage.layers == 1
+    assert len(report.coverage.unchecked) == 1

@@ -268,3 +268,12 @@ def test_another_tree_is_not_what_the_layers_hold(
             sources(tmp_path / "layers", [layer(Item("f", data=b"x"), hard("h", "f"), *more)]), tmp_path / "out", format
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("format", PackedFormat)
+def test_lines_too_long_to_be_kept_are_no_reason_to_refuse_an_image(
+    zoo: list[LayerSource], tmp_path: Path, format: PackedFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocitui.contents.digest.MOST_TEXT", 10_000)
+    assert pack(zoo, tmp_path / "out", format).lines is None
+    assert len(read(tmp_path / "out", format)) == 3434

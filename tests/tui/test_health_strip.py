@@ -34,7 +34,7 @@ SEVERITIES: dict[str, Counter[str]] = {
 
 def known(**what: Any) -> LiveCache:
     """What is known of a sound cache, but for this."""
-    host = SimpleNamespace(disk=what.pop("disk", ROOM["half"]), trash=what.pop("trash", 21 * GIB))
+    host = SimpleNamespace(disk=what.pop("disk", ROOM["half"]), trash=what.pop("trash", 21 * GIB), asked=None)
     facts = {
         "loaded": True,
         "health": Health(Condition.SOUND),

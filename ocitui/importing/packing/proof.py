@@ -7,10 +7,11 @@ import re
 import stat
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ocitui.cache import PackedFormat
-from ocitui.contents import ContentsError, PackedTree, TreeLines, open_tree
+from ocitui.contents import ContentsError, PackedTree, TreeLines, UnreadableFormatError, open_tree
 from ocitui.text import counted, printable
 from ocitui.threads import Stop
 
@@ -19,14 +20,16 @@ from ..layers.flatten import Flattening
 from ..layers.tree import ROOT
 
 
-def read_back(output: Path, format: PackedFormat, image: Flattening, *, with_root: bool) -> TreeLines:
-    """The lines of a packed file, once all of it was read and is what the ``image`` came to; without ``with_root`` but
-    for the root's own attributes. Raises ReadBackError, OSError."""
-    stop = Stop()
+def read_back(output: Path, format: PackedFormat, image: Flattening, *, with_root: bool) -> TreeLines | None:
+    """The lines of a packed file, none where they are too long, once all of it was read and is what the ``image`` came
+    to; without ``with_root`` but for the root's own attributes. Raises ReadBackError, OSError."""
+    stop, lines = Stop(), None
     try:
         with open(output, "rb") as file:
             tree = open_tree(file, format, stop)
-            lines = TreeLines.of(tree, stop)
+            # What else cannot be read here is found again by comparing.
+            with suppress(UnreadableFormatError):
+                lines = TreeLines.of(tree, stop)
             _compare(image, tree, with_root)
             return lines
     except ContentsError as error:
@@ -64,7 +67,7 @@ def _difference(image: Flattening, inode: int, lost: dict[bytes, set[int]], tree
         return "owner"
     if node.mtime != flat.mtimes[inode]:
         return "time"
-    if kind == stat.S_IFREG and (node.size, tree.hashes[node.number]) != (flat.sizes[inode], image.hash(inode)):
+    if kind == stat.S_IFREG and (node.size, tree.hashes.get(node.number)) != (flat.sizes[inode], image.hash(inode)):
         return "content"
     if kind == stat.S_IFLNK and tree.target(entry) != flat.links[inode]:
         return "target"
