@@ -18,6 +18,7 @@ from .tree import ContentsError, LinkLoopError, PackedTree
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What runtimes set where the config says none."""
 _MOST_PLACES, _MOST_PROGRAMS = 100, 6
+_MOST_TOLD = 300
 _START, _LONGEST_PATH, _MOST_HEADERS = 256, 4096, 512
 _PT_INTERP = 3
 _MACHINES = {
@@ -66,7 +67,7 @@ def find_program(
         problem, unsure = ("", f"a part of the tree cannot be read: {error}") if tree.damage else (str(error), "")
     except ContentsError as error:
         unsure = str(error)
-    return FoundProgram(command[0], tuple(map(escaped, found)), problem, unsure)
+    return FoundProgram(command[0][:_MOST_TOLD], tuple(map(escaped, found)), problem, unsure)
 
 
 def _bytes(text: str) -> bytes:
@@ -76,14 +77,17 @@ def _bytes(text: str) -> bytes:
 def _looked_for(tree: PackedTree, asked: str, environment: Sequence[str], directory: bytes) -> bytes:
     """Where it is, or would have to be. Raises _NoProgramError where it is nowhere in $PATH."""
     name = _bytes(asked)
+    if len(name) > _LONGEST_PATH:
+        raise _NoProgramError(f"its name has {len(name):,} bytes, and a path has {_LONGEST_PATH:,} at most")
     if b"/" in name:
         return _joined(directory, name)
     said = [one.removeprefix("PATH=") for one in environment if one.startswith("PATH=")]
     where = said[-1] if said else _USUAL_PATH
-    places = [_joined(_joined(directory, _bytes(part)), name) for part in where.split(":")[:_MOST_PLACES]]
+    parts = [part for part in where.split(":")[:_MOST_PLACES] if len(part) < _LONGEST_PATH]
+    places = [_joined(_joined(directory, _bytes(part)), name) for part in parts]
     there = [place for place in places if _regular(tree, place) is not None]
     if not there:
-        raise _NoProgramError(f"{asked} is nowhere in its PATH, {where}")
+        raise _NoProgramError(f"{asked[:_MOST_TOLD]} is nowhere in its PATH, {where[:_MOST_TOLD]}")
     return next((place for place in there if _may_run(tree, place)), there[0])
 
 

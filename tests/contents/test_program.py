@@ -89,6 +89,8 @@ def test_what_can_be_run(items: list[Item], how: dict[str, str], paths: list[str
     [
         ([], {}, "app is nowhere in its PATH, /bin:/usr/bin"),
         ([STATIC], {"path": "/bin"}, "app is nowhere in its PATH, /bin"),
+        ([], {"path": "/bin:" + "x" * 5000}, "app is nowhere in its PATH, /bin:" + "x" * 295),
+        ([], {"run": "y" * 5000}, "its name has 5,000 bytes, and a path has 4,096 at most"),
         ([], {"run": "/app"}, "/app is not there"),
         ([STATIC], {"run": "/usr/bin"}, "/usr/bin is no file"),
         ([program("bin/app", elf(), 0o644)], {}, "/bin/app is not executable"),
