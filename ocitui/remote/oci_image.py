@@ -341,7 +341,7 @@ class _Layer:
         for path, entry in self._entries:
             self._stop.check()
             if path.rpartition(b"/")[2].startswith(_WHITEOUT):
-                what = f"in a layer /{printable(path)} would take another file away"
+                what = f"in a layer {printable(b'/' + path)} would take another file away"
                 raise ExportError(what, hint="ocitui export FILE keeps the packed file as it is")
             kind, number = _KINDS[tree.kind(entry)], tree.numbers[entry]
             linked = first.setdefault(number, path) if kind is not Kind.DIRECTORY else path
@@ -373,7 +373,7 @@ class _Layer:
             self._stop.check()
             data = body.read(_CHUNK)
             if not data:
-                raise DamagedError(f"/{printable(self._tree.path(entry))} ends before its size")
+                raise DamagedError(f"{printable(b'/' + self._tree.path(entry))} ends before its size")
             left -= len(data)
             yield data
 
