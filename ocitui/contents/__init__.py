@@ -16,6 +16,7 @@ with front(__name__):
     from .digest import keep_lines as keep_lines
     from .digest import kept_xattrs as kept_xattrs
     from .digest import read_lines as read_lines
+    from .digest import sorted_entries as sorted_entries
     from .digest import text_digest as text_digest
     from .extract import Extracted as Extracted
     from .extract import Extraction as Extraction

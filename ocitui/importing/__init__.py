@@ -57,11 +57,15 @@ with front(__name__):
     from .registry.upstream import Upstream as Upstream
     from .registry.upstream import UpstreamAnswer as UpstreamAnswer
     from .registry.upstream import ask_upstream as ask_upstream
+    from .sources.images import OCI_CONFIG as OCI_CONFIG
+    from .sources.images import OCI_MANIFEST as OCI_MANIFEST
     from .sources.images import ListedImage as ListedImage
     from .sources.images import SourceImage as SourceImage
     from .sources.images import SourceKind as SourceKind
+    from .sources.images import blob_name as blob_name
     from .sources.images import describe as describe
     from .sources.images import describe_image as describe_image
+    from .sources.images import digest_of as digest_of
     from .sources.images import manifest_type as manifest_type
     from .sources.opening import CACHE_TAR as CACHE_TAR
     from .sources.opening import PackedFiles as PackedFiles

@@ -14,4 +14,8 @@ with front(__name__):
     from .fleet import read_inventory as read_inventory
     from .fleet import survey as survey
     from .mirror import HostMirror as HostMirror
+    from .oci_image import ExportedImage as ExportedImage
+    from .oci_image import is_layout_there as is_layout_there
+    from .oci_image import write_image_tar as write_image_tar
+    from .oci_image import write_layout as write_layout
     from .ssh import SshPlace as SshPlace

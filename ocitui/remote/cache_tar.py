@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -108,6 +109,42 @@ class ExportedEntry(msgspec.Struct, frozen=True):
         digest = self.descriptor.digest
         return {manifest_name(digest): self.found.manifest.raw, config_name(digest): self.found.config.raw}
 
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Its packed file, to be read as one that nobody wrote to, nor put another in its place, while it was open.
+        Raises ExportError, StorageError."""
+        path = self.found.files.packed
+        with storage_errors(f"open {path.name}"):
+            file = open_bounded(path)
+        with file:
+            before = os.fstat(file.fileno())
+            yield file
+            same = file_identity(before) == file_identity(os.fstat(file.fileno())) == identity_of(path)
+            if before.st_size != self.found.size or not same:
+                raise self._changed()
+
+    def chunks(self, file: BinaryIO, stop: Stop) -> Iterator[bytes]:
+        """All that its packed file holds. Raises ExportError, StorageError, AbandonedError."""
+        left = self.found.size
+        while left:
+            stop.check()
+            with storage_errors(f"read {self.found.files.packed.name}"):
+                chunk = file.read(min(left, _CHUNK))
+            if not chunk:
+                raise self._changed()
+            left -= len(chunk)
+            yield chunk
+
+    def check_hash(self, sha256: str) -> None:
+        """Raises ExportError where its packed file was recorded with another sha256."""
+        if self.sha256 not in ("", sha256):
+            name = self.found.files.packed.name
+            raise ExportError(f"{name} is damaged: its sha256 is {sha256}, recorded is another")
+
+    def _changed(self) -> ExportError:
+        what = f"{self.found.files.packed.name} was changed while it was read"
+        return ExportError(what, hint="try again once nothing writes to it")
+
 
 def entries_to_export(directory: Path, index: ImageIndex, keys: Iterable[Key]) -> list[ExportedEntry]:
     """These entries, whole as far as their documents and headers tell. Raises ExportError, StorageError."""
@@ -164,15 +201,14 @@ def write_cache_tar(entries: Sequence[ExportedEntry], write: Write, passed: Pass
                 send(name, raw)
         path, hashing = entry.found.files.packed, hashlib.sha256()
         write(tar_header(path.name.encode(), Kind.FILE, 0o644, 0, 0, entry.found.size, 0))
-        for chunk in _unchanged(path, entry.found.size):
-            stop.check()
-            hashing.update(chunk)
-            write(chunk)
-            done += len(chunk)
-            passed(done, total)
+        with entry.opened() as file:
+            for chunk in entry.chunks(file, stop):
+                hashing.update(chunk)
+                write(chunk)
+                done += len(chunk)
+                passed(done, total)
         write(bytes(tar_padding(entry.found.size)))
-        if entry.sha256 not in ("", hashing.hexdigest()):
-            raise ExportError(f"{path.name} is damaged: its sha256 is {hashing.hexdigest()}, recorded is another")
+        entry.check_hash(hashing.hexdigest())
         files[path.name] = ExportedFile(entry.found.size, hashing.hexdigest(), entry.content, entry.source)
     passed(total, total)
     _write_member(write, _RECORD_NAME.encode(), msgspec.json.encode(ExportRecord(files)))
@@ -185,30 +221,6 @@ _ZEROS = bytes(512)
 
 def _write_member(write: Write, name: bytes, raw: bytes, kind: int = Kind.FILE) -> None:
     write(tar_header(name, kind, 0o644, 0, 0, len(raw), 0) + raw + bytes(tar_padding(len(raw))))
-
-
-def _unchanged(path: Path, size: int) -> Iterator[bytes]:
-    """The bytes of a file, as one that nobody wrote to, nor put another in its place, has them. Raises ExportError."""
-    changed = ExportError(f"{path.name} was changed while it was read", hint="try again once nothing writes to it")
-    with storage_errors(f"open {path.name}"):
-        file = open_bounded(path)
-    with file:
-        before = os.fstat(file.fileno())
-        left = size
-        while left:
-            chunk = _read(file, min(left, _CHUNK), path.name)
-            if not chunk:
-                raise changed
-            left -= len(chunk)
-            yield chunk
-        same = file_identity(before) == file_identity(os.fstat(file.fileno())) == identity_of(path)
-        if before.st_size != size or not same:
-            raise changed
-
-
-def _read(file: BinaryIO, count: int, name: str) -> bytes:
-    with storage_errors(f"read {name}"):
-        return file.read(count)
 
 
 class ArrivedEntry(msgspec.Struct, frozen=True):

@@ -20,9 +20,11 @@ from ..selectors import chosen_entries, complete_entry, filter_option, need_entr
 
 if TYPE_CHECKING:
     from ocitui.importing import ImportResult, ProgressCall
-    from ocitui.remote import ExportedEntry
+    from ocitui.remote import ExportedEntry, ExportedImage
 
 _CACHE = "cache:"
+_LAYOUT = "oci"
+_IMAGES = (_LAYOUT, "oci-archive", "docker-archive")
 
 
 @click.command("export")
@@ -30,12 +32,14 @@ _CACHE = "cache:"
 @filter_option
 @agreeing
 def export_command(call: Call, words: Sequence[str], filter_text: str | None) -> ExitCode:
-    """Write entries with their documents into one tar, which ocitui import brings into another cache.
+    """Write entries with their documents into one tar, which ocitui import brings into another cache, or as images.
 
     \b
     -            standard output, as in `ocitui export app:1 - | ssh HOST ocitui import -`
     FILE         a file; one that is there is replaced after a question, or with --yes
     cache:DIR    another cache of this host, at once
+    oci:DIR, oci-archive:FILE, docker-archive:FILE
+                 images of one layer, for skopeo, podman, umoci and docker load
 
     ENTRY is a name, a digest or its first digits, with .FORMAT where it matters. What an import finds there is verified
     before any of it is stored: the documents by their digests, the packed file by its hash and by all that is in it.
@@ -52,6 +56,8 @@ def export_command(call: Call, words: Sequence[str], filter_text: str | None) ->
         raise UsageProblemError("--json has no place beside the tar on standard output", hint="name a file")
     index, keys = chosen_entries(call, entries, filter_text)
     chosen = run_async(asyncio.to_thread(entries_to_export, call.directory, index, keys))
+    if (kind := dest.partition(":")[0]) in _IMAGES:
+        return _export_images(call, chosen, kind, dest)
     with progress_shown(call) as progress:
         if dest.startswith(_CACHE):
             stored = run_async(_into_cache(call, chosen, Path(dest.removeprefix(_CACHE)).expanduser(), progress))
@@ -72,6 +78,72 @@ def _told(entry: ExportedEntry) -> dict[str, Any]:
     """An entry as programs read it."""
     one = entry.descriptor
     return {"name": one.image_name, "digest": one.digest, "format": one.format, "size": entry.found.size}
+
+
+def _export_images(call: Call, chosen: Sequence[ExportedEntry], kind: str, dest: str) -> ExitCode:
+    """Write them as images of one layer each, to what follows the kind."""
+    place = dest.partition(":")[2]
+    if place in ("", "-") or ":" in place:
+        raise UsageProblemError(f"{dest} is no {kind}:PATH", hint="the images keep the names of their entries")
+    digests = [one.descriptor.digest for one in chosen]
+    if len(set(digests)) < len(digests):
+        raise UsageProblemError("an entry is chosen in two formats", hint="name one of them, as in app:1.squashfs")
+    with progress_shown(call) as progress:
+        if kind == _LAYOUT:
+            images = _into_layout(call, chosen, Path(place).expanduser(), progress)
+        else:
+            with _destination(call, place) as fd:
+                images = run_async(_as_images(chosen, kind, fd, progress))
+    size = sum(one.size for one in images)
+    entries = [_told(one.entry) | {"local_digest": one.digest, "left_out": one.left_out} for one in images]
+    say(*(line for one in images for line in _image_lines(one)), err=True)
+    lines = [f"exported {counted(len(images), 'image')}, {human_size(size)}"]
+    call.answer(lambda: {"destination": dest, "bytes": size, "entries": entries}, lines)
+    return ExitCode.CLEAN
+
+
+def _image_lines(one: ExportedImage) -> Iterator[str]:
+    """What is another of an image than of its entry."""
+    name = one.entry.descriptor.image_name or one.entry.descriptor.digest
+    yield f"{name}: as an image of one layer it is {one.digest}, which no registry knows"
+    for what, count in one.left_out.items():
+        yield f"{name}: left out, as no layer holds them: {count:,} {what}"
+
+
+def _into_layout(
+    call: Call, chosen: Sequence[ExportedEntry], directory: Path, progress: ProgressCall
+) -> list[ExportedImage]:
+    from ocitui.cache import refuse_inside
+    from ocitui.remote import is_layout_there
+
+    refuse_inside(call.directory, directory)
+    directory = Path(os.path.realpath(directory))
+    if there := is_layout_there(directory):
+        told = {"replaced": [str(directory / "index.json")]}
+        call.agree([f"there already: {directory}"], "replace its index, and so its images?", lambda: told)
+    return run_async(_as_layout(chosen, directory, progress, replace=there))
+
+
+async def _as_layout(
+    chosen: Sequence[ExportedEntry], directory: Path, progress: ProgressCall, *, replace: bool
+) -> list[ExportedImage]:
+    from ocitui.importing import Tracker
+    from ocitui.remote import write_layout
+    from ocitui.threads import in_thread, on_loop
+
+    passed = on_loop(Tracker(progress).copied)
+    return await in_thread(lambda stop: write_layout(chosen, directory, passed, stop, replace=replace))
+
+
+async def _as_images(
+    chosen: Sequence[ExportedEntry], kind: str, fd: int, progress: ProgressCall
+) -> list[ExportedImage]:
+    from ocitui.importing import SourceKind, Tracker
+    from ocitui.remote import write_image_tar
+    from ocitui.threads import in_thread, on_loop
+
+    passed = on_loop(Tracker(progress).copied)
+    return await in_thread(lambda stop: write_image_tar(chosen, SourceKind(kind), fd, passed, stop))
 
 
 async def _written(chosen: Sequence[ExportedEntry], fd: int, progress: ProgressCall) -> int:

@@ -44,9 +44,11 @@ def tar_header(
     device: tuple[int, int] = (0, 0),
     xattrs: Xattrs = (),
 ) -> bytes:
-    """All that stands before an entry's bytes. The time is one that ustar has room for."""
+    """All that stands before an entry's bytes."""
     before = b""
-    if records := pax_records(name, uid, gid, size, link, xattrs):
+    records = pax_records(name, uid, gid, size, link, xattrs, mtime)
+    mtime = min(max(mtime, 0), _MAX_OCTAL_SIZE)
+    if records:
         body = b"".join(records)
         before = _block(b"PaxHeaders/" + name[-80:], ord("x"), 0o644, 0, 0, len(body), mtime, b"", (0, 0))
         before += body + bytes(tar_padding(len(body)))
@@ -56,7 +58,7 @@ def tar_header(
     return before + _block(name[-_NAME_ROOM:], kind, mode, uid, gid, size, mtime, link[:_NAME_ROOM], device)
 
 
-def pax_records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs: Xattrs) -> list[bytes]:
+def pax_records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs: Xattrs, mtime: int = 0) -> list[bytes]:
     """What an entry's one block has no room for; mostly nothing."""
     # Names that are not UTF-8 stand as they are: every packer takes the bytes, and none knows "hdrcharset".
     records = []
@@ -70,6 +72,8 @@ def pax_records(name: bytes, uid: int, gid: int, size: int, link: bytes, xattrs:
         records.append(_record(b"gid", b"%d" % gid))
     if size > _MAX_OCTAL_SIZE:
         records.append(_record(b"size", b"%d" % size))
+    if not 0 <= mtime <= _MAX_OCTAL_SIZE:
+        records.append(_record(b"mtime", b"%d" % mtime))
     records += [_record(b"SCHILY.xattr." + key, value) for key, value in xattrs]
     return records
 
