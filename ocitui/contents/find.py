@@ -17,11 +17,12 @@ from .tree import ROOT, ContentsError, PackedTree
 
 class PathPattern:
     """A glob as fnmatch(3) has it. With a slash it is of a whole path, part by part, so that no ``*`` goes over one;
-    without one of the last name. Bytes may be written as ``\\xNN``, as programs are told them."""
+    without one, or behind ``**/``, of its last names. Bytes may be written as ``\\xNN``, as programs are told them."""
 
     def __init__(self, pattern: str) -> None:
         text = os.fsdecode(unescaped(os.fsencode(pattern)))
-        self._is_whole = "/" in text
+        self._is_whole = "/" in text and not text.startswith("**/")
+        text = text.removeprefix("**/")
         self._parts = [re.compile(translate(part)).match for part in reversed(text.split("/")) if part]
 
     def matches(self, tree: PackedTree, entry: int) -> bool:

@@ -273,7 +273,7 @@ class PackedTree:
 
     def _place(self, entry: int) -> tuple[int, ...]:
         # Of what is damaged it is told as the body is read.
-        with suppress(ContentsError):
+        with suppress(ContentsError, OSError):
             return self.reader.place(self.references[entry])
         return ()
 

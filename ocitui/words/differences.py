@@ -70,7 +70,16 @@ def document_changes(
 ) -> tuple[list[SettingChange], list[LayerChange]]:
     """What differs of the configs and manifests of two digests; nothing of those that cannot be read, of which
     ``unread`` is told."""
-    from ocitui.cache import CacheError, config_name, manifest_name, read_config, read_manifest, read_regular
+    from ocitui.cache import (
+        CacheError,
+        StorageError,
+        config_name,
+        manifest_name,
+        read_config,
+        read_manifest,
+        read_regular,
+        usable_digest,
+    )
 
     if before == after:
         return [], []
@@ -79,6 +88,8 @@ def document_changes(
         found = []
         for digest in (before, after):
             try:
+                if not usable_digest(digest):
+                    raise StorageError("no lookup can reach a file of this entry")
                 found.append(parse(read_regular(directory / named(digest))))
             except CacheError as error:
                 unread(digest, error)
@@ -226,7 +237,8 @@ def text_changes(comparison: TreeComparison, change: TreeChange) -> Iterator[str
         data = side.told(entry, side.tree.open(entry).readall)
         if data is None or sort_of_bytes(data):
             return
-        texts.append(io.StringIO(data.decode(), newline="\n").readlines())
+        # Its end may be the beginning of a letter, which is no reason to call it no text.
+        texts.append(io.StringIO(data.decode(errors="backslashreplace"), newline="\n").readlines())
     for line in list(unified_diff(texts[0], texts[1]))[2:]:
         yield line.removesuffix("\n")
         if not line.endswith("\n"):

@@ -100,6 +100,12 @@ def test_of_what_is_no_text_or_too_long_no_lines(other: bytes, demo: Path, ocitu
     assert len(files_of(out)) == 2
 
 
+def test_a_text_that_ends_within_a_letter(demo: Path, ocitui: Ocitui) -> None:
+    put(demo, layer(Item("f", data=b"text\n")), layer(Item("f", data=b"text\xc3")))
+    lines = [line.strip() for line in files_of(ocitui("diff", A, B, "--text", "-C", demo).out)]
+    assert lines[1:-1] == ["@@ -1 +1 @@", "-text", r"+text\xc3", r"\ no line feed at the end"]
+
+
 def test_the_same_for_programs(two: Path, ocitui: Ocitui) -> None:
     done = ocitui("diff", A, B, "--json", "-C", two)
     found, changes = done.json, {one["path"]: one for one in done.json["changes"]}

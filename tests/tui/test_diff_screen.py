@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ import pytest
 from ocitui.contents.compare import TreeChange, TreeComparison
 from ocitui.text import short_digest
 from ocitui.threads import Stop
-from tests.tui.cache_support import Image, make_cache, packed_path
+from tests.tui.cache_support import Image, make_cache, packed_path, write_index
 from tests.tui.files_support import put, tar_of
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
@@ -116,3 +118,42 @@ async def test_esc_ends_what_compares(cache: Path, monkeypatch: pytest.MonkeyPat
         await one.press("escape")
         await one.until(ended.is_set, "the thread is told")
         assert one.top == "MainScreen"
+
+
+async def test_what_has_no_lines_to_compare_is_told(cache: Path) -> None:
+    put(cache, OLD, tar_of({"f": b"abc\n"}))
+    put(cache, NEW, tar_of({"f": "abc"}))
+    async with desk(cache) as one:
+        await compared(one)
+        await one.press("end", "enter")
+        await one.until(lambda: "no lines to compare: ~ f: a file -> a symbolic link" in one.status)
+
+
+@pytest.mark.parametrize("digest", ["sha256:a\0b", "../../outside"])
+async def test_nothing_is_read_by_a_digest_that_none_may_have(cache: Path, digest: str) -> None:
+    for kind in ("config", "manifest"):
+        data = (cache / f"{OLD.digest}.{kind}.json").read_bytes()
+        (cache.parent.parent / f"outside.{kind}.json").write_bytes(data)
+    write_index(cache, [NEW], [OLD.descriptors[0] | {"digest": digest}])
+    async with desk(cache) as one:
+        await compared(one)
+        assert "no lookup can reach" in one.text
+        assert "vendor" not in one.text
+
+
+async def test_of_a_config_that_cannot_be_read_nothing_is_said_to_be_the_same(cache: Path) -> None:
+    (cache / f"{OLD.digest}.config.json").write_bytes(b"no")
+    async with desk(cache) as one:
+        await compared(one)
+        assert "CONFIG not all could be read" in one.text
+        assert "LAYERS 2 differ" in one.text
+
+
+async def test_a_disk_that_fails_ends_no_screen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(*_: object) -> tuple[int, ...]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("ocitui.contents.tar._Members.place", place)
+    async with desk(cache) as one:
+        await compared(one)
+        assert "~ logo content" in " ".join(one.text.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -276,3 +277,30 @@ async def test_a_text_of_any_size_is_read_to_a_bound(cache: Path, monkeypatch: p
         screen = await file_shown(one, "text")
         await one.until(lambda: "its first 9.8K; x on its row writes all of it" in one.text, "what is left out")
         assert screen.query_one(DocumentView).line_count < 2000
+
+
+@pytest.mark.parametrize("text", ["/etc/passwd", "share/te", "usr/share/text"])
+async def test_a_path_is_found_by_any_part_of_it(cache: Path, text: str) -> None:
+    async with desk(cache) as one:
+        await opened(one)
+        await found(one, text)
+        assert text in at(one)
+
+
+async def test_bytes_that_are_asked_for_too_early(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, read = threading.Event(), FileScreen._beginning
+
+    def later(screen: FileScreen, stop: Stop) -> tuple[bytes, str]:
+        assert go.wait(30)
+        return read(screen, stop)
+
+    monkeypatch.setattr(FileScreen, "_beginning", later)
+    async with desk(cache) as one:
+        await opened(one)
+        await found(one, "text")
+        await one.open("enter", "FileScreen")
+        await one.press("h")
+        go.set()
+        await one.until(lambda: "1 of many lines" in one.text, "the text")
+        await one.press("h")
+        await one.until(lambda: "00000000" in one.text, "its bytes")

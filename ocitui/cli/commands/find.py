@@ -32,7 +32,8 @@ _HASH = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 def find_command(call: Call, pattern: str, digest: str | None, images: bool) -> ExitCode:
     """Tell which entries hold a path that is like PATTERN, a line each: ENTRY and the path.
 
-    Without a slash a PATTERN as 'libssl*' is of names, with one of whole paths; * stays between two slashes. sha256:HEX
+    Without a slash a PATTERN as 'libssl*' is of names, with one of whole paths,
+    behind **/ of the ends of paths; * stays between two slashes. sha256:HEX
     is as --sha256. What is stored of an entry, by deep checks, tells at once; of others the packed file is read. Of
     several formats of a digest one is looked into.
 

@@ -143,12 +143,12 @@ class DiffScreen(FullScreen[None]):
             after,
             lambda digest, error: wrong.append(f"{short_digest(digest)}: {error}"),
         )
-        yield _title("CONFIG", _number(settings))
+        yield _title("CONFIG", _number(settings, wrong))
         for at, one in enumerate(settings):
             text = setting_line(one).removeprefix("config ")
             sign = "+" if one.before is None else "−" if one.after is None else "~"
             yield DiffRow(f"config {at}", text, sign=sign, told=text, start=True)
-        yield _title("LAYERS", _number(layers))
+        yield _title("LAYERS", _number(layers, wrong))
         for at, layer in enumerate(layers):
             sign = "+" if layer.change == "added" else "−"
             yield DiffRow(f"layer {at}", layer.digest, human_size(layer.size), sign=sign, told=layer_line(layer))
@@ -200,13 +200,13 @@ class DiffScreen(FullScreen[None]):
     def _picked(self) -> None:
         row, comparison = self._row, self._comparison
         change = row.change if row is not None else None
-        if change is None or comparison is None:
+        if row is None or change is None or comparison is None:
             self.say("a file that differs can be opened")
         elif change.before is not None and change.after is not None:
             if {"content", "size"} & {*change.what}:
                 self.app.push_screen(TextDiffScreen(comparison, change))
             else:
-                self.say("what it holds is the same")
+                self.say(f"no lines to compare: {row.told}")
         else:
             contents = self._contents[change.before is None]
             entry = change.after if change.before is None else change.before
@@ -220,8 +220,8 @@ class DiffScreen(FullScreen[None]):
             super().action_interrupt()
 
 
-def _number(found: Sequence[object]) -> str:
-    return f"{len(found)} differ" if found else "the same"
+def _number(found: Sequence[object], wrong: Sequence[str]) -> str:
+    return f"{len(found)} differ" if found else "not all could be read" if wrong else "the same"
 
 
 def _called(side: JudgedEntry) -> str:

@@ -65,6 +65,8 @@ class FileScreen(FullScreen[None]):
             self.show_lines([LongList(-(-len(self._data) // _ROW), self._row)])
             self._show_one(as_bytes=True)
         else:
+            # Bytes that were asked for before there were any would stay none.
+            self._show_one(as_bytes=False)
             await view.show_text(self._data, self._wrong)
 
     def _beginning(self, stop: Stop) -> tuple[bytes, str]:
@@ -138,17 +140,17 @@ class ExtractScreen(ConfirmScreen):
         refuse_inside(self.session.directory, self._directory)
         contents, entry = self._contents, self._entry
 
-        def look(stop: Stop) -> tuple[Extraction, list[bytes]]:
+        def look(stop: Stop) -> tuple[Extraction, list[bytes], int, int]:
             extraction = Extraction(contents.tree, [entry], self._directory)
-            return extraction, list(extraction.in_the_way())
+            count = sum(1 for _ in contents.tree.walk(entry))
+            return extraction, list(extraction.in_the_way()), count, extraction.size
 
-        self._extraction, self._replaced = await in_thread(look)
-        count = sum(1 for _ in contents.tree.walk(entry))
+        self._extraction, self._replaced, count, size = await in_thread(look)
         taken = [path.decode("utf-8", "backslashreplace") for path in self._replaced]
         lines = self.opening("write files out of a packed file")
         lines += [
             Line(contents.name, "out of"),
-            Line(f"{contents.path(entry)}, {counted(count, 'entry')}, {human_size(self._extraction.size)}", "what"),
+            Line(f"{contents.path(entry)}, {counted(count, 'entry')}, {human_size(size)}", "what"),
             Line(f"{self._directory}, under the same path", "below"),
         ]
         there = f"{counted(len(taken), 'file')} there already: {first_of(taken)}" if taken else "nothing"

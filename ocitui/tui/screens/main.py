@@ -246,10 +246,6 @@ class MainScreen(EntriesScreen):
             self._sort_files(files)
             return
 
-        if (files := self.pane.files) is not None and files.has_focus:
-            self._sort_files(files)
-            return
-
         def chosen(choice: tuple[str, bool] | None) -> None:
             if choice is not None:
                 self.table.choose_sort(_COLUMNS[choice[0]], other_way=choice[1])

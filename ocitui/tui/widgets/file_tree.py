@@ -310,7 +310,9 @@ class FileTree(PickList):
         self.workers.cancel_group(self, "search")
         self._matches = ()
         if text and self.contents is not None:
-            self._search(self.contents, text if {"*", "?"} & {*text} else f"*{text}*")
+            # What begins with a slash is the beginning of a name.
+            part = f"**{text}*" if text.startswith("/") else f"**/*{text}*"
+            self._search(self.contents, text if {"*", "?"} & {*text} else part)
         else:
             self.post_message(SearchDone(0, 0))
 
