@@ -101,7 +101,7 @@ class DirectoryEvents:
 
     async def _watch(self) -> None:
         # It brings anyio along: a headless command does without both, and a screen paints before them.
-        from watchfiles import awatch
+        from watchfiles import Change, awatch
 
         # What happened before the watch began is looked for once more.
         self.wake()
@@ -115,7 +115,12 @@ class DirectoryEvents:
             names = {os.path.basename(path) for _, path in changes if os.path.dirname(path) == own}
             if self._names is not None:
                 self._names |= names
-            if names or any(path == own for _, path in changes):
+            own_changes = [change for change, path in changes if path == own]
+            if any(change is not Change.modified for change in own_changes):
+                # Removed, or made again: the old watch stays silent for ever, and the new one may have its inode.
+                self.wake()
+                self._stop.set()
+            elif names or own_changes:
                 self._wake.set()
 
 

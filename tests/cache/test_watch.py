@@ -15,9 +15,9 @@ import pytest
 
 from ocitui.cache import Condition, Difference, PackerCache
 from ocitui.cache.index import Signature, index_signature
-from ocitui.cache.watch import to_the_second
+from ocitui.cache.watch import DirectoryEvents, to_the_second
 from tests.cache.scenes import key
-from tests.cache.support import entry, index_bytes, stored, until, write_cache
+from tests.cache.support import PATIENT_SECONDS, entry, index_bytes, stored, until, write_cache
 
 SOUND, STALE, CORRUPT = Condition.SOUND, Condition.STALE, Condition.CORRUPT
 
@@ -257,6 +257,31 @@ async def test_a_directory_removed_and_made_again(times: int, directory: Path) -
             # The new directory is watched as the old one was.
             rename_over(directory / "index.json", index_of(round_ + 2, 0))
             await stream.has(round_ + 2, 0)
+
+
+async def test_a_directory_made_again_with_the_same_inode(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(events: DirectoryEvents) -> tuple[int, int] | None:
+        return (1, 1) if directory.is_dir() else None
+
+    monkeypatch.setattr(DirectoryEvents, "_identity", identity)
+    events = DirectoryEvents(directory)
+
+    async def told_of(name: str) -> None:
+        """Once it watches, it tells of a file by name."""
+        async with asyncio.timeout(PATIENT_SECONDS):
+            while True:
+                (directory / name).touch()
+                if name in (await events.wait(0.2) or ()):
+                    return
+
+    await told_of("before")
+    shutil.rmtree(directory)
+    directory.mkdir()
+    async with asyncio.timeout(PATIENT_SECONDS):
+        while await events.wait(0.2) is not None:
+            """Until any file may have changed."""
+    await told_of("afterwards")
+    await events.close()
 
 
 @pytest.mark.usefixtures("hasty")
