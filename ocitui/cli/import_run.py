@@ -301,7 +301,8 @@ _TRAVELLING = ("source", "name", "max_bytes", "rename", "again")
 def _travelling(typed: dict[str, Any]) -> ImportRequest:
     """What may be asked of entries that come. Raises UsageProblemError, InvalidNameError."""
     for field, value in typed.items():
-        if field not in _TRAVELLING and value not in (None, False, ()):
+        # A level may be 0.
+        if field not in _TRAVELLING and not (value is None or value is False or value == ()):
             option = f"--{field.replace('_', '-')}"
             raise UsageProblemError(f"{option} is not for the entries of a cache", hint=f"leave out {option}")
     request = ImportRequest(**{field: typed[field] for field in _TRAVELLING if field in typed})

@@ -222,9 +222,11 @@ def mirrored(text: str, sudo: bool, far: bool, *, shared: bool = False) -> Itera
 
 def there(place: SshPlace) -> str:
     """The command that does on another host what was asked for here."""
-    name = click.get_current_context().info_name or ""
+    # ocitui, and the command with the group that it is of.
+    path = ["ocitui", *click.get_current_context().command_path.split(" ")[1:]]
     directory = ["-C", str(place.directory)] if place.directory else []
-    return shlex.join(["ssh", "-t", *place.login.split(" ")[1:], "ocitui", name, *directory])
+    # Two shells read it: the one here, and the one there.
+    return shlex.join(["ssh", "-t", *place.login.split(" ")[1:], *map(shlex.quote, [*path, *directory])])
 
 
 def on_cache(call: Call, work: Callable[[Call], int]) -> int:

@@ -257,11 +257,15 @@ class Call:
 
     def refuse_read_only(self, doing: str) -> None:
         """Raises ReadOnlyError where --read-only was given, before anything is looked at or asked."""
+        self.refuse_told(doing)
+        if self.read_only:
+            raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
+
+    def refuse_told(self, doing: str) -> None:
+        """Raises ReadOnlyError where the cache is only told of, for what needs the files or the path of one."""
         if (form := fact_of(self.directory, "form")) is not None:
             told = f"cannot {doing}: it is {form} of {fact_of(self.directory, 'host')}"
             raise ReadOnlyError(told, hint="give the command on that host")
-        if self.read_only:
-            raise ReadOnlyError(f"cannot {doing}: --read-only was given", hint="leave --read-only out to write")
 
     def reported(self, command: Callable[[], int]) -> int:
         """Run a command; an error is printed, and gives its status."""

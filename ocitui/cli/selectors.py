@@ -108,6 +108,8 @@ def chosen_keys(
 def chosen_entries(call: Call, words: Sequence[str], filter_text: str | None) -> tuple[ImageIndex, list[Key]]:
     """The index, and for a command that only reads the entries that pass a filter, or that words name: of the formats
     that each has the one that is preferred, and there. Raises as `chosen_keys`."""
+    from ocitui.cache import regular_file
+
     cache = call.cache()
     index = run_async(cache.index())
     if filter_text is not None:
@@ -115,7 +117,7 @@ def chosen_entries(call: Call, words: Sequence[str], filter_text: str | None) ->
     keys: dict[Key, None] = {}
     for word in words:
         found = keys_of(index, find_named(index, word), ())
-        keys[next((one for one in found if (call.directory / f"{one[0]}.{one[1]}").is_file()), found[0])] = None
+        keys[next((one for one in found if regular_file(call.directory / f"{one[0]}.{one[1]}")), found[0])] = None
     return index, [*keys]
 
 

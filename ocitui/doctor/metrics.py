@@ -17,6 +17,7 @@ from ocitui import __version__
 from ocitui.cache import TRASH_NAME, CacheError, IndexOutcome, read_bounded, sizes_in_own_folder
 from ocitui.host import find_daemon
 from ocitui.importing import unfinished_imports
+from ocitui.stand_in import fact_of
 
 from .findings import Depth, Severity
 from .report import Report
@@ -123,8 +124,9 @@ def _text(directory: Path, metrics: Iterable[Metric]) -> str:
 
 
 def _cache_label(directory: Path) -> dict[str, str]:
-    """One spelling for one cache, however it was typed: else it would be two to whoever counts."""
-    return {"cache": os.path.realpath(directory)}
+    """One spelling for one cache, however it was typed, and wherever it is looked at: else it would be two to whoever
+    counts."""
+    return {"cache": fact_of(directory, "cache") or os.path.realpath(directory)}
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -102,17 +102,22 @@ class LiveHost:
 
 
 async def ask_again(mirror: HostMirror, tell: Callable[[str], object]) -> None:
-    """Have a host tell what changed there, as long after its answer as that took; ``tell`` is called every second, with
-    why it did not answer. Has no end."""
-    due = time.monotonic() + _ASK_SECONDS
-    async with mirror:
+    """Have a host tell what changed there, as long after its answer as that took; ``tell`` is called every second,
+    whether it is waited for or not, and with why it did not answer. Has no end."""
+    async with mirror, asyncio.TaskGroup() as group:
+        group.create_task(_ask_on(mirror, tell))
         while True:
-            said = ""
-            if (began := time.monotonic()) >= due:
-                try:
-                    await mirror.ask()
-                except CacheError as error:
-                    said = error.message
-                due = (now := time.monotonic()) + max(_ASK_SECONDS, now - began)
-            tell(said)
+            tell("")
             await asyncio.sleep(_TICK_SECONDS)
+
+
+async def _ask_on(mirror: HostMirror, tell: Callable[[str], object]) -> None:
+    pause = _ASK_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        began = time.monotonic()
+        try:
+            await mirror.ask()
+        except CacheError as error:
+            tell(error.message)
+        pause = max(_ASK_SECONDS, time.monotonic() - began)

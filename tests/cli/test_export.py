@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -111,3 +112,38 @@ def test_inspect_says_what_such_a_tar_is(demo: Path, tmp_path: Path, ocitui: Oci
     ocitui("export", "-C", demo, "busybox:1.36", tmp_path / "out.tar")
     done = ocitui("inspect", tmp_path / "out.tar")
     assert (done.status, "holds entries of a cache" in done.err) == (4, True)
+
+
+@pytest.mark.parametrize("kind", ["", "cache:", "oci:", "oci-archive:"])
+def test_a_home_that_nobody_has_is_a_directory_like_any(kind: str, demo: Path, ocitui: Ocitui) -> None:
+    done = ocitui("export", "busybox:1.36", f"{kind}~nobody-at-all/none/there", "-C", demo)
+    assert done.status == 4
+    assert "a fault of its own" not in done.err
+
+
+def test_a_cache_without_a_name_is_not_the_working_directory(
+    demo: Path, tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert ocitui("export", "busybox:1.36", "cache:", "-C", demo).status == 2
+    assert not [*(tmp_path / "empty").iterdir()]
+
+
+def test_a_digest_too_long_for_a_name_is_no_file(demo: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    index = json.loads((demo / "index.json").read_text())
+    for entry in index["manifests"]:
+        entry["digest"] = f"sha256:{'a' * 300}"
+    (demo / "index.json").write_text(json.dumps(index))
+    done = ocitui("export", "busybox:1.36", tmp_path / "there.tar", "-C", demo)
+    assert done.status == 4
+    assert "File name too long" not in done.err
+
+
+@pytest.mark.parametrize("words", [("--login",), ("--allow-realm", "r.example.com=a.example.com"), ("--level", 0)])
+def test_what_is_not_for_entries_is_refused(
+    words: tuple[object, ...], demo: Path, other: Path, tmp_path: Path, ocitui: Ocitui
+) -> None:
+    assert ocitui("export", "-C", demo, "busybox:1.36", tmp_path / "some.tar").status == 0
+    done = ocitui("import", "-C", other, tmp_path / "some.tar", *words)
+    assert (done.status, f"{words[0]} is not for" in done.err) == (2, True)

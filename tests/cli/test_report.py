@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Callable
@@ -255,3 +256,13 @@ def test_another_file_is_no_directory(tmp_path: Path, ocitui: Ocitui) -> None:
     (tmp_path / "file").write_bytes(b"text")
     done = ocitui("check", "-C", tmp_path / "file")
     assert (done.status, "is not a directory" in done.err) == (4, True)
+
+
+def test_metrics_of_it_are_of_the_cache_that_is_meant(demo: Path, report: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    assert ocitui("check", "-C", report, "--prometheus", tmp_path / "metrics").status == 1
+    assert set(re.findall(r'cache="([^"]*)"', (tmp_path / "metrics").read_text())) == {str(demo)}
+
+
+def test_nothing_is_exported_of_it(report: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    done = ocitui("export", "busybox:1.36", tmp_path / "there.tar", "-C", report)
+    assert (done.status, "it is a report of" in done.err) == (4, True)

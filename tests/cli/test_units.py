@@ -158,3 +158,19 @@ def test_where_they_cannot_be_written(demo: Path, tmp_path: Path, ocitui: Ocitui
     done = ocitui("units", "-C", demo, "--install", "--yes", "--into", tmp_path / "nowhere")
     assert (done.status, done.err.count("\n")) == (4, 1)
     assert ocitui("units", "-C", demo, "--install", "--yes", "--into", demo).status == 4
+
+
+def test_an_empty_file_is_replaced_too(tmp_path: Path, demo: Path, ocitui: Ocitui) -> None:
+    """To systemd it is a unit that is masked."""
+    (tmp_path / "ocitui-scrub.timer").touch()
+    done = ocitui("units", "-C", demo, "--install", "--yes", "--into", tmp_path)
+    assert (done.status, "changed  " in done.out) == (0, True)
+    assert (tmp_path / "ocitui-scrub.timer").stat().st_size > 0
+
+
+def test_no_unit_is_of_a_report(tmp_path: Path, demo: Path, ocitui: Ocitui) -> None:
+    """What stands for its cache is gone when the command has ended."""
+    assert ocitui("report", tmp_path / "incident", "-C", demo).status == 0
+    done = ocitui("units", "-C", tmp_path / "incident", "--install", "--yes", "--into", tmp_path)
+    assert (done.status, [*tmp_path.glob("ocitui-*")]) == (4, [])
+    assert "give the command on that host" in done.err

@@ -102,11 +102,11 @@ chroot {top}/system sh -ec '
     export PATH=/usr/sbin:/usr/bin:/sbin:/bin
     dpkg -i /ocitui.deb
     ocitui --version
-    dpkg --verify ocitui
+    test -z "$(dpkg --verify ocitui)"
     find /usr/lib/ocitui/ocitui/__pycache__ -name "main*" -o -name "text*.pyc" | grep -c .
     dpkg -r ocitui
-    ! command -v ocitui
-    ! test -e /usr/lib/ocitui
+    if test -e /usr/bin/ocitui; then exit 1; fi
+    if test -e /usr/lib/ocitui; then exit 1; fi
 '
 """
 

@@ -478,6 +478,21 @@ async def test_a_copy_without_what_another_format_holds_is_refused(sample: Sampl
     assert [step.kind for step in plan.steps] == [StepKind.RESTORE_FILE]
 
 
+async def test_a_copy_that_cannot_be_compared_is_refused_and_ends_no_plan(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, root = copied(sample, tmp_path / "other"), make_root(tmp_path)
+    for number in range(200):
+        (root / f"link{number}").symlink_to("x" * 200)
+    pack("squashfs", root, other.file("squashfs"))
+    sample.file("squashfs").unlink()
+    monkeypatch.setattr("ocitui.contents.digest.MOST_TEXT", 20_000)
+    _, plan = await planned(sample.directory, sources=(str(other.directory),))
+    assert plan.steps == ()
+    (note,) = plan.notes
+    assert "is refused: its lines are longer" in note
+
+
 async def test_a_copy_that_was_found_incomplete_is_refused_though_its_sha256_is_on_record(sample: Sample) -> None:
     path = sample.file("erofs")
     repack("erofs", "etc/hosts")(sample)

@@ -59,6 +59,7 @@ def test_a_check_over_there(sample: Sample, hosts: Hosts, capsys: pytest.Capture
         (("delete", NAME, "--yes"), 2, "only on the host"),
         (("repair",), 2, "only on the host"),
         (("files", NAME), 2, "only on the host"),
+        (("trash", "restore", "1"), 2, "ocitui trash restore -C /"),
         (("check", "--depth", "deep"), 4, "no packed files"),
         (("check", "--acknowledge", "abc"), 4, "over ssh"),
     ],

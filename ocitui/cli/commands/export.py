@@ -48,10 +48,14 @@ def export_command(call: Call, words: Sequence[str], filter_text: str | None) ->
     """
     import asyncio
 
+    from ocitui.importing import home_path
     from ocitui.remote import entries_to_export
 
     *entries, dest = words
     need_entries(entries, filter_text)
+    call.refuse_told("export entries")
+    if dest == _CACHE:
+        raise UsageProblemError(f"{dest} names no directory", hint="name it, as in cache:DIR")
     if dest == "-" and call.as_json:
         raise UsageProblemError("--json has no place beside the tar on standard output", hint="name a file")
     index, keys = chosen_entries(call, entries, filter_text)
@@ -60,7 +64,7 @@ def export_command(call: Call, words: Sequence[str], filter_text: str | None) ->
         return _export_images(call, chosen, kind, dest)
     with progress_shown(call) as progress:
         if dest.startswith(_CACHE):
-            stored = run_async(_into_cache(call, chosen, Path(dest.removeprefix(_CACHE)).expanduser(), progress))
+            stored = run_async(_into_cache(call, chosen, home_path(dest.removeprefix(_CACHE)), progress))
             size, said = sum(one.found.size for one in chosen), [f"{one.image.name}: {one.outcome}" for one in stored]
         else:
             with _destination(call, dest) as fd:
@@ -82,6 +86,8 @@ def _told(entry: ExportedEntry) -> dict[str, Any]:
 
 def _export_images(call: Call, chosen: Sequence[ExportedEntry], kind: str, dest: str) -> ExitCode:
     """Write them as images of one layer each, to what follows the kind."""
+    from ocitui.importing import home_path
+
     place = dest.partition(":")[2]
     if place in ("", "-") or ":" in place:
         raise UsageProblemError(f"{dest} is no {kind}:PATH", hint="the images keep the names of their entries")
@@ -90,7 +96,7 @@ def _export_images(call: Call, chosen: Sequence[ExportedEntry], kind: str, dest:
         raise UsageProblemError("an entry is chosen in two formats", hint="name one of them, as in app:1.squashfs")
     with progress_shown(call) as progress:
         if kind == _LAYOUT:
-            images = _into_layout(call, chosen, Path(place).expanduser(), progress)
+            images = _into_layout(call, chosen, home_path(place), progress)
         else:
             with _destination(call, place) as fd:
                 images = run_async(_as_images(chosen, kind, fd, progress))
@@ -201,6 +207,7 @@ async def _sent(chosen: Sequence[ExportedEntry], writer: int, progress: Progress
 def _destination(call: Call, dest: str) -> Iterator[int]:
     """Where to write to; a file is there only once it is whole."""
     from ocitui.cache import StorageError, refuse_inside, writing_apart
+    from ocitui.importing import home_path
 
     if dest == "-":
         if sys.stdout is None or sys.stdout.isatty():
@@ -212,7 +219,7 @@ def _destination(call: Call, dest: str) -> Iterator[int]:
         except OSError as error:
             raise StorageError(f"cannot write to standard output: {error.strerror}") from error
         return
-    path = Path(dest).expanduser()
+    path = home_path(dest)
     refuse_inside(call.directory, path)
     if there := os.path.lexists(path):
         call.agree([f"there already: {path}"], "replace it?", lambda: {"replaced": [str(path)]})

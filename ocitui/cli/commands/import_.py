@@ -94,7 +94,7 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
             with open(home_path(source), "rb") as file:
                 yield from given_by(file.fileno(), stop)
 
-        return _brought_in(call, bring_in(call, typed, chunks))
+        return _brought_in(call, bring_in(call, typed | {"login": login, "allow_realm": allow_realm}, chunks))
     request = import_request(**typed)
     logins = agreed_login(call, request, login=login, realm=allow_realm)
     count = 0

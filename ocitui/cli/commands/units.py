@@ -52,6 +52,7 @@ def units_command(call: Call, policy: Path | None, prometheus: Path | None, inst
     The units run as root, at idle priority, without a network, and can write only to the cache, to /tmp and to where
     the metrics are.
     """
+    call.refuse_told("have systemd check the cache")
     if policy is not None:
         from ocitui.doctor import read_policy
 
@@ -62,7 +63,7 @@ def units_command(call: Call, policy: Path | None, prometheus: Path | None, inst
         call.answer(partial(_told, into, units), _shown(units))
         return ExitCode.CLEAN
     if changing:
-        replaced = sum(bool(unit.there) for unit in changing)
+        replaced = sum(unit.there is not None for unit in changing)
         question = f"write them, {replaced} over what is there?" if replaced else "write them?"
         call.agree(_plan(units), question, partial(_told, into, units))
         _write(call, changing)
@@ -71,15 +72,15 @@ def units_command(call: Call, policy: Path | None, prometheus: Path | None, inst
 
 
 class Unit(NamedTuple):
-    """A unit's file, what is to be in it, and what is there, empty for nothing."""
+    """A unit's file, what is to be in it, and what is there, None for nothing."""
 
     path: Path
     text: str
-    there: str
+    there: str | None
 
     @property
     def state(self) -> str:
-        if not self.there:
+        if self.there is None:
             return "new"
         return "same" if self.there == self.text else "changed"
 
@@ -125,9 +126,9 @@ def _unit(into: Path, name: str, text: str) -> Unit:
 
     path = into / name
     try:
-        there = read_bounded(path, _MOST_BYTES).decode("utf-8", "backslashreplace")
+        there: str | None = read_bounded(path, _MOST_BYTES).decode("utf-8", "backslashreplace")
     except FileNotFoundError:
-        there = ""
+        there = None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}", hint="move it aside") from error
     return Unit(path, text, there)
@@ -137,7 +138,7 @@ def _write(call: Call, units: Sequence[Unit]) -> None:
     from ocitui.cache import write_outside
 
     for unit in units:
-        write_outside(call.directory, unit.path, unit.text, replace=bool(unit.there))
+        write_outside(call.directory, unit.path, unit.text, replace=unit.there is not None)
 
 
 def _shown(units: Sequence[Unit]) -> Iterator[str]:
@@ -152,7 +153,7 @@ def _shown(units: Sequence[Unit]) -> Iterator[str]:
 def _plan(units: Sequence[Unit]) -> Iterator[str]:
     for unit in units:
         yield f"{unit.state:<8} {unit.path}"
-        if unit.state == "changed":
+        if unit.there is not None and unit.state == "changed":
             yield from unified_diff(unit.there.splitlines(), unit.text.splitlines(), "there", "new", lineterm="")
     program = _program().partition(" ")[0]
     if _is_others(Path(program)):

@@ -354,7 +354,8 @@ def _looked_through(
 
 def _read_copy(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:
     """Read a packed file as a guest would; gives why a part of it could not be read so, empty where it was. Raises
-    NotGoodError where it is damaged, or lacks its program or what ``others`` hold, OSError, AbandonedError."""
+    NotGoodError where it is damaged, or lacks its program or what ``others`` hold, or cannot be compared with
+    them, OSError, AbandonedError."""
     assert wanted.format is not None
     through = read_through(opened, wanted.format, stop)
     if through.problem:
@@ -362,8 +363,11 @@ def _read_copy(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFo
     if through.tree is not None:
         seen = without_program(through.tree, wanted.program)
         if through.hashed and others is not None and (beside := others.lines(stop)):
-            lines = TreeLines.of(through.tree, stop)
-            seen = incomplete(lines, beside, stop) or otherwise(lines, beside, stop) or seen
+            try:
+                lines = TreeLines.of(through.tree, stop)
+                seen = incomplete(lines, beside, stop) or otherwise(lines, beside, stop) or seen
+            except ContentsError as error:
+                raise NotGoodError(str(error)) from error
         if seen:
             raise NotGoodError(seen)
     return f"not read through: {through.unchecked}" if through.unchecked else ""
