@@ -440,12 +440,12 @@ def writing_apart(path: Path, *, replace: bool, like: Path | None = None, most: 
     more than ``most``. Raises FileTakenError for one that is not to be replaced; StorageError, ReadOnlyError."""
     import secrets
 
-    # A collector takes every name that ends with .prom, which a temporary one must not.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
     with storage_errors(f"write {path}"):
         there = os.stat(path) if path.exists() else None
         if there is not None and not stat.S_ISREG(there.st_mode):
             raise StorageError(f"cannot write {path}: it is no regular file")
+        # A collector takes every name that ends with .prom, which a temporary one must not.
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.temporary")
         mode = 0o666 & most
         if like is not None and like.exists():
             mode &= like.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR

@@ -86,7 +86,8 @@ def _name_of(descriptor: Descriptor, asked: ImportRequest) -> ImageName:
     if asked.image_name is not None:
         return asked.image_name
     if not descriptor.image_name:
-        raise SourceError(f"{descriptor.digest} has no name where it comes from", hint="give it one with --name")
+        hint = "export it alone, and ocitui import --name gives it one"
+        raise SourceError(f"{descriptor.digest} has no name where it comes from", hint=hint)
     try:
         return ImageName.parse(descriptor.image_name)
     except InvalidNameError as error:

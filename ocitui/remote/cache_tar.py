@@ -62,6 +62,8 @@ Passed = Callable[[int, int], object]
 _CHUNK = 1 << 20
 _RECORD_NAME = f"{OWN_NAME}/export.json"
 _MOST_INDEX, MOST_ENTRIES = 16 << 20, 10_000
+_MOST_DOCUMENTS = 256 << 20
+"""Of all entries together, which are held in memory."""
 # Of headers, padding, and what is read ahead of a member.
 _MOST_BETWEEN, _MOST_HEADER = 64 << 10, 4 << 10
 _COMMENT = b"%d comment=%b%020d\n"
@@ -147,9 +149,13 @@ class ExportedEntry(msgspec.Struct, frozen=True):
 
 
 def entries_to_export(directory: Path, index: ImageIndex, keys: Iterable[Key]) -> list[ExportedEntry]:
-    """These entries, whole as far as their documents and headers tell. Raises ExportError, StorageError."""
+    """These entries, whole as far as their documents and headers tell, in the order of the index: the daemon finds the
+    last of a name. Raises ExportError, StorageError."""
+    keys = [*keys]
+    last = {(index.digests[at], index.formats[at]): at for at in index.positions_of(keys)}
     ledger = Ledger.open(directory)
     store = TreeStore(directory, ledger)
+    keys.sort(key=lambda key: last.get(key, -1))
     return [_entry(directory, index.by_key(*key), ledger, store) for key in keys]
 
 
@@ -183,7 +189,13 @@ def packed_files_in(directory: Path, digest: str, format: PackedFormat) -> Packe
 
 def write_cache_tar(entries: Sequence[ExportedEntry], write: Write, passed: Passed, stop: Stop) -> int:
     """Write entries as a tar, each file read once; gives the bytes of the files. Raises ExportError where one changes
-    meanwhile, or is not what was recorded of it, StorageError, AbandonedError, and what ``write`` raises."""
+    meanwhile, or is not what was recorded of it, or where they are too many, StorageError, AbandonedError, and what
+    ``write`` raises."""
+    documents = sum(len(raw) for entry in entries for raw in entry.documents.values())
+    if len(entries) > MOST_ENTRIES or documents > _MOST_DOCUMENTS:
+        most = f"{MOST_ENTRIES:,} entries, or {human_size(_MOST_DOCUMENTS)} of documents"
+        what = f"{len(entries):,} entries are more than one import takes: {most}"
+        raise ExportError(what, hint="nothing was written; export them in parts, as by --filter")
     files = dict[str, ExportedFile]()
     sizes = [entry.found.size + sum(map(len, entry.documents.values())) for entry in entries]
     done, total = 0, sum(sizes)
@@ -252,9 +264,9 @@ class CacheTarReader:
         self._most = most
         self._stop, self._total = _Latest(), 0
         self._reader = ChunkReader(self._chunks())
-        self._tar = TarReader(self._reader, most, _MOST_HEADER)
+        self._tar = TarReader(self._reader, most_header=_MOST_HEADER)
         self._members = iter(self._tar)
-        self._came, self._allowed = 0, _MOST_BETWEEN
+        self._came, self._allowed, self._documents = 0, _MOST_BETWEEN, 0
         self._files = dict[str, ExportedFile]()
 
     def _chunks(self) -> Iterator[bytes]:
@@ -296,7 +308,8 @@ class CacheTarReader:
             came.append((descriptor, files))
             for path in (files.manifest, files.config):
                 if path.name not in self._files:
-                    raw = self._document(path.name, MOST_DOCUMENT_BYTES)
+                    raw = self._document(path.name, min(MOST_DOCUMENT_BYTES, _MOST_DOCUMENTS - self._documents))
+                    self._documents += len(raw)
                     with disk.writing(path) as write:
                         write(raw)
             self._packed(files.packed, disk, cache)

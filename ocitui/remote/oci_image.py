@@ -64,6 +64,7 @@ _CHUNK = 1 << 20
 _KINDS = {type_: Kind(kind) for kind, type_ in FILE_TYPES.items()}
 _WHITEOUT = b".wh."
 _NO_DIGEST = f"sha256:{'0' * 64}"
+# A name that Docker takes.
 _TAGGED = re.compile(r"[a-z0-9][a-z0-9._:/-]*:\w[\w.-]{0,127}", re.ASCII)
 _encode = msgspec.json.encode
 
@@ -174,13 +175,17 @@ def write_layout(
     """Write entries as an OCI layout, which is there once it is whole; with ``replace`` where one is: its index.json is
     another then, and its blobs stay. Raises ExportError, ContentsError where one is damaged, or changes meanwhile,
     StorageError, AbandonedError."""
-    draft = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.temporary")
+    # In one that is there, which may be a mount, and keeps its mode and owner.
+    inside = directory.is_dir()
+    draft = (directory if inside else directory.parent) / f".{directory.name}.{secrets.token_hex(4)}.temporary"
     with storage_errors(f"write {directory}"):
         draft.mkdir()
         try:
             kind, files = SourceKind.OCI_LAYOUT, FolderFiles(draft)
             written = _write_images(entries, kind, files, draft, passed, stop)
-            if replace:
+            if inside:
+                if not replace and os.path.lexists(directory / _INDEX):
+                    raise FileTakenError(f"{directory} is there already")
                 for path in _index_last(draft):
                     place = directory / path.relative_to(draft)
                     place.parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +221,8 @@ def _write_images(
     stop: Stop,
 ) -> list[ExportedImage]:
     is_docker = kind is SourceKind.DOCKER_ARCHIVE
+    # Where a name comes twice, it is the last's.
+    named_last = {entry.descriptor.image_name: entry for entry in entries}
     listed, written, before = list[Any](), list[ExportedImage](), 0
     for entry in entries:
         with _opened_tree(entry, stop) as tree:
@@ -225,16 +232,25 @@ def _write_images(
             named = _docker_layer if is_docker else blob_name
             diff_id = files.put_layer(size, _told(layer.parts(), before, size, passed), named)
         before += size
+        called = entry.descriptor.image_name or ""
+        if named_last[entry.descriptor.image_name] is not entry:
+            called = ""
         config = _config(entry, diff_id)
         manifest = _manifest(entry, config, diff_id, size)
         digest = digest_of(manifest.raw)
         if is_docker:
             name = f"{_hex(digest_of(config.raw))}.json"
-            listed.append({"Config": name, "RepoTags": _tags(entry), "Layers": [_docker_layer(diff_id)]})
+            listed.append(
+                {
+                    "Config": name,
+                    "RepoTags": [called] if _TAGGED.fullmatch(called) else [],
+                    "Layers": [_docker_layer(diff_id)],
+                }
+            )
         else:
             name = blob_name(digest_of(config.raw))
             files.put(blob_name(digest), manifest.raw)
-            annotations = {ANNOTATION_REFERENCE: called} if (called := entry.descriptor.image_name) else {}
+            annotations = {ANNOTATION_REFERENCE: called} if called else {}
             listed.append(describe_image(digest, manifest, config.value, annotations).raw)
         files.put(name, config.raw)
         written.append(ExportedImage(entry, digest_of(config.raw) if is_docker else digest, size, {**layer.left_out}))
@@ -260,12 +276,6 @@ def _hex(digest: str) -> str:
 
 def _docker_layer(digest: str) -> str:
     return f"{_hex(digest)}.tar"
-
-
-def _tags(entry: ExportedEntry) -> list[str]:
-    """Its name, where Docker takes it."""
-    name = entry.descriptor.image_name or ""
-    return [name] if _TAGGED.fullmatch(name) else []
 
 
 def _config(entry: ExportedEntry, diff_id: str) -> Document[Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,8 @@ def test_another_cache_takes_them_at_once(demo: Path, other: Path, ocitui: Ocitu
     done = ocitui("export", "-C", demo, "busybox:1.36", f"cache:{other}")
     assert (done.status, "busybox:1.36: stored" in done.out) == (0, True)
     assert ocitui("export", "-C", demo, "busybox:1.36", f"cache:{demo}").status == 4
+    (demo / "inner").mkdir()
+    assert ocitui("export", "-C", demo, "busybox:1.36", f"cache:{demo / 'inner'}").status == 4
     assert [one["name"] for one in ocitui("list", "-C", other, "--json").json["entries"]] == ["busybox:1.36"]
 
 
@@ -147,3 +151,47 @@ def test_what_is_not_for_entries_is_refused(
     assert ocitui("export", "-C", demo, "busybox:1.36", tmp_path / "some.tar").status == 0
     done = ocitui("import", "-C", other, tmp_path / "some.tar", *words)
     assert (done.status, f"{words[0]} is not for" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "dest", ["", ".", "/", "oci-archive:.", "~nobody-of-that-name/out.tar", "cache:~nobody", "cache:"]
+)
+def test_a_place_that_is_none_is_told_in_a_line(
+    dest: str, demo: Path, ocitui: Ocitui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    done = ocitui("export", "-C", demo, "busybox:1.36", dest, "--yes")
+    assert (done.status in (2, 3, 4), done.err.count("ocitui: "), "fault" in done.err) == (True, 1, False), done.err
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_who_reads_nothing_holds_up_no_end(demo: Path) -> None:
+    command = [*PROGRAM, "export", "-C", str(demo), "busybox:1.36", ALPINE.digest, "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sending:
+        assert sending.stdout is not None
+        sending.stdout.read(512)
+        time.sleep(1)
+        sending.send_signal(signal.SIGINT)
+        try:
+            assert sending.wait(TIMEOUT) != 0
+        finally:
+            sending.kill()
+
+
+def test_another_cache_that_names_it_otherwise_is_told_what_helps(demo: Path, other: Path, ocitui: Ocitui) -> None:
+    words = ("import", "-C", other, f"cache:{demo}:busybox:1.36", "--name", "own:1")
+    assert ocitui(*words).status == 0
+    done = ocitui("export", "-C", demo, "busybox:1.36", f"cache:{other}")
+    assert (done.status, "ocitui import --rename" in done.err) == (4, True)
+
+
+def test_the_advice_for_what_has_no_name_works(demo: Path, other: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    index = demo / "index.json"
+    index.write_text(index.read_text().replace("debian:12", ""))
+    [nameless] = [one for one in ocitui("list", "-C", demo, "--json").json["entries"] if not one["name"]]
+    ocitui("export", "-C", demo, "busybox:1.36", nameless["digest"], tmp_path / "two.tar")
+    refused = ocitui("import", "-C", other, tmp_path / "two.tar")
+    assert (refused.status, "export it alone" in refused.err) == (4, True)
+    ocitui("export", "-C", demo, nameless["digest"], tmp_path / "one.tar")
+    assert ocitui("import", "-C", other, tmp_path / "one.tar", "--name", "own:1").status == 0

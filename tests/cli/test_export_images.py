@@ -226,3 +226,25 @@ def test_times_beyond_what_a_header_holds_are_kept(tmp_path: Path, ocitui: Ocitu
     layer = blob(tmp_path / "out", manifest["layers"][0]["digest"])
     found = {one.name.decode(): one.mtime for one in TarReader(ChunkReader(iter([layer])))}
     assert found.items() >= times.items()
+
+
+def test_a_name_that_comes_twice_is_the_last_ones(demo: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    for dest in (f"oci:{tmp_path / 'out'}", f"docker-archive:{tmp_path / 'out.tar'}"):
+        assert ocitui("export", "-C", demo, "--filter", "name:alpine", dest).status == 0
+    listed = json.loads((tmp_path / "out" / "index.json").read_bytes())["manifests"]
+    names = [one.get("annotations", {}).get("org.opencontainers.image.ref.name") for one in listed]
+    assert names == [None, "alpine:3.19"]
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        file = tar.extractfile("manifest.json")
+        assert file is not None
+        assert [one["RepoTags"] for one in json.load(file)] == [[], ["alpine:3.19"]]
+
+
+def test_a_directory_that_is_there_stays_the_same_one(demo: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    place = tmp_path / "out"
+    place.mkdir()
+    place.chmod(0o750)
+    before = place.stat()
+    assert ocitui("export", "-C", demo, ALPINE.digest, f"oci:{place}").status == 0
+    assert (place.stat().st_ino, place.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(os.listdir(place)) == ["blobs", "index.json", "oci-layout"]

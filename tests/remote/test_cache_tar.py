@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from ocitui.cache import CacheError, Key, Ledger, PackedFormat, PackerCache, RecordedSource
+from ocitui.cache import CacheError, ImageName, Key, Ledger, PackedFormat, PackerCache, RecordedSource
 from ocitui.contents import TreeStore
 from ocitui.importing import (
     ImportOutcome,
@@ -246,7 +247,7 @@ async def test_more_than_is_allowed_or_fits_is_refused_before_it_comes(tmp_path:
     data = await sent(tmp_path / "home", await filled(tmp_path / "home", tmp_path / "scratch", "app:1"))
     with pytest.raises(CacheError) as told:
         await received(target, data, most=100)
-    assert "--max-bytes" in told.value.hint or "limit" in told.value.message
+    assert "--max-bytes" in told.value.hint, told.value.message
     assert is_untouched(target)
 
 
@@ -324,3 +325,34 @@ async def test_cancelling_leaves_nothing(tmp_path: Path, target: Path) -> None:
     os.close(writer)
     assert is_untouched(target)
     assert trash(target) == []
+
+
+async def test_what_stands_for_a_name_does_so_where_it_arrives(tmp_path: Path, target: Path) -> None:
+    old, new = await filled(tmp_path / "home", tmp_path / "scratch", "app:1", "app:2")
+    cache = PackerCache(tmp_path / "home")
+    there = await cache.recall(ImageName.parse("app:2"), *new[:1], PackedFormat.TAR)
+    assert there is not None
+    await cache.store(msgspec.structs.replace(there, name=ImageName.parse("app:1")))
+    for keys in ([old, new], [new, old]):
+        await received(target, await sent(tmp_path / "home", keys), repoint=True)
+        winner = (await PackerCache(target).index()).by_name("app:1")
+        assert winner is not None
+        assert winner.digest == new[0]
+
+
+async def test_documents_are_bounded_together(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = await filled(tmp_path / "home", tmp_path / "scratch", "app:1", "app:2")
+    data = await sent(tmp_path / "home", keys)
+    monkeypatch.setattr("ocitui.remote.cache_tar._MOST_DOCUMENTS", 600)
+    with pytest.raises(UnsoundSourceError, match="more than"):
+        await received(target, data)
+    assert is_untouched(target)
+    with pytest.raises(ExportError, match="more than one import takes"):
+        await sent(tmp_path / "home", keys)
+
+
+async def test_more_entries_than_an_import_takes_are_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = await filled(tmp_path / "home", tmp_path / "scratch", "app:1", "app:2")
+    monkeypatch.setattr("ocitui.remote.cache_tar.MOST_ENTRIES", 1)
+    with pytest.raises(ExportError, match="2 entries are more"):
+        await sent(tmp_path / "home", keys)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from ..selectors import chosen_entries, complete_entry, filter_option, need_entr
 if TYPE_CHECKING:
     from ocitui.importing import ImportResult, ProgressCall
     from ocitui.remote import ExportedEntry, ExportedImage
+    from ocitui.threads import Stop
 
 _CACHE = "cache:"
 _LAYOUT = "oci"
@@ -159,13 +162,22 @@ async def _written(chosen: Sequence[ExportedEntry], fd: int, progress: ProgressC
     from ocitui.threads import in_thread, on_loop
 
     passed = on_loop(Tracker(progress).copied)
-    return await in_thread(lambda stop: write_cache_tar(chosen, lambda data: _write(fd, data), passed, stop))
+    return await in_thread(lambda stop: write_cache_tar(chosen, lambda data: _write(fd, data, stop), passed, stop))
 
 
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
+_LOOK_MILLISECONDS = 100
+
+
+def _write(fd: int, data: bytes, stop: Stop) -> None:
+    """Write it all; who reads nothing for long is left at once. Raises OSError, AbandonedError."""
+    ready, view = select.poll(), memoryview(data)
+    ready.register(fd, select.POLLOUT)
+    # A pipe that takes something takes that much, and no more is waited for.
+    most = len(data) if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
     while view:
-        view = view[os.write(fd, view) :]
+        stop.check()
+        if ready.poll(_LOOK_MILLISECONDS):
+            view = view[os.write(fd, view[:most]) :]
 
 
 async def _into_cache(
@@ -174,13 +186,12 @@ async def _into_cache(
     """Bring them into another cache of this host by a pipe, as from another one."""
     import asyncio
 
-    from ocitui.cache import ConflictError, PackerCache
-    from ocitui.importing import ImportRequest, given_by
+    from ocitui.cache import PackerCache, refuse_inside
+    from ocitui.importing import ImportRequest, NamedOtherwiseError, RepointsNameError, given_by
     from ocitui.remote import receive_cache_tar
 
+    refuse_inside(call.directory, directory)
     cache = PackerCache(directory, wait=call.wait)
-    if os.path.realpath(directory) == os.path.realpath(call.directory):
-        raise ConflictError(f"{directory} is the cache that they are in", hint="name another one")
     asked, most = ImportRequest(source=_CACHE, repoint=call.agreed), sum(one.found.size for one in chosen)
     async with cache:
         await cache.prepare()
@@ -188,6 +199,12 @@ async def _into_cache(
         sending = asyncio.ensure_future(_sent(chosen, writer, progress))
         try:
             return await receive_cache_tar(cache, lambda stop: given_by(reader, stop), asked, most)
+        except RepointsNameError as error:
+            error.hint = "give --yes to let the name stand for the new image"
+            raise
+        except NamedOtherwiseError as error:
+            error.hint = "ocitui import --rename of the same, exported to a FILE, lets the new name take the entry over"
+            raise
         finally:
             os.close(reader)
             await sending
