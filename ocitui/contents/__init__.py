@@ -22,7 +22,6 @@ with front(__name__):
     from .extract import Extraction as Extraction
     from .find import PathPattern as PathPattern
     from .find import find_entries as find_entries
-    from .formats import open_tree as open_tree
     from .program import FoundProgram as FoundProgram
     from .program import find_program as find_program
     from .soundness import has_program as has_program
@@ -47,3 +46,4 @@ with front(__name__):
     from .tree import DamagedError as DamagedError
     from .tree import PackedTree as PackedTree
     from .tree import UnreadableFormatError as UnreadableFormatError
+    from .tree import open_tree as open_tree

@@ -13,9 +13,8 @@ from ocitui.cache import PackedFormat
 from ocitui.text import printable
 from ocitui.threads import Stop
 
-from .formats import open_tree
 from .tar_headers import FileReader, Kind, TarReader
-from .tree import ROOT, ContentsError, DamagedError, PackedTree, UnreadableFormatError, size_of
+from .tree import ROOT, ContentsError, DamagedError, PackedTree, UnreadableFormatError, open_tree, size_of
 
 _CHUNK = 1 << 20
 # What is valid may unpack to terabytes: how long it may take, and for a large file so many bytes of it a second.

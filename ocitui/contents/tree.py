@@ -8,11 +8,14 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
-from ocitui.cache import CacheError
+from ocitui.cache import CacheError, PackedFormat
+from ocitui.stand_in import refuse_told
+from ocitui.threads import Stop
 
 ROOT = 0
 MOST_ENTRIES, MOST_LISTED = 2_000_000, 256 << 20
@@ -333,3 +336,12 @@ def size_of(file: BinaryIO) -> int:
         return os.lseek(fd, 0, os.SEEK_END)
     finally:
         os.lseek(fd, at, os.SEEK_SET)
+
+
+def open_tree(file: BinaryIO, format: PackedFormat, stop: Stop) -> PackedTree:
+    """The tree inside an open packed file, which is to stay open as long as bodies are read. Only the reader of its
+    format is imported. Raises DamagedError, UnreadableFormatError, OSError; AbandonedError once ``stop`` is set."""
+    refuse_told(file.fileno())
+    reader = import_module(f".{format}", __package__)
+    read: Callable[[BinaryIO, Stop], PackedTree] = getattr(reader, f"{format}_tree")
+    return read(file, stop)

@@ -244,7 +244,7 @@ def test_what_is_stored_tells_the_same_without_the_images(
     store(*(two / f"{one.digest}.tar" for one in (ALPINE, BUSYBOX)))
     assert ocitui("diff", A, B, "--text", "-C", two).out.count("@@") == 4
     assert {one["from"] for one in ocitui("diff", A, B, "--images", "--json", "-C", two).json["entries"]} == {"image"}
-    monkeypatch.delattr("ocitui.contents.formats.import_module")
+    monkeypatch.delattr("ocitui.contents.tree.import_module")
     for level, before in said.items():
         done = ocitui("diff", A, B, "--level", level, "-C", two)
         assert (done.status, done.out) == (before.status, before.out)

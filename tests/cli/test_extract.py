@@ -97,7 +97,7 @@ def test_the_digest_is_told_from_what_is_stored_while_that_is_right(
     path = odd / f"{BUSYBOX.digest}.tar"
     store(path)
     with monkeypatch.context() as patched:
-        patched.delattr("ocitui.contents.formats.import_module")
+        patched.delattr("ocitui.contents.tree.import_module")
         assert [ocitui("digest", NAME, *words, "-C", odd).out for words in asked] == expected
         assert ocitui("digest", NAME, "--json", "-C", odd).json["from"] == "stored"
     assert ocitui("digest", NAME, "--images", "--json", "-C", odd).json["from"] == "image"

@@ -138,6 +138,6 @@ def test_what_is_stored_tells_the_same_without_the_images(
     expected = [paths(ocitui, one, *words) for words in asked]
     store(one / f"{BUSYBOX.digest}.tar")
     assert [hit["from"] for hit in ocitui("find", "/", "--images", "--json", "-C", one).json["images"]] == ["image"]
-    monkeypatch.delattr("ocitui.contents.formats.import_module")
+    monkeypatch.delattr("ocitui.contents.tree.import_module")
     assert [paths(ocitui, one, *words) for words in asked] == expected
     assert [hit["from"] for hit in ocitui("find", "/", "--json", "-C", one).json["images"]] == ["stored"]

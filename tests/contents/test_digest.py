@@ -13,8 +13,7 @@ import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.contents.digest import TreeLevel, digest_lines, tree_digest
-from ocitui.contents.formats import open_tree
-from ocitui.contents.tree import ContentsError, UnreadableFormatError
+from ocitui.contents.tree import ContentsError, UnreadableFormatError, open_tree
 from ocitui.help import topic_text
 from ocitui.threads import Stop
 from tests.contents.test_extract import ZOO, member, tree_of, write_tar
