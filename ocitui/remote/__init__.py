@@ -5,9 +5,9 @@ from __future__ import annotations
 from ocitui.front import front
 
 with front(__name__):
-    from .arrival import receive_cache_tar as receive_cache_tar
     from .cache_tar import ExportedEntry as ExportedEntry
     from .cache_tar import entries_to_export as entries_to_export
+    from .cache_tar import receive_cache_tar as receive_cache_tar
     from .cache_tar import write_cache_tar as write_cache_tar
     from .fleet import FleetRow as FleetRow
     from .fleet import FleetStanding as FleetStanding
