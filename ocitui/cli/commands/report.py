@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ocitui.cache import check_directory
-from ocitui.stand_in import fact_of
 from ocitui.text import counted, human_size
 
 from ..options import agreeing, ended_by_signals, tell_notes
-from ..output import Call, ExitCode, UsageProblemError, paragraph
+from ..output import Call, ExitCode, paragraph
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -40,8 +39,7 @@ def report_command(call: Call, file: Path) -> ExitCode:
 
     check_directory(call.directory)
     refuse_inside(call.directory, file)
-    if fact_of(call.directory, "host") is not None:
-        raise UsageProblemError("it is a report already", hint="copy the file")
+    call.refuse_told("write a report")
     made: list[Incident] = []
 
     def write(opened: BinaryIO) -> None:
