@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import accumulate
 from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -30,7 +31,18 @@ from .tree import (
     UnreadableFormatError,
     size_of,
 )
-from .unpacking import Unpack, unpack_lz4, unpack_lzma, unpack_xz, unpack_zlib, unpack_zstd
+from .unpacking import (
+    BulkFile,
+    Span,
+    Unpack,
+    hash_bulk,
+    part_of,
+    unpack_lz4,
+    unpack_lzma,
+    unpack_xz,
+    unpack_zlib,
+    unpack_zstd,
+)
 
 _SUPER = struct.Struct("<4s4I6H8Q")
 _MAGIC, _OTHER_ORDER = b"hsqs", b"sqsh"
@@ -136,8 +148,9 @@ class _Squashfs:
         self._blocks: dict[int, tuple[bytes, int]] = {}
         self._recent = -1, (b"", 0)
         self._most_kept, self._unpacked, self._listed = _KEPT_LISTING, 0, 0
+        self._attributed = {_NOWHERE}
         self._last_file: tuple[int, _BlockList] | None = None
-        self._last_block = (-1, 0), b""
+        self._last_block: tuple[Span, bytes] = (-1, 0, 0), b""
         self._last_fragments: dict[int, bytes] = {}
         self._stored_fragments: dict[int, tuple[int, bytes]] = {}
         self._find_tables(*self._superblock())
@@ -310,7 +323,9 @@ class _Squashfs:
 
     def _told(self, node: _SquashfsInode, reference: int) -> Inode:
         """As the tree holds it. Its number is its place: what it claims as such may be another's too."""
-        form, mode, user, group, mtime, _, size, _, _, _, _, device = node
+        form, mode, user, group, mtime, _, size, _, _, _, xattrs, device = node
+        if xattrs != _NO_XATTRS:
+            self._attributed.add(reference)
         if form == _DIR:
             size = 0
         elif form == _LNK and size > LONGEST_TARGET:
@@ -332,6 +347,8 @@ class _Squashfs:
         return target
 
     def xattrs(self, reference: int) -> dict[bytes, bytes]:
+        if reference not in self._attributed:
+            return {}
         node, cursor = self._inode(reference)
         index = node.xattrs
         if index == _BEHIND_TARGET:
@@ -393,6 +410,24 @@ class _Squashfs:
             at += len(part)
         return b"".join(parts)
 
+    def hash_files(self, references: Iterable[int], take: Callable[[int, bytes], object], stop: Stop) -> None:
+        files = (file for file in map(self._bulk_file, references) if file.blocks <= _CHUNK)
+        hash_bulk(files, self._fragment_of, self._spans, self._whole, take, stop)
+
+    def _bulk_file(self, reference: int) -> BulkFile:
+        node, _ = self._file_inode(reference)
+        blocks, end = divmod(node.size, self._block_size)
+        if node.fragment == _NO_FRAGMENT or not end:
+            return BulkFile(_NO_FRAGMENT + node.start, node.start, 0, 0, blocks + (end > 0), reference)
+        return BulkFile(node.fragment, node.start, node.offset, end, blocks, reference)
+
+    def _fragment_of(self, group: int) -> Callable[[], bytes]:
+        return partial(self._unpacked_data, *self._fragment_place(group)) if group < _NO_FRAGMENT else bytes
+
+    def _spans(self, file: BulkFile) -> list[Span]:
+        blocks = self._block_list(file.reference)
+        return [blocks.span(index) for index in range(file.blocks)]
+
     def parts(self, reference: int) -> Iterator[tuple[int, object]]:
         blocks = self._block_list(reference)
         left = blocks.node.size
@@ -404,10 +439,11 @@ class _Squashfs:
             yield left, (blocks.node.offset, self._stored_fragment(blocks.node.fragment))
 
     def _stored_fragment(self, number: int) -> tuple[int, bytes]:
-        if (places := self._fragments) is None:
-            raise DamagedError("its end is nowhere")
         return _kept(
-            self._stored_fragments, number, lambda number: self._stored_part(*places.row(number)), _KEPT_FRAGMENTS
+            self._stored_fragments,
+            number,
+            lambda number: self._stored_part(*self._fragment_place(number)),
+            _KEPT_FRAGMENTS,
         )
 
     def _stored_part(self, at: int, word: int) -> tuple[int, bytes]:
@@ -418,36 +454,43 @@ class _Squashfs:
         """The same as the last time, or found."""
         last = self._last_file
         if last is None or last[0] != reference:
-            node, cursor = self._inode(reference)
-            if node.form != _REG or node.size > _MOST_BLOCKS * self._block_size:
-                raise DamagedError("it is no file")
-            self._last_file = last = reference, _BlockList(node, cursor, self._block_size)
+            self._last_file = last = reference, _BlockList(*self._file_inode(reference), self._block_size)
         return last[1]
+
+    def _file_inode(self, reference: int) -> tuple[_SquashfsInode, _Cursor]:
+        node, cursor = self._inode(reference)
+        if node.form != _REG or node.size > _MOST_BLOCKS * self._block_size:
+            raise DamagedError("it is no file")
+        return node, cursor
 
     def _data(self, blocks: _BlockList, index: int) -> bytes:
         """All of a block of a file, or of its end."""
         node = blocks.node
-        size = min(self._block_size, node.size - index * self._block_size)
         if index == blocks.count:
-            end = self._fragment(node.fragment)[node.offset : node.offset + size]
-            if len(end) != size:
-                raise DamagedError("its end lies beyond the fragment that holds it")
-            return end
-        at, word = blocks.place(index)
-        if not word:
-            return bytes(size)
-        if self._last_block[0] != (at, word):
-            self._last_block = (at, word), self._unpacked_data(at, word)
-        if len(self._last_block[1]) != size:
-            raise DamagedError(f"its block at byte {at:,} is damaged: it holds {len(self._last_block[1]):,} bytes")
+            return part_of(self._fragment(node.fragment), node.offset, node.size - index * self._block_size)
+        span = blocks.span(index)
+        if self._last_block[0] != span:
+            self._last_block = span, self._whole(*span)
         return self._last_block[1]
 
-    def _fragment(self, number: int) -> bytes:
+    def _whole(self, at: int, word: int, size: int) -> bytes:
+        """A block of a file, which holds so much."""
+        data = self._unpacked_data(at, word) if word else bytes(size)
+        if len(data) != size:
+            raise DamagedError(f"its block at byte {at:,} is damaged: it holds {len(data):,} bytes")
+        return data
+
+    def _fragment_place(self, number: int) -> tuple[int, ...]:
         if self._fragments is None:
             raise DamagedError("its end is nowhere")
-        places = self._fragments
+        return self._fragments.row(number)
+
+    def _fragment(self, number: int) -> bytes:
         return _kept(
-            self._last_fragments, number, lambda number: self._unpacked_data(*places.row(number)), _KEPT_FRAGMENTS
+            self._last_fragments,
+            number,
+            lambda number: self._unpacked_data(*self._fragment_place(number)),
+            _KEPT_FRAGMENTS,
         )
 
     def _unpacked_data(self, at: int, word: int) -> bytes:
@@ -561,7 +604,7 @@ class _BlockList:
     def __init__(self, node: _SquashfsInode, cursor: _Cursor, block_size: int) -> None:
         whole, end = divmod(node.size, block_size)
         self.node, self.count = node, whole + (end > 0 and node.fragment == _NO_FRAGMENT)
-        self._cursor = cursor
+        self._cursor, self._block_size = cursor, block_size
         self._chunks, self._chunk = [(cursor.place, node.start)], -1
         self._words: tuple[int, ...] = ()
         self._starts: list[int] = []
@@ -572,6 +615,11 @@ class _BlockList:
         while chunk != self._chunk:
             self._load(min(chunk, len(self._chunks) - 1))
         return self._starts[index], self._words[index]
+
+    def span(self, index: int) -> Span:
+        """With the size that it is to have unpacked; not of the end in a fragment."""
+        at, word = self.place(index)
+        return at, word, min(self._block_size, self.node.size - index * self._block_size)
 
     def after_hole(self, index: int) -> int:
         """The first block from ``index`` on that is stored, or where the next some thousands begin."""
