@@ -159,14 +159,14 @@ def processors() -> int:
 
 @contextmanager
 def made_ahead(steps: Iterable[Callable[[], T]], jobs: int, most: int) -> Iterator[Iterator[T]]:
-    """What each of these gives, in their order, made in ``jobs`` threads, which are gone at the end, while ``most`` may
-    wait. They are taken in this thread; what one raises comes in its place."""
-    pool, coming = ThreadPoolExecutor(jobs, "ahead"), deque[Future[T]]()
+    """What each of these gives, in their order, made ahead in ``jobs`` threads, which are gone at the end; ``most`` may
+    wait. The steps are taken in this thread; what one raises comes in its place."""
+    pool, coming = ThreadPoolExecutor(jobs, "made-ahead"), deque[Future[T]]()
 
     def made() -> Iterator[T]:
         for step in steps:
             coming.append(pool.submit(step))
-            if len(coming) == most:
+            if len(coming) > most:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
