@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 _SWITCH_SECONDS, _USUAL_SECONDS = 0.0005, sys.getswitchinterval()
 _NAP_SECONDS = 0.05
+_MOST_PROCESSORS = 16
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -147,6 +150,31 @@ def in_parallel(items: Iterable[T], work: Callable[[T], object], jobs: int, stop
     with ThreadPoolExecutor(jobs, thread_name_prefix="ocitui-check") as pool:
         for serving in [pool.submit(serve) for _ in range(jobs)]:
             serving.result()
+
+
+def processors() -> int:
+    """How many this process may use; of many, as many as are worth their memory."""
+    return min(len(os.sched_getaffinity(0)), _MOST_PROCESSORS)
+
+
+@contextmanager
+def made_ahead(steps: Iterable[Callable[[], T]], jobs: int, most: int) -> Iterator[Iterator[T]]:
+    """What each of these gives, in their order, made ahead in ``jobs`` threads, which are gone at the end; ``most`` may
+    wait. The steps are taken in this thread; what one raises comes in its place."""
+    pool, coming = ThreadPoolExecutor(jobs, "made-ahead"), deque[Future[T]]()
+
+    def made() -> Iterator[T]:
+        for step in steps:
+            coming.append(pool.submit(step))
+            if len(coming) > most:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+    try:
+        yield made()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # ioprio_set(2) has no wrapper in the C library; its number differs by machine.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ocitui.threads import Stop, in_thread, look_up_apart, settled
+from ocitui.threads import Stop, in_thread, look_up_apart, made_ahead, settled
 from tests.tools import PATIENT_SECONDS
 
 Wait = Callable[[Callable[[], None]], Awaitable[object]]
@@ -129,3 +129,17 @@ async def test_hosts_are_looked_up_apart_as_they_are_otherwise(monkeypatch: pyte
     monkeypatch.setattr("ocitui.threads.socket.getaddrinfo", getaddrinfo)
     with pytest.raises(socket.gaierror, match="no such host"):
         await loop.getaddrinfo("registry.example", 443)
+
+
+def test_what_is_made_ahead_at_once_comes_in_order() -> None:
+    second = threading.Event()
+
+    def first() -> int:
+        return 1 if second.wait(PATIENT_SECONDS) else 0
+
+    def other() -> int:
+        second.set()
+        return 2
+
+    with made_ahead(iter([first, other, lambda: 3]), 2, 2) as made:
+        assert [*made] == [1, 2, 3]

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ from ocitui.cache import (
 from ocitui.text import escaped, unescaped
 from ocitui.threads import Stop
 
-from .tree import MOST_LISTED, ROOT, DamagedError, Inode, PackedTree, UnreadableFormatError
+from .tree import MOST_LISTED, ROOT, BulkReader, DamagedError, Inode, PackedTree, UnreadableFormatError
 from .unpacking import unpack_zstd
 
 if sys.version_info >= (3, 14):
@@ -159,7 +160,16 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
     """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
-    for entry in tree.files():
+    if isinstance(tree.reader, BulkReader):
+        entries = {tree.references[entry]: entry for entry in tree.files_as_listed(tree.hashes)}
+
+        def take(reference: int, hash: bytes) -> None:
+            entry = entries.pop(reference)
+            tree.hashes[tree.numbers[entry]] = hash
+            passed(tree.sizes[entry])
+
+        tree.reader.hash_files([*entries], take, stop)
+    for entry in tree.files(tree.hashes):
         tree.hashes[tree.numbers[entry]] = body_hash(tree, entry, stop, passed)
     return tree.hashes
 
@@ -206,6 +216,7 @@ def _escaped(text: bytes) -> str:
 
 MOST_KEPT, MOST_KEPT_BYTES, MOST_TEXT = 10_000, 1 << 30, MOST_LISTED
 """How many are kept, how many bytes they take, and how long a text may be."""
+_LINES_AT_ONCE = 256
 _LARGEST, _LEFT_FREE = 16 << 20, 256 << 20
 _LOCK, _DRAFT = "lines.lock", "draft.temporary"
 # A checksum of all that follows, the packed file's sha256, the digest of its content; behind it the text, compressed.
@@ -236,12 +247,14 @@ class TreeLines(NamedTuple):
     def made(cls, lines: Iterable[str]) -> TreeLines:
         """Of lines of the level ``full``, with their ends. Raises UnreadableFormatError where they are too long."""
         packing, packed, content, left = zstd.ZstdCompressor(), list[bytes](), hashlib.sha256(), MOST_TEXT
-        for line in lines:
-            left -= len(line)
+        coming = iter(lines)
+        while some := [*islice(coming, _LINES_AT_ONCE)]:
+            text = "".join(some)
+            left -= len(text)
             if left < 0:
                 raise UnreadableFormatError(f"its lines are longer than {MOST_TEXT:,} bytes together")
-            packed.append(packing.compress(line.encode()))
-            content.update(at_level(line, TreeLevel.CONTENT).encode())
+            packed.append(packing.compress(text.encode()))
+            content.update("".join([at_level(line, TreeLevel.CONTENT) for line in some]).encode())
         return cls(b"".join((*packed, packing.flush())), f"sha256:{content.hexdigest()}")
 
     def at(self, level: TreeLevel) -> Iterator[str]:

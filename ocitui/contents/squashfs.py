@@ -8,12 +8,13 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import accumulate
-from operator import itemgetter
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from ocitui.threads import Stop
 
+from .squashfs_inodes import BASIC_FORMS, BEHIND_TARGET, INODE_FORMS, LINK_FORM, NO_FRAGMENT, NO_XATTRS, SquashfsInode
 from .tree import (
     LONGEST_NAME,
     LONGEST_TARGET,
@@ -30,7 +31,18 @@ from .tree import (
     UnreadableFormatError,
     size_of,
 )
-from .unpacking import Unpack, unpack_lz4, unpack_lzma, unpack_xz, unpack_zlib, unpack_zstd
+from .unpacking import (
+    BulkFile,
+    Span,
+    Unpack,
+    hash_bulk,
+    part_of,
+    unpack_lz4,
+    unpack_lzma,
+    unpack_xz,
+    unpack_zlib,
+    unpack_zstd,
+)
 
 _SUPER = struct.Struct("<4s4I6H8Q")
 _MAGIC, _OTHER_ORDER = b"hsqs", b"sqsh"
@@ -47,8 +59,6 @@ _BLOCK_LOGS = range(12, 21)
 _METADATA, _METADATA_RAW = 1 << 13, 1 << 15
 _RAW, _STORED_SIZE = 1 << 24, (1 << 24) - 1
 _NO_TABLE = _NOWHERE = (1 << 64) - 1
-_NO_FRAGMENT = _NO_XATTRS = (1 << 32) - 1
-_BEHIND_TARGET = 1 << 32
 _U16, _U32, _U64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q")
 _PLACE = struct.Struct("<QI4x")
 """Of a fragment, with its size; of attributes and of their table, with their number."""
@@ -56,7 +66,7 @@ _ATTRIBUTE, _ELSEWHERE, _LARGEST_VALUE = struct.Struct("<HH"), 0x100, 1 << 16
 _PREFIXES = {0: b"user.", 1: b"trusted.", 2: b"security."}
 _HEADER, _NAME, _MOST_NAMES = struct.Struct("<3I"), struct.Struct("<HhHH"), 256
 _HEAD = struct.Struct("<4H2I")
-_DIR, _REG, _LNK, _BASIC = 1, 2, 3, range(1, 8)
+_DIR, _REG = 1, 2
 _KINDS = (0, stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK)
 _CHUNK, _MOST_BLOCKS = 2048, 64 << 20
 # How many blocks of metadata a listing may unpack, and how many are kept for it and afterwards.
@@ -70,54 +80,6 @@ _UNREAL = 1 << 63
 T = TypeVar("T")
 
 
-class _SquashfsInode(NamedTuple):
-    """``form`` is the basic one; ``size`` a file's, of a link's target, or a listing's; ``start`` and ``offset`` tell
-    where a listing is, or the blocks of a file and its place in its fragment."""
-
-    form: int
-    mode: int
-    user: int
-    group: int
-    mtime: int
-    number: int
-    size: int
-    start: int
-    offset: int
-    fragment: int
-    xattrs: int
-    device: int
-
-
-def _form(number: int, layout: str, fields: str) -> tuple[struct.Struct, tuple[int, ...], Callable[..., Iterable[int]]]:
-    """What stands behind the head of an inode of this form, what to add to that, and how to put all in order."""
-    form, xattrs = (number - 1) % len(_BASIC) + 1, _NO_XATTRS
-    if form == _LNK and number != _LNK:
-        xattrs = _BEHIND_TARGET
-    told = ["", "mode", "user", "group", "mtime", "number", *fields.split()]
-    told += ["form", "size", "start", "offset", "device", "fragment", "xattrs"]
-    order = itemgetter(*(told.index(field) for field in _SquashfsInode._fields))
-    return struct.Struct(layout), (form, 0, 0, 0, 0, _NO_FRAGMENT, xattrs), order
-
-
-_FORMS = {
-    number: _form(number, layout, fields)
-    for number, layout, fields in (
-        (1, "<I4xHH4x", "start size offset"),
-        (2, "<4I", "start fragment offset size"),
-        (3, "<4xI", "size"),
-        (4, "<4xI", "device"),
-        (5, "<4xI", "device"),
-        (6, "<4x", ""),
-        (7, "<4x", ""),
-        (8, "<4xII6xHI", "size start offset xattrs"),
-        (9, "<QQ12x3I", "start size fragment offset xattrs"),
-        (10, "<4xI", "size"),
-        (11, "<4xII", "device xattrs"),
-        (12, "<4xII", "device xattrs"),
-        (13, "<4xI", "xattrs"),
-        (14, "<4xI", "xattrs"),
-    )
-}
 _Name = tuple[bytes, int, int, int]
 """In a listing, with the basic form and the number that its inode is to have, and its reference."""
 
@@ -136,8 +98,9 @@ class _Squashfs:
         self._blocks: dict[int, tuple[bytes, int]] = {}
         self._recent = -1, (b"", 0)
         self._most_kept, self._unpacked, self._listed = _KEPT_LISTING, 0, 0
+        self._attributed = {_NOWHERE}
         self._last_file: tuple[int, _BlockList] | None = None
-        self._last_block = (-1, 0), b""
+        self._last_block: tuple[Span, bytes] = (-1, 0, 0), b""
         self._last_fragments: dict[int, bytes] = {}
         self._stored_fragments: dict[int, tuple[int, bytes]] = {}
         self._find_tables(*self._superblock())
@@ -241,7 +204,7 @@ class _Squashfs:
         if len(tree.damage) > _MOST_DAMAGE:
             raise DamagedError(f"more than {_MOST_DAMAGE:,} of its entries are damaged")
 
-    def _names(self, directory: _SquashfsInode) -> Iterator[_Name]:
+    def _names(self, directory: SquashfsInode) -> Iterator[_Name]:
         """Of a listing, until it ends or is damaged."""
         listing, fault = self._listing(directory)
         at, last = 0, b""
@@ -256,7 +219,7 @@ class _Squashfs:
                     at += _NAME.size
                     name = listing[at : at + length + 1]
                     at += length + 1
-                    if at > len(listing) or name <= last or form not in _BASIC:
+                    if at > len(listing) or name <= last or form not in BASIC_FORMS:
                         raise fault or DamagedError("its listing is damaged")
                     yield name, form, base + delta & 0xFFFFFFFF, block << 16 | offset
                     last = name
@@ -265,7 +228,7 @@ class _Squashfs:
         if fault:
             raise fault
 
-    def _listing(self, directory: _SquashfsInode) -> tuple[bytes, DamagedError | None]:
+    def _listing(self, directory: SquashfsInode) -> tuple[bytes, DamagedError | None]:
         """As much of it as can be read, and why there is no more. Its size is told with 3 more, for `.` and `..`."""
         size, listing = directory.size - 3, bytearray()
         if size > MOST_DIRECTORY:
@@ -299,21 +262,23 @@ class _Squashfs:
             seen.add(reference)
         return form == _DIR
 
-    def _inode(self, reference: int) -> tuple[_SquashfsInode, _Cursor]:
+    def _inode(self, reference: int) -> tuple[SquashfsInode, _Cursor]:
         """An inode, and what stands behind its head: a link's target, or the list of a file's blocks."""
         cursor = _Cursor(self, self._inodes, reference)
         head = cursor.unpack(_HEAD)
-        if head[0] not in _FORMS:
+        if head[0] not in INODE_FORMS:
             raise DamagedError("its inode is of an impossible type")
-        layout, added, ordered = _FORMS[head[0]]
-        return _SquashfsInode._make(ordered(head + cursor.unpack(layout) + added)), cursor
+        layout, added, ordered = INODE_FORMS[head[0]]
+        return SquashfsInode._make(ordered(head + cursor.unpack(layout) + added)), cursor
 
-    def _told(self, node: _SquashfsInode, reference: int) -> Inode:
+    def _told(self, node: SquashfsInode, reference: int) -> Inode:
         """As the tree holds it. Its number is its place: what it claims as such may be another's too."""
-        form, mode, user, group, mtime, _, size, _, _, _, _, device = node
+        form, mode, user, group, mtime, _, size, _, _, _, xattrs, device = node
+        if xattrs != NO_XATTRS:
+            self._attributed.add(reference)
         if form == _DIR:
             size = 0
-        elif form == _LNK and size > LONGEST_TARGET:
+        elif form == LINK_FORM and size > LONGEST_TARGET:
             raise DamagedError("where it leads is too long for a link")
         elif size > _MOST_BLOCKS * self._block_size:
             raise DamagedError("it claims more blocks than a file has")
@@ -324,7 +289,7 @@ class _Squashfs:
 
     def target(self, reference: int) -> bytes:
         node, cursor = self._inode(reference)
-        if node.form != _LNK or node.size > LONGEST_TARGET:
+        if node.form != LINK_FORM or node.size > LONGEST_TARGET:
             raise DamagedError("it is no link")
         target = cursor.take(node.size)
         if b"\0" in target:
@@ -332,13 +297,15 @@ class _Squashfs:
         return target
 
     def xattrs(self, reference: int) -> dict[bytes, bytes]:
+        if reference not in self._attributed:
+            return {}
         node, cursor = self._inode(reference)
         index = node.xattrs
-        if index == _BEHIND_TARGET:
+        if index == BEHIND_TARGET:
             cursor.take(node.size)
             (index,) = cursor.unpack(_U32)
         found: dict[bytes, bytes] = {}
-        if index == _NO_XATTRS:
+        if index == NO_XATTRS:
             return found
         if self._xattrs is None:
             raise DamagedError("it has extended attributes, which are nowhere")
@@ -393,6 +360,24 @@ class _Squashfs:
             at += len(part)
         return b"".join(parts)
 
+    def hash_files(self, references: Iterable[int], take: Callable[[int, bytes], object], stop: Stop) -> None:
+        files = (file for file in map(self._bulk_file, references) if file.blocks <= _CHUNK)
+        hash_bulk(files, self._fragment_of, self._spans, self._whole, take, stop)
+
+    def _bulk_file(self, reference: int) -> BulkFile:
+        node, _ = self._file_inode(reference)
+        blocks, end = divmod(node.size, self._block_size)
+        if node.fragment == NO_FRAGMENT or not end:
+            return BulkFile(NO_FRAGMENT + node.start, node.start, 0, 0, blocks + (end > 0), reference)
+        return BulkFile(node.fragment, node.start, node.offset, end, blocks, reference)
+
+    def _fragment_of(self, group: int) -> Callable[[], bytes]:
+        return partial(self._unpacked_data, *self._fragment_place(group)) if group < NO_FRAGMENT else bytes
+
+    def _spans(self, file: BulkFile) -> list[Span]:
+        blocks = self._block_list(file.reference)
+        return [blocks.span(index) for index in range(file.blocks)]
+
     def parts(self, reference: int) -> Iterator[tuple[int, object]]:
         blocks = self._block_list(reference)
         left = blocks.node.size
@@ -404,10 +389,11 @@ class _Squashfs:
             yield left, (blocks.node.offset, self._stored_fragment(blocks.node.fragment))
 
     def _stored_fragment(self, number: int) -> tuple[int, bytes]:
-        if (places := self._fragments) is None:
-            raise DamagedError("its end is nowhere")
         return _kept(
-            self._stored_fragments, number, lambda number: self._stored_part(*places.row(number)), _KEPT_FRAGMENTS
+            self._stored_fragments,
+            number,
+            lambda number: self._stored_part(*self._fragment_place(number)),
+            _KEPT_FRAGMENTS,
         )
 
     def _stored_part(self, at: int, word: int) -> tuple[int, bytes]:
@@ -418,36 +404,43 @@ class _Squashfs:
         """The same as the last time, or found."""
         last = self._last_file
         if last is None or last[0] != reference:
-            node, cursor = self._inode(reference)
-            if node.form != _REG or node.size > _MOST_BLOCKS * self._block_size:
-                raise DamagedError("it is no file")
-            self._last_file = last = reference, _BlockList(node, cursor, self._block_size)
+            self._last_file = last = reference, _BlockList(*self._file_inode(reference), self._block_size)
         return last[1]
+
+    def _file_inode(self, reference: int) -> tuple[SquashfsInode, _Cursor]:
+        node, cursor = self._inode(reference)
+        if node.form != _REG or node.size > _MOST_BLOCKS * self._block_size:
+            raise DamagedError("it is no file")
+        return node, cursor
 
     def _data(self, blocks: _BlockList, index: int) -> bytes:
         """All of a block of a file, or of its end."""
         node = blocks.node
-        size = min(self._block_size, node.size - index * self._block_size)
         if index == blocks.count:
-            end = self._fragment(node.fragment)[node.offset : node.offset + size]
-            if len(end) != size:
-                raise DamagedError("its end lies beyond the fragment that holds it")
-            return end
-        at, word = blocks.place(index)
-        if not word:
-            return bytes(size)
-        if self._last_block[0] != (at, word):
-            self._last_block = (at, word), self._unpacked_data(at, word)
-        if len(self._last_block[1]) != size:
-            raise DamagedError(f"its block at byte {at:,} is damaged: it holds {len(self._last_block[1]):,} bytes")
+            return part_of(self._fragment(node.fragment), node.offset, node.size - index * self._block_size)
+        span = blocks.span(index)
+        if self._last_block[0] != span:
+            self._last_block = span, self._whole(*span)
         return self._last_block[1]
 
-    def _fragment(self, number: int) -> bytes:
+    def _whole(self, at: int, word: int, size: int) -> bytes:
+        """A block of a file, which holds so much."""
+        data = self._unpacked_data(at, word) if word else bytes(size)
+        if len(data) != size:
+            raise DamagedError(f"its block at byte {at:,} is damaged: it holds {len(data):,} bytes")
+        return data
+
+    def _fragment_place(self, number: int) -> tuple[int, ...]:
         if self._fragments is None:
             raise DamagedError("its end is nowhere")
-        places = self._fragments
+        return self._fragments.row(number)
+
+    def _fragment(self, number: int) -> bytes:
         return _kept(
-            self._last_fragments, number, lambda number: self._unpacked_data(*places.row(number)), _KEPT_FRAGMENTS
+            self._last_fragments,
+            number,
+            lambda number: self._unpacked_data(*self._fragment_place(number)),
+            _KEPT_FRAGMENTS,
         )
 
     def _unpacked_data(self, at: int, word: int) -> bytes:
@@ -558,10 +551,10 @@ class _Ids(dict[int, int]):
 class _BlockList:
     """Where the blocks of a file are, ``count`` but for its fragment; found some thousands at a time when asked for."""
 
-    def __init__(self, node: _SquashfsInode, cursor: _Cursor, block_size: int) -> None:
+    def __init__(self, node: SquashfsInode, cursor: _Cursor, block_size: int) -> None:
         whole, end = divmod(node.size, block_size)
-        self.node, self.count = node, whole + (end > 0 and node.fragment == _NO_FRAGMENT)
-        self._cursor = cursor
+        self.node, self.count = node, whole + (end > 0 and node.fragment == NO_FRAGMENT)
+        self._cursor, self._block_size = cursor, block_size
         self._chunks, self._chunk = [(cursor.place, node.start)], -1
         self._words: tuple[int, ...] = ()
         self._starts: list[int] = []
@@ -572,6 +565,11 @@ class _BlockList:
         while chunk != self._chunk:
             self._load(min(chunk, len(self._chunks) - 1))
         return self._starts[index], self._words[index]
+
+    def span(self, index: int) -> Span:
+        """With the size that it is to have unpacked; not of the end in a fragment."""
+        at, word = self.place(index)
+        return at, word, min(self._block_size, self.node.size - index * self._block_size)
 
     def after_hole(self, index: int) -> int:
         """The first block from ``index`` on that is stored, or where the next some thousands begin."""

@@ -1,14 +1,20 @@
-"""Blocks that were compressed each by itself, as packed files hold them, made whole again within a bound."""
+"""Blocks that were compressed each by itself, as packed files hold them, made whole again within a bound; and files of
+them, hashed in threads."""
 
 from __future__ import annotations
 
 import lzma
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol
+from hashlib import sha256
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import NamedTuple, Protocol, TypeVar
 
 import deflate
+
+from ocitui.threads import Stop, made_ahead, processors
 
 from .tree import DamagedError
 
@@ -115,3 +121,69 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
             more = block[at]
             length, at = length + more, at + 1
     return length, at
+
+
+# How many groups for each thread may wait.
+_AHEAD = 4
+B = TypeVar("B", bytes, "memoryview[int]")
+Span = tuple[int, int, int]
+"""Of a block of a file: where it begins, its size as the file tells it, and that of what it unpacks to."""
+
+
+class BulkFile(NamedTuple):
+    """A file of so many ``blocks``, the first at ``start``, and of the ``end`` bytes from ``offset`` on of its group's
+    fragment, in which several files end. In this order it is read straight on."""
+
+    group: int
+    start: int
+    offset: int
+    end: int
+    blocks: int
+    reference: int
+
+
+def hash_bulk(
+    files: Iterable[BulkFile],
+    fragment_of: Callable[[int], Callable[[], bytes]],
+    spans_of: Callable[[BulkFile], list[Span]],
+    unpack: Callable[[int, int, int], bytes],
+    take: Callable[[int, bytes], object],
+    stop: Stop,
+) -> None:
+    """Have the sha256 of files taken, a group's together, whose fragment is unpacked once. Where things are is told in
+    this thread, what that gives and ``unpack`` are called in others. Raises DamagedError, and what these raise."""
+
+    def step(group: int, files: Iterable[BulkFile]) -> Callable[[], list[tuple[int, bytes]]]:
+        found = [(file, spans_of(file) if file.blocks else []) for file in files]
+        return partial(_hashes, fragment_of(group), found, unpack, stop)
+
+    threads, groups = processors(), groupby(sorted(files), itemgetter(0))
+    with made_ahead((step(*group) for group in groups), threads, _AHEAD * threads) as made:
+        for reference, hash in chain.from_iterable(made):
+            take(reference, hash)
+
+
+def _hashes(
+    fragment: Callable[[], bytes],
+    files: list[tuple[BulkFile, list[Span]]],
+    unpack: Callable[[int, int, int], bytes],
+    stop: Stop,
+) -> list[tuple[int, bytes]]:
+    ends, hashes = memoryview(fragment()), []
+    for file, spans in files:
+        hashed = sha256()
+        for span in spans:
+            stop.check()
+            hashed.update(unpack(*span))
+        stop.check()
+        hashed.update(part_of(ends, file.offset, file.end))
+        hashes.append((file.reference, hashed.digest()))
+    return hashes
+
+
+def part_of(fragment: B, at: int, size: int) -> B:
+    """A file's end. Raises DamagedError."""
+    end = fragment[at : at + size]
+    if len(end) != size:
+        raise DamagedError("its end lies beyond the fragment that holds it")
+    return end

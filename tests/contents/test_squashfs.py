@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from ocitui.contents import squashfs
-from ocitui.contents.tree import ContentsError, DamagedError, PackedTree, UnreadableFormatError
+from ocitui.contents.digest import TreeLevel, tree_digest
+from ocitui.contents.tree import BulkReader, ContentsError, DamagedError, PackedTree, UnreadableFormatError
+from ocitui.threads import AbandonedError, Stop
 from tests.tools import need, seeds
 
-from .squashfs_maker import opened
+from .squashfs_maker import FILE, Member, file, made, opened
 from .trees_support import mounted, random_root, recorded_tree, sha256_of, told, unpacked_fixture, walked
 
+RAW = 1 << 24
 READ = ("gzip", "lzma", "xz", "lz4", "zstd", "raw")
 
 
@@ -51,6 +54,60 @@ def test_a_body_is_the_same_from_any_place_on(compressor: str, zoo: Callable[[st
                     at, size = chance.randrange(len(whole) + 10), chance.choice((1, 10, 5000, 140_000))
                     body.seek(at)
                     assert body.read(size) == whole[at : at + size]
+
+
+@pytest.mark.parametrize("most", [1, 2048])
+@pytest.mark.parametrize("compressor", READ)
+def test_files_that_are_hashed_together_have_the_hashes_of_what_each_holds(
+    compressor: str, most: int, zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(squashfs, "_CHUNK", most)
+    with opened(zoo(compressor)) as tree:
+        found = dict[int, str]()
+        reader = tree.reader
+        assert isinstance(reader, BulkReader)
+        reader.hash_files(
+            [tree.references[entry] for entry in tree.files()],
+            lambda reference, hash: found.setdefault(reference, hash.hex()),
+            Stop(),
+        )
+        left_out = {entry for entry in tree.files() if tree.references[entry] not in found}
+        # Of several blocks only, and only where so many are too many.
+        assert all(tree.sizes[entry] > 1 << 17 for entry in left_out)
+        assert bool(left_out) == (most == 1)
+        for entry in set(tree.files()) - left_out:
+            with tree.open(entry) as body:
+                assert found[tree.references[entry]] == sha256_of(body)
+        digest = tree_digest(tree, TreeLevel.FULL, Stop())
+    monkeypatch.undo()
+    with opened(zoo("gzip")) as tree:
+        assert tree_digest(tree, TreeLevel.FULL, Stop()) == digest
+
+
+def test_files_that_are_hashed_together_have_their_fragment_unpacked_once(
+    read_squashfs: Callable[[bytes], PackedTree], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked: list[int] = []
+    really = squashfs._Squashfs._unpacked_data
+
+    def noted(image: squashfs._Squashfs, at: int, word: int) -> bytes:
+        unpacked.append(at)
+        return really(image, at, word)
+
+    monkeypatch.setattr(squashfs._Squashfs, "_unpacked_data", noted)
+    ends = [Member(b"%03d" % at, FILE, file(at + 2, 1, fragment=at % 2, offset=at // 2)) for at in range(200)]
+    tree = read_squashfs(made(*ends, data=bytes(range(200)), fragments=[(96, 100 | RAW), (196, 100 | RAW)]))
+    tree_digest(tree, TreeLevel.CONTENT, Stop())
+    assert sorted(unpacked) == [96, 196]
+    assert len(set(tree.hashes.values())) == 200
+
+
+def test_hashing_ends_when_it_is_told_to(zoo: Callable[[str], Path]) -> None:
+    stop = Stop()
+    with opened(zoo("gzip")) as tree:
+        stop.set()
+        with pytest.raises(AbandonedError):
+            tree.reader.hash_files([tree.references[tree.files()[0]]], print, stop)  # type: ignore[attr-defined]
 
 
 def test_files_read_by_their_places_have_each_block_unpacked_once(

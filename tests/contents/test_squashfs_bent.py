@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ocitui.contents import squashfs
+from ocitui.contents.digest import TreeLevel, tree_digest
 from ocitui.contents.squashfs import squashfs_tree
 from ocitui.contents.tree import ContentsError, DamagedError, PackedTree, UnreadableFormatError
 from ocitui.contents.unpacking import unpack_zlib
@@ -90,6 +91,13 @@ def test_a_hostile_file_gets_a_clear_word(name: str, tmp_path: Path) -> None:
         found = faults(tree)
     assert set(found) == ({path} if text else set())
     assert text in found.get(path, "")
+
+
+@pytest.mark.parametrize("name", ["block-far", "block-size", "fragment-offset", "size-4g"])
+def test_the_digest_of_a_hostile_file_gets_the_same_word(name: str, tmp_path: Path) -> None:
+    image = unpacked_fixture(f"hostile/{name}.squashfs", tmp_path)
+    with opened(image) as tree, pytest.raises(DamagedError, match=HOSTILE[name][1]):
+        tree_digest(tree, TreeLevel.CONTENT, Stop())
 
 
 def test_a_block_of_metadata_that_grows_is_not_unpacked(tmp_path: Path) -> None:

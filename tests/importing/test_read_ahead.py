@@ -12,7 +12,7 @@ from ocitui.importing.layers.layers import read_ahead
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("made-ahead")]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 100])

@@ -6,19 +6,19 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat, takewhile
 from pathlib import Path
 from typing import Protocol, cast
 
 import msgspec
 
 from ocitui.cache import open_bounded
+from ocitui.threads import made_ahead
 
 from ..errors import LayerDigestError, LayerError
 
@@ -302,15 +302,5 @@ _CHUNKS = 4
 @contextmanager
 def read_ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
     """The same chunks, made ahead in a thread, which is gone at the end. What making one raises comes in its place."""
-    with ThreadPoolExecutor(1, "read-ahead") as thread:
-
-        def made() -> Iterator[bytes]:
-            coming = deque(thread.submit(next, chunks, b"") for _ in range(_CHUNKS))
-            while chunk := coming.popleft().result():
-                coming.append(thread.submit(next, chunks, b""))
-                yield chunk
-
-        try:
-            yield made()
-        finally:
-            thread.shutdown(wait=False, cancel_futures=True)
+    with made_ahead(repeat(partial(next, chunks, b"")), 1, _CHUNKS) as made:
+        yield takewhile(bool, made)

@@ -24,6 +24,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.text import printable
+from ocitui.threads import processors
 
 from ..errors import MissingToolError, PackerError
 from ..layers.flatten import Flattening, flattening
@@ -219,7 +220,6 @@ _LOST = "Could not resolve hardlink"
 # What it may use for buffers; a quarter of all memory by its own default, which makes it slower.
 BUFFERS = "64M"
 # Each has a megabyte of blocks.
-_MOST_THREADS = 16
 
 
 class MksquashfsPacker(FedPacker):
@@ -459,8 +459,7 @@ class SquashfsPacker(TarPacker):
         self._level = GZIP_LEVEL if level is None else level
 
     def take(self, image: Flattening, counter: Counter) -> None:
-        threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-        size = SquashfsImage(image, self._level, threads).write(self._write_at, counter)
+        size = SquashfsImage(image, self._level, processors()).write(self._write_at, counter)
         with writing(self._output):
             os.ftruncate(self._fd, size)
 
