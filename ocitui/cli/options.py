@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ocitui.cache import PackerCache
     from ocitui.doctor import ExamineOptions, Finding, Progress, Report
+    from ocitui.importing import SourceOptions
     from ocitui.remote import HostMirror, SshPlace
 
 
@@ -65,13 +66,14 @@ def byte_size(text: str) -> int:
     return size
 
 
-def _depth_option(depths: Sequence[str], more: str = "") -> Callable[[F], F]:
-    help_ = f"quick: index, names, documents; header: the packed files' headers too; deep: every byte{more}."
-    return click.option("--depth", type=click.Choice(depths), default="header", show_default=True, help=help_)
-
-
-depth_option = _depth_option(DEPTHS[:-1])
-check_depth_option = _depth_option(DEPTHS, "; layers: what is in it against the image's layers")
+depth_option = click.option(
+    "--depth",
+    type=click.Choice(DEPTHS),
+    default="header",
+    show_default=True,
+    help="quick: index, names, documents; header: the packed files' headers too; deep: every byte; layers: what is in "
+    "it against the image's layers.",
+)
 
 
 def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -352,18 +354,19 @@ async def examined(
     options: ExamineOptions,
     progress: Callable[[Progress], object],
     tell: Callable[[list[Finding]], object] = lambda findings: None,
-    look: Callable[..., Coroutine[Any, Any, Report]] | None = None,
+    sources: Sequence[str] = (),
+    access: SourceOptions | None = None,
 ) -> tuple[Report, tuple[str, ...]]:
-    """What `examine` reports, or another ``look``, and notes on the index: a corrupt one is copied aside, of a sound
-    one a backup is kept, unless nothing may be written. Raises CacheDirectoryError."""
+    """What `examine` reports, or `examine_layers` by ``sources`` and ``access``, and notes on the index: a corrupt one
+    is copied aside, of a sound one a backup is kept, unless nothing may be written. Raises CacheDirectoryError."""
     import asyncio
 
     from msgspec import structs
 
-    from ocitui.doctor import examine, keep_index, note_use
+    from ocitui.doctor import examine, examine_layers, keep_index, note_use
     from ocitui.host import find_users
 
-    look = look or examine
+    look = partial(examine_layers, sources=sources, access=access) if options.depth == DEPTHS[-1] else examine
     if call.read_only:
         return await look(call.directory, structs.replace(options, ledger_writes=False), progress, tell), ()
     # Corrupt bytes are kept first: a daemon that starts meanwhile overwrites them. So one index is in memory at a time.

@@ -28,6 +28,7 @@ with front(__name__):
     from .entries import Predicate as Predicate
     from .findings import CATALOGUE as CATALOGUE
     from .findings import FILE_FAULTS as FILE_FAULTS
+    from .findings import LAYER_FAULTS as LAYER_FAULTS
     from .findings import NOT_LOOKED as NOT_LOOKED
     from .findings import STATE_WORDS as STATE_WORDS
     from .findings import Answer as Answer

@@ -437,8 +437,8 @@ _PACKED = (
     Fault("packed-differs", _HIGH, _HIT, _OTHER_BYTES, _RESTORE, "import both formats again"),
     Fault("packed-damaged", _HIGH, _HIT, GUEST_FAILS, _RESTORE, _TRASH_AND_IMPORT),
     Fault("packed-changed", _HIGH, _HIT, _WRITES_ONLY_AT_STORE, _RESTORE, _ACCEPT_OR_IMPORT),
-    Fault("packed-unlike-layers", _MEDIUM, _HIT, _GUEST_DIFFERS, mend=_PACK_AGAIN),
-    Fault("packed-xattrs", _INFO, _HIT, _GUEST_DIFFERS, mend=_PACK_AGAIN),
+    Fault("packed-unlike-layers", _MEDIUM, _HIT, _GUEST_DIFFERS, _RESTORE, _PACK_AGAIN),
+    Fault("packed-xattrs", _INFO, _HIT, _GUEST_DIFFERS, _RESTORE, _PACK_AGAIN),
     Fault("packed-tail", _INFO, _HIT, _BEHIND_THE_END),
 )
 _IN_THE_TRASH = "the files of that transaction lie in the trash, named after it"
@@ -491,6 +491,8 @@ DOCUMENT_FAULTS = frozenset(fault.code for fault in _DOCUMENTS if fault.severity
 """The codes of what makes a document a bad one."""
 FILE_FAULTS = DOCUMENT_FAULTS | {fault.code for fault in (*_FILES, *_PACKED) if fault.severity is _HIGH}
 """The codes of what makes a file of an entry a bad one, so that there is something to mend."""
+LAYER_FAULTS = frozenset({"packed-unlike-layers", "packed-xattrs"})
+"""The codes of what only the layers tell, and only packing them anew mends."""
 
 # Faults as they are met where more is known of them.
 _like = msgspec.structs.replace

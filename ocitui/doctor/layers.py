@@ -39,7 +39,6 @@ from ocitui.importing import (
     clear_blobs,
     fetch_and_pack,
     open_source,
-    recognise_source,
     staging_folder,
 )
 from ocitui.text import counted, escaped
@@ -48,7 +47,7 @@ from ocitui.threads import Brake, Stop, in_thread
 from .check.entry_checks import PackedFile
 from .check.examine import ExamineOptions, examine
 from .check.judge import Judge
-from .findings import CAPABILITIES_LOST, CATALOGUE, FILE_FAULTS, Finding, in_order
+from .findings import CAPABILITIES_LOST, CATALOGUE, FILE_FAULTS, Finding
 from .repair.copies import WantedFile, origins_in, registry_origins
 from .report import Progress, Report
 
@@ -64,13 +63,12 @@ async def examine_layers(
     *,
     sources: Sequence[str] = (),
     access: SourceOptions | None = None,
+    judge: Judge | None = None,
 ) -> Report:
     """`examine` to the depth ``deep``, then each image against its layers: from ``sources``, where it was imported
     from, the registry of its name. Where they are not at hand it is not checked so, and that is said. Raises as
-    `examine`, and SourceError for a source that is none."""
-    for text in sources:
-        await asyncio.to_thread(recognise_source, text)
-    judge = Judge(directory)
+    `examine`."""
+    judge = judge or Judge(directory)
     report = await examine(directory, options, progress, on_findings, judge=judge)
     checks = _LayerChecks(judge, options.max_rate, tuple(sources), access or SourceOptions(), progress, on_findings)
     damaged = {one.file for one in report.findings if one.code in FILE_FAULTS - {"packed-changed"}}
@@ -81,8 +79,7 @@ async def examine_layers(
     for number, files in enumerate(images.values()):
         await checks.check(files, number, len(images))
     coverage = replace(report.coverage, layers=checks.compared).with_unchecked(checks.unchecked)
-    findings = in_order((*report.findings, *checks.findings))
-    return replace(report, findings=findings, coverage=coverage, seconds=time.time() - report.started)
+    return replace(report.with_layers(checks.findings), coverage=coverage, seconds=time.time() - report.started)
 
 
 class _LayerChecks(msgspec.Struct):

@@ -14,7 +14,7 @@ import msgspec
 from ocitui.cache import Verdict
 from ocitui.text import counted
 
-from .findings import Depth, Finding, Severity
+from .findings import LAYER_FAULTS, Depth, Finding, Severity, in_order
 
 if TYPE_CHECKING:
     from .check.judge import Judge
@@ -176,6 +176,12 @@ class Report(msgspec.Struct, frozen=True):
             states = map(self.judge.state_at, range(self.judge.entries))
             found.update("ok" if state.ok else "bad" if state.bad else "unknown" for state in states)
         return found
+
+    def with_layers(self, found: Iterable[Finding]) -> Report:
+        """The same report with what only the layers tell, which is not remembered."""
+        findings = in_order((*self.findings, *found))
+        told = self.deep_only.union(one.fingerprint for one in findings if one.code in LAYER_FAULTS)
+        return msgspec.structs.replace(self, findings=findings, deep_only=told)
 
     def with_acknowledged(self, fingerprints: frozenset[str]) -> Report:
         """The same report with these findings marked."""

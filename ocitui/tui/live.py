@@ -176,7 +176,7 @@ class LiveCache:
         from ocitui.doctor import in_order
 
         known = {one.fingerprint for one in found}
-        return in_order([*found, *(one for one in more if one.fingerprint not in known)])
+        return in_order([*found, *judge.accepted.mark(one for one in more if one.fingerprint not in known)])
 
     def findings_of(self, entry: Entry) -> Findings | None:
         """What is wrong with an entry; None as long as it was not looked into. Not on the event loop."""
@@ -208,8 +208,9 @@ class LiveCache:
         if judge is None:
             raise CacheDirectoryError(f"{self._directory} was not read yet")
         with judge.turn:
-            found, verdict = judge.findings(), judge.reading.verdict
-            return Report(self._directory, Depth.HEADER, found, self.coverage, verdict, judge=judge)
+            found, verdict = self.findings(), judge.reading.verdict
+            passing = frozenset(one.fingerprint for one in self.deep.passing_in(self._directory))
+            return Report(self._directory, Depth.HEADER, found, self.coverage, verdict, deep_only=passing, judge=judge)
 
     async def settle(self) -> None:
         """Return once everything was looked at, the cache as a whole too."""

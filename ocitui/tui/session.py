@@ -34,7 +34,7 @@ from .widgets.entry_rows import BY_NAME as BY_COLUMN
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
-    from ocitui.doctor import Progress
+    from ocitui.doctor import Depth, Progress
     from ocitui.importing import ImportJob, ImportQueue, LayerProgress, Logins, UnfinishedImport
     from ocitui.remote import HostMirror
 
@@ -217,12 +217,14 @@ class SessionApp(App[int], inherit_bindings=False):
         await stack[0].run_action(action)
 
     @work(group="check", exclusive=True)
-    async def check_deep(self) -> None:
-        """Read all bytes; what is found is known to the judge. Cancelled, it ends once its threads have."""
-        from ocitui.doctor import Depth, ExamineOptions, examine, tally
+    async def check_deep(self, depth: Depth) -> None:
+        """Read all bytes, and fetch layers where that deep; what is found is known to the judge, but for what layers
+        tell. Cancelled, it ends once its threads have."""
+        from ocitui.doctor import LAYER_FAULTS, Depth, ExamineOptions, examine, examine_layers, tally
 
-        live = self.session.live
-        deep = live.deep = DeepCheck(running=True)
+        live, look = self.session.live, examine_layers if depth is Depth.LAYERS else examine
+        passing = [one for one in live.deep.passing if one[1].code in LAYER_FAULTS and look is examine]
+        deep = live.deep = DeepCheck(running=True, passing=passing)
         context, waiting, ledger_writes = copy_context(), set[asyncio.Future[None]](), not live.read_only
 
         def advance(progress: Progress) -> None:
@@ -239,15 +241,15 @@ class SessionApp(App[int], inherit_bindings=False):
                 deep.error = "not checked: the directory cannot be read"
                 return
             # It is called in the context of other threads, which know of no application.
-            report = await examine(
+            report = await look(
                 judge.directory,
-                ExamineOptions(Depth.DEEP, ledger_writes=ledger_writes),
+                ExamineOptions(depth, ledger_writes=ledger_writes),
                 lambda progress: context.run(advance, progress),
                 deep.found.extend,
                 judge=judge,
             )
-            passing = [one for one in report.findings if one.fingerprint in report.deep_only]
-            deep.passing = [(identity_of(judge.directory / one.file), one) for one in passing]
+            told = [one for one in report.findings if one.fingerprint in report.deep_only]
+            deep.passing += [(identity_of(judge.directory / one.file), one) for one in told]
             deep.said = f"deep check: {report.coverage}; {tally(report.shown()) or 'nothing wrong'}"
         except CacheDirectoryError as error:
             deep.error = f"not checked: {error.message}"

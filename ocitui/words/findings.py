@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import asdict
 
 from ocitui.cache import INDEX_NAME, FileKind
-from ocitui.doctor import Case, Finding, Severity, StepKind, Way, clean_text, entry_text, seen_text, tally
+from ocitui.doctor import (
+    LAYER_FAULTS,
+    Case,
+    Finding,
+    Severity,
+    StepKind,
+    Way,
+    clean_text,
+    entry_text,
+    seen_text,
+    tally,
+)
 from ocitui.text import counted, first_of, human_size, human_span, short_digest
 
 from .lines import OPTIONS, CommandLine, Kind, Line, Ways, capital, first_lines, heading, said, with_text
@@ -179,6 +190,8 @@ def _act(finding: Finding, source: Callable[[Finding], str]) -> tuple[str, str]:
     step = finding.fault.step
     if step is not StepKind.RESTORE_FILE:
         return _ACTS[step] if step else (capital(finding.fault.mend), "")
+    if finding.code in LAYER_FAULTS:
+        return "Pack the layers of {} anew", "packed file"
     # What somebody may have written on purpose stands alone.
     what = "changed file" if finding.code == "packed-changed" else str(finding.kind or "file")
     what = "packed file" if what == FileKind.PACKED else what

@@ -16,10 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackedFormat, open_bounded
-from ocitui.doctor import Depth, ExamineOptions, Finding, Report, Severity, examine_layers
-from ocitui.importing import SourceError, SourceOptions
+from ocitui.cache import PackedFormat, PackerCache, open_bounded
+from ocitui.doctor import (
+    Depth,
+    ExamineOptions,
+    Finding,
+    RepairOptions,
+    Report,
+    Severity,
+    apply_plan,
+    examine_layers,
+    plan_repair,
+)
+from ocitui.importing import SourceOptions
 from ocitui.importing.layers.layers import LayerLimits
+from ocitui.text import human_size
 from tests.cli.conftest import Ocitui
 from tests.cli.conftest import ocitui as ocitui  # a fixture
 from tests.cli.import_support import downloaded, running, staged
@@ -148,6 +159,85 @@ def test_the_import_that_is_offered_mends_it(cache: Path, layout: Path, tmp_path
     assert (told(report), report.coverage.layers) == ([], 1)
 
 
+def advised(said: str) -> list[str]:
+    """The command that a check tells, in words."""
+    (line,) = [one for one in said.splitlines() if " shows what would mend it" in one]
+    return shlex.split(line.partition(" shows ")[0].removeprefix("ocitui "))
+
+
+def test_repair_packs_anew_what_is_not_as_its_layers(cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui) -> None:
+    packed_as(cache, tmp_path, *without("l", "bin/ash"))
+    (packed,) = cache.glob("*.tar")
+    wrong = packed.read_bytes()
+    command = advised(ocitui("check", "--depth", "layers", "--from", f"oci:{layout}", "-C", cache).out)
+    assert command == ["repair", "--depth", "layers", "--from", f"oci:{layout}"]
+    plan = ocitui(*command, "-C", cache)
+    assert (plan.status, packed.read_bytes() == wrong) == (1, True)
+    said = " ".join(plan.out.split())
+    assert f"mends packed-unlike-layers {checked(cache, f'oci:{layout}').findings[0].fingerprint[:8]}" in said
+    assert f"from the layers in oci:{layout}" in said
+    assert f"{human_size(len(wrong))}, goes to the trash, and another comes in" in said
+    done = ocitui(*command, "--apply", "--yes", "-C", cache)
+    assert (done.status, "checked again" in done.out) == (0, True), done.out
+    assert packed.read_bytes() == flattened(sources(tmp_path / "right", LAYERS))
+    assert any(one.read_bytes() == wrong for one in (cache / ".ocitui" / "trash").iterdir())
+    assert (told(checked(cache, f"oci:{layout}")), staged(cache), downloaded(cache)) == ([], [], 0)
+    assert ocitui("undo", "--yes", "-C", cache).status == 0
+    assert packed.read_bytes() == wrong
+
+
+def test_repair_takes_layers_from_where_the_image_came_and_from_nothing_else(
+    cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui
+) -> None:
+    """Not what is packed so elsewhere, as it may be as wrong; nor is it held against another format that is."""
+    assert ocitui("import", f"oci:{layout}", "--name", NAME, "--format", "erofs", "-C", cache).status == 0
+    (packed,) = cache.glob("*.tar")
+    (other,) = cache.glob("*.erofs")
+    right = packed.read_bytes()
+    packed_as(cache, tmp_path, *without("bin/ash"))
+    # The very same bytes lie in another cache, and the other format holds what the layers do not.
+    shutil.copytree(cache, tmp_path / "twin")
+    asyncio.run(
+        pack_layers(sources(tmp_path / "more", (*LAYERS, layer(Item("more")))), tmp_path / "f", PackedFormat.EROFS)
+    )
+    shutil.move(tmp_path / "f", other)
+    shutil.rmtree(cache / ".ocitui" / "lines", ignore_errors=True)
+    done = ocitui("repair", "--depth", "layers", "--from", tmp_path / "twin", "--apply", "--yes", "-C", cache)
+    assert packed.read_bytes() == right, done.out + done.err
+
+
+def test_what_repair_leaves_is_told_with_what_would_mend_it(
+    cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui
+) -> None:
+    packed_as(cache, tmp_path, *without(motd=Item("motd", data=b"hello")))
+    (packed,) = cache.glob("*.tar")
+    wrong = packed.read_bytes()
+    of_layers = ("repair", "--depth", "layers", "--from", f"oci:{layout}", "-C", cache)
+    # A note is no reason to replace a file, unless that is asked for.
+    plan = ocitui(*of_layers)
+    assert (plan.status, "offered, and done only" in plan.out) == (0, True)
+    assert ocitui(*of_layers, "--apply", "--yes").status == 0
+    assert packed.read_bytes() == wrong
+    assert ocitui(*of_layers, "--only", "packed-xattrs", "--apply", "--yes").status == 0
+    assert packed.read_bytes() == flattened(sources(tmp_path / "right", LAYERS))
+
+
+def test_findings_by_layers_that_no_step_mended_remain(cache: Path, layout: Path, tmp_path: Path) -> None:
+    packed_as(cache, tmp_path, *without("l"))
+    report = checked(cache, f"oci:{layout}")
+
+    async def mended() -> Report:
+        plan = await plan_repair(PackerCache(cache), report, RepairOptions())
+        (left,) = plan.left
+        assert (left.finding.code, plan.made) == ("packed-unlike-layers", ())
+        assert left.would.startswith("<from> a layout or an archive that holds an image with the same digest")
+        return (await apply_plan(PackerCache(cache), plan)).report
+
+    after = asyncio.run(mended())
+    (finding,) = told(after)
+    assert finding.fingerprint in after.deep_only
+
+
 def test_layers_come_from_the_registry_of_the_name(tmp_path: Path, image: Made, ocitui: Ocitui) -> None:
     cache, registry = tmp_path / "cache", FaultyRegistry()
     cache.mkdir()
@@ -158,6 +248,9 @@ def test_layers_come_from_the_registry_of_the_name(tmp_path: Path, image: Made, 
         shutil.rmtree(cache / ".ocitui")
         packed_as(cache, tmp_path, *without("l"))
         (finding,) = told(checked(cache))
+        command = advised(ocitui("check", "--depth", "layers", "-C", cache).out)
+        assert command == ["repair", "--depth", "layers", "--registry"]
+        assert ocitui(*command, "--apply", "--yes", "-C", cache).status == 0
     assert f"ocitui import docker://{registry.host}/team/app@{image.digest} --name {name}" in finding.seen
 
 
@@ -172,8 +265,8 @@ def test_where_there_are_no_layers_that_is_said(cache: Path, tmp_path: Path, oci
     (unchecked,) = report.coverage.unchecked
     assert unchecked.startswith(f"{packed.name}: not compared with its layers: ")
     assert report.coverage.layers == 0
-    with pytest.raises(SourceError):
-        checked(cache, f"oci:{tmp_path / 'nowhere'}")
+    refused = ocitui("check", "--depth", "layers", "--from", f"oci:{tmp_path / 'nowhere'}", "-C", cache)
+    assert (refused.status, "does not exist" in refused.err) == (4, True)
 
 
 def test_a_damaged_file_is_not_compared(cache: Path, layout: Path) -> None:
@@ -209,9 +302,9 @@ def test_options_of_another_depth_are_refused(cache: Path, layout: Path, ocitui:
     for words in (["--from", f"oci:{layout}"], ["--login", "registry.example"]):
         refused = ocitui("check", "-C", cache, *words)
         assert (refused.status, f"{words[0]} is for --depth layers" in refused.err) == (2, True)
-    refused = ocitui("check", "-C", cache, "--depth", "layers", "--read-only")
-    assert (refused.status, "--read-only" in refused.err) == (4, True)
-    assert ocitui("repair", "-C", cache, "--depth", "layers").status == 2
+    for command in ("check", "repair"):
+        refused = ocitui(command, "-C", cache, "--depth", "layers", "--read-only")
+        assert (refused.status, "--read-only" in refused.err) == (4, True)
 
 
 def test_a_packed_file_that_cannot_be_read_costs_the_others_nothing(

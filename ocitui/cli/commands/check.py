@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -18,8 +18,8 @@ from ocitui.text import human_size, human_span
 from ..options import (
     DEPTHS,
     byte_size,
-    check_depth_option,
     complete_source,
+    depth_option,
     examined,
     noting,
     registries_options,
@@ -71,7 +71,7 @@ def rate(text: str) -> int:
 
 
 @click.command("check")
-@check_depth_option
+@depth_option
 @repeatable(
     "--from",
     "sources",
@@ -142,12 +142,17 @@ def check_command(call: Call, /, **typed: Any) -> int:
 
 
 def _access(call: Call, typed: dict[str, Any]) -> RegistryOptions:
-    """How to reach registries. Raises UsageProblemError for what only the depth ``layers`` heeds, ReadOnlyError."""
+    """How to reach registries. Raises UsageProblemError for what only the depth ``layers`` heeds, ReadOnlyError, and
+    SourceError for a source that is none."""
+    from ocitui.importing import recognise_source
+
     from ..import_run import check_registry
 
     is_deepest = typed["depth"] == DEPTHS[-1]
     if is_deepest:
         call.refuse_read_only("fetch layers")
+        for text in typed["sources"]:
+            recognise_source(text)
     elif typed["sources"]:
         raise UsageProblemError("--from is for --depth layers", hint="give --depth layers too")
     return check_registry(typed, "" if is_deepest else "--depth layers")
@@ -201,7 +206,7 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
         say(*(line for label, text in _about(report, kept) for line in paragraph(text, f"{label:<12}")))
         say(_outcome(report, shown, asked))
         if failed:
-            say(f"{_repair(report)} shows what would mend it; --acknowledge ID accepts a finding")
+            say(f"{_repair(report, asked)} shows what would mend it; --acknowledge ID accepts a finding")
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
 
 
@@ -237,17 +242,13 @@ def _examine(
     call: Call, asked: AskedCheck, tell: Callable[[Sequence[Finding]], None]
 ) -> tuple[Report, tuple[str, ...]]:
     """The report, and notes on what was kept of the index; findings are told as they are made."""
-    from ocitui.doctor import Depth, ExamineOptions, examine_layers
+    from ocitui.doctor import Depth, ExamineOptions
     from ocitui.importing import SourceOptions
-
-    look = None
-    if asked.depth == DEPTHS[-1]:
-        look = partial(examine_layers, sources=asked.sources, access=SourceOptions(registry=asked.access))
 
     async def work() -> tuple[Report, tuple[str, ...]]:
         keys = await find_keys(call.cache(), asked.entries)
         options = ExamineOptions(Depth(asked.depth), keys, asked.jobs, asked.max_rate, asked.older_than)
-        return await examined(call, options, show, tell, look)
+        return await examined(call, options, show, tell, asked.sources, SourceOptions(registry=asked.access))
 
     with line_shown(doctor_text) as show:
         return run_async(work())
@@ -332,10 +333,17 @@ def _about(report: Report, kept: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield from (("note", note) for note in (*report.notes, *kept))
 
 
-def _repair(report: Report) -> str:
-    """The command that finds the same: it has to look as deep where that could not be remembered."""
-    forgotten = any(finding.fingerprint in report.deep_only for finding in report.shown())
-    return f"ocitui repair --depth {report.depth}" if forgotten else "ocitui repair"
+def _repair(report: Report, asked: AskedCheck) -> str:
+    """The command that finds the same: it has to look as deep where that could not be remembered, and as far."""
+    from ocitui.importing import SourceKind, recognise_source
+
+    forgotten = [finding for finding in report.shown() if finding.fingerprint in report.deep_only]
+    if not forgotten:
+        return "ocitui repair"
+    files = (text for text in asked.sources if recognise_source(text).kind is not SourceKind.REGISTRY)
+    ways = [f" --from {quote(text)}" for text in files]
+    ways += [" --registry"] if any(" docker://" in finding.seen for finding in forgotten) else []
+    return f"ocitui repair --depth {report.depth}{''.join(ways)}"
 
 
 def _outcome(report: Report, shown: Sequence[Finding], asked: AskedCheck) -> str:

@@ -13,6 +13,7 @@ from ocitui.cache import CorruptIndexError, ImageName, find_entry
 from ocitui.text import counted
 
 from ..options import (
+    DEPTHS,
     changing,
     complete_source,
     depth_option,
@@ -105,7 +106,10 @@ def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
 
     if apply:
         writing_cache(call, "repair the cache")
-    access = SourceOptions(registry=check_registry(typed, "" if typed["registry"] else "--registry"))
+    is_deepest = typed["depth"] == DEPTHS[-1]
+    if is_deepest:
+        call.refuse_read_only("fetch layers")
+    access = SourceOptions(registry=check_registry(typed, "" if is_deepest or typed["registry"] else "--registry"))
     options = RepairOptions(access=access, **{name: typed.pop(name) for name in _AS_TYPED})
     asked = AskedRepair(options=options, **typed)
     looks = [look(call, asked)]
@@ -307,7 +311,8 @@ def look(call: Call, asked: AskedRepair, checked: Report | None = None) -> Looke
     async def work() -> Looked:
         report = checked
         if report is None:
-            report, _ = await examined(call, ExamineOptions(Depth(asked.depth)), show)
+            allowed, wanted = asked.options, ExamineOptions(Depth(asked.depth))
+            report, _ = await examined(call, wanted, show, sources=allowed.sources, access=allowed.access)
             if not call.read_only:
                 remember_told(call.directory, report.findings)
         assessment = assess(await asyncio.to_thread(gather, call.directory, answers=answers, judge=report.judge))

@@ -91,7 +91,7 @@ async def examine(
     may have it look meanwhile. Cancelled, it ends once its threads have. Raises CacheDirectoryError where the directory
     is not there or cannot be listed, and for nothing else that the disk holds."""
     tell_progress = on_loop(progress)
-    if options.depth is Depth.DEEP and (form := fact_of(directory, "form")) is not None:
+    if options.depth.rank >= Depth.DEEP.rank and (form := fact_of(directory, "form")) is not None:
         hint = "give --depth header, or do it on that host; what deep checks found there is known"
         raise CacheDirectoryError(f"{form} has no packed files to read", hint=hint)
 

@@ -101,8 +101,8 @@ class WantedFile(msgspec.Struct, frozen=True):
     """A file that is to be restored: ``name`` in the cache, of the entry ``digest``. ``content`` is the digest that its
     bytes must have; empty for a packed file without a recorded sha256. One is then taken that could be read through,
     lacks nothing that the sound ``others`` of the image's formats hold, and holds ``program`` (empty: not known);
-    ``strictly`` only one whose bytes are known, or made of the image's layers. ``size`` is that of a document (0: not
-    known). ``carriers`` are the descriptors of the entry's digest."""
+    ``strictly`` only one whose bytes are known, or made of the image's layers; ``by_layers`` only one made of these.
+    ``size`` is that of a document (0: not known). ``carriers`` are the descriptors of the entry's digest."""
 
     name: str
     digest: str
@@ -111,6 +111,7 @@ class WantedFile(msgspec.Struct, frozen=True):
     content: str = ""
     size: int = 0
     strictly: bool = False
+    by_layers: bool = False
     program: str = ""
     carriers: tuple[Descriptor, ...] = ()
     others: OtherFormats | None = None
@@ -134,7 +135,7 @@ class Copy(msgspec.Struct, frozen=True):
         if self.fetch is None or wanted.format is None:
             return StepChange(place=(Place(wanted.name, there, data=self.data, trash=self.trash, source=self.source),))
         fetch = self.fetch, self.origin, wanted.digest, wanted.format, self.size, self.sha256
-        return StepChange(fetch=(Fetch(wanted.name, there, *fetch),))
+        return StepChange(fetch=(Fetch(wanted.name, there, *fetch, wanted.by_layers),))
 
 
 class Copies(Protocol):
@@ -299,7 +300,10 @@ def good_packed(
     path: Path, wanted: WantedFile, offered: Copy, told: Restorer, stop: Stop, ledger: Ledger | None = None
 ) -> Copy | None:
     """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused or not
-    there. ``ledger`` is that of the cache it lies in, or lay in; ``offered`` has the size of what has none."""
+    there, or only what is made of layers will do. ``ledger`` is that of the cache it lies in, or lay in; ``offered``
+    has the size of what has none."""
+    if wanted.by_layers:
+        return None
     try:
         with open(os.open(path, READ_FLAGS), "rb", buffering=0) as opened:
             return _looked_through(opened, offered, wanted, told, stop, ledger)

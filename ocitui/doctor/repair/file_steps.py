@@ -45,7 +45,7 @@ from ..check.cache_checks import index_in
 from ..check.entry_checks import has_digest, missing_file, read_document
 from ..check.examine import program_of
 from ..check.index_checks import emptied
-from ..findings import MISSES, NOTHING, Answer, Finding, Severity, StepKind, Way, Where, mended_by
+from ..findings import LAYER_FAULTS, MISSES, NOTHING, Answer, Finding, Severity, StepKind, Way, Where, mended_by
 from ..origins import Origins
 from .copies import Copy, OtherFormats, Restorer, WantedFile, right_document
 from .steps import Fate, Left, Outcome, RepairOptions, RepairStep, Snapshot, StepChange, StepFile, entry_of
@@ -89,7 +89,7 @@ def drop_step(snapshot: Snapshot, keys: Collection[Key], findings: tuple[Finding
     )
 
 
-_STAY = _STRICTLY | {"config-no-history"}
+_STAY = _STRICTLY | LAYER_FAULTS | {"config-no-history"}
 """What is no worse for being left where it is, while nothing better is there."""
 
 
@@ -156,6 +156,7 @@ class FileMends(msgspec.Struct, frozen=True):
                 format,
                 f"sha256:{record.sha256}" if record is not None else "",
                 strictly=any(finding.code in _STRICTLY for finding in concerned),
+                by_layers=any(finding.code in LAYER_FAULTS for finding in concerned),
                 program=program_of(config) if config is not None else "",
                 carriers=carriers,
                 others=OtherFormats(self.snapshot.directory, digest, format, self.ledger),
@@ -190,8 +191,9 @@ class FileMends(msgspec.Struct, frozen=True):
             copy.size,
             then="a hit, as far as this file goes",
             source=copy.where,
-            # What somebody may have written on purpose is replaced only when it is chosen.
-            default=not any(finding.code == "packed-changed" for finding in findings),
+            # What somebody may have written on purpose is replaced only when it is chosen, and for what is but a note.
+            default=not any(finding.code == "packed-changed" for finding in findings)
+            and any(finding.severity is not Severity.INFO for finding in findings),
             used_by=self.users.of_files([wanted.name]),
             change=copy.change(wanted, there),
         )
@@ -261,6 +263,8 @@ def _would(wanted: WantedFile) -> str:
     registry = f", or {Way.REGISTRY} for {name} by its digest" if name else ""
     again = f"; import {name} again" if name else ""
     what = "an image with the same digest" if wanted.kind is FileKind.PACKED else "the document with its digest"
+    if wanted.by_layers:
+        return f"{Way.FROM} a layout or an archive that holds {what}{registry}{again}"
     sources = f"{Way.FROM} a layout, an archive or another cache that holds {what}"
     return f"{sources}{registry}{again}; or {Way.DROP} the entry"
 

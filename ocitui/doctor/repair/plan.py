@@ -55,7 +55,7 @@ from ..assessment import Assessment
 from ..check.cache_checks import known_history
 from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
-from ..findings import FILE_FAULTS, Depth, Finding, Severity, StepKind, Way, mended_by
+from ..findings import FILE_FAULTS, LAYER_FAULTS, Depth, Finding, Severity, StepKind, Way, mended_by
 from ..report import Report
 from ..salvage.sources import JoinedEntries, join_sources
 from . import file_steps, index_steps
@@ -118,7 +118,8 @@ async def _planned(
     adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     descriptors = _of(findings, index_steps.DESCRIPTOR_CODES)
     outcome += index_steps.plan_descriptors(later, descriptors, names, even_if_gone=options.even_if_gone)
-    outcome += await mends.plan([one for one in _of(findings, FILE_FAULTS) if not index_steps.is_about_index(one)])
+    of_files = _of(findings, FILE_FAULTS | LAYER_FAULTS)
+    outcome += await mends.plan([one for one in of_files if not index_steps.is_about_index(one)])
     rest = _of(findings, file_steps.LISTING_CODES)
     outcome += await asyncio.to_thread(file_steps.plan_orphans, later, rest, adoption, trash=options.trash_orphans)
     outcome += file_steps.plan_rest(later, rest, change_modes=options.change_modes)
@@ -170,7 +171,8 @@ def _leave_the_rest(findings: Iterable[Finding], outcome: Outcome) -> None:
 class RepairPlan(msgspec.Struct, frozen=True):
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, None
-    where it cannot be read, and ``depth`` how far its check looked. ``joined`` are the sources of a whole index."""
+    where it cannot be read, and ``depth`` how far its check looked. ``joined`` are the sources of a whole index,
+    ``by_layers`` the findings that only layers tell."""
 
     steps: tuple[RepairStep, ...]
     unmended: tuple[Left, ...]
@@ -181,6 +183,7 @@ class RepairPlan(msgspec.Struct, frozen=True):
     joined: JoinedEntries = msgspec.field(default_factory=JoinedEntries)
     index: ImageIndex | None = None
     access: SourceOptions = msgspec.field(default_factory=SourceOptions)
+    by_layers: tuple[Finding, ...] = ()
 
     @property
     def whole(self) -> WholeIndex | None:
@@ -318,6 +321,7 @@ async def plan_repair(
         joined,
         None if snapshot.replaced else snapshot.index,
         options.access,
+        tuple(_of(report.findings, LAYER_FAULTS)),
     )
     return plan.narrowed(options.only) if options.only else plan
 
@@ -401,7 +405,8 @@ class Fetcher(msgspec.Struct, frozen=True):
 
 def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:
     """The sha256 of what was packed. Raises SourceError where it is damaged, or lacks what another format holds."""
-    others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
+    ledger = Ledger.open(directory)
+    others = None if fetch.by_layers else OtherFormats(directory, fetch.digest, fetch.format, ledger)
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
     told = Restorer()
     good = good_packed(output, wanted, Copy(fetch.origin, 0), told, stop)
@@ -427,7 +432,10 @@ async def apply_plan(
         raise ReadOnlyError("cannot repair the cache: it was opened read-only")
     transactions = await _make(cache, plan, tell)
     tell(RepairProgress("checking again"))
-    return Repaired(transactions, await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge))
+    report = await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge)
+    # What was packed anew was read back against its layers, which are not fetched once more.
+    mended = {finding for step in plan.made for finding in step.findings}
+    return Repaired(transactions, report.with_layers([one for one in plan.by_layers if one not in mended]))
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:

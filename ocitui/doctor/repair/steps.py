@@ -74,7 +74,8 @@ class FetchKind(StrEnum):
 class Fetch(msgspec.Struct, frozen=True):
     """A packed file that is brought into the staging folder before it is placed under ``name``. ``origin`` is a device,
     a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is expected (0: not known);
-    ``sha256`` is what its bytes must have, empty for an import."""
+    ``sha256`` is what its bytes must have, empty for an import. What is made ``by_layers`` alone is not held against
+    other formats."""
 
     name: str
     seen: Seen | None
@@ -84,6 +85,7 @@ class Fetch(msgspec.Struct, frozen=True):
     format: PackedFormat
     size: int = 0
     sha256: str = ""
+    by_layers: bool = False
 
 
 class WholeIndex(msgspec.Struct, frozen=True):

@@ -66,8 +66,6 @@ _MOST_FIRST = 4
 _BY_HAND = {
     "disk-full": "room",
     "journal-damaged": "trash",
-    "packed-unlike-layers": "import_image",
-    "packed-xattrs": "import_image",
     "zone-needs-missing": "import_image",
     "zone-file-missing": "import_image",
     "database-lost": "zones",
@@ -256,8 +254,8 @@ class ProblemsScreen(ListScreen[EntryToShow | None, ProblemRow]):
 
     DEFAULT_CSS = "ProblemsScreen { LinesView { border-top: none; } PickList { height: 1.5fr; } }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bound({"1": "check('quick')", "2": "check('header')", "3": "check('deep')", "x": "cancel"}),
-        *bound({"m": "mend", "M": "mend_all", "a": "acknowledge", "A": "show_everything"}),
+        *bound({"1": "check('quick')", "2": "check('header')", "3": "check('deep')", "4": "check('layers')"}),
+        *bound({"x": "cancel", "m": "mend", "M": "mend_all", "a": "acknowledge", "A": "show_everything"}),
         *bound({BY_NAME[name].keys[0]: f"app.on_main('{name}')" for name in _BY_HAND.values()}),
     ]
     subject = "problems"
@@ -406,7 +404,7 @@ class ProblemsScreen(ListScreen[EntryToShow | None, ProblemRow]):
         return [*super().copies(), *texts_to_copy(texts)]
 
     def _draw_keys(self) -> None:
-        keys = [("x", "Cancel")] if self.session.live.deep.running else [("1-3", "Depth")]
+        keys = [("x", "Cancel")] if self.session.live.deep.running else [("1-4", "Depth")]
         row = self.row
         if row is not None:
             act = row.action if isinstance(row, FirstRow) else BY_NAME["mend"]
@@ -424,12 +422,14 @@ class ProblemsScreen(ListScreen[EntryToShow | None, ProblemRow]):
     # What can be done
 
     def action_check(self, depth: str) -> None:
-        """Look again; names, documents and headers are looked at always, so only the deep check is another one."""
+        """Look again; names, documents and headers are looked at always: only reading all bytes is another thing."""
         live = self.session.live
         if live.deep.running:
             self.say("a deep check is under way; x cancels it")
-        elif depth == Depth.DEEP:
-            self.app.check_deep()
+        elif depth == Depth.LAYERS and live.read_only:
+            self.say(f"Layers are not fetched: {live.read_only}")
+        elif depth in (Depth.DEEP, Depth.LAYERS):
+            self.app.check_deep(Depth(depth))
         else:
             live.deep.error = ""
             live.read_again()
