@@ -97,7 +97,7 @@ async def test_keys_of_a_question_and_of_more_lines_are_pressed(tmp_path: Path) 
         await one.until(lambda: one.top == "MainScreen")
         await one.open("p", "ProblemsScreen")
         await one.until(lambda: "DO FIRST" in one.text)
-        await _click(one, KeyBar, "1-3")
+        await _click(one, KeyBar, "1-4")
         await one.rest()
         assert "no key" not in one.status
         assert await one.pilot.click(PickList, offset=(5, 1))

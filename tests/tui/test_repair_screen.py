@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import threading
@@ -11,13 +12,25 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ocitui.cache import Condition, TransactionKind, TransactionState, list_backups
+from ocitui.cache import (
+    Condition,
+    PackedFormat,
+    PackerCache,
+    RecordedSource,
+    TransactionKind,
+    TransactionState,
+    list_backups,
+    record_stored,
+)
 from ocitui.doctor.check.examine import ExamineOptions, examine
 from ocitui.doctor.findings import Depth
 from ocitui.doctor.repair.plan import RepairPlan, plan_repair
+from ocitui.importing import ImportDesk, ImportRequest, import_image
 from ocitui.tui.widgets.bars import OneLineQuestion
 from ocitui.tui.widgets.lines import PickList
 from tests.doctor.repair_support import let_come_back
+from tests.importing.layer_support import Item, flattened, layer, sources
+from tests.importing.pipeline import image_of, layout_of
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -30,7 +43,7 @@ from tests.tui.cache_support import (
     tree,
     write_index,
 )
-from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk, planned
+from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, codes, desk, first_acts, planned
 
 pytestmark = pytest.mark.slow
 
@@ -350,3 +363,43 @@ async def test_what_a_deep_check_found_is_mended_and_not_forgotten(tmp_path: Pat
         await mended(one)
         assert "packed-damaged" in one.lines, "that of the other entry remains"
         assert not packed_path(cache, TEA).exists()
+
+
+async def test_what_only_layers_tell_is_found_and_packed_anew(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path / "layout", image_of(layer(Item("a"), Item("b", data=b"right"))))
+    cache = make_cache(tmp_path / "image", ())
+    source = ImportRequest(source=f"oci:{layout}", name="team/app:1", format=PackedFormat.TAR)
+    packed = (await import_image(ImportDesk(PackerCache(cache)), source)).image.path
+    right = packed.read_bytes()
+    await asyncio.to_thread(note_as_wrong, tmp_path, cache, packed, RecordedSource(source.source))
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: not one.live.looking)
+        await one.press("4")
+        await one.until(lambda: "1 by their layers" in one.status, "the end")
+        act = "1 medium: Pack the layers of 1 packed file anew; nothing is lost: m Mend"
+        await one.until(lambda: act in first_acts(one), "what to do first")
+        assert "1 path not as the layers make it: /b (content)" in " ".join(one.lines.split())
+        # What all bytes tell is another thing, and what the layers told holds.
+        await one.press("3")
+        await one.until(lambda: "deep check: 1 entry: 1 header, 1 deep" in one.status, "the end")
+        await one.until(lambda: "packed-unlike-layers" in codes(one))
+        await one.open("m", "RepairScreen")
+        await planned(one)
+        assert f"the layers in oci:{layout}" in " ".join(one.lines.split()).replace(" /", "/")
+        await mended(one)
+        assert packed.read_bytes() == right
+
+
+def note_as_wrong(folder: Path, cache: Path, packed: Path, source: RecordedSource) -> None:
+    """Pack another file than the image has, as one that the first check found so."""
+    packed.write_bytes(flattened(sources(folder / "wrong", (layer(Item("a"), Item("b", data=b"wrong")),))))
+    shutil.rmtree(cache / ".ocitui")
+    record_stored(cache, packed, source=source)
+
+
+async def test_layers_are_not_fetched_for_a_cache_that_is_not_to_be_written(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image", (TEA,)), read_only=True) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.press("4")
+        await one.until(lambda: "Layers are not fetched: started with --read-only" in one.status)
