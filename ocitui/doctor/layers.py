@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import BinaryIO
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -32,25 +33,29 @@ from ocitui.contents import (
 )
 from ocitui.importing import (
     BlobStore,
+    Counter,
+    HiddenFile,
     ImportProgress,
     PackOptions,
     SourceError,
     SourceOptions,
     clear_blobs,
     fetch_and_pack,
+    hidden_files,
     open_source,
     staging_folder,
 )
 from ocitui.text import counted, escaped
 from ocitui.threads import Brake, Stop, in_thread
 
-from .check.entry_checks import PackedFile
+from .check.entry_checks import PackedFile, Remembered
 from .check.examine import ExamineOptions, examine
 from .check.judge import Judge
 from .findings import CAPABILITIES_LOST, CATALOGUE, FILE_FAULTS, Finding
 from .repair.copies import WantedFile, origins_in, registry_origins
 from .report import Progress, Report
 
+T = TypeVar("T")
 _HASH_BYTES, _TOLD = 32, 3
 _CAPABILITY = b"security.capability"
 
@@ -97,34 +102,21 @@ class _LayerChecks(msgspec.Struct):
 
     async def check(self, files: Sequence[PackedFile], number: int, images: int) -> None:
         """Compare the packed files of one image, the ``number``th of so many."""
-        began, why = time.monotonic(), list[str]()
+        began = time.monotonic()
 
         def told(done: int, total: int) -> None:
             self.progress(Progress("layers", number, images, done, total, time.monotonic() - began))
 
         told(0, 0)
-        wanted = WantedFile(
-            files[0].name,
-            files[0].digest,
-            FileKind.PACKED,
-            carriers=tuple(descriptor for _, descriptor in self.judge.carriers(files[0].digest)),
-        )
-        for text in (*self.sources, *self._recorded(wanted.digest), ""):
-            try:
-                for origin in await (origins_in(text, self.access, wanted) if text else registry_origins(wanted)):
-                    await self._check_against(origin, files, told)
-                    return
-            except (CacheError, ValueError, OSError) as error:
-                why.append(error.message if isinstance(error, CacheError) else str(error))
-        reason = "; ".join(dict.fromkeys(why)) or "they are nowhere at hand"
-        self.unchecked += [(file.name, f"not compared with its layers: {reason}") for file in files]
-
-    def _recorded(self, digest: str) -> Iterator[str]:
-        """Where packed files of it were imported from."""
-        recorded = self.judge.remembered.sources
-        for format in PackedFormat:
-            if (source := recorded.get(f"{digest}.{format}")) is not None:
-                yield source.text
+        digest = files[0].digest
+        carriers = tuple(descriptor for _, descriptor in self.judge.carriers(digest))
+        wanted = WantedFile(files[0].name, digest, FileKind.PACKED, carriers=carriers)
+        texts = (*self.sources, *_recorded(self.judge.remembered, digest), "")
+        try:
+            await _first_of(texts, wanted, self.access, lambda origin: self._check_against(origin, files, told))
+        except SourceError as error:
+            reason = f"not compared with its layers: {error.message}"
+            self.unchecked += [(file.name, reason) for file in files]
 
     async def _check_against(self, origin: str, files: Sequence[PackedFile], told: Callable[[int, int], None]) -> None:
         """Raises SourceError, LayerError, NoRoomError, StorageError where the layers are not to be had whole."""
@@ -169,6 +161,60 @@ class _LayerChecks(msgspec.Struct):
         else:
             self.compared += 1
         return [*_findings(file, origin, others, xattrs)]
+
+
+def _recorded(known: Remembered, digest: str) -> Iterator[str]:
+    """Where packed files of an image were imported from."""
+    for format in PackedFormat:
+        if (source := known.sources.get(f"{digest}.{format}")) is not None:
+            yield source.text
+
+
+async def _first_of(
+    texts: Sequence[str], wanted: WantedFile, access: SourceOptions, take: Callable[[str], Awaitable[T]]
+) -> T:
+    """What ``take`` gives of the first source that has the layers of an image, asked for by its digest there; an empty
+    text stands for the registries of its names. Raises SourceError, which says why none has them."""
+    why = list[str]()
+    for text in texts:
+        try:
+            for origin in await (origins_in(text, access, wanted) if text else registry_origins(wanted)):
+                return await take(origin)
+        except (CacheError, ValueError, OSError) as error:
+            why.append(error.message if isinstance(error, CacheError) else str(error))
+    raise SourceError("; ".join(dict.fromkeys(why)) or "they are nowhere at hand")
+
+
+class HiddenInLayers(msgspec.Struct, frozen=True):
+    """The ``files`` that ``layers``, digests from the lowest on, hold and the image has not, the largest of each layer
+    first; ``size`` is what the files of all layers have in bytes, ``origin`` where these came from."""
+
+    files: Sequence[HiddenFile]
+    size: int
+    layers: Sequence[str]
+    origin: str
+
+
+async def hidden_in_layers(directory: Path, digest: str, sources: Sequence[str] = ()) -> HiddenInLayers:
+    """What layers of an image hold in vain, by ``sources``, else by where it was imported from, if that is on this
+    host. Nothing is written but, of a compressed archive or a registry, into a folder that goes. Raises SourceError."""
+    access, known = SourceOptions(), Remembered(directory)
+    await asyncio.to_thread(known.refresh)
+    recorded = (one for one in _recorded(known, digest) if not one.startswith("docker://"))
+
+    async def look(origin: str) -> HiddenInLayers:
+        async with aclosing(await open_source(origin, access)) as source:
+            image = await source.resolve()
+            if image.digest != digest:
+                raise SourceError(f"{origin} holds {image.digest}")
+            with TemporaryDirectory(prefix="ocitui-") as folder:
+                layers = [layer async for layer in source.fetch(image, BlobStore(Path(folder)))]
+                files, size = await in_thread(
+                    lambda stop: hidden_files(layers, access.limits, Counter(lambda _: stop.check()))
+                )
+        return HiddenInLayers(files, size, [layer.digest for layer in layers], origin)
+
+    return await _first_of((*sources, *recorded), WantedFile(digest, digest, FileKind.PACKED), access, look)
 
 
 def _made_tree(layers: BinaryIO, stop: Stop) -> ComparedTree:

@@ -43,6 +43,9 @@ with front(__name__):
     from .layers.flatten import tar_padding as tar_padding
     from .layers.layers import LayerLimits as LayerLimits
     from .layers.layers import LayerSource as LayerSource
+    from .layers.tree import Counter as Counter
+    from .layers.tree import HiddenFile as HiddenFile
+    from .layers.tree import hidden_files as hidden_files
     from .packing.packers import flatten_request as flatten_request
     from .packing.packing import FlattenRequest as FlattenRequest
     from .packing.packing import PackOptions as PackOptions

@@ -157,6 +157,9 @@ GROUPS = {
         Action("extract", ("x",), "Extract", "extract NAME PATH -o DIR",
                "Write the file or directory under the cursor of Files out of the packed file; what and where is shown "
                "first.", aliases="unpack"),
+        Action("hidden", ("l",), "Hidden by layers", "files NAME --layers",
+               "Of the entry whose Files are shown, what its layers hold in vain, as later ones hide it; they are read "
+               "where it was imported from.", aliases="waste dive"),
         Action("show_tab('problems')", ("5",), "Its problems", "check --entry NAME",
                "Show what is wrong with the entry."),
         Action("show_tab('history')", ("6",), "Its history", "log",

@@ -29,6 +29,7 @@ with front(__name__):
     from .contents import extracted_lines as extracted_lines
     from .contents import file_json as file_json
     from .contents import file_line as file_line
+    from .contents import hidden_lines as hidden_lines
     from .contents import sort_of_bytes as sort_of_bytes
     from .contents import sort_of_file as sort_of_file
     from .differences import MOST_TEXT as MOST_TEXT

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from ocitui.text import clean, counted, escaped, human_size, timestamp
+from ocitui.text import clean, counted, escaped, human_size, short_digest, timestamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +114,19 @@ def sort_of_bytes(start: bytes) -> str:
     except UnicodeDecodeError:
         return "bytes that are no text"
     return "bytes that are no text" if any(byte < 32 and byte not in _TEXT_CONTROLS for byte in start) else ""
+
+
+def hidden_lines(files: Sequence[tuple[bytes, int, int, int]], size: int, layers: Sequence[str]) -> Iterator[str]:
+    """What layers hold in vain, as `doctor.hidden_in_layers` tells it."""
+    vain = human_size(sum(one[1] for one in files))
+    yield f"{vain} of {human_size(size)} in {counted(len(layers), 'layer')} are hidden by later ones"
+    for number, group in groupby(files, lambda one: one[2]):
+        same = list(group)
+        whole = human_size(sum(one[1] for one in same))
+        yield f"layer {number}, {short_digest(layers[number - 1])}: {whole} in {counted(len(same), 'file')}"
+        for path, length, _, hidden_by in same:
+            name = clean(f"/{path.decode('utf-8', 'backslashreplace')}")
+            yield f"  {human_size(length):>7} {name}, by layer {hidden_by}"
 
 
 def extracted_lines(done: Extracted, directory: Path) -> Iterator[str]:

@@ -17,7 +17,8 @@ from ocitui.text import escaped, unescaped
 from ocitui.words import sort_of_bytes
 from tests.cli.conftest import Ocitui
 from tests.contents.test_tar_headers import END, raw, record
-from tests.importing.layer_support import Item, folder, hard, layer, link
+from tests.importing.layer_support import Item, digest_of, folder, hard, layer, link
+from tests.importing.pipeline import image_of, layout_of
 from tests.tools import ROOT
 
 PACKED = ROOT / "tests" / "packed"
@@ -308,3 +309,30 @@ def test_nothing_is_written_to_the_cache(odd: Path, ocitui: Ocitui) -> None:
     ocitui("files", NAME, "-C", odd)
     ocitui("cat", NAME, "etc/passwd", "-C", odd)
     assert all_of_it() == before
+
+
+def test_what_layers_hold_in_vain(tmp_path: Path, ocitui: Ocitui) -> None:
+    """From where the image came, or from another place once that is gone; of a compressed archive too."""
+    lower = layer(Item("a\x1b", data=b"1" * 2048), Item("b"))
+    image = image_of(lower, layer(Item(".wh.a\x1b")))
+    layout, cache = layout_of(tmp_path / "layout", image), tmp_path / "cache"
+    cache.mkdir()
+    assert ocitui("import", f"oci:{layout}", "--name", "app:1", "--format", "tar", "-C", cache).status == 0
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    digests = [digest_of(one) for one in image.layers]
+    first = f"layer 1, {digests[0].removeprefix('sha256:')[:12]}: 2.0K in 1 file"
+    said = ["2.0K of 2.0K in 2 layers are hidden by later ones", first, "     2.0K /a�, by layer 2"]
+    done = ocitui("files", "app:1", "--layers", "-C", cache)
+    assert (done.status, done.out.splitlines()) == (0, said)
+    made = ocitui("files", "app:1", "--layers", "--json", "-C", cache).json
+    assert made["hidden"] == [{"path": "a\\x1b", "size": 2048, "layer": 1, "hidden_by": 2}]
+    assert (made["layers"], made["size"], made["from"]) == (digests, 2048, f"oci:{layout}@{image.digest}")
+    subprocess.run(["tar", "-C", layout, "-czf", tmp_path / "image.tgz", "."], check=True)
+    layout.rename(tmp_path / "elsewhere")
+    gone = ocitui("files", "app:1", "--layers", "-C", cache)
+    assert (gone.status, "the layers cannot be read: " in gone.err, "--from SOURCE" in gone.err) == (4, True, True)
+    again = ocitui("files", "app:1", "--layers", "--from", f"oci-archive:{tmp_path / 'image.tgz'}", "-C", cache)
+    assert again.out.splitlines() == said, again.err
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+    for words in (["app:1", "/a", "--layers"], ["--filter", "app", "--layers"], ["app:1", "--from", str(layout)]):
+        assert ocitui("files", *words, "-C", cache).status == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import threading
@@ -10,12 +11,16 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from ocitui.cache import PackedFormat, PackerCache
 from ocitui.contents.tree import Inode, PackedTree
+from ocitui.importing import ImportDesk, ImportRequest, import_image, note_stored
 from ocitui.threads import Stop
 from ocitui.tui.screens.files import FileScreen
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.file_tree import Contents, FileRows
 from tests.contents.trees_support import unpacked_fixture
+from tests.importing.layer_support import Item, layer
+from tests.importing.pipeline import image_of, layout_of
 from tests.tui.cache_support import Image, make_cache, packed_path
 from tests.tui.files_support import FILES, at, file_shown, found, opened, put, shown, tar_of, tree
 from tests.tui.screen_support import SMALL, WIDE, desk
@@ -304,3 +309,21 @@ async def test_bytes_that_are_asked_for_too_early(cache: Path, monkeypatch: pyte
         await one.until(lambda: "1 of many lines" in one.text, "the text")
         await one.press("h")
         await one.until(lambda: "00000000" in one.text, "its bytes")
+
+
+async def test_what_its_layers_hold_in_vain(cache: Path, tmp_path: Path) -> None:
+    layout = layout_of(tmp_path / "layout", image_of(layer(Item("gone", data=b"1" * 2048)), layer(Item(".wh.gone"))))
+    request = ImportRequest(source=f"oci:{layout}", name="a/first:1", format=PackedFormat.TAR)
+    result = await import_image(ImportDesk(PackerCache(cache)), request)
+    await asyncio.to_thread(note_stored, cache, result)
+    async with desk(cache) as one:
+        await one.press("l")
+        await one.until(lambda: "4 shows the files of the entry; there l" in one.status)
+        await opened(one)
+        await one.press("l")
+        await one.until(lambda: "The layers of example.com/team/web:1.tar cannot be read" in one.text)
+        await one.press("escape", "escape", "end", "4")
+        await one.until(lambda: "0 entries, 0B" in one.text)
+        await one.press("l")
+        await one.until(lambda: "2.0K /gone, by layer 2" in one.text)
+        assert f"layers from oci:{layout}" in one.status

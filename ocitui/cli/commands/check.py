@@ -335,12 +335,12 @@ def _about(report: Report, kept: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _repair(report: Report, asked: AskedCheck) -> str:
     """The command that finds the same: it has to look as deep where that could not be remembered, and as far."""
-    from ocitui.importing import SourceKind, recognise_source
+    from ocitui.importing import recognise_source
 
     forgotten = [finding for finding in report.shown() if finding.fingerprint in report.deep_only]
     if not forgotten:
         return "ocitui repair"
-    files = (text for text in asked.sources if recognise_source(text).kind is not SourceKind.REGISTRY)
+    files = (text for text in asked.sources if recognise_source(text).kind != "docker")
     ways = [f" --from {quote(text)}" for text in files]
     ways += [" --registry"] if any(" docker://" in finding.seen for finding in forgotten) else []
     return f"ocitui repair --depth {report.depth}{''.join(ways)}"

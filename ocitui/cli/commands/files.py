@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ocitui.cache import CacheError, NoSuchEntryError
+from ocitui.text import escaped
 
-from ..options import FORMATS, reading
+from ..options import FORMATS, complete_source, reading, repeatable, run_async
 from ..output import Call, ExitCode, Unread, UsageProblemError, complained, say_lines
 from ..selectors import (
     chosen_keys,
@@ -34,18 +35,35 @@ if TYPE_CHECKING:
 @click.command("files")
 @entries_argument
 @filter_option
+@click.option("--layers", is_flag=True, help="List what its layers hold in vain: files that a later one hides.")
+@repeatable(
+    "--from",
+    "sources",
+    metavar="SOURCE",
+    complete=complete_source,
+    help="With --layers: they are here, as ocitui import takes it. Repeatable.",
+)
 @reading
-def files_command(call: Call, words: Sequence[str], filter_text: str | None) -> ExitCode:
+def files_command(
+    call: Call, words: Sequence[str], filter_text: str | None, layers: bool, sources: Sequence[str]
+) -> ExitCode:
     """List what is inside packed files, or /PATH in them and what is below: mode, owner, size, time, name.
 
     ENTRY is a name, a digest or its first digits, with .FORMAT where it matters; a word that begins with / is the path.
     Nothing is mounted. Links are shown as they are; those on the way to the path are followed inside the image.
+
+    With --layers the layers of one entry are read, from --from or from where it was imported, if that is on this host:
+    which files they hold that the image has not, as a later layer took them away or put others in their place.
 
     Exits with 1 where there is no such path, and with 4 where a part is damaged, after what could be read.
     """
     paths = [word for word in words if word.startswith("/")]
     entries = [word for word in words if not word.startswith("/")]
     need_entries(entries, filter_text)
+    if layers:
+        return _hidden(call, words, filter_text, sources)
+    if sources:
+        raise UsageProblemError("--from is for --layers", hint="give --layers too")
     if len(paths) > 1:
         raise UsageProblemError(f"there are two paths, {paths[0]} and {paths[1]}", hint="give one, or none")
     unread, failed = Unread(), list[ExitCode]()
@@ -59,6 +77,29 @@ def files_command(call: Call, words: Sequence[str], filter_text: str | None) -> 
     if unread.complained():
         failed.append(ExitCode.UNCHECKED)
     return max(failed, default=ExitCode.CLEAN)
+
+
+def _hidden(call: Call, words: Sequence[str], filter_text: str | None, sources: Sequence[str]) -> ExitCode:
+    """What layers of the one entry hold in vain. Raises UsageProblemError, SourceError, and as `packed_file`."""
+    from ocitui.doctor import hidden_in_layers
+    from ocitui.words import hidden_lines
+
+    if filter_text is not None or len(words) > 1:
+        raise UsageProblemError("--layers is for one entry", hint="give one, without a path or --filter")
+    (digest, format), _ = packed_file(call, words[0])
+    try:
+        found = run_async(hidden_in_layers(call.directory, digest, sources))
+    except CacheError as error:
+        hint = "--from SOURCE names what has them: a layout, an archive, a registry"
+        raise type(error)(f"the layers cannot be read: {error.message}", hint=hint) from error
+    if call.as_json:
+        files = ({**one._asdict(), "path": escaped(one.path)} for one in found.files)
+        about: dict[str, Any] = {"digest": digest, "format": format, "from": found.origin}
+        about |= {"layers": found.layers, "size": found.size}
+        call.emit_list("hidden", files, **about)
+    else:
+        say_lines(hidden_lines(found.files, found.size, found.layers))
+    return ExitCode.CLEAN
 
 
 class _Packed(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from itertools import chain, groupby
 
@@ -21,7 +21,7 @@ from ocitui.text import printable
 from ..errors import LayerError
 from ..progress import ImportPhase
 from .layers import Compression, LayerLimits, LayerSource, OpenLayer, read_ahead
-from .tree import ROOT, Counter, Tree, merge_layers, naming
+from .tree import ROOT, Counter, Tree, merge_layers, naming, opened_layers
 
 END = bytes(2 * TAR_BLOCK)
 """What ends a tar."""
@@ -266,14 +266,7 @@ def flattening(
     extended attributes that can be kept begin as those ``held``. Raises LayerError."""
     with ExitStack() as stack:
         layers = list[OpenLayer]()
-
-        def opened() -> Iterator[OpenLayer]:
-            for number, source in enumerate(sources, 1):
-                with naming(number):
-                    layers.append(stack.enter_context(closing(OpenLayer(source))))
-                yield layers[-1]
-
-        tree = merge_layers(opened(), limits, counter)
+        tree = merge_layers(opened_layers(sources, layers, stack), limits, counter)
         lost = tree.keep_xattrs(held)
         yield Flattening(layers, Plan(tree), lost, bytearray(_HASH * len(tree)))
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,12 +19,22 @@ from ocitui.text import printable
 
 from ..errors import LayerError, LayerLimitError, raised_with
 from ..progress import ImportPhase, ImportProgress, ProgressCall
-from .layers import LayerLimits, OpenLayer, read_ahead
+from .layers import LayerLimits, LayerSource, OpenLayer, read_ahead
 
 ROOT = 0
 _MAX_TIME = (1 << 32) - 1
 _MAX_LINKS = 255
 _MAX_STEPS = 8192
+
+
+class HiddenFile(NamedTuple):
+    """A regular file that a layer has and the image has not: the numbers of its ``layer`` and of the one that took it
+    away, or put something else in its place."""
+
+    path: bytes
+    size: int
+    layer: int
+    hidden_by: int
 
 
 class Tree:
@@ -42,6 +53,8 @@ class Tree:
         self.parents = array("I")
         """Of directories, which have one name only."""
         self.children: dict[int, dict[bytes, int]] = {}
+        self.folder_names: dict[int, bytes] = {}
+        """Of directories but the root."""
         self.links: dict[int, bytes] = {}
         self.devices: dict[int, tuple[int, int]] = {}
         self.xattrs: dict[int, Xattrs] = {}
@@ -84,12 +97,15 @@ class Tree:
         inode = self._add(Kind.DIRECTORY, parent)
         self.modes[inode] = 0o755
         self.children[parent][name] = inode
+        self.folder_names[inode] = name
         return inode
 
     def add_entry(self, parent: int, name: bytes, entry: TarEntry, layer: int) -> int:
         """A new inode as an entry describes it; not for hard links."""
         inode = self._add(entry.kind, parent, entry.size, entry.offset, layer)
         self.children[parent][name] = inode
+        if entry.kind is Kind.DIRECTORY:
+            self.folder_names[inode] = name
         if entry.kind is Kind.SYMLINK:
             self.links[inode] = entry.link
         if entry.device is not None:
@@ -134,6 +150,19 @@ class Tree:
             below = self.children.pop(pending.pop(), None)
             if below:
                 pending.extend(below.values())
+
+    def files_at(self, parent: int, name: bytes) -> Iterator[tuple[bytes, int]]:
+        """The regular file of a name, or all below it, each with its path."""
+        above, names = parent, [name]
+        while above != ROOT:
+            names.append(self.folder_names[above])
+            above = self.parents[above]
+        pending = [(b"/".join(reversed(names)), self.children[parent][name])]
+        while pending:
+            path, inode = pending.pop()
+            if self.kinds[inode] == Kind.FILE:
+                yield path, inode
+            pending.extend((path + b"/" + below, one) for below, one in self.children.get(inode, {}).items())
 
     def walk(self, path: list[bytes]) -> tuple[list[bytes], list[int | None]]:
         """Where a path leads, links followed within the root: the names from the root on, and their inodes, which begin
@@ -192,6 +221,13 @@ class Tree:
         return inode
 
 
+class _Hidden(msgspec.Struct):
+    """The files by their inodes, and the bytes of their paths."""
+
+    files: dict[int, HiddenFile] = {}
+    bytes: int = 0
+
+
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 # AUFS kept files of its own under such names; they mean nothing here.
@@ -203,12 +239,14 @@ _SECONDS_BETWEEN = 0.1
 
 
 class Changeset:
-    """One layer on its way into a tree; ``number`` counts from 1."""
+    """One layer on its way into a tree; ``number`` counts from 1. What it takes away of the layers below comes into
+    ``hidden``, by inode, where that is given."""
 
-    def __init__(self, tree: Tree, number: int, limits: LayerLimits) -> None:
+    def __init__(self, tree: Tree, number: int, limits: LayerLimits, hidden: _Hidden | None = None) -> None:
         self._tree = tree
         self._number = number
         self._limits = limits
+        self._hidden = hidden
         # Where paths lead, as long as no directory or link on the way is taken away.
         self._resolved: dict[bytes, int] = {b"": ROOT}
         # This layer's own: inodes from here on, directories below that number that it went through, links by name.
@@ -294,10 +332,22 @@ class Changeset:
 
     def _remove(self, parent: int, name: bytes, inode: int) -> None:
         kind = self._tree.kinds[inode]
+        if self._hidden is not None:
+            self._hide(parent, name, self._hidden)
         self._tree.remove(parent, name)
         self._own_links.discard((parent, name))
         if kind in (Kind.DIRECTORY, Kind.SYMLINK):
             self._resolved = {b"": ROOT}
+
+    def _hide(self, parent: int, name: bytes, hidden: _Hidden) -> None:
+        """Note what is about to be removed. Raises LayerLimitError where the paths of it all would be too long."""
+        tree = self._tree
+        for path, inode in tree.files_at(parent, name):
+            if inode < self._first:
+                hidden.files[inode] = HiddenFile(path, tree.sizes[inode], tree.layers[inode], self._number)
+                hidden.bytes += len(path)
+                if hidden.bytes > self._limits.metadata_bytes:
+                    raise LayerLimitError(f"the paths of what layers hide take more than {hidden.bytes - 1} bytes")
 
     def _link_target(self, target: bytes) -> int:
         path, name = split_path(target)
@@ -441,11 +491,33 @@ class _Budget:
             )
 
 
-def merge_layers(layers: Iterable[OpenLayer], limits: LayerLimits, counter: Counter) -> Tree:
-    """The tree of all layers; ``counter`` counts the bytes of their files. Raises LayerError."""
+def opened_layers(sources: Iterable[LayerSource], layers: list[OpenLayer], stack: ExitStack) -> Iterator[OpenLayer]:
+    """Each of them as it comes, open as long as the stack stands; ``layers`` gets them too. Raises LayerError."""
+    for number, source in enumerate(sources, 1):
+        with naming(number):
+            layers.append(stack.enter_context(closing(OpenLayer(source))))
+        yield layers[-1]
+
+
+def hidden_files(sources: Iterable[LayerSource], limits: LayerLimits, counter: Counter) -> tuple[list[HiddenFile], int]:
+    """What layers have that later ones hide, the largest of each layer first, and the bytes of all files of all layers.
+    Nothing is written. Raises LayerError."""
+    hidden = _Hidden()
+    with ExitStack() as stack:
+        tree = merge_layers(opened_layers(sources, [], stack), limits, counter, hidden)
+    for _, _, kept in tree.names():
+        hidden.files.pop(kept, None)
+    return sorted(hidden.files.values(), key=lambda one: (one.layer, -one.size, one.path)), sum(tree.sizes)
+
+
+def merge_layers(
+    layers: Iterable[OpenLayer], limits: LayerLimits, counter: Counter, hidden: _Hidden | None = None
+) -> Tree:
+    """The tree of all layers; ``counter`` counts the bytes of their files, and ``hidden`` gets what they take away of
+    each other. Raises LayerError."""
     tree, budget = Tree(), _Budget(limits)
     for number, layer in enumerate(layers, 1):
-        counter.layer, changeset = number, Changeset(tree, number, limits)
+        counter.layer, changeset = number, Changeset(tree, number, limits, hidden)
         with naming(number), read_ahead(layer.checked_chunks(counter.add)) as chunks:
             reader = ChunkReader(budget.counted(chunks))
             for entry in TarReader(reader, limits.unpacked_bytes, limits.header_bytes):

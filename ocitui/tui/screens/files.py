@@ -8,11 +8,12 @@ from pathlib import Path
 from textual import work
 from textual.widget import Widget
 
-from ocitui.cache import refuse_inside
+from ocitui.cache import CacheError, refuse_inside
 from ocitui.contents import ContentsError, Extraction
+from ocitui.doctor import hidden_in_layers
 from ocitui.text import counted, first_of, human_size
 from ocitui.threads import Stop, giving_way, in_thread, on_loop
-from ocitui.words import extracted_lines, sort_of_bytes
+from ocitui.words import extracted_lines, hidden_lines, sort_of_bytes
 
 from ..widgets.document_view import DocumentView
 from ..widgets.file_tree import Contents
@@ -120,6 +121,32 @@ class FileScreen(FullScreen[None]):
         path = self._contents.path(self._entry)
         text = [] if self._sort else [Copyable("t", "text", self._data.decode("utf-8", "replace").splitlines)]
         return [*texts_to_copy({"path": [path]}), *text]
+
+
+class HiddenScreen(FullScreen[None]):
+    """What the layers of an image hold in vain, once they are read where it was imported from; nothing is written."""
+
+    subject = "hidden by layers"
+
+    def __init__(self, digest: str, name: str) -> None:
+        super().__init__()
+        self._digest, self._name = digest, name
+
+    def begin(self) -> None:
+        self.stand(f"reading the layers of {self._name}")
+        self._read()
+
+    @work
+    async def _read(self) -> None:
+        try:
+            with giving_way():
+                found = await hidden_in_layers(self.session.directory, self._digest)
+            lines = [*hidden_lines(found.files, found.size, found.layers)]
+            self.stand(f"{self._name}: layers from {found.origin}")
+        except CacheError as error:
+            lines = [f"The layers of {self._name} cannot be read: {error.message}"]
+            self.stand("ocitui files NAME --layers --from SOURCE reads others")
+        self.show_lines([LongList(len(lines), lambda number: Line(lines[number]))])
 
 
 class ExtractScreen(ConfirmScreen):

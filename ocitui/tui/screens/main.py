@@ -298,6 +298,15 @@ class MainScreen(EntriesScreen):
 
         self.app.push_screen(DirectoryScreen(f"extract {contents.path(entry)}"), chosen)
 
+    def action_hidden(self) -> None:
+        entry, files = self.pane.entry, self.pane.files
+        if entry is None or files is None or files.contents is None:
+            self.say("Hidden by layers: 4 shows the files of the entry; there l shows what its layers hold in vain")
+            return
+        from .files import HiddenScreen
+
+        self.app.push_screen(HiddenScreen(entry.digest, files.contents.name))
+
     def action_diff(self) -> None:
         """Of the two that are marked, or of the entry under the cursor and another format of it."""
         entries, chosen = self.session.live.entries, self._chosen()
