@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -104,6 +104,11 @@ def check_registry(typed: dict[str, Any], missing: str = "") -> RegistryOptions:
     if hosts and missing:
         raise UsageProblemError(f"--login is for {missing}", hint=f"give {missing} too")
     return msgspec.structs.replace(options, logins={host: _ask_login(host) for host in hosts})
+
+
+def sources_of_files(texts: Iterable[str]) -> list[str]:
+    """Those of these sources that are no registry. Raises SourceError for one that is none."""
+    return [text for text in texts if recognise_source(text).kind is not SourceKind.REGISTRY]
 
 
 def import_request(*, format: str | None = None, **typed: Any) -> ImportRequest:

@@ -429,6 +429,9 @@ source_options = with_options(
     registry_options,
     click.option("--login", is_flag=True, help="Ask for the registry's name and password, and keep them nowhere."),
     click.option("--allow-realm", metavar="HOST", help="Let HOST be sent the registry's login, from now on."),
+    click.option(
+        "--max-bytes", metavar="SIZE", type=byte_size, help="The most that the layers may unpack to [default: 64G]."
+    ),
     click.option("--complete-config", is_flag=True, help="Add an empty history to a config that has none."),
     click.option("--manifest", metavar="FILE", type=_FILE, help="For packed: its manifest [default: beside the file]."),
     click.option("--config", metavar="FILE", type=_FILE, help="For packed: its config [default: beside the file]."),

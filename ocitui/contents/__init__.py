@@ -41,6 +41,7 @@ with front(__name__):
     from .tar_headers import Xattrs as Xattrs
     from .tar_headers import is_header as is_header
     from .tar_headers import sum_of_bytes as sum_of_bytes
+    from .tree import MOST_XATTRS as MOST_XATTRS
     from .tree import ROOT as ROOT
     from .tree import ContentsError as ContentsError
     from .tree import DamagedError as DamagedError

@@ -26,6 +26,7 @@ with front(__name__):
     from .image_import import forget_import as forget_import
     from .image_import import import_image as import_image
     from .image_import import note_stored as note_stored
+    from .image_import import read_candidate as read_candidate
     from .image_import import recorded_import as recorded_import
     from .image_import import store_settled as store_settled
     from .image_import import unfinished_imports as unfinished_imports

@@ -23,6 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ocitui.cache import (
+    INDEX_NAME,
     ConflictError,
     Disk,
     DocumentError,
@@ -44,10 +45,10 @@ from ocitui.cache import (
     record_stored,
     storage_errors,
 )
-from ocitui.contents import TreeLines, keep_lines
+from ocitui.contents import ContentsError, TreeLines, keep_lines, read_through
 from ocitui.threads import Stop, in_thread, on_loop, settled
 
-from .errors import NamedOtherwiseError, RepointsNameError, SourceError
+from .errors import NamedOtherwiseError, RepointsNameError, SourceError, UnsoundSourceError
 from .inspect import ImportRequest, LaterRequestError, answers_then, formats_found
 from .layers.layers import Layers
 from .packing.packing import PackedLayers, PackOptions, flatten_and_pack, packer_of
@@ -429,8 +430,8 @@ async def _import_packed_files(desk: ImportDesk, request: ImportRequest, tracker
         if cached is not None:
             return cached
     tracker.enter(ImportPhase.COPY)
-    stored = await import_packed(desk.cache, found, name, request, on_loop(tracker.copied))
-    return ImportResult(stored, ImportOutcome.STORED, notes, RecordedSource(request.source))
+    done = await import_packed(desk.cache, found, name, request, on_loop(tracker.copied))
+    return replace(done, notes=(*notes, *done.notes))
 
 
 Copied = Callable[[int, int], None]
@@ -443,17 +444,42 @@ async def import_packed(
     name: ImageName,
     asked: ImportRequest | None = None,
     progress: Copied | None = None,
-) -> PackedImage:
-    """Bring a source in under a name, as a copy of its file. A cancelled call leaves nothing of it, or all. Raises
-    SourceError, NamedOtherwiseError, RepointsNameError, NoRoomError, and what `PackerCache.store` raises."""
-    image = source.image(name)
-    await check_name(cache, image.digest, image.format, name, asked or ImportRequest(source=""))
+) -> ImportResult:
+    """Bring a source in under a name, as a copy of its file, which is read through where it lies in another cache.
+    A cancelled call leaves nothing of it, or all. Raises SourceError, NamedOtherwiseError, RepointsNameError,
+    NoRoomError, and what `PackerCache.store` raises."""
+    image, asked = source.image(name), asked or ImportRequest(source="")
+    recorded, lines, notes = RecordedSource(asked.source), None, tuple[str, ...]()
+    await check_name(cache, image.digest, image.format, name, asked)
     if _is_in_place(cache, image):
-        return await store_settled(cache, image)
+        return ImportResult(await store_settled(cache, image), ImportOutcome.STORED, source=recorded)
     with staging_folder(cache.directory, cache.disk) as folder:
-        staged = replace(image, path=folder / "packed")
+        staged, told = replace(image, path=folder / "packed"), str(image.path)
         await in_thread(lambda stop: _copy(cache, image, staged.path, progress, stop))
-        return await store_settled(cache, staged)
+        if os.path.exists(image.path.with_name(INDEX_NAME)):
+            lines, notes = await in_thread(lambda stop: read_candidate(staged.path, image.format, told, stop))
+        stored = await store_settled(cache, staged)
+    return ImportResult(stored, ImportOutcome.STORED, notes, recorded, lines)
+
+
+def read_candidate(
+    path: Path, format: PackedFormat, name: str, stop: Stop, content: str = ""
+) -> tuple[TreeLines | None, tuple[str, ...]]:
+    """What is in a packed file, called ``name``, that is to be stored, once all of it was read; and what that left
+    open. Raises UnsoundSourceError where it is damaged, or has not the digest ``content`` (empty: not known) that its
+    tree should have, StorageError, AbandonedError."""
+    lines = None
+    with storage_errors(f"read {name}"), open_bounded(path) as file:
+        through = read_through(file, format, stop)
+        try:
+            lines = TreeLines.of(through.tree, stop) if through.tree is not None and through.hashed else None
+        except ContentsError as error:
+            raise UnsoundSourceError(f"{name} cannot be read: {error.message}") from error
+    if through.problem:
+        raise UnsoundSourceError(f"{name} is damaged: {through.problem}")
+    if lines is not None and content not in ("", lines.content):
+        raise UnsoundSourceError(f"{name} holds the tree {lines.content}, said was {content}")
+    return lines, (f"{name} was not read through: {through.unchecked}",) if through.unchecked else ()
 
 
 def _copy(cache: PackerCache, image: PackedImage, copy: Path, progress: Copied | None, stop: Stop) -> None:

@@ -48,14 +48,12 @@ from ocitui.cache import (
 )
 from ocitui.contents import (
     ChunkReader,
-    ContentsError,
     Kind,
     TarEntry,
     TarError,
     TarReader,
     TreeLines,
     TreeStore,
-    read_through,
 )
 from ocitui.importing import (
     CACHE_TAR,
@@ -75,6 +73,7 @@ from ocitui.importing import (
     inspect_packed,
     note_stored,
     raised_with,
+    read_candidate,
     staging_folder,
     store_settled,
     tar_header,
@@ -427,11 +426,12 @@ def _bounded(source: RecordedSource | None) -> RecordedSource | None:
 
 
 class _Verified(msgspec.Struct, frozen=True):
-    """What came, once all that is in it was read."""
+    """What came, once all that is in it was read; ``content`` is the digest of its tree, whose lines lie beside it,
+    None where it has none."""
 
     entry: ArrivedEntry
     found: PackedSource
-    lines: TreeLines | None
+    content: str | None
     notes: tuple[str, ...]
 
 
@@ -483,31 +483,30 @@ async def store_arrived(
 ) -> list[ImportResult]:
     """Store what came, each entry in a transaction, once all of them are verified. Raises as `receive_cache_tar`."""
     tracker.enter(ImportPhase.FINISH)
-    verified = [await in_thread(partial(_verified, entry)) for entry in arrived]
+    verified = [await in_thread(partial(_verified, entry, cache.disk)) for entry in arrived]
     await check_names(cache, [entry.descriptor for entry in arrived], asked)
     tracker.enter(ImportPhase.STORE)
     return [await _stored(cache, one, asked) for one in verified]
 
 
-def _verified(entry: ArrivedEntry, stop: Stop) -> _Verified:
+def _verified(entry: ArrivedEntry, disk: Disk, stop: Stop) -> _Verified:
     """Raises UnsoundSourceError, StorageError, AbandonedError."""
     packed, format = entry.files.packed, PackedFormat(entry.descriptor.format or "")
-    found, lines = inspect_packed(entry.files), None
+    found = inspect_packed(entry.files)
     if found.problems:
         text = "; ".join(found.problems).replace(f"{packed.parent}/", "")
         raise UnsoundSourceError(f"{packed.name} is not sound: {text}")
-    with storage_errors(f"read {packed.name}"), open_bounded(packed) as file:
-        through = read_through(file, format, stop)
-        try:
-            lines = TreeLines.of(through.tree, stop) if through.tree is not None and through.hashed else None
-        except ContentsError as error:
-            raise UnsoundSourceError(f"{packed.name} cannot be read: {error.message}") from error
-    if through.problem:
-        raise UnsoundSourceError(f"{packed.name} is damaged: {through.problem}")
-    if lines is not None and entry.content not in ("", lines.content):
-        raise UnsoundSourceError(f"{packed.name} holds the tree {lines.content}, said was {entry.content}")
-    notes = (f"{packed.name} was not read through: {through.unchecked}",) if through.unchecked else ()
-    return _Verified(entry, found, lines, notes)
+    lines, notes = read_candidate(packed, format, packed.name, stop, entry.content)
+    if lines is not None:
+        with disk.writing(_lines_beside(packed)) as write:
+            write(lines.packed)
+    return _Verified(entry, found, lines and lines.content, notes)
+
+
+def _lines_beside(packed: Path) -> Path:
+    """Where the lines of a packed file are kept until it is stored: of 10,000 entries they are more than fit into
+    memory."""
+    return packed.with_name(f"{packed.name}.lines")
 
 
 async def _stored(cache: PackerCache, one: _Verified, asked: ImportRequest) -> ImportResult:
@@ -517,7 +516,9 @@ async def _stored(cache: PackerCache, one: _Verified, asked: ImportRequest) -> I
         cached = await find_cached(cache, image.digest, image.format, name, asked, one.notes)
         if cached is not None:
             return cached
-    stored = await store_settled(cache, image)
-    result = ImportResult(stored, ImportOutcome.STORED, one.notes, entry.source, one.lines, entry.sha256)
+    stored, lines = await store_settled(cache, image), None
+    if one.content is not None:
+        lines = TreeLines(await asyncio.to_thread(_lines_beside(entry.files.packed).read_bytes), one.content)
+    result = ImportResult(stored, ImportOutcome.STORED, one.notes, entry.source, lines, entry.sha256)
     await asyncio.to_thread(note_stored, cache.directory, result)
     return result

@@ -61,6 +61,8 @@ def test_a_file_brings_them_over_and_is_replaced_only_if_agreed(
 def test_another_cache_takes_them_at_once(demo: Path, other: Path, ocitui: Ocitui) -> None:
     done = ocitui("export", "-C", demo, "busybox:1.36", f"cache:{other}")
     assert (done.status, "busybox:1.36: stored" in done.out) == (0, True)
+    [said] = ocitui("export", "-C", demo, "busybox:1.36", f"cache:{other}", "--json").json["entries"]
+    assert (said["name"], said["outcome"], said["notes"]) == ("busybox:1.36", "cached", [])
     assert ocitui("export", "-C", demo, "busybox:1.36", f"cache:{demo}").status == 4
     (demo / "inner").mkdir()
     assert ocitui("export", "-C", demo, "busybox:1.36", f"cache:{demo / 'inner'}").status == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,42 @@ def test_limits_name_the_option_that_raises_them(
     assert said in done.json["error"]["hint"]
     assert snapshot(cache) == {}
     assert staged(cache) == []
+
+
+@pytest.mark.parametrize("command", ["inspect", "import"])
+def test_an_archive_that_unpacks_to_too_much_is_taken_as_is_advised(
+    command: str, tmp_path: Path, cache: Path, ocitui: Ocitui
+) -> None:
+    layout = make_layout(tmp_path / "layout", ("v1", make_image(b"one" * 1000, b"two")))
+    subprocess.run(["tar", "-C", layout, "-czf", tmp_path / "image.tgz", "."], check=True)
+    words = [command, f"oci-archive:{tmp_path / 'image.tgz'}", "-C", cache]
+    words += ["--name", "a:1", "--format", "tar"] if command == "import" else []
+    refused = ocitui(*words, "--max-bytes", "1K", "--json")
+    assert "--max-bytes raises the limit" in json.dumps(refused.json)
+    assert ocitui(*words, "--max-bytes", "1M").status == 0
+
+
+def test_a_packed_file_of_another_cache_is_read_through_before_it_is_stored(
+    tmp_path: Path, cache: Path, ocitui: Ocitui
+) -> None:
+    """Its header is whole, its documents are right, and nobody recorded its hash."""
+    image, other = make_image(b"one" * 1000, b"two"), tmp_path / "other"
+    other.mkdir()
+    layout = make_layout(tmp_path / "layout", ("v1", image))
+    assert ocitui("import", f"oci:{layout}", "--name", "a:1", "-C", other).status == 0
+    words = ("import", f"cache:{other}:a:1", "-C", cache)
+    packed = other / f"{image.digest}.squashfs"
+    sound = packed.read_bytes()
+    bent = bytearray(sound)
+    bent[96:128] = bytes(32)
+    packed.write_bytes(bent)
+    refused = ocitui(*words)
+    assert (refused.status, f"{packed} is damaged: " in refused.err) == (4, True), refused.out
+    assert (snapshot(cache), staged(cache)) == ({}, [])
+    packed.write_bytes(sound)
+    assert ocitui(*words).status == 0
+    # What is in it is known by now, as of what was packed here.
+    assert ocitui("digest", "a:1", "--json", "-C", cache).json["from"] == "stored"
 
 
 def test_a_packer_that_is_missing_is_named_before_anything_is_fetched(

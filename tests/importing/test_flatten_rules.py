@@ -99,6 +99,8 @@ def test_a_directory_described_again_loses_its_old_attributes(tmp_path: Path) ->
         ((Item("x" * 256 + "/y"),), "more than 255 bytes"),
         ((Item("f", uid=1 << 33),), "owner"),
         ((Item("c", tarfile.CHRTYPE, device=(5000, 1)),), "device number"),
+        # More than any reader of what is packed takes.
+        ((Item("many", xattrs={f"user.{number}": "" for number in range(4097)}),), "4,096 extended attributes"),
     ],
 )
 def test_what_no_root_filesystem_can_hold_is_refused_by_name(

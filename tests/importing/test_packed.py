@@ -57,7 +57,7 @@ async def test_each_format_of_a_real_packer_comes_in(format_: str, cache: Packer
     assert (found.problems, found.format, found.digest) == ((), format_, source.digest)
     assert found.platform == "linux/arm64/v8"
     assert found.size == source.packed.stat().st_size
-    stored = await import_packed(cache, found, NAME)
+    stored = (await import_packed(cache, found, NAME)).image
     assert stored.path == cache.directory / f"{source.digest}.{format_}"
     assert stored.path.read_bytes() == source.packed.read_bytes()
     assert stat_of(source) == before
@@ -83,7 +83,7 @@ async def test_documents_may_lie_elsewhere(cache: PackerCache, source: Source, t
         there.rename(here)
     found = inspect_packed(find_packed_files(f"packed:{packed}", manifest, config))
     assert found.problems == ()
-    assert (await import_packed(cache, found, NAME)).digest == source.digest
+    assert (await import_packed(cache, found, NAME)).image.digest == source.digest
 
 
 async def test_what_is_not_there(source: Source) -> None:
@@ -150,7 +150,7 @@ async def test_a_digest_by_another_algorithm(tmp_path: Path, cache: PackerCache)
         path.rename(path.with_name(path.name.replace(source.digest, digest)))
     found = inspect_packed(find_packed_files(f"packed:{source.packed.with_name(f'{digest}.tar')}"))
     assert (found.problems, found.digest) == ((), digest)
-    assert (await import_packed(cache, found, NAME)).digest == digest
+    assert (await import_packed(cache, found, NAME)).image.digest == digest
 
 
 async def test_an_entry_keeps_its_name_unless_it_is_to_be_renamed(cache: PackerCache, source: Source) -> None:
@@ -170,7 +170,7 @@ async def test_an_orphan_of_the_cache_itself_is_adopted_where_it_is(cache: Packe
         path.rename(cache.directory / path.name)
     packed = cache.directory / source.packed.name
     inode = packed.stat().st_ino
-    stored = await import_packed(cache, inspect_packed(find_packed_files(str(packed))), NAME)
+    stored = (await import_packed(cache, inspect_packed(find_packed_files(str(packed))), NAME)).image
     assert stored.path == packed
     assert packed.stat().st_ino == inode
 

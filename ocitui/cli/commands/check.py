@@ -144,15 +144,12 @@ def check_command(call: Call, /, **typed: Any) -> int:
 def _access(call: Call, typed: dict[str, Any]) -> RegistryOptions:
     """How to reach registries. Raises UsageProblemError for what only the depth ``layers`` heeds, ReadOnlyError, and
     SourceError for a source that is none."""
-    from ocitui.importing import recognise_source
-
-    from ..import_run import check_registry
+    from ..import_run import check_registry, sources_of_files
 
     is_deepest = typed["depth"] == DEPTHS[-1]
     if is_deepest:
         call.refuse_read_only("fetch layers")
-        for text in typed["sources"]:
-            recognise_source(text)
+        sources_of_files(typed["sources"])
     elif typed["sources"]:
         raise UsageProblemError("--from is for --depth layers", hint="give --depth layers too")
     return check_registry(typed, "" if is_deepest else "--depth layers")
@@ -335,13 +332,12 @@ def _about(report: Report, kept: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _repair(report: Report, asked: AskedCheck) -> str:
     """The command that finds the same: it has to look as deep where that could not be remembered, and as far."""
-    from ocitui.importing import recognise_source
+    from ..import_run import sources_of_files
 
     forgotten = [finding for finding in report.shown() if finding.fingerprint in report.deep_only]
     if not forgotten:
         return "ocitui repair"
-    files = (text for text in asked.sources if recognise_source(text).kind != "docker")
-    ways = [f" --from {quote(text)}" for text in files]
+    ways = [f" --from {quote(text)}" for text in sources_of_files(asked.sources)]
     ways += [" --registry"] if any(" docker://" in finding.seen for finding in forgotten) else []
     return f"ocitui repair --depth {report.depth}{''.join(ways)}"
 

@@ -65,14 +65,17 @@ def export_command(call: Call, words: Sequence[str], filter_text: str | None) ->
     chosen = run_async(asyncio.to_thread(entries_to_export, call.directory, index, keys))
     if (kind := dest.partition(":")[0]) in _IMAGES:
         return _export_images(call, chosen, kind, dest)
+    entries_told = [_told(one) for one in chosen]
     with progress_shown(call) as progress:
         if dest.startswith(_CACHE):
             stored = run_async(_into_cache(call, chosen, home_path(dest.removeprefix(_CACHE)), progress))
             size, said = sum(one.found.size for one in chosen), [f"{one.image.name}: {one.outcome}" for one in stored]
+            for entry, done in zip(entries_told, stored, strict=True):
+                entry |= {"outcome": done.outcome, "notes": done.notes}
         else:
             with _destination(call, dest) as fd:
                 size, said = run_async(_written(chosen, fd, progress)), []
-    told = {"destination": dest, "bytes": size, "entries": [_told(one) for one in chosen]}
+    told = {"destination": dest, "bytes": size, "entries": entries_told}
     lines = [*said, f"exported {counted(len(chosen), 'entry')}, {human_size(size)}"]
     if dest == "-":
         say(*lines, err=True)

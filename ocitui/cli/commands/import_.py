@@ -17,7 +17,6 @@ from ..options import (
     COMPRESSIONS,
     FORMATS,
     PACKERS,
-    byte_size,
     changing,
     run_async,
     source_argument,
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
 @click.option("--compression", type=click.Choice(COMPRESSIONS), help="[default: gzip in squashfs, none in erofs].")
 @click.option("--level", metavar="N", type=int, help="The compression's level [default: 6 for gzip in squashfs].")
 @click.option("--packer", type=click.Choice(PACKERS), help="What packs squashfs [default: ocitui itself].")
-@click.option(
-    "--max-bytes", metavar="SIZE", type=byte_size, help="The most that the layers may unpack to [default: 64G]."
-)
 @click.option(
     "--max-entries",
     metavar="N",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ocitui.contents import FILE_TYPES, ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
+from ocitui.contents import FILE_TYPES, MOST_XATTRS, ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
 from ocitui.text import printable
 
 from ..errors import LayerError, LayerLimitError, raised_with
@@ -260,6 +260,8 @@ class Changeset:
         """Raises LayerError where the entry cannot be in a root filesystem."""
         if len(entry.name) > self._limits.path_bytes:
             raise LayerLimitError(f"its path has more than {self._limits.path_bytes} bytes")
+        if len(entry.xattrs or ()) > MOST_XATTRS:
+            raise LayerLimitError(f"it has more than {MOST_XATTRS:,} extended attributes")
         parent, name = split_path(entry.name)
         if not name:
             if entry.kind is not Kind.DIRECTORY:
