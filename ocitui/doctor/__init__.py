@@ -48,7 +48,6 @@ with front(__name__):
     from .incident import is_report as is_report
     from .incident import opened_report as opened_report
     from .incident import write_report as write_report
-    from .layers import HiddenInLayers as HiddenInLayers
     from .layers import examine_layers as examine_layers
     from .layers import hidden_in_layers as hidden_in_layers
     from .metrics import prometheus as prometheus
