@@ -105,7 +105,7 @@ def digest_lines(
             yield f"{name} {sort} link={first[number]}\n"
             continue
         first[number] = name
-        yield " ".join([name, sort, *_attributes(tree, entry, sort, hashes), *_more(tree, entry, level)]) + "\n"
+        yield f"{name} {sort}{_attributes(tree, entry, sort, hashes)}{_more(tree, entry, level)}\n"
 
 
 def at_level(line: str, level: TreeLevel) -> str:
@@ -131,31 +131,31 @@ def kept_xattrs(tree: PackedTree, entry: int) -> dict[bytes, bytes]:
     return {name: value for name, value in tree.xattrs(entry).items() if name.startswith(_XATTRS)}
 
 
-def _attributes(tree: PackedTree, entry: int, sort: str, hashes: dict[int, bytes]) -> Iterator[str]:
-    """What every level has of an entry but the root."""
+def _attributes(tree: PackedTree, entry: int, sort: str, hashes: dict[int, bytes]) -> str:
+    """What every level has of an entry but the root; each behind a blank, here and in `_more`."""
     if entry == ROOT:
-        return
-    if sort != "l":
-        yield f"{stat.S_IMODE(tree.modes[entry]):04o}"
-    yield f"{tree.uids[entry]}:{tree.gids[entry]}"
+        return ""
+    owner = f" {tree.uids[entry]}:{tree.gids[entry]}"
+    if sort == "l":
+        return f"{owner} ->{_escaped(tree.target(entry))}"
+    told = f" {stat.S_IMODE(tree.modes[entry]):04o}{owner}"
     if sort == "f":
-        yield f"{tree.sizes[entry]} sha256:{hashes[tree.numbers[entry]].hex()}"
-    elif sort == "l":
-        yield f"->{_escaped(tree.target(entry))}"
-    elif sort in "bc":
-        yield "{},{}".format(*tree.devices.get(entry, (0, 0)))
+        return f"{told} {tree.sizes[entry]} sha256:{hashes[tree.numbers[entry]].hex()}"
+    return told + " {},{}".format(*tree.devices.get(entry, (0, 0))) if sort in "bc" else told
 
 
-def _more(tree: PackedTree, entry: int, level: TreeLevel) -> Iterator[str]:
+def _more(tree: PackedTree, entry: int, level: TreeLevel) -> str:
     """What only some levels have of it."""
+    told = ""
     if level is TreeLevel.CONTENT or (entry == ROOT and level is TreeLevel.XATTRS):
-        return
+        return told
     if level is TreeLevel.FULL:
         if entry == ROOT:
-            yield f"{stat.S_IMODE(tree.modes[ROOT]):04o} {tree.uids[ROOT]}:{tree.gids[ROOT]}"
-        yield f"mtime={tree.mtimes[entry]}"
-    for name, value in sorted(kept_xattrs(tree, entry).items()):
-        yield f"x:{_escaped(name)}={value.hex()}"
+            told = f" {stat.S_IMODE(tree.modes[ROOT]):04o} {tree.uids[ROOT]}:{tree.gids[ROOT]}"
+        told += f" mtime={tree.mtimes[entry]}"
+    if kept := kept_xattrs(tree, entry):
+        told += "".join(f" x:{_escaped(name)}={value.hex()}" for name, value in sorted(kept.items()))
+    return told
 
 
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:

@@ -109,6 +109,8 @@ class ErofsReader:
             raise DamagedError("its time is none")
         self._meta, self._shared = meta * self.block, shared * self.block
         self._node: tuple[int, ErofsInode] | None = None
+        # Whoever asks for those of an inode has its number from where it was read.
+        self._with_xattrs = set[int]()
         self._map: tuple[int, CompressedBody] | None = None
         self._fragments: tuple[ErofsInode, CompressedBody | None] | None = None
 
@@ -155,6 +157,8 @@ class ErofsReader:
             if stat.S_ISDIR(mode) or not form & _ONE_LINK:
                 high, nowhere = 0, _NOWHERE_32
         kind, layout, xattrs = stat.S_IFMT(mode), form >> 1 & 7, count and _XATTR_HEADER.size + 4 * (count - 1)
+        if xattrs:
+            self._with_xattrs.add(number)
         if kind not in _TYPES or size > _LARGEST_FILE:
             raise DamagedError("an inode has a type or a size that none may have")
         device = (0, 0)
@@ -291,9 +295,9 @@ class ErofsReader:
         return target
 
     def xattrs(self, reference: int) -> Mapping[bytes, bytes]:
-        node = self.node(reference)
-        if not node.xattrs:
+        if reference not in self._with_xattrs:
             return {}
+        node = self.node(reference)
         area = self.take(node.end - node.xattrs, node.xattrs)
         at = _XATTR_HEADER.size + 4 * _XATTR_HEADER.unpack_from(area)[0]
         if at > len(area):

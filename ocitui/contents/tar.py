@@ -39,6 +39,8 @@ _MOST_TOLD = 1000
 _EARLIEST, _LATEST = -(1 << 63), (1 << 63) - 1
 _UNNAMED = (1 << 64) - 1
 """The reference of a directory that no header names."""
+_BODY = 1
+"""What the reference of a file that has but a body has more than the place of that, a whole block."""
 
 
 def tar_tree(file: BinaryIO, stop: Stop) -> PackedTree:
@@ -79,7 +81,7 @@ class _Member(NamedTuple):
 
 class _Members:
     """What is read of an inode when it is asked for; its reference is where its first header begins, which may be an
-    extended one."""
+    extended one, or of a file that is neither sparse nor has extended attributes its body."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -100,6 +102,8 @@ class _Members:
         return (reference,)
 
     def read(self, reference: int, at: int, size: int) -> bytes:
+        if reference & _BODY:
+            return self._pread(size, reference - _BODY + at)
         entry, starts, places = self._member(reference)
         if entry.segments is None:
             return self._pread(size, entry.offset + at)
@@ -112,6 +116,8 @@ class _Members:
         return bytes(data)
 
     def after_hole(self, reference: int, at: int) -> int:
+        if reference & _BODY:
+            return at
         entry, starts, _ = self._member(reference)
         if entry.segments is None:
             return at
@@ -183,6 +189,8 @@ class _Index:
             mtime = min(max(member.mtime, _EARLIEST), _LATEST)
             if member.xattrs:
                 self._members.with_xattrs.add(start)
+            elif member.kind is Kind.FILE and member.segments is None:
+                start = member.offset + _BODY
             self._put(parts, Inode(mode, member.uid, member.gid, size, mtime, self._inodes, start, device))
         except TarError as error:
             self.note(error.placed(member.name))
