@@ -44,7 +44,7 @@ class ComparedTree:
         if tree.damage:
             raise DamagedError(f"it cannot be compared, as a part of it cannot be read: {tree.damage[0][1]}")
         self.tree, self.unread = tree, unread
-        self.rows = sorted_entries(tree)
+        self.rows = [*sorted_entries(tree)]
         self.first_names = dict[int, int]()
         """The first in order of paths of an inode that has several names, by the others."""
         first = dict[int, int]()

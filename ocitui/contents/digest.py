@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,15 +96,16 @@ def digest_lines(
     if tree.damage:
         raise DamagedError(f"it has no digest, as a part of it cannot be read: {tree.damage[0][1]}")
     hashes = _hashes(tree, stop, passed)
-    first = dict[int, str]()
+    first = {number: "" for number, next in pairwise(sorted(tree.numbers)) if number == next}
     yield f"packed-tree 1 {level}\n"
     for path, entry in sorted_entries(tree):
         stop.check()
         sort, name, number = _SORTS[tree.kind(entry)], _spelled(path), tree.numbers[entry]
         if number in first and sort != "d":
-            yield f"{name} {sort} link={first[number]}\n"
-            continue
-        first[number] = name
+            if first[number]:
+                yield f"{name} {sort} link={first[number]}\n"
+                continue
+            first[number] = name
         yield f"{name} {sort}{_attributes(tree, entry, sort, hashes)}{_more(tree, entry, level)}\n"
 
 
@@ -119,11 +120,13 @@ def at_level(line: str, level: TreeLevel) -> str:
     return line.partition(" mtime=")[0].rstrip("\n") + "\n" if level is TreeLevel.CONTENT else _MTIME.sub("", line, 1)
 
 
-def sorted_entries(tree: PackedTree) -> list[tuple[bytes, int]]:
+def sorted_entries(tree: PackedTree) -> Iterator[tuple[bytes, int]]:
     """All that a digest is of, by the bytes of their paths, which stand before them. Raises DamagedError where these
     are longer together than a tree's are."""
-    found = zip(_paths(tree), range(len(tree)), strict=True)
-    return sorted((path, entry) for path, entry in found if tree.kind(entry) in _SORTS)
+    paths = _paths(tree)
+    for entry in sorted(range(len(tree)), key=paths.__getitem__):
+        if tree.kind(entry) in _SORTS:
+            yield paths[entry], entry
 
 
 def kept_xattrs(tree: PackedTree, entry: int) -> dict[bytes, bytes]:

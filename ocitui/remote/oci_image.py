@@ -325,7 +325,7 @@ class _Layer:
 
     def __init__(self, tree: PackedTree, stop: Stop) -> None:
         self._tree, self._stop = tree, stop
-        self._entries = sorted_entries(tree)
+        self._entries = [*sorted_entries(tree)]
         self.left_out = Counter[str]()
         """By what it is; a tar has none of it."""
 

@@ -58,6 +58,7 @@ _KEPT_OUTPUT = 1 << 16
 # Seconds that a packer may take nothing, or need after its input has ended.
 _PATIENCE = 600
 _PR_SET_PDEATHSIG = 1
+_M_ARENA_MAX = -8
 _F_SETPIPE_SZ = 1031
 
 
@@ -489,7 +490,7 @@ def start_packer(
 # Below what draws the screen; the packers inherit it.
 _NICENESS = 5
 # Of what is sent in a line.
-_PART = 1 << 20
+_PART = 1 << 18
 # Compressions that no reader here knows.
 _UNREAD = ("lzo",)
 # A thread that inflates wants the interpreter only for a moment, 25 times as often as Python lets it by default.
@@ -502,6 +503,9 @@ def main(parent: int) -> int:
     if os.getppid() != parent:
         return 1
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # One place that threads take memory from keeps less of it than one for each (mallopt(3), which not every C has).
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     with suppress(OSError):
         os.nice(_NICENESS)
     try:
