@@ -1,18 +1,25 @@
-"""Keys while a large image is imported, beside the same keys at rest.
+"""Keys while a large image is imported, beside the same keys at rest; and how long an import's own threads keep another
+of the program from going on, whatever else the machine does.
 
-Nothing is asserted on wall time. `pytest tests/bench/test_import_keys.py -s --benchmark-enable` prints the figures, by
+Nothing is asserted on time. `pytest tests/bench/test_import_keys.py -s --benchmark-enable` prints the figures, by
 an image of 200 MB; the ordinary run looks whether they can be had, by a small one.
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from ocitui.cache import PackedFormat, PackerCache
 from ocitui.importing.image_import import unfinished_imports
+from ocitui.importing.inspect import ImportRequest
+from ocitui.importing.jobs import ImportQueue
+from ocitui.threads import giving_way
 from tests.bench.big_cache import make_big_cache
 from tests.bench.terminal import TerminalRun, python
 from tests.tools import need
@@ -72,3 +79,26 @@ def test_keys_during_an_import(
             middle, worst = statistics.median(seconds) * 1000, _percentile(seconds, 0.99) * 1000
             print(f"\n    keys {name}: {len(seconds)}, median {middle:.1f} ms, 99th percentile {worst:.1f} ms", end="")
         print(f"\n    ratio of the medians: {statistics.median(during) / statistics.median(at_rest):.2f}", end="")
+
+
+def test_what_an_import_keeps_from_the_screen(
+    tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A thread that wants to go on each millisecond: how much CPU the others take in one of its waits, at the most."""
+    layout = large_layout(tmp_path / "layout", 200 if request.config.getoption("--benchmark-enable") else 8)
+    (tmp_path / "cache").mkdir()
+    queue, waits = ImportQueue(PackerCache(tmp_path / "cache")), list[tuple[float, float]]()
+    with giving_way(), closing(queue):
+        queue.submit(ImportRequest(source=f"oci:{layout}", name="a:1", format=PackedFormat.TAR))
+        while queue.active:
+            before = time.perf_counter(), time.process_time() - time.thread_time()
+            time.sleep(0.001)
+            waits.append((time.process_time() - time.thread_time() - before[1], time.perf_counter() - before[0]))
+        (job,) = queue.jobs
+        assert job.result is not None, job.error
+    with capsys.disabled():
+        others, whole = (max(seconds) * 1000 for seconds in zip(*waits, strict=True))
+        print(
+            f"\n    of {len(waits)} waits the longest was {whole:.1f} ms, the import's CPU in one {others:.1f} ms",
+            end="",
+        )

@@ -239,6 +239,17 @@ def test_a_file_of_holes_is_listed_at_once_and_read_in_parts(opened: Opened) -> 
     assert ends == [1 << 40, 1 << 40, (1 << 40) + 2, 1 << 41]
 
 
+def test_a_plain_body_is_read_without_its_header(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be a hundred thousand of them."""
+    tree = opened(
+        layer(Item("a", data=b"body"), hard("b", "a"), Item("empty"), folder("d"), Item("d/c", data=b"x" * 999))
+    )
+    monkeypatch.delattr(tar_module, "TarReader")
+    assert [body(tree, name) for name in (b"a", b"b", b"empty", b"d/c")] == [b"body", b"body", b"", b"x" * 999]
+    assert not any(tree.xattrs(entry) for entry in range(len(tree)))
+    assert skipped_of(tree) == 0
+
+
 def test_bodies_are_read_while_others_are(opened: Opened) -> None:
     names = [f"f{number}" for number in range(20)]
     tree = opened(layer(*(Item(name, data=name.encode() * 100) for name in names)))

@@ -220,7 +220,6 @@ _EXPECTED = "Empty tar filename"
 _LOST = "Could not resolve hardlink"
 # What it may use for buffers; a quarter of all memory by its own default, which makes it slower.
 BUFFERS = "64M"
-# Each has a megabyte of blocks.
 
 
 class MksquashfsPacker(FedPacker):
