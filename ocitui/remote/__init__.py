@@ -9,6 +9,8 @@ with front(__name__):
     from .cache_tar import entries_to_export as entries_to_export
     from .cache_tar import receive_cache_tar as receive_cache_tar
     from .cache_tar import write_cache_tar as write_cache_tar
+    from .far_files import FarFileError as FarFileError
+    from .far_files import FarFiles as FarFiles
     from .fleet import FleetRow as FleetRow
     from .fleet import FleetStanding as FleetStanding
     from .fleet import read_inventory as read_inventory

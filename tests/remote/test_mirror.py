@@ -35,15 +35,6 @@ def told(findings: tuple[Finding, ...], directory: Path) -> list[tuple[str, ...]
     return sorted((one.code, one.file, one.seen.replace(str(directory), "")) for one in findings)
 
 
-@pytest.fixture
-def near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ssh that leads to this machine, at once."""
-    (tmp_path / "near").mkdir()
-    (tmp_path / "near" / "ssh").write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
-    (tmp_path / "near" / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'near'}:/usr/bin:{os.environ['PATH']}")
-
-
 @pytest.mark.parametrize("case", as_parameters([case for case in CASES if case.depth is not Depth.DEEP]))
 async def test_the_findings_are_those_of_a_check_there(
     case: FaultCase, sample: Sample, near: None, monkeypatch: pytest.MonkeyPatch
@@ -225,8 +216,9 @@ async def test_asked_again_a_host_sends_what_changed(sample: Sample, near: None)
     assert told(here.findings, asked.directory) == told(there.findings, sample.directory)
 
 
-def test_the_gatherer_is_python_of_3_6() -> None:
-    source = Path(mirror.__file__).with_name("gatherer.py").read_text()
+@pytest.mark.parametrize("name", ["gatherer", "sender"])
+def test_what_runs_there_is_python_of_3_6(name: str) -> None:
+    source = Path(mirror.__file__).with_name(f"{name}.py").read_text()
     tree = ast.parse(source, feature_version=(3, 6))
     imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     assert imported <= sys.stdlib_module_names
