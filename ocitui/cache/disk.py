@@ -326,6 +326,11 @@ class Disk:
         """Move over whatever has the new name: for files of our own, and where `exchange` is not to be had."""
         self._do("rename", new_name, lambda: os.rename(name, new_name, src_dir_fd=source.fd, dst_dir_fd=target.fd))
 
+    def link(self, source: Folder, name: str, target: Folder, new_name: str) -> None:
+        """Give a file a second name; FileExistsError where that is taken."""
+        call = partial(os.link, name, new_name, src_dir_fd=source.fd, dst_dir_fd=target.fd, follow_symlinks=False)
+        self._do("link", new_name, call)
+
     def exchange(self, source: Folder, name: str, target: Folder, other: str) -> bool:
         """Let two files change places at once; False where the file system cannot."""
         try:

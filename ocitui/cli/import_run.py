@@ -303,7 +303,7 @@ def _carried_out(call: Call, request: ImportRequest, import_id: str, logins: Log
 _TRAVELLING = ("source", "name", "max_bytes", "rename", "again")
 
 
-def _travelling(typed: dict[str, Any]) -> ImportRequest:
+def travelling(typed: dict[str, Any]) -> ImportRequest:
     """What may be asked of entries that come. Raises UsageProblemError, InvalidNameError."""
     for field, value in typed.items():
         # A level may be 0.
@@ -321,7 +321,7 @@ def bring_in(call: Call, typed: dict[str, Any], chunks: Callable[[Stop], Iterato
     `receive_cache_tar` raises."""
     from ocitui.remote import receive_cache_tar
 
-    request = _travelling(typed)
+    request = travelling(typed)
     most = request.max_bytes or LayerLimits().unpacked_bytes
 
     async def receive(cache: PackerCache, asked: ImportRequest, progress: ProgressCall) -> list[ImportResult]:
@@ -348,7 +348,11 @@ def take_in(
             return [Imported(one, None if one.outcome is ImportOutcome.CACHED else next(made, None)) for one in done]
 
         with progress_shown(call) as progress:
-            return run_async(received())
+            try:
+                return run_async(received())
+            except InterruptedBySignalError as error:
+                _explain(error, cache, "", is_new=True, since=began)
+                raise
 
     def renaming(_: ImportRequest) -> list[str]:
         return ["it would have the name that it comes with; the old name no longer stands for it"]

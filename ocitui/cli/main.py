@@ -56,6 +56,7 @@ COMMANDS = {
     "trash": ("trash", "List what was taken out of the cache; restore or empty it."),
     "export": ("export", "Write entries into a tar, for another cache or host."),
     "import": ("import_", "Bring an image into the cache."),
+    "pull": ("import_", "Bring entries of another host's cache in, over ssh."),
     "imports": ("imports", "List interrupted imports, and go on with them."),
     "inspect": ("inspect", "Say what an image to be imported is."),
     "units": ("units", "Print units for systemd that check the cache and make room; install them."),

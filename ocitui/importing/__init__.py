@@ -24,6 +24,7 @@ with front(__name__):
     from .image_import import fetch_and_pack as fetch_and_pack
     from .image_import import find_cached as find_cached
     from .image_import import forget_import as forget_import
+    from .image_import import image_there as image_there
     from .image_import import import_image as import_image
     from .image_import import note_stored as note_stored
     from .image_import import read_candidate as read_candidate

@@ -255,18 +255,22 @@ def note_stored(directory: Path, result: ImportResult) -> None:
         keep_lines(directory, result.image.path, result.lines)
 
 
+async def image_there(cache: PackerCache, digest: str, format: PackedFormat, name: ImageName) -> PackedImage | None:
+    """The image that is in the cache, whatever its name is; None where there is none, or its files are not whole, so
+    that it is brought in once more."""
+    with suppress(DocumentError):
+        if there := await cache.recall(name, digest, format):
+            check = await asyncio.to_thread(check_packed, there.path)
+            return there if check.problem is None and check.found is format else None
+    return None
+
+
 async def find_cached(
     cache: PackerCache, digest: str, format: PackedFormat, name: ImageName, asked: ImportRequest, notes: tuple[str, ...]
 ) -> ImportResult | None:
-    """The image that is in the cache, under its name: at most that is set, or made to win. None where there is none, or
-    its files are not whole, so that it is brought in once more. Raises NamedOtherwiseError, RepointsNameError."""
-    there = None
-    with suppress(DocumentError):
-        there = await cache.recall(name, digest, format)
-    if there is None:
-        return None
-    check = await asyncio.to_thread(check_packed, there.path)
-    if check.problem is not None or check.found is not format:
+    """The image that is in the cache, under its name: at most that is set, or made to win. None as `image_there`.
+    Raises NamedOtherwiseError, RepointsNameError."""
+    if (there := await image_there(cache, digest, format, name)) is None:
         return None
     await check_name(cache, digest, format, name, asked)
     # The daemon takes the name's last entry for its digest alone, and looks for the format then.

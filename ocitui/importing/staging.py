@@ -432,6 +432,12 @@ class BlobStore:
             self._unlink(path.name)
         return None
 
+    def lend(self, digest: str, path: Path) -> None:
+        """Give a whole blob a second name, which may be moved away; the blob is there until it is cleared. Raises
+        StorageError."""
+        with storage_errors("take a blob"), Folder.open(self.directory) as folder, Folder.open(path.parent) as parent:
+            self.disk.link(folder, digest, parent, path.name)
+
     def _unlink(self, name: str) -> None:
         with Folder.open(self.directory) as folder:
             self.disk.unlink(folder, name)

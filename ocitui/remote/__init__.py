@@ -7,6 +7,7 @@ from ocitui.front import front
 with front(__name__):
     from .cache_tar import ExportedEntry as ExportedEntry
     from .cache_tar import entries_to_export as entries_to_export
+    from .cache_tar import pull_entries as pull_entries
     from .cache_tar import receive_cache_tar as receive_cache_tar
     from .cache_tar import write_cache_tar as write_cache_tar
     from .far_files import FarFileError as FarFileError

@@ -3,6 +3,8 @@
 First a comment that says so, and how many bytes come; then index.json, with the descriptors of these entries alone; of
 each entry the manifest, the config and the packed file, under the names that they have in a cache; and at last
 `.ocitui/export.json`, an `ExportRecord`: without it, and the end of the tar behind it, nothing that came counts.
+
+Entries that are pulled come without a tar, in parts that are kept, and are verified and stored like those.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +37,7 @@ from ocitui.cache import (
     PackerCache,
     ReadOnlyError,
     RecordedSource,
+    StorageError,
     config_name,
     file_identity,
     file_names,
@@ -57,6 +60,7 @@ from ocitui.contents import (
 )
 from ocitui.importing import (
     CACHE_TAR,
+    BlobStore,
     ImportOutcome,
     ImportPhase,
     ImportRequest,
@@ -70,6 +74,7 @@ from ocitui.importing import (
     check_name,
     check_room,
     find_cached,
+    image_there,
     inspect_packed,
     note_stored,
     raised_with,
@@ -80,8 +85,11 @@ from ocitui.importing import (
     tar_padding,
     while_there_is_room,
 )
+from ocitui.stand_in import as_told
 from ocitui.text import human_size, printable
 from ocitui.threads import Stop, in_thread, on_loop
+
+from .far_files import FarFiles
 
 Write = Callable[[bytes], object]
 Passed = Callable[[int, int], object]
@@ -195,7 +203,7 @@ def _entry(directory: Path, descriptor: Descriptor | None, ledger: Ledger, store
     files = packed_files_in(directory, descriptor.digest, format)
     name = files.packed.name
     with storage_errors(f"look at {name}"):
-        found = os.stat(files.packed)
+        found = as_told(os.stat(files.packed))
     entry = ExportedEntry(descriptor, inspect_packed(files), source=ledger.sources.get(name))
     damage = ledger.damage(name, found)
     if entry.found.problems or damage is not None:
@@ -444,21 +452,77 @@ async def receive_cache_tar(
 ) -> list[ImportResult]:
     """Bring the entries of a cache in a tar in, none before all were verified; ``most`` bounds what they take. Raises
     UnsoundSourceError, NoRoomError, NamedOtherwiseError, RepointsNameError, and as `PackerCache.store`."""
-    if cache.read_only:
-        raise ReadOnlyError("cannot import entries: the cache was opened read-only")
-    await cache.index()
     tracker = Tracker(progress)
     tar = CacheTarReader(chunks, on_loop(tracker.copied), most)
     index = await in_thread(tar.index)
-    # Before gigabytes come for nothing.
     await check_names(cache, index.descriptors, asked)
     with staging_folder(cache.directory, cache.disk) as folder:
         coming = in_thread(lambda stop: tar.entries(index, folder, cache.disk, cache.directory, stop))
-        return await store_arrived(cache, await while_there_is_room(cache.directory, coming), asked, tracker)
+        arrived = await while_there_is_room(cache.directory, coming)
+        return await store_arrived(cache, index.descriptors, arrived, asked, tracker)
+
+
+async def pull_entries(
+    cache: PackerCache,
+    entries: Sequence[ExportedEntry],
+    files: FarFiles,
+    asked: ImportRequest,
+    progress: ProgressCall | None = None,
+) -> list[ImportResult]:
+    """Bring entries of another host's cache in, of which its mirror tells: packed files that are not here come by
+    ``files``. None is stored before all were verified, and what came is kept until then. Raises FarFileError,
+    RemoteError, and as `receive_cache_tar`."""
+    tracker, blobs, missing = Tracker(progress), BlobStore(cache.directory, cache.disk), list[ExportedEntry]()
+    tracker.enter(ImportPhase.INSPECT)
+    descriptors = [one.descriptor for one in entries]
+    await check_names(cache, descriptors, asked)
+    for one in entries:
+        key = one.descriptor.digest, PackedFormat(one.descriptor.format or "")
+        if asked.again or await image_there(cache, *key, _name_of(one.descriptor, asked)) is None:
+            sha256 = one.sha256 or await files.sha256(one.found.files.packed.name, one.found.size)
+            missing.append(msgspec.structs.replace(one, sha256=sha256))
+    sizes = {f"sha256:{one.sha256}": one.found.size for one in missing}
+    check_room(cache.directory, sum(sizes.values()) - blobs.kept_of(sizes)[0])
+    try:
+        with staging_folder(cache.directory, cache.disk) as folder:
+            coming = _pulled(missing, files, blobs, folder, tracker)
+            arrived = await while_there_is_room(cache.directory, coming)
+            done = await store_arrived(cache, descriptors, arrived, asked, tracker)
+    except UnsoundSourceError:
+        blobs.clear(sizes)
+        raise
+    # What cannot be removed is no reason to fail: the store says what it holds.
+    with suppress(StorageError):
+        blobs.clear(sizes)
+    return done
+
+
+async def _pulled(
+    entries: Sequence[ExportedEntry], files: FarFiles, blobs: BlobStore, folder: Path, tracker: Tracker
+) -> list[ArrivedEntry]:
+    """Bring packed files into a folder, under the names that they have in a cache."""
+    sizes = [one.found.size for one in entries]
+
+    async def bring(one: ExportedEntry, before: int) -> ArrivedEntry:
+        there, digest = one.found.files, f"sha256:{one.sha256}"
+        name, here = there.packed.name, msgspec.structs.replace(there, packed=folder / there.packed.name)
+        await blobs.fetch(
+            digest,
+            one.found.size,
+            lambda blob: files.fetch(name, blob.size, blob.append, blob.done),
+            lambda _, done, __: tracker.copied(before + done, sum(sizes)),
+        )
+        await asyncio.to_thread(blobs.lend, digest, here.packed)
+        return ArrivedEntry(one.descriptor, here, one.sha256, one.content, _bounded(one.source))
+
+    return [await bring(one, sum(sizes[:number])) for number, one in enumerate(entries)]
 
 
 async def check_names(cache: PackerCache, descriptors: Sequence[Descriptor], asked: ImportRequest) -> None:
-    """Raises SourceError for an entry that has no name to be stored by, and as `check_name`."""
+    """Before gigabytes come for nothing. Raises ReadOnlyError, SourceError for an entry that has no name to be stored
+    by, and as `check_name`."""
+    if cache.read_only:
+        raise ReadOnlyError("cannot import entries: the cache was opened read-only")
     if asked.name and len(descriptors) > 1:
         raise SourceError(f"{len(descriptors)} entries cannot have one name", hint="leave out --name")
     for descriptor in descriptors:
@@ -479,14 +543,19 @@ def _name_of(descriptor: Descriptor, asked: ImportRequest) -> ImageName:
 
 
 async def store_arrived(
-    cache: PackerCache, arrived: Sequence[ArrivedEntry], asked: ImportRequest, tracker: Tracker
+    cache: PackerCache,
+    descriptors: Sequence[Descriptor],
+    arrived: Sequence[ArrivedEntry],
+    asked: ImportRequest,
+    tracker: Tracker,
 ) -> list[ImportResult]:
-    """Store what came, each entry in a transaction, once all of them are verified. Raises as `receive_cache_tar`."""
+    """Store what came, each entry in a transaction, once all of them are verified; those of the descriptors that did
+    not come are in the cache. Raises as `receive_cache_tar`."""
     tracker.enter(ImportPhase.FINISH)
-    verified = [await in_thread(partial(_verified, entry, cache.disk)) for entry in arrived]
-    await check_names(cache, [entry.descriptor for entry in arrived], asked)
+    verified = {entry.descriptor.key: await in_thread(partial(_verified, entry, cache.disk)) for entry in arrived}
+    await check_names(cache, descriptors, asked)
     tracker.enter(ImportPhase.STORE)
-    return [await _stored(cache, one, asked) for one in verified]
+    return [await _stored(cache, one, verified.get(one.key), asked) for one in descriptors]
 
 
 def _verified(entry: ArrivedEntry, disk: Disk, stop: Stop) -> _Verified:
@@ -509,14 +578,19 @@ def _lines_beside(packed: Path) -> Path:
     return packed.with_name(f"{packed.name}.lines")
 
 
-async def _stored(cache: PackerCache, one: _Verified, asked: ImportRequest) -> ImportResult:
-    entry, name = one.entry, _name_of(one.entry.descriptor, asked)
-    image = one.found.image(name)
-    if not asked.again:
-        cached = await find_cached(cache, image.digest, image.format, name, asked, one.notes)
+async def _stored(
+    cache: PackerCache, descriptor: Descriptor, one: _Verified | None, asked: ImportRequest
+) -> ImportResult:
+    """None came of what was in the cache. Raises SourceError where that is gone."""
+    format, name = PackedFormat(descriptor.format or ""), _name_of(descriptor, asked)
+    if one is None or not asked.again:
+        cached = await find_cached(cache, descriptor.digest, format, name, asked, one.notes if one else ())
         if cached is not None:
             return cached
-    stored, lines = await store_settled(cache, image), None
+    if one is None:
+        raise SourceError(f"{name} was taken out of the cache meanwhile", hint="pull it again")
+    entry, lines = one.entry, None
+    stored = await store_settled(cache, one.found.image(name))
     if one.content is not None:
         lines = TreeLines(await asyncio.to_thread(_lines_beside(entry.files.packed).read_bytes), one.content)
     result = ImportResult(stored, ImportOutcome.STORED, one.notes, entry.source, lines, entry.sha256)

@@ -17,7 +17,7 @@ import time
 import zlib
 
 BATCH, WHOLE, HEAD, MOST_HEADERS = 1 << 20, 64 << 20, 4096, 200000
-HEADS_ONLY = (b".ocitui/trash/", b".ocitui/staging/", b".ocitui/reserve/")
+HEADS_ONLY = (b".ocitui/trash/", b".ocitui/staging/", b".ocitui/reserve/", b".ocitui/blobs/", b".ocitui/import/")
 PACKED = (b".squashfs", b".erofs", b".tar")
 
 

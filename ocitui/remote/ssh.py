@@ -80,12 +80,12 @@ class HostSilentError(RemoteError):
 
 class LostConnectionError(RemoteError):
     code = "connection-lost"
-    default_hint = "nothing of it was taken; try again"
+    default_hint = "try again: nothing of it was taken, and what a pull brought so far is kept"
 
 
 class NoPythonError(RemoteError):
     code = "no-python"
-    default_hint = "install python3 there (3.6 or newer), or run ocitui on that host"
+    default_hint = "install python3 there (3.6 or newer), or run ocitui there: its export | import brings entries here"
 
 
 class SudoRefusedError(RemoteError):

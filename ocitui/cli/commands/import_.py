@@ -1,10 +1,11 @@
-"""`ocitui import`."""
+"""`ocitui import` and `pull`: what comes into the cache."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +19,35 @@ from ..options import (
     FORMATS,
     PACKERS,
     changing,
+    mirrored,
     run_async,
     source_argument,
     source_options,
+    sudo_option,
+    with_options,
     writing_cache,
 )
 from ..output import Call, ExitCode, is_terminal, say
+from ..selectors import chosen_entries, filter_option, need_entries
 
 if TYPE_CHECKING:
+    from ocitui.cache import PackerCache
+    from ocitui.importing import ImportRequest, ImportResult, ProgressCall
+    from ocitui.remote import HostMirror
     from ocitui.threads import Stop
 
     from ..import_run import Imported
 
+_name_option = click.option("--name", help="The name the daemon will find it by [default: as the source calls it].")
+_taking_over = with_options(
+    click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name."),
+    click.option("--again", is_flag=True, help="Bring it in even where the cache has it already."),
+)
+
 
 @click.command("import")
 @source_argument
-@click.option("--name", help="The name the daemon will find it by [default: as the source calls it].")
+@_name_option
 @click.option(
     "--format", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}; packed: as it is]."
 )
@@ -46,8 +60,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="The most files that the layers may hold [default: 1000000].",
 )
-@click.option("--rename", is_flag=True, help="Let the name take an entry over that is there under another name.")
-@click.option("--again", is_flag=True, help="Bring it in even where the cache has it already.")
+@_taking_over
 @source_options
 @changing
 def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed: Any) -> ExitCode:
@@ -109,6 +122,55 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
     done = carry_out(call, request, logins=logins, start=start)
     call.answer(lambda: imported_json(call.directory, done), imported_lines(done))
     return ExitCode.CLEAN
+
+
+@click.command("pull")
+@click.argument("place", metavar="ssh://[USER@]HOST[:PORT][/DIR]")
+@click.argument("words", metavar="ENTRY...", nargs=-1)
+@filter_option
+@_name_option
+@_taking_over
+@sudo_option
+@changing
+def pull_command(
+    call: Call, /, place: str, words: Sequence[str], filter_text: str | None, sudo: bool, **typed: Any
+) -> int:
+    """Bring entries of the cache DIR of another host in, over ssh; nothing is installed or changed there.
+
+    ENTRY is a name, a digest or its first digits, with .FORMAT where it matters, in the cache there. What came is
+    verified before any of it is stored: the documents by their digests, the packed file by the hash that is on record
+    there and by all that is in it. Python 3.6 is enough there; a host without it takes `ocitui export` and `import -`.
+
+    Asks where a name stands for another image now, that the daemon finds.
+
+    Exits with 0 where the cache has the entries then. What came is kept where ctrl+c or a cut line ends it: the same
+    again goes on there. ocitui imports says how much that is.
+    """
+    need_entries(words, filter_text)
+    writing_cache(call, "pull entries")
+    say(*call.daemon_warning(), err=True)
+    with mirrored(place, sudo, far=True) as mirror:
+        # Reported while it is known which path its directory stands for.
+        return call.reported(lambda: _brought_in(call, _pulled(call, mirror, words, filter_text, sudo, typed)))
+
+
+def _pulled(
+    call: Call, mirror: HostMirror, words: Sequence[str], filter_text: str | None, sudo: bool, typed: dict[str, Any]
+) -> list[Imported]:
+    """What the words name in another host's cache, once it is in this one."""
+    from ocitui.remote import FarFiles, entries_to_export, pull_entries
+    from ocitui.threads import in_thread
+
+    from ..import_run import take_in, travelling
+
+    index, keys = chosen_entries(replace(call, directory=mirror.directory, read_only=True), words, filter_text)
+    entries = run_async(in_thread(lambda _: entries_to_export(mirror.directory, index, keys)))
+
+    async def receive(cache: PackerCache, asked: ImportRequest, progress: ProgressCall) -> list[ImportResult]:
+        async with FarFiles(mirror.place, sudo=sudo) as files:
+            return await pull_entries(cache, entries, files, asked, progress)
+
+    return take_in(call, travelling({"source": str(mirror.place), **typed}), receive)
 
 
 def _brought_in(call: Call, done: Sequence[Imported]) -> ExitCode:
