@@ -36,6 +36,7 @@ from ocitui.cache import (
     storage_errors,
     taking_turns,
 )
+from ocitui.stand_in import as_told
 from ocitui.text import escaped, unescaped
 from ocitui.threads import Stop
 
@@ -300,7 +301,7 @@ class TreeStore:
         ledger = self._ledger = self._ledger or Ledger.open(self._directory)
         known = ledger.sound.get(path.name)
         with suppress(OSError):
-            now = os.lstat(path)
+            now = as_told(os.lstat(path))
             is_same = known is not None and known.sha256 == found[0] and known.same_file(now)
             return found[1] if is_same and ledger.damage(path.name, now) is None else None
         return None

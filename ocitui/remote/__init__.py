@@ -10,7 +10,6 @@ with front(__name__):
     from .cache_tar import pull_entries as pull_entries
     from .cache_tar import receive_cache_tar as receive_cache_tar
     from .cache_tar import write_cache_tar as write_cache_tar
-    from .far_files import FarFileError as FarFileError
     from .far_files import FarFiles as FarFiles
     from .fleet import FleetRow as FleetRow
     from .fleet import FleetStanding as FleetStanding

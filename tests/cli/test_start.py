@@ -80,6 +80,7 @@ HEADLESS = {
     "history": [],
     "trash": [],
     "import": ["oci:nowhere"],
+    "pull": ["ssh://-bad", "alpine:3.19"],
     "imports": [],
     "inspect": ["oci:nowhere"],
     "units": [],
@@ -156,7 +157,7 @@ def test_every_command_on_a_cache_takes_a_directory_and_json(command: str, ocitu
     assert "--json" in help_text
 
 
-WRITERS = ["repair", "point", "delete", "prune", "undo", "trash", "import", "imports"]
+WRITERS = ["repair", "point", "delete", "prune", "undo", "trash", "import", "pull", "imports"]
 
 
 @pytest.mark.parametrize("command", WRITERS)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.remote import FarFileError, FarFiles, SshPlace, far_files
+from ocitui.remote import FarFiles, SshPlace, far_files
+from ocitui.remote.far_files import FarFileError
 from ocitui.remote.ssh import FarAnswerError, LostConnectionError, RemoteError
 from tests.remote.support import Hosts
 from tests.remote.test_ssh import HURRIED, SENDER

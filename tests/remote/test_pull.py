@@ -25,7 +25,16 @@ from ocitui.importing import (
     staging,
 )
 from ocitui.importing.staging import BlobStore
-from ocitui.remote import FarFileError, FarFiles, HostMirror, SshPlace, entries_to_export, far_files, pull_entries
+from ocitui.remote import (
+    ExportedEntry,
+    FarFiles,
+    HostMirror,
+    SshPlace,
+    entries_to_export,
+    far_files,
+    pull_entries,
+)
+from ocitui.remote.far_files import FarFileError
 from ocitui.remote.ssh import RemoteError
 from tests.cache.support import until
 from tests.remote.support import Hosts
@@ -62,13 +71,21 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def pulled(
-    target: Path, home: Path, keys: list[Key], meanwhile: Meanwhile = lambda: None, **asked: Any
+    target: Path,
+    home: Path,
+    keys: list[Key],
+    meanwhile: Meanwhile = lambda: None,
+    told: list[ExportedEntry] | None = None,
+    **asked: Any,
 ) -> list[ImportResult]:
+    """What is pulled of another host's cache; ``told`` gets what its mirror tells of the entries."""
     place = SshPlace.parse(f"ssh://good{home}")
     mirror = HostMirror(place)
     try:
         await mirror.ask()
         entries = entries_to_export(mirror.directory, await PackerCache(mirror.directory).index(), keys)
+        if told is not None:
+            told += entries
         meanwhile()
         async with FarFiles(place) as files:
             return await pull_entries(PackerCache(target), entries, files, ImportRequest(source="", **asked))
@@ -87,7 +104,8 @@ def packed(home: Path, key: Key) -> Path:
 async def test_what_arrives_is_what_is_there(tmp_path: Path, target: Path, near: None) -> None:
     home = tmp_path / "home"
     keys = await filled(home, tmp_path / "scratch", "app:1", "db:2")
-    done = await pulled(target, home, keys)
+    told = list[ExportedEntry]()
+    done = await pulled(target, home, keys, told=told)
     assert [(str(one.image.name), one.outcome) for one in done] == [("app:1", "stored"), ("db:2", "stored")]
     assert (await PackerCache(target).index()).names == (await PackerCache(home).index()).names
     for digest, format in keys:
@@ -99,6 +117,11 @@ async def test_what_arrives_is_what_is_there(tmp_path: Path, target: Path, near:
         assert TreeStore(target, ledger).right(target / name) is not None
         assert (target / name).stat().st_nlink == 1
     assert kept(target) == 0
+    # What is on record there came along, to be held against it: a hash, and of what was pulled before the tree too.
+    assert [bool(one.sha256) for one in told] == [True, True]
+    (tmp_path / "third").mkdir()
+    await pulled(tmp_path / "third", target, keys, told=told)
+    assert [bool(one.sha256 and one.content) for one in told[2:]] == [True, True]
 
 
 async def test_where_no_hash_is_on_record_it_is_asked_for(tmp_path: Path, target: Path, near: None) -> None:
