@@ -73,11 +73,17 @@ async def test_what_is_no_file_of_the_cache_is_not_read(there: Path, near: None)
     (folder / "link").symlink_to(folder.parent / "outside")
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
+    came = list[bytes]()
+
+    async def take(piece: bytes) -> None:
+        came.append(piece)
+
     async with files_of(there) as files:
         for name in ("gone", "link", "folder", "pipe", "../outside", f"{folder.parent}/outside", "$(id)", "..", ""):
             with pytest.raises(FarFileError) as raised:
-                await files.read(name, 6)
+                await files.fetch(name, 6, take)
             assert raised.value.message.isprintable()
+    assert came == []
 
 
 async def test_what_has_another_size_is_not_taken(there: Path, near: None) -> None:
