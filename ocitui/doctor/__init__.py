@@ -85,6 +85,7 @@ with front(__name__):
     from .salvage.sources import IndexSource as IndexSource
     from .salvage.sources import JoinedEntries as JoinedEntries
     from .salvage.sources import JoinedEntry as JoinedEntry
+    from .salvage.sources import PeerName as PeerName
     from .why import Chain as Chain
     from .why import JudgedNeed as JudgedNeed
     from .why import Link as Link

@@ -72,6 +72,7 @@ with front(__name__):
     from .sources.images import describe_image as describe_image
     from .sources.images import digest_of as digest_of
     from .sources.images import manifest_type as manifest_type
+    from .sources.opening import CACHE_PREFIX as CACHE_PREFIX
     from .sources.opening import CACHE_TAR as CACHE_TAR
     from .sources.opening import PackedFiles as PackedFiles
     from .sources.opening import PackedSource as PackedSource

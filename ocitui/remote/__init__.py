@@ -16,6 +16,7 @@ with front(__name__):
     from .fleet import read_inventory as read_inventory
     from .fleet import survey as survey
     from .mirror import HostMirror as HostMirror
+    from .mirror import SshPeers as SshPeers
     from .oci_image import ExportedImage as ExportedImage
     from .oci_image import is_layout_there as is_layout_there
     from .oci_image import write_image_tar as write_image_tar

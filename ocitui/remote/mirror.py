@@ -18,7 +18,8 @@ import struct
 import tempfile
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ from ocitui.stand_in import ToldFile, forget, forget_file, stand_in, stand_in_fi
 from ocitui.text import printable
 from ocitui.threads import settled
 
+from .far_files import FarFiles
 from .ssh import Connection, FarAnswerError, Patience, SshPlace, program_of
 
 _GATHERER = Path(__file__).with_name("gatherer.py")
@@ -350,6 +352,31 @@ class HostMirror:
         _write(proc / "self" / "mountinfo", "\n".join(mounts))
         for mark, there in ((store / "daemon.socket", facts.socket), (store / "host.uuid", facts.krata)):
             mark.touch() if there else mark.unlink(missing_ok=True)
+
+
+class SshPeers:
+    """Caches of other hosts for a repair, each written ``ssh://[USER@]HOST[:PORT][/DIR]``."""
+
+    def __init__(self, *, sudo: bool = False) -> None:
+        self._sudo = sudo
+
+    def leads_to(self, text: str) -> bool:
+        """Whether a source is on another host. Raises InvalidPlaceError."""
+        return text.startswith("ssh://") and bool(SshPlace.parse(text))
+
+    @asynccontextmanager
+    async def look(self, text: str) -> AsyncIterator[Path]:
+        """A mirror of it. Raises RemoteError, CacheDirectoryError."""
+        mirror = HostMirror(SshPlace.parse(text), sudo=self._sudo)
+        try:
+            await mirror.ask()
+            yield mirror.directory
+        finally:
+            await settled(asyncio.to_thread(mirror.remove))
+
+    def connect(self, text: str) -> FarFiles:
+        """Its files. Raises RemoteError within."""
+        return FarFiles(SshPlace.parse(text), sudo=self._sudo)
 
 
 def _sent(told: list[Any]) -> _Sent:

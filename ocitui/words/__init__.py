@@ -49,10 +49,12 @@ with front(__name__):
     from .documents import SupersededError as SupersededError
     from .documents import check_wanted as check_wanted
     from .documents import indent_document as indent_document
+    from .findings import CLAIMS_TITLE as CLAIMS_TITLE
     from .findings import SHORT_ID as SHORT_ID
     from .findings import assessment_json as assessment_json
     from .findings import assessment_lines as assessment_lines
     from .findings import check_progress as check_progress
+    from .findings import claim_lines as claim_lines
     from .findings import entry_problem_lines as entry_problem_lines
     from .findings import entry_remarks as entry_remarks
     from .findings import entry_word as entry_word

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         JoinedEntries,
         JoinedEntry,
         Left,
+        PeerName,
         Progress,
         RepairPlan,
         RepairProgress,
@@ -332,6 +333,22 @@ def source_cells(entry: JoinedEntry, sources: Sequence[IndexSource]) -> list[str
     return [name, short_digest(entry.digest), format_, *cells, taken_from]
 
 
+CLAIMS_TITLE = "What other caches call images whose name is lost here"
+
+
+def claim_lines(claims: Sequence[PeerName], ways: Ways, most: int) -> Iterator[Line]:
+    """Each name with the image it stands for, who says so, and what is here of that; how to choose what is left out."""
+    yield heading(CLAIMS_TITLE)
+    for one in claims[:most]:
+        here = f"here: {', '.join(one.here)}" if one.here else "nothing of it is here"
+        text = f"{one.name} is {short_digest(one.digest)} for {', '.join(one.by)}; {here}"
+        yield Line(f"{text}; {one.why_not}", "left out", "bad") if one.why_not else Line(text, "taken")
+    if len(claims) > most:
+        yield Line(f"and {len(claims) - most} more")
+    if digest := next((one.digest for one in claims if one.why_not and one.here), ""):
+        yield Line(f"{said(Way.NAME, ways, short_digest(digest))}: how many say so decides nothing", "you can")
+
+
 def entry_remarks(entry: JoinedEntry, ways: Ways) -> list[str]:
     """What is wrong with an entry, what is told differently, and what may help to name it."""
     told = [
@@ -421,6 +438,7 @@ def plan_json(plan: RepairPlan) -> dict[str, Any]:
             for left in plan.left
         ],
         "sources": [_joined_json(entry) for entry in plan.joined],
+        "claims": [asdict(claim) for claim in plan.claims],
         "notes": list(plan.notes),
         "bytes_trashed": plan.bytes_trashed,
         "bytes_placed": plan.bytes_placed,

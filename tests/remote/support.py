@@ -85,6 +85,14 @@ def _match(hosts: Hosts, way: str) -> list[str]:
     return [f"Match LocalPort {hosts.ports[way]}", f"  {asks}"] if asks else []
 
 
+def near_ssh(folder: Path) -> str:
+    """The PATH with an `ssh` that leads to this machine, at once, and has no configuration."""
+    folder.mkdir()
+    (folder / "ssh").write_text('#!/bin/sh\n[ "$1" = -G ] && exit\nfor last; do :; done\nexec sh -c "$last"\n')
+    (folder / "ssh").chmod(0o755)
+    return f"{folder}:/usr/bin:{os.environ['PATH']}"
+
+
 def use_ssh(folder: Path, config: Path) -> str:
     """The PATH with an `ssh` that reads this configuration; the real one reads that of the user's home, by his name."""
     folder.mkdir(exist_ok=True)

@@ -31,6 +31,7 @@ from ocitui.tui.widgets.lines import PickList
 from tests.doctor.repair_support import let_come_back
 from tests.importing.layer_support import Item, flattened, layer, sources
 from tests.importing.pipeline import image_of, layout_of
+from tests.remote.support import near_ssh
 from tests.tui.cache_support import (
     ALPINE,
     BUSYBOX,
@@ -326,6 +327,35 @@ async def test_sources_and_allowances_make_another_plan(tmp_path: Path) -> None:
         await mended(one)
         assert "the cache is clean" in one.lines
     assert (cache / f"{TEA.digest}.config.json").read_bytes() == TEA.config
+
+
+async def test_another_host_is_a_source_and_tells_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", near_ssh(tmp_path / "near"))
+    cache, other = make_cache(tmp_path / "image"), make_cache(tmp_path / "other")
+    write_index(cache, ())
+    async with desk(cache) as one:
+        await one.open("p", "ProblemsScreen")
+        await one.until(lambda: not one.live.looking and bool(rows(one)), "the check")
+        await one.open("M", "RepairScreen")
+        await one.until(lambda: "making" not in one.status, "the plan")
+        await one.press("o")
+        await one.until(lambda: one.top == "RepairOptionsScreen")
+        await one.press("s")
+        one.app.screen.query_one(OneLineQuestion).value = "ssh://-o"
+        await one.press("enter")
+        await one.until(lambda: "names no host" in one.status)
+        await one.press("s")
+        one.app.screen.query_one(OneLineQuestion).value = f"ssh://web1{other}"
+        await one.press("enter")
+        await one.until(lambda: "Restore from ssh" in rows(one)[-1], "the source")
+        await one.press("enter")
+        await one.until(lambda: one.top == "RepairScreen" and any("other caches call" in row for row in rows(one)))
+        await planned(one)
+        await one.press("down", "down", "down")
+        await one.until(lambda: f"for ssh://web1{other}" in "".join(one.lines.split("\n")))
+        await mended(one)
+        assert "the cache is clean" in one.lines
+    assert NGINX.name in (cache / "index.json").read_text()
 
 
 async def test_what_the_plan_reads_is_told_and_esc_ends_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ocitui.text import counted
 
 from ..options import (
     DEPTHS,
+    FAR,
     changing,
     complete_source,
     depth_option,
@@ -21,6 +22,7 @@ from ..options import (
     registries_options,
     repeatable,
     run_async,
+    sudo_option,
     writing_cache,
 )
 from ..output import TRIES, Call, Column, ExitCode, UsageProblemError, laid_out, lay_out, paragraph, say, text_width
@@ -61,8 +63,9 @@ class AskedRepair(NamedTuple):
     "sources",
     metavar="SOURCE",
     complete=complete_source,
-    help="Restore from here: another cache, or what ocitui import takes. Repeatable.",
+    help="Restore from here, and ask for lost names: cache:DIR, ssh://HOST[/DIR], or what import takes. Repeatable.",
 )
+@sudo_option
 @click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest.")
 @repeatable(
     "--name",
@@ -88,7 +91,7 @@ class AskedRepair(NamedTuple):
 @click.option("--daemon-hangs", is_flag=True, help="Say that kratactl gets no answers; it cannot be seen from here.")
 @registries_options
 @changing
-def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
+def repair_command(call: Call, /, *, apply: bool, sudo: bool, **typed: Any) -> ExitCode:
     """Show what would mend the cache, step by step and with what it costs; with --apply do it.
 
     What can be restored is restored, first from the trash, then from loop devices that still hold a file, from the
@@ -110,7 +113,14 @@ def repair_command(call: Call, /, *, apply: bool, **typed: Any) -> ExitCode:
     if is_deepest:
         call.refuse_read_only("fetch layers")
     access = SourceOptions(registry=check_registry(typed, "" if is_deepest or typed["registry"] else "--registry"))
-    options = RepairOptions(access=access, **{name: typed.pop(name) for name in _AS_TYPED})
+    hosts = None
+    if any(text.startswith(FAR) for text in typed["sources"]):
+        from ocitui.remote import SshPeers
+
+        hosts = SshPeers(sudo=sudo)
+    elif sudo:
+        raise click.UsageError("--sudo is for a source that is reached over ssh")
+    options = RepairOptions(access=access, hosts=hosts, **{name: typed.pop(name) for name in _AS_TYPED})
     asked = AskedRepair(options=options, **typed)
     looks = [look(call, asked)]
     transactions: list[Transaction] = []
@@ -252,10 +262,22 @@ class Looked(NamedTuple):
 
 def _plan_lines(plan: RepairPlan) -> Iterator[str]:
     """What would be done, what is only offered, what stays as it is."""
-    from ocitui.words import OPTIONS, first_steps, grouped_left, left_lines, plan_balance, plan_sections, step_lines
+    from ocitui.words import (
+        OPTIONS,
+        claim_lines,
+        first_steps,
+        grouped_left,
+        left_lines,
+        plan_balance,
+        plan_sections,
+        step_lines,
+    )
 
     if plan.joined:
         yield from _source_lines(plan.joined)
+        yield ""
+    if plan.claims:
+        yield from laid_out(claim_lines(plan.claims, OPTIONS, _MOST_ROWS))
         yield ""
     for title, steps in plan_sections(plan, OPTIONS):
         yield f"{title}:"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from ocitui.cache import (
 from ocitui.contents import ContentsError, TreeLines, TreeStore, read_through
 from ocitui.host import Loops, LoopUse
 from ocitui.importing import (
+    CACHE_PREFIX,
     NoSuchImageError,
     PackedFiles,
     Reference,
@@ -54,12 +55,13 @@ from ocitui.importing import (
     open_source,
     recognise_source,
 )
+from ocitui.stand_in import as_told
 from ocitui.threads import Stop, in_thread
 
 from ..check.entry_checks import has_digest, read_document
 from ..check.examine import incomplete, otherwise, without_program
 from ..findings import Way
-from .steps import Fetch, FetchKind, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
+from .steps import Fetch, FetchKind, Peer, ProgressCall, RepairOptions, RepairProgress, Snapshot, StepChange
 
 
 class OtherFormats(msgspec.Struct):
@@ -76,6 +78,13 @@ class OtherFormats(msgspec.Struct):
         if self._lines is None:
             self._lines = [*self._read(stop)]
         return self._lines
+
+    def tree_on_record(self, name: str) -> str:
+        """The digest of the tree that a packed file had as the ledger knows it, or was last found to have; empty where
+        none is kept."""
+        record = self.ledger.sound.get(name)
+        kept = TreeStore(self.directory, self.ledger).read(name, record.sha256 if record is not None else "")
+        return kept[1].content if kept else ""
 
     def _read(self, stop: Stop) -> Iterator[tuple[PackedFormat, TreeLines]]:
         store = TreeStore(self.directory, self.ledger)
@@ -99,16 +108,19 @@ class OtherFormats(msgspec.Struct):
 
 class WantedFile(msgspec.Struct, frozen=True):
     """A file that is to be restored: ``name`` in the cache, of the entry ``digest``. ``content`` is the digest that its
-    bytes must have; empty for a packed file without a recorded sha256. One is then taken that could be read through,
-    lacks nothing that the sound ``others`` of the image's formats hold, and holds ``program`` (empty: not known);
-    ``strictly`` only one whose bytes are known, or made of the image's layers; ``by_layers`` only one made of these.
-    ``size`` is that of a document (0: not known). ``carriers`` are the descriptors of the entry's digest."""
+    bytes must have; empty for a packed file without a recorded sha256. ``tree`` is the digest of its tree, as it is on
+    record (empty: it is not): one of other bytes with the same tree is as good. Where neither is known, one is taken
+    that could be read through, lacks nothing that the sound ``others`` of the image's formats hold, and holds
+    ``program`` (empty: not known); ``strictly`` only one whose bytes somebody has on record, or made of the image's
+    layers; ``by_layers`` only one made of these. ``size`` is that of a document (0: not known). ``carriers`` are the
+    descriptors of the entry's digest."""
 
     name: str
     digest: str
     kind: FileKind
     format: PackedFormat | None = None
     content: str = ""
+    tree: str = ""
     size: int = 0
     strictly: bool = False
     by_layers: bool = False
@@ -135,7 +147,8 @@ class Copy(msgspec.Struct, frozen=True):
         if self.fetch is None or wanted.format is None:
             return StepChange(place=(Place(wanted.name, there, data=self.data, trash=self.trash, source=self.source),))
         fetch = self.fetch, self.origin, wanted.digest, wanted.format, self.size, self.sha256
-        return StepChange(fetch=(Fetch(wanted.name, there, *fetch, wanted.by_layers),))
+        proof = wanted.by_layers, wanted.content, wanted.tree, wanted.program
+        return StepChange(fetch=(Fetch(wanted.name, there, *fetch, *proof),))
 
 
 class Copies(Protocol):
@@ -150,11 +163,13 @@ class Copies(Protocol):
 
 
 class Restorer(msgspec.Struct):
-    """The places in the order they are asked; ``notes`` tell what could not be looked at, or was refused, and why."""
+    """The places in the order they are asked; ``notes`` tell what could not be looked at, or was refused, and why;
+    ``called`` is what the operator calls the directories that stand in them."""
 
     places: Sequence[Copies] = ()
     notes: list[str] = []
     progress: ProgressCall = lambda now: None
+    called: Mapping[str, str] = {}
 
     async def find(self, wanted: WantedFile) -> Copy | None:
         """The first good copy. Never raises for what a place holds."""
@@ -176,6 +191,8 @@ class Restorer(msgspec.Struct):
 
     def note(self, note: str) -> None:
         """What was found in a place and is not good, and why."""
+        for directory, text in self.called.items():
+            note = note.replace(directory, text)
         if note not in self.notes:
             self.notes.append(note)
 
@@ -299,14 +316,15 @@ class NotGoodError(Exception):
 def good_packed(
     path: Path, wanted: WantedFile, offered: Copy, told: Restorer, stop: Stop, ledger: Ledger | None = None
 ) -> Copy | None:
-    """The copy that is ``offered``, with what makes it good, all of which is read; None where it is refused or not
-    there, or only what is made of layers will do. ``ledger`` is that of the cache it lies in, or lay in; ``offered``
-    has the size of what has none."""
+    """The copy that is ``offered``, with what makes it good, all of which is read, unless it is to be brought from
+    another host; None where it is refused or not there, or only what is made of layers will do. ``ledger`` is that of
+    the cache it lies in, or lay in; ``offered`` has the size of what has none, and the sha256 that another host has on
+    record of it."""
     if wanted.by_layers:
         return None
     try:
         with open(os.open(path, READ_FLAGS), "rb", buffering=0) as opened:
-            return _looked_through(opened, offered, wanted, told, stop, ledger)
+            return _looked_through(opened, path, offered, wanted, told, stop, ledger)
     except FileNotFoundError:
         return None
     except (NotGoodError, OSError) as error:
@@ -316,10 +334,10 @@ def good_packed(
 
 
 def _looked_through(
-    opened: BinaryIO, offered: Copy, wanted: WantedFile, told: Restorer, stop: Stop, ledger: Ledger | None
+    opened: BinaryIO, path: Path, offered: Copy, wanted: WantedFile, told: Restorer, stop: Stop, ledger: Ledger | None
 ) -> Copy:
     """Raises NotGoodError, OSError, AbandonedError."""
-    found = os.fstat(opened.fileno())
+    found = as_told(os.fstat(opened.fileno()))
     if not offered.size and not stat.S_ISREG(found.st_mode):
         raise NotGoodError("it is no regular file")
     size = offered.size or found.st_size
@@ -331,73 +349,97 @@ def _looked_through(
     if damage is not None and not (damage.sha256 and wants):
         raise NotGoodError(damage.seen)
     record = ledger.sound.get(wanted.name) if ledger is not None else None
-    recorded = record.sha256 if record is not None else ""
+    recorded, is_far = record.sha256 if record is not None else offered.sha256, offered.fetch is FetchKind.HOST
+    if is_far and (record is None or not record.same_file(found)):
+        raise NotGoodError("its sha256 is not on record there; `ocitui check --depth deep` on that host records it")
     if wanted.strictly and not (wants or recorded):
         raise NotGoodError("nobody recorded its sha256, so that it may lack as much as what it is to replace")
-    now = RepairProgress(f"reading a copy of {wanted.name}", 0, size)
+    hashed, words = recorded, ""
+    if not is_far:
+        now = RepairProgress(f"reading a copy of {wanted.name}", 0, size)
 
-    def passed(read: int) -> None:
-        nonlocal now
-        stop.check()
-        now = msgspec.structs.replace(now, done=now.done + read)
-        told.progress(now)
+        def passed(read: int) -> None:
+            nonlocal now
+            stop.check()
+            now = msgspec.structs.replace(now, done=now.done + read)
+            told.progress(now)
 
-    hashed, words = hash_file(opened, passed), ""
+        hashed = hash_file(opened, passed)
     if hashed != wants:
-        if (wants or wanted.strictly) and hashed != recorded:
+        if wanted.strictly and not wants and hashed != recorded:
             raise NotGoodError(f"its sha256 is {hashed}, which nobody recorded")
-        told.progress(RepairProgress(f"reading what is in a copy of {wanted.name}"))
-        # What was recorded is another packing of the same image, which is as it was then.
-        known = hashed == recorded
-        unread = _read_copy(opened, wanted, stop, None if known else wanted.others)
-        words = f" ({unread or 'read through'}; no sha256 of it was recorded)"
-        if known:
-            words = " (packed another time)" if wants else ""
+        known, through, tree = _trees_here(wanted, stop), "it is read through once it is here", ""
+        if wants and not known:
+            raise NotGoodError(f"its sha256 is {hashed}, and neither that nor its tree is on record")
+        if not is_far:
+            told.progress(RepairProgress(f"reading what is in a copy of {wanted.name}"))
+            through, tree = _read_copy(opened, wanted, stop)
+        elif lines := TreeStore(path.parent).read(wanted.name, hashed):
+            tree = lines[1].content
+        if known and tree not in known and (tree or not is_far):
+            raise NotGoodError("its tree is not the one on record" if tree else f"its tree is not known: {through}")
+        proof = "no sha256 of it was recorded" if hashed != recorded else "only the record there vouches for it"
+        words = f" ({through}; {'packed another time, with the tree on record' if known else proof})"
     return msgspec.structs.replace(offered, where=offered.where + words, size=size, sha256=hashed)
 
 
-def _read_copy(opened: BinaryIO, wanted: WantedFile, stop: Stop, others: OtherFormats | None) -> str:
-    """Read a packed file as a guest would; gives why a part of it could not be read so, empty where it was. Raises
-    NotGoodError where it is damaged, or lacks its program or what ``others`` hold, or cannot be compared with
-    them, OSError, AbandonedError."""
+def _trees_here(wanted: WantedFile, stop: Stop) -> frozenset[str]:
+    """The digests of trees, one of which a packed file of other bytes than are on record is to have: as it is on record
+    itself, else as the other formats of the image have it; none where nothing of the file is on record."""
+    if wanted.tree or not wanted.content or wanted.others is None:
+        return frozenset(filter(None, [wanted.tree]))
+    return frozenset(lines.content for _, lines in wanted.others.lines(stop))
+
+
+def _read_copy(opened: BinaryIO, wanted: WantedFile, stop: Stop) -> tuple[str, str]:
+    """Read a packed file as a guest would; gives how far that could be done, and the digest of its tree (empty: it is
+    not known). Raises NotGoodError where it is damaged, or lacks its program or what the other formats hold, or cannot
+    be compared with them, OSError, AbandonedError."""
     assert wanted.format is not None
     through = read_through(opened, wanted.format, stop)
     if through.problem:
         raise NotGoodError(f"reading it through failed: {through.problem}")
+    seen = digest = ""
     if through.tree is not None:
-        seen = without_program(through.tree, wanted.program)
-        if through.hashed and others is not None and (beside := others.lines(stop)):
+        seen, others = without_program(through.tree, wanted.program), wanted.others
+        beside = others.lines(stop) if others is not None and through.hashed else ()
+        if beside or (wanted.tree and through.hashed):
             try:
                 lines = TreeLines.of(through.tree, stop)
                 seen = incomplete(lines, beside, stop) or otherwise(lines, beside, stop) or seen
             except ContentsError as error:
                 raise NotGoodError(str(error)) from error
-        if seen:
-            raise NotGoodError(seen)
-    return f"not read through: {through.unchecked}" if through.unchecked else ""
+            digest = lines.content
+    if seen:
+        raise NotGoodError(seen)
+    return f"not read through: {through.unchecked}" if through.unchecked else "read through", digest
 
 
 class FilesCopies:
-    """Files as a cache has them, in another one's directory or of one image; their bytes tell what they are."""
+    """Files as a cache has them, those of another one or of one image; their bytes tell what they are."""
 
-    def __init__(self, text: str, files: Path | PackedFiles, ledger: Ledger | None = None) -> None:
-        self.label, self._files, self._ledger = text, files, ledger
+    def __init__(self, text: str, files: Peer | PackedFiles) -> None:
+        self.label, self._files = text, files
+        self._ledger: Ledger | None = None
 
     async def find(self, wanted: WantedFile, told: Restorer) -> Copy | None:
         return await in_thread(lambda stop: self._find(wanted, told, stop))
 
     def _find(self, wanted: WantedFile, told: Restorer, stop: Stop) -> Copy | None:
-        files = self._files
-        if isinstance(files, Path):
-            documents = files / manifest_name(wanted.digest), files / config_name(wanted.digest)
-            files = PackedFiles(files / wanted.name, *documents, wanted.format)
+        files, is_far = self._files, False
+        if isinstance(files, Peer):
+            is_far, there = files.far, files.directory
+            self._ledger = self._ledger or Ledger.open(there)
+            documents = there / manifest_name(wanted.digest), there / config_name(wanted.digest)
+            files = PackedFiles(there / wanted.name, *documents, wanted.format)
         if wanted.format is None:
             path = files.manifest if wanted.kind is FileKind.MANIFEST else files.config
             return document_at(path, wanted, self.label, told)
         # A file of that name is this image only where the manifest beside it has the digest.
         if right_document(files.manifest, wanted.digest) is None or files.format not in (None, wanted.format):
             return None
-        offered = Copy(self.label, 0, fetch=FetchKind.COPY, origin=str(files.packed.absolute()))
+        kind, origin = (FetchKind.HOST, self.label) if is_far else (FetchKind.COPY, str(files.packed.absolute()))
+        offered = Copy(self.label, 0, fetch=kind, origin=origin)
         return good_packed(files.packed, wanted, offered, told, stop, self._ledger)
 
 
@@ -436,10 +478,14 @@ class RecordedCopies:
         return self._places.get(text)
 
 
-def places(snapshot: Snapshot, options: RepairOptions, loops: Loops) -> list[Copies]:
-    """Where copies are looked for, in order. Raises SourceError for a source that is none."""
+def places(snapshot: Snapshot, options: RepairOptions, loops: Loops, hosts: Sequence[Peer]) -> list[Copies]:
+    """Where copies are looked for, in order; ``hosts`` are what was reached of caches on these. Raises SourceError for
+    a source that is none."""
     found: list[Copies] = [TrashCopies(snapshot.directory), DeviceCopies(loops), SiblingCopies(snapshot)]
-    found += [copies_named(text, options.access) for text in options.sources]
+    reached = {peer.text: FilesCopies(peer.text, peer) for peer in hosts}
+    here = (text for text in options.sources if options.hosts is None or not options.hosts.leads_to(text))
+    named = reached | {text: copies_named(text, options.access) for text in here}
+    found += [named[text] for text in options.sources if text in named]
     recorded = snapshot.judge.remembered.sources
     found += [RecordedCopies(recorded, options.access, registries=options.registry)] if recorded else []
     if options.registry:
@@ -449,9 +495,8 @@ def places(snapshot: Snapshot, options: RepairOptions, loops: Loops) -> list[Cop
 
 def copies_named(text: str, access: SourceOptions) -> Copies:
     """What an operator names as a source. Raises SourceError where it is none, a registry among them."""
-    path = home_path(text)
-    if os.path.exists(path / INDEX_NAME) and not os.path.exists(path / "oci-layout"):
-        return FilesCopies(text, path, Ledger.open(path))
+    if (peer := peer_here(text)) is not None:
+        return FilesCopies(text, peer)
     kind = recognise_source(text).kind
     if kind is SourceKind.REGISTRY:
         raise UnsupportedSourceError(
@@ -464,6 +509,13 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
             raise UnreadableSourceError(f"{files.packed} does not exist")
         return FilesCopies(text, files)
     return LayerCopies(text, partial(origins_in, text, access), access, text)
+
+
+def peer_here(text: str) -> Peer | None:
+    """Another cache of this host, by its directory, before which ``cache:`` may stand; None for any other source."""
+    path = home_path(text.removeprefix(CACHE_PREFIX))
+    is_layout = os.path.exists(path / "oci-layout") and path == home_path(text)
+    return Peer(text, path) if os.path.exists(path / INDEX_NAME) and not is_layout else None
 
 
 class LayerCopies:

@@ -53,7 +53,9 @@ from .steps import Fate, Left, Outcome, RepairOptions, RepairStep, Snapshot, Ste
 T = TypeVar("T")
 _REVERSIBLE = "undo brings it back"
 Found = tuple[WantedFile, tuple[Finding, ...], Copy | None]
-_STRICTLY = frozenset({"packed-incomplete", "packed-differs", "packed-changed"})
+_OF_TREE = frozenset({"packed-incomplete", "packed-differs"})
+"""What is found wrong with a file whose bytes may be those on record."""
+_STRICTLY = _OF_TREE | {"packed-changed"}
 
 
 def _read(parse: Callable[[bytes], Document[T]], raw: bytes | None) -> T | None:
@@ -148,18 +150,21 @@ class FileMends(msgspec.Struct, frozen=True):
             raw = await self._right(wanted)
         config = _read(Document.config, raw) if about else None
         for name, concerned in about.items():
-            record, format = self.ledger.sound.get(name), known_format(os.path.splitext(name)[1][1:])
+            format, codes = known_format(os.path.splitext(name)[1][1:]), {finding.code for finding in concerned}
+            record = self.ledger.sound.get(name) if codes - _OF_TREE else None
+            others = OtherFormats(self.snapshot.directory, digest, format, self.ledger)
             wanted = WantedFile(
                 name,
                 digest,
                 FileKind.PACKED,
                 format,
                 f"sha256:{record.sha256}" if record is not None else "",
-                strictly=any(finding.code in _STRICTLY for finding in concerned),
-                by_layers=any(finding.code in LAYER_FAULTS for finding in concerned),
+                await asyncio.to_thread(others.tree_on_record, name) if codes - _OF_TREE else "",
+                strictly=not codes.isdisjoint(_STRICTLY),
+                by_layers=not codes.isdisjoint(LAYER_FAULTS),
                 program=program_of(config) if config is not None else "",
                 carriers=carriers,
-                others=OtherFormats(self.snapshot.directory, digest, format, self.ledger),
+                others=others,
             )
             yield wanted, concerned, await self.restorer.find(wanted) if format else None
 
@@ -297,27 +302,38 @@ def _all(directory: Path) -> Iterator[Descriptor]:
 
 
 class Adoption(msgspec.Struct, frozen=True):
-    """``names`` are what the operator gives, by digest; ``known`` descriptors are taken where ``take_known``."""
+    """``names`` are what the operator gives, by digest; ``known`` descriptors, and names that were ``heard`` from other
+    caches, are taken where ``take_known``."""
 
     snapshot: Snapshot
     names: Mapping[str, str]
     known: Known
+    heard: Mapping[str, Sequence[str]]
     take_known: bool = False
+
+    def names_known(self, finding: Finding) -> Sequence[str]:
+        """What an orphan was once called here, else is called elsewhere; none where nothing tells."""
+        once = self.known.get(_key(finding))
+        return self.heard.get(finding.digest, ()) if once is None else [once.image_name or ""]
 
     def wants(self, finding: Finding) -> bool:
         """Whether an orphan is to be adopted."""
-        return finding.digest in self.names or (self.take_known and _key(finding) in self.known)
+        return finding.digest in self.names or (self.take_known and bool(self.names_known(finding)))
 
     def plan(self, finding: Finding, outcome: Outcome) -> None:
-        """The step that adopts an orphan, or why it cannot be done."""
+        """The steps that adopt an orphan, one for each of its names, or why it cannot be done."""
+        given = self.names.get(finding.digest)
+        for name in [given] if given is not None else self.names_known(finding):
+            self._plan(finding, name, outcome)
+
+    def _plan(self, finding: Finding, name: str, outcome: Outcome) -> None:
         try:
-            descriptor = self._descriptor(finding)
+            descriptor = self._descriptor(finding, name)
         except (CacheError, OSError) as error:
             reason = error.message if isinstance(error, CacheError) else error.strerror or str(error)
             outcome.leave([finding], f"it cannot be adopted: {reason}", f"move it to the trash: {Way.TRASH_ORPHANS}")
             return
         assert self.snapshot.index is not None
-        name = descriptor.image_name or ""
         winner = self.snapshot.index.by_name(name)
         place, then = None, f"a hit, and {name} resolves to it"
         if winner is not None and winner.digest != descriptor.digest:
@@ -325,11 +341,13 @@ class Adoption(msgspec.Struct, frozen=True):
             place = 0
             then = f"recall by digest hits; {name} stays with {short_digest(winner.digest)}, by `point` it would win"
         title = f"Adopt {entry_of(finding.digest, finding.format)} as {name}"
-        source = "its manifest and config" if finding.digest in self.names else "the index as it once was"
+        source = "its manifest and config"
+        if finding.digest not in self.names:
+            source = "the index as it once was" if _key(finding) in self.known else f"{source}; other caches name it"
         change = StepChange(insert=(Insert(self.snapshot.index.laid_out(descriptor.raw), place),))
         outcome.steps.append(RepairStep(StepKind.ADOPT, title, (finding,), then=then, source=source, change=change))
 
-    def _descriptor(self, finding: Finding) -> Descriptor:
+    def _descriptor(self, finding: Finding, name: str) -> Descriptor:
         """Raises CacheError and OSError where the files are not what they have to be."""
         directory, digest, form = self.snapshot.directory, finding.digest, known_format(finding.format)
         if form is None:
@@ -344,9 +362,9 @@ class Adoption(msgspec.Struct, frozen=True):
         check = check_packed(directory / packed_name(digest, form))
         if check.problem or check.found is not form:
             raise CacheError(f"its packed file is no whole {form}")
-        if digest not in self.names:
+        if digest not in self.names and _key(finding) in self.known:
             return self.known[_key(finding)]
-        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **name_annotations(ImageName.parse(self.names[digest]))}
+        annotations = {ANNOTATION_PACKED_FORMAT: form.value, **name_annotations(ImageName.parse(name))}
         return describe_image(digest, manifest, config.value, annotations)
 
 
@@ -372,8 +390,8 @@ def plan_orphans(snapshot: Snapshot, findings: Sequence[Finding], adoption: Adop
         elif trash:
             going.setdefault(finding.digest, []).append(finding)
         elif finding.code == "orphan-entry":
-            once = adoption.known.get(_key(finding))
-            known = f"{Way.ADOPT_KNOWN}, as {once.image_name}, or " if once is not None else ""
+            names = ", ".join(adoption.names_known(finding))
+            known = f"{Way.ADOPT_KNOWN}, as {names}, or " if names else ""
             would = f"{known}{Way.ADOPT}; or {Way.TRASH_ORPHANS}"
             outcome.leave([finding], "adopting it or not is for you to say", would)
         else:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -49,7 +49,7 @@ from ocitui.importing import (
     open_source,
     staging_folder,
 )
-from ocitui.threads import Stop, in_thread, on_loop
+from ocitui.threads import Stop, in_thread, on_loop, settled
 
 from ..assessment import Assessment
 from ..check.cache_checks import known_history
@@ -57,15 +57,18 @@ from ..check.examine import ExamineOptions, examine
 from ..check.judge import Judge
 from ..findings import FILE_FAULTS, LAYER_FAULTS, Depth, Finding, Severity, StepKind, Way, mended_by
 from ..report import Report
-from ..salvage.sources import JoinedEntries, join_sources
+from ..salvage.sources import JoinedEntries, PeerName, PeerNames, given_names, join_sources
 from . import file_steps, index_steps
-from .copies import Copy, OtherFormats, Restorer, WantedFile, good_packed, places
+from .copies import Copy, OtherFormats, Restorer, WantedFile, good_packed, peer_here, places
 from .file_steps import Adoption, FileMends, once_emptied
 from .steps import (
     Fetch,
     FetchKind,
+    HostFiles,
     Left,
+    OtherHosts,
     Outcome,
+    Peer,
     ProgressCall,
     RepairOptions,
     RepairProgress,
@@ -87,18 +90,27 @@ def concerns(wanted: Collection[int | str], finding: Finding) -> bool:
 
 
 async def _planned(
-    snapshot: Snapshot, report: Report, options: RepairOptions, progress: ProgressCall | None, notes: list[str]
-) -> tuple[Outcome, JoinedEntries]:
-    """The steps, and the sources of an index that is given entries back. Raises CacheDirectoryError, SourceError."""
+    snapshot: Snapshot,
+    report: Report,
+    options: RepairOptions,
+    progress: ProgressCall | None,
+    notes: list[str],
+    peers: Sequence[Peer],
+) -> tuple[Outcome, JoinedEntries, list[PeerName]]:
+    """The steps, the sources of an index that is given entries back, and what ``peers`` say of lost names. Raises
+    CacheDirectoryError, SourceError."""
     findings = [finding for finding in snapshot.findings if _is_wanted(finding, options)]
     if await asyncio.to_thread(_is_pending, snapshot.directory):
-        return file_steps.finish_first(findings), JoinedEntries()
+        return file_steps.finish_first(findings), JoinedEntries(), []
     loops = await asyncio.to_thread(users_of, snapshot.directory)
-    restorer = Restorer(await asyncio.to_thread(places, snapshot, options, loops), notes, on_loop(progress))
+    hosts = [peer for peer in peers if peer.far]
+    found = await asyncio.to_thread(places, snapshot, options, loops, hosts)
+    restorer = Restorer(found, notes, on_loop(progress), {str(host.directory): host.text for host in hosts})
     ledger = await asyncio.to_thread(Ledger.open, snapshot.directory)
     users = await asyncio.to_thread(find_users, snapshot.directory, loops=loops)
     notes += [f"not sure who needs what: {users.doubt}"] if users.doubt else []
     names = dict(options.names)
+    told = await asyncio.to_thread(PeerNames.of, peers, snapshot.listing)
     about_index = [finding for finding in findings if index_steps.is_about_index(finding)]
     joined, outcome = JoinedEntries(), Outcome()
     no_more = (one for one in snapshot.gone if one.severity is not Severity.INFO and _is_wanted(one, options))
@@ -107,7 +119,7 @@ async def _planned(
         history = snapshot.judge.history
         if history is None:
             history = await asyncio.to_thread(known_history, snapshot.directory, snapshot.index)
-        joined = await asyncio.to_thread(join_sources, snapshot, history, names)
+        joined = await asyncio.to_thread(join_sources, snapshot, history, names, told if peers else None)
         outcome += await asyncio.to_thread(index_steps.plan_index, snapshot, about_index, joined, report.findings)
     # What is to be mended of entries is planned on the index as it will be, so that it is one transaction.
     later, found_later = _on_whole_index(snapshot, outcome, options)
@@ -115,8 +127,13 @@ async def _planned(
     mends = FileMends(later, restorer, users, ledger, options)
     orphans = {(one.digest, one.format) for one in findings if one.code == "orphan-entry"}
     known = await asyncio.to_thread(file_steps.remembered, snapshot.directory, orphans)
-    adoption = Adoption(later, dict(options.adopt), known, options.adopt_known)
     descriptors = _of(findings, index_steps.DESCRIPTOR_CODES)
+    lost = [key[0] for key in orphans if key not in known and key[0] not in dict(options.adopt)]
+    lost += [one.digest for one in descriptors if one.code == "name-missing" and one.digest not in names]
+    claims = [*joined.claims, *told.claims(lost, later.holder)]
+    heard = given_names(claims)
+    adoption = Adoption(later, dict(options.adopt), known, heard, options.adopt_known)
+    names = {digest: some[0] for digest, some in heard.items() if len(some) == 1} | names
     outcome += index_steps.plan_descriptors(later, descriptors, names, even_if_gone=options.even_if_gone)
     of_files = _of(findings, FILE_FAULTS | LAYER_FAULTS)
     outcome += await mends.plan([one for one in of_files if not index_steps.is_about_index(one)])
@@ -128,7 +145,7 @@ async def _planned(
         edits = ((step, step.change) for step in outcome.steps)
         outcome.steps = [replace(step, after=edit.edits_index and edit.whole is None) for step, edit in edits]
     _leave_the_rest(findings, outcome)
-    return outcome, joined
+    return outcome, joined, claims
 
 
 def _is_pending(directory: Path) -> bool:
@@ -172,7 +189,7 @@ class RepairPlan(msgspec.Struct, frozen=True):
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, None
     where it cannot be read, and ``depth`` how far its check looked. ``joined`` are the sources of a whole index,
-    ``by_layers`` the findings that only layers tell."""
+    ``by_layers`` the findings that only layers tell, ``claims`` what other caches say of names that were lost."""
 
     steps: tuple[RepairStep, ...]
     unmended: tuple[Left, ...]
@@ -184,6 +201,8 @@ class RepairPlan(msgspec.Struct, frozen=True):
     index: ImageIndex | None = None
     access: SourceOptions = msgspec.field(default_factory=SourceOptions)
     by_layers: tuple[Finding, ...] = ()
+    hosts: OtherHosts | None = None
+    claims: tuple[PeerName, ...] = ()
 
     @property
     def whole(self) -> WholeIndex | None:
@@ -287,6 +306,25 @@ def _passed_over(step: RepairStep, finding: Finding) -> Left:
     return Left(finding, why, step.title)
 
 
+@asynccontextmanager
+async def peers_asked(options: RepairOptions, notes: list[str]) -> AsyncIterator[list[Peer]]:
+    """The other caches among the sources, as long as they are read, hosts asked side by side; of one that cannot be
+    asked, ``notes`` tell why."""
+    hosts = options.hosts
+
+    async def asked(text: str) -> Peer | None:
+        if hosts is None or not hosts.leads_to(text):
+            return await asyncio.to_thread(peer_here, text)
+        try:
+            return Peer(text, await stack.enter_async_context(hosts.look(text)), far=True)
+        except CacheError as error:
+            notes.append(f"{text} was not asked: {error.message}")
+        return None
+
+    async with AsyncExitStack() as stack:
+        yield [peer for peer in await asyncio.gather(*map(asked, dict.fromkeys(options.sources))) if peer is not None]
+
+
 async def plan_repair(
     cache: PackerCache,
     report: Report,
@@ -300,7 +338,8 @@ async def plan_repair(
     options = options or RepairOptions()
     snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report)
     notes: list[str] = []
-    outcome, joined = await _planned(snapshot, report, options, progress, notes)
+    async with peers_asked(options, notes) as peers:
+        outcome, joined, claims = await _planned(snapshot, report, options, progress, notes, peers)
     futile = assessment.futile if assessment is not None else ""
     steps = tuple(
         replace(
@@ -322,6 +361,8 @@ async def plan_repair(
         None if snapshot.replaced else snapshot.index,
         options.access,
         tuple(_of(report.findings, LAYER_FAULTS)),
+        options.hosts,
+        tuple(claims),
     )
     return plan.narrowed(options.only) if options.only else plan
 
@@ -333,19 +374,24 @@ _CHUNK = 1 << 20
 
 
 class Fetcher(msgspec.Struct, frozen=True):
-    """Brings files for the cache in ``directory`` into ``folder``; ``report`` is called on the event loop."""
+    """Brings files for the cache in ``directory`` into ``folder``; ``report`` is called on the event loop, and
+    connections last as long as ``stack``."""
 
     directory: Path
     folder: Path
     disk: Disk
     access: SourceOptions
     report: BlobProgress
+    hosts: OtherHosts | None
+    stack: AsyncExitStack
+    connections: dict[str, HostFiles]
 
     async def bring(self, number: int, fetch: Fetch) -> tuple[Path, str]:
-        """The whole file's path and sha256. Raises SourceError, NoRoomError, StorageError, LayerError, PackerError."""
+        """The whole file's path and sha256. Raises SourceError, NoRoomError, StorageError, LayerError, PackerError, and
+        what a connection to another host raises."""
         output = self.folder / f"{number}.{fetch.format}"
-        if fetch.kind is FetchKind.IMPORT:
-            await self._pack(fetch, output)
+        if fetch.kind in (FetchKind.IMPORT, FetchKind.HOST):
+            await (self._pack if fetch.kind is FetchKind.IMPORT else self._receive)(fetch, output)
             return output, await in_thread(lambda stop: require_good(self.directory, fetch, output, stop))
         told = on_loop(self.report)
         with storage_errors(f"copy {fetch.origin}"):
@@ -353,6 +399,25 @@ class Fetcher(msgspec.Struct, frozen=True):
             await in_thread(lambda stop: self._copy(fetch, output, told, stop))
         # Read through when the plan was made: it is the same by its sha256.
         return output, fetch.sha256
+
+    async def _receive(self, fetch: Fetch, output: Path) -> None:
+        """Raises as `bring`."""
+        if self.hosts is None:
+            raise SourceError(f"nothing leads to {fetch.origin}")
+        if fetch.origin not in self.connections:
+            self.connections[fetch.origin] = await self.stack.enter_async_context(self.hosts.connect(fetch.origin))
+        done = 0
+        with storage_errors(f"fetch {fetch.name}"):
+            check_room(self.directory, fetch.size)
+            with self.disk.writing(output) as write:
+
+                async def take(piece: bytes) -> None:
+                    nonlocal done
+                    done += len(piece)
+                    await settled(asyncio.to_thread(write, piece))
+                    self.report(fetch.name, done, fetch.size)
+
+                await self.connections[fetch.origin].fetch(fetch.name, fetch.size, take)
 
     def _copy(self, fetch: Fetch, output: Path, told: BlobProgress, stop: Stop) -> None:
         """Raises SourceError where these are not the bytes of the plan, StorageError, OSError."""
@@ -404,14 +469,19 @@ class Fetcher(msgspec.Struct, frozen=True):
 
 
 def require_good(directory: Path, fetch: Fetch, output: Path, stop: Stop) -> str:
-    """The sha256 of what was packed. Raises SourceError where it is damaged, or lacks what another format holds."""
-    ledger = Ledger.open(directory)
-    others = None if fetch.by_layers else OtherFormats(directory, fetch.digest, fetch.format, ledger)
+    """The sha256 of what was packed, or came from another host. Raises SourceError where it is damaged, is not what the
+    plan was made for, or lacks what another format holds."""
+    others = None
+    if not fetch.by_layers:
+        others = OtherFormats(directory, fetch.digest, fetch.format, Ledger.open(directory))
     wanted = WantedFile(fetch.name, fetch.digest, FileKind.PACKED, fetch.format, others=others)
-    told = Restorer()
-    good = good_packed(output, wanted, Copy(fetch.origin, 0), told, stop)
-    if good is None:
-        raise SourceError(f"what was packed of {fetch.origin} is not stored: {', '.join(told.notes)}")
+    if fetch.kind is FetchKind.HOST:
+        wanted = replace(wanted, content=fetch.content, tree=fetch.tree, program=fetch.program)
+    told = Restorer(called={str(output): f"the {wanted.kind} file"})
+    good = good_packed(output, wanted, Copy(fetch.origin, 0, sha256=fetch.sha256), told, stop)
+    if good is None or fetch.sha256 not in ("", good.sha256):
+        why = ", ".join(told.notes) or "it is not the file that the plan was made for"
+        raise SourceError(f"what was fetched from {fetch.origin} is not stored: {why}")
     return good.sha256
 
 
@@ -443,10 +513,10 @@ async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tup
         tell(RepairProgress(f"fetching {name}", done, total))
 
     brought: dict[str, tuple[Path, str]] = {}
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         if plan.fetches:
             folder = stack.enter_context(staging_folder(cache.directory, cache.disk))
-            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching)
+            fetcher = Fetcher(cache.directory, folder, cache.disk, plan.access, fetching, plan.hosts, stack, {})
             for number, fetch in enumerate(plan.fetches):
                 fetching(fetch.name, 0, fetch.size)
                 brought[fetch.name] = await fetcher.bring(number, fetch)

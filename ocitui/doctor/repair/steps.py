@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from operator import attrgetter
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -64,18 +66,21 @@ class StepFile(msgspec.Struct, frozen=True):
 
 
 class FetchKind(StrEnum):
-    """DEVICE: read from a loop device; COPY: a file outside the cache; IMPORT: flattened and packed from layers."""
+    """DEVICE: read from a loop device; COPY: a file outside the cache; IMPORT: flattened and packed from layers; HOST:
+    a file of another host's cache."""
 
     DEVICE = "device"
     COPY = "copy"
     IMPORT = "import"
+    HOST = "host"
 
 
 class Fetch(msgspec.Struct, frozen=True):
     """A packed file that is brought into the staging folder before it is placed under ``name``. ``origin`` is a device,
-    a path, or a source as `importing.open_source` reads one; ``size`` in bytes is what is expected (0: not known);
-    ``sha256`` is what its bytes must have, empty for an import. What is made ``by_layers`` alone is not held against
-    other formats."""
+    a path, a cache as `OtherHosts` takes it, or a source as `importing.open_source` reads one; ``size`` in bytes is
+    what is expected (0: not known); ``sha256`` is what its bytes must have, empty for an import. What is made
+    ``by_layers`` alone is not held against other formats; ``content``, ``tree`` and ``program`` are as in `WantedFile`,
+    for what is read only once it is here."""
 
     name: str
     seen: Seen | None
@@ -86,6 +91,9 @@ class Fetch(msgspec.Struct, frozen=True):
     size: int = 0
     sha256: str = ""
     by_layers: bool = False
+    content: str = ""
+    tree: str = ""
+    program: str = ""
 
 
 class WholeIndex(msgspec.Struct, frozen=True):
@@ -155,13 +163,44 @@ class RepairStep(msgspec.Struct, frozen=True):
         return sum(file.size for file in self.trashed)
 
 
+class HostFiles(Protocol):
+    """The packed files of another host's cache, while there is a connection."""
+
+    async def fetch(self, name: str, size: int, take: Callable[[bytes], Awaitable[object]], /) -> None:
+        """Give the bytes of a file of this size to ``take``, in their order and no more of them. Raises CacheError
+        where it is another file, and what ``take`` raises."""
+
+
+class OtherHosts(Protocol):
+    """The way to other hosts' caches, as their operator writes them. What leads there stands above the doctor."""
+
+    def leads_to(self, text: str) -> bool:
+        """Whether a source is on another host. Raises InvalidNameError for one that is written wrong."""
+
+    def look(self, text: str) -> AbstractAsyncContextManager[Path]:
+        """What stands for a cache as it is now: its index, its documents, and what says how its packed files are.
+        Raises CacheError."""
+
+    def connect(self, text: str) -> AbstractAsyncContextManager[HostFiles]:
+        """Raises CacheError."""
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Another cache, as the operator names it; ``directory`` is its own, or what stands for that of another host."""
+
+    text: str
+    directory: Path
+    far: bool = False
+
+
 class RepairOptions(msgspec.Struct, frozen=True):
     """What the operator allows and knows. ``only`` are codes, digests (a beginning of 12 digits or more will do) or
     fingerprints of findings. ``adopt`` gives names for orphans by their digest; ``adopt_known`` adopts those whose name
-    a backup or the trash tells. ``names`` are for entries that have none, or one that was lost. ``sources`` are where
-    to restore from, as ``import`` takes them, or other caches' directories; ``registry`` asks the registry of the
-    entry's name, by its digest, as ``access`` says. ``even_if_futile`` makes edits of the index too that the daemon
-    will overwrite, and ``even_if_gone`` takes away what the daemon finds, and what cannot come back."""
+    a backup, the trash or other caches tell. ``names`` are for entries that have none, or one that was lost.
+    ``sources`` are where to restore from, as ``import`` takes them, or other caches: by directory, or on a host that
+    ``hosts`` leads to; ``registry`` asks the registry of the entry's name, by its digest, as ``access`` says.
+    ``even_if_futile`` makes edits of the index too that the daemon will overwrite, and ``even_if_gone`` takes away what
+    the daemon finds, and what cannot come back."""
 
     only: frozenset[str] = frozenset()
     drop: bool = False
@@ -175,6 +214,7 @@ class RepairOptions(msgspec.Struct, frozen=True):
     even_if_futile: bool = False
     even_if_gone: bool = False
     access: SourceOptions = msgspec.field(default_factory=SourceOptions)
+    hosts: OtherHosts | None = None
 
     @classmethod
     def about(cls, findings: Iterable[Finding], *, asked: bool) -> RepairOptions:
@@ -233,6 +273,11 @@ class Snapshot(msgspec.Struct, frozen=True):
     def carrying(self, digest: str) -> Iterable[Descriptor]:
         """The descriptors of a digest, in order."""
         return () if self.index is None else self.index.descriptors.at(self.index.positions(digest))
+
+    def holder(self, name: str) -> str | None:
+        """The digest that a name stands for."""
+        winner = None if self.index is None else self.index.by_name(name)
+        return None if winner is None else winner.digest
 
     def seen_at(self, name: str) -> Seen | None:
         """What a name is, for a mend to be bound to."""

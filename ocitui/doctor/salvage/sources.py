@@ -9,12 +9,15 @@ manifests. An entry that the operator gives a name wins that name.
 Nothing is dropped but what repeats another entry in a broken index: the name of one whose files are gone or damaged
 would be lost with it, and of two names both are proposed. What the operator took out on purpose, and has no packed file
 of later, is told and not proposed.
+
+What other caches call an image is taken only for one that has no other name, where all of them that know the image or
+the name say the same: a majority may be wrong.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import cached_property
@@ -24,21 +27,29 @@ import msgspec
 
 from ocitui.cache import (
     ANNOTATION_IMAGE_NAME,
+    INDEX_NAME,
+    MOST_INDEX_BYTES,
     CacheError,
     Descriptor,
     EntryKey,
     ExpectedEntries,
     Identity,
+    ImageIndex,
     ImageName,
     InvalidNameError,
     Key,
+    Listing,
+    PackedFormat,
     Transaction,
     entry_keys,
+    examine_index,
     expect_entries,
+    read_bounded,
 )
+from ocitui.text import short_digest
 
 from ..check.index_checks import History
-from ..repair.steps import Snapshot
+from ..repair.steps import Peer, Snapshot
 from .salvage import FoundEntry, NameHint, Salvage, Statement, readable, rebuild, salvage_entries
 
 FileKey = tuple[str, str]
@@ -46,11 +57,12 @@ FileKey = tuple[str, str]
 
 
 class IndexSource(StrEnum):
-    """INDEX: today's index, or what was salvaged of it."""
+    """INDEX: today's index, or what was salvaged of it; PEERS: other caches, of which only the name is taken."""
 
     INDEX = "index"
     BACKUP = "backup"
     JOURNAL = "journal"
+    PEERS = "peers"
     FILES = "files"
 
 
@@ -119,11 +131,92 @@ class JoinedEntry(msgspec.Struct, frozen=True):
         return ("name",) if self.name is None and IndexSource.INDEX not in self.told else ()
 
 
+class PeerName(msgspec.Struct, frozen=True):
+    """What a name stands for in other caches, those named in ``by``. ``here`` are the ends of the names of files that
+    this cache has of the image, and ``why_not`` is why it is not given that name (empty: it is)."""
+
+    name: str
+    digest: str
+    by: tuple[str, ...]
+    here: tuple[str, ...]
+    why_not: str = ""
+
+
+class PeerNames:
+    """The names in other caches' indexes, which stand beside what the operator calls each of these."""
+
+    def __init__(self, indexes: Mapping[str, ImageIndex] | None = None, listing: Listing | None = None) -> None:
+        self._indexes, self._listing = indexes or {}, listing
+
+    @classmethod
+    def of(cls, peers: Iterable[Peer], listing: Listing) -> PeerNames:
+        """Those of indexes that the daemon would load; others tell nothing."""
+        found = {}
+        for peer in peers:
+            with suppress(OSError):
+                raw = read_bounded(peer.directory / INDEX_NAME, MOST_INDEX_BYTES)
+                if (index := examine_index(raw)[1]) is not None:
+                    found[peer.text] = index
+        return cls(found, listing)
+
+    def claims(self, digests: Iterable[str], holder: Callable[[str], str | None]) -> list[PeerName]:
+        """What is said of images without a name, and of the names that any of these has; ``holder`` tells the digest
+        that a name stands for here."""
+        wanted, told, calls = {*digests}, dict[str, dict[str, list[str]]](), dict[str, dict[str, set[str]]]()
+        for text, index in self._indexes.items() if wanted else ():
+            for digest, name in zip(index.digests, index.names, strict=True):
+                if digest in wanted and name and _is_plain(name):
+                    told[name] = {}
+                    calls.setdefault(digest, {}).setdefault(text, set())
+        for text, index in self._indexes.items():
+            for name, by_digest in told.items():
+                if (winner := index.by_name(name)) is not None:
+                    by_digest.setdefault(winner.digest, []).append(text)
+                    if winner.digest in wanted:
+                        calls[winner.digest][text].add(name)
+        differ = {digest for digest, names in calls.items() if len(set(map(frozenset, names.values()))) > 1}
+
+        def why_not(name: str, digest: str, here: str | None) -> str:
+            if digest not in wanted:
+                return "it has its name here" if self._files(digest) else "it is not here"
+            if len(told[name]) > 1:
+                return "others have another image under it"
+            if here not in (None, digest):
+                return f"here it stands for {short_digest(here or '')}"
+            return "others call it otherwise" if digest in differ else ""
+
+        return [
+            PeerName(name, digest, tuple(by), self._files(digest), why_not(name, digest, holder(name)))
+            for name, by_digest in told.items()
+            for digest, by in by_digest.items()
+        ]
+
+    def _files(self, digest: str) -> tuple[str, ...]:
+        ends = ("manifest.json", "config.json", *PackedFormat)
+        return tuple(end for end in ends if self._listing is not None and f"{digest}.{end}" in self._listing)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is a name as krata prints one, which a terminal can show."""
+    with suppress(InvalidNameError):
+        return name.isprintable() and str(ImageName.parse(name)) == name
+    return False
+
+
+def given_names(claims: Iterable[PeerName]) -> dict[str, tuple[str, ...]]:
+    """The names that images are given, by digest."""
+    names = dict[str, tuple[str, ...]]()
+    for claim in claims:
+        if not claim.why_not:
+            names[claim.digest] = (*names.get(claim.digest, ()), claim.name)
+    return names
+
+
 class JoinedEntries:
     """The entries in the order of the new index, those that no descriptor can be made for included. ``salvaged`` is
     what is left of the index, or all of it; ``names`` are given to entries that have none, by digest and format;
-    ``expected`` is what the journal makes of the backup. There may be 100,000: one that has a name is made when it is
-    asked for, and what is asked of all is told without."""
+    ``expected`` is what the journal makes of the backup; ``peers`` are asked for names that nothing here tells. There
+    may be 100,000: one that has a name is made when it is asked for, and what is asked of all is told without."""
 
     def __init__(
         self,
@@ -132,6 +225,7 @@ class JoinedEntries:
         files: Iterable[FoundEntry] = (),
         names: Mapping[FileKey, ImageName] | None = None,
         expected: ExpectedEntries | None = None,
+        peers: PeerNames | None = None,
     ) -> None:
         expected = expected or ExpectedEntries(tuple(backup))
         self._given, self._files = names or {}, {found.key: found for found in files}
@@ -161,7 +255,13 @@ class JoinedEntries:
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
         known = named.union(self._files) if removed else named
         left_out = (self._left_out(one, by) for one, by in removed.items() if (one[0], one[1] or "") not in known)
-        self._others = [*map(self._nameless, nameless), *left_out]
+        lost = [one.digest for one in nameless if one.key not in self._given and one.key not in self._noted]
+        holders = {one.image_name: one.digest for one in self._descriptors}
+        holders |= {str(name): digest for (digest, _), name in self._given.items()}
+        self.claims = peers.claims(lost, holders.get) if peers is not None else []
+        heard = given_names(self.claims)
+        entries = (self._nameless(one, name) for one in nameless for name in heard.get(one.digest, [""]))
+        self._others = [*entries, *left_out]
 
     def __len__(self) -> int:
         return len(self._keys) + len(self._others)
@@ -208,8 +308,9 @@ class JoinedEntries:
 
     @property
     def sources(self) -> list[IndexSource]:
-        """The sources to put side by side: the journal only where an entry is told of by it."""
-        return [source for source in IndexSource if source is not IndexSource.JOURNAL or self.counts[source]]
+        """The sources to put side by side: journal and other caches only where an entry is told of by them."""
+        seldom = IndexSource.JOURNAL, IndexSource.PEERS
+        return [source for source in IndexSource if source not in seldom or self.counts[source]]
 
     def bad(self, *, or_odd: bool = False) -> Iterator[int]:
         """The positions of those whose files are not whole, or that have no name; or of all that are not as usual."""
@@ -270,11 +371,15 @@ class JoinedEntries:
             tuple(self._hints.get(key[0], ())),
         )
 
-    def _nameless(self, found: FoundEntry) -> JoinedEntry:
-        """An entry of which neither index nor backup tells, as the operator names it, or the journal last knew it."""
+    def _nameless(self, found: FoundEntry, heard: str) -> JoinedEntry:
+        """An entry of which neither index nor backup tells, as the operator names it, or the journal last knew it, or
+        as it is ``heard`` from other caches (empty: it is not)."""
         given, noted = self._given.get(found.key), self._noted.get(found.key)
-        descriptor = found.named(given) if given is not None else noted or found.descriptor
         source = IndexSource.FILES if noted is None or given is not None else IndexSource.JOURNAL
+        told = {} if noted is None else {IndexSource.JOURNAL: noted}
+        descriptor = found.named(given) if given is not None else noted or found.descriptor
+        if heard and given is None and noted is None and (named := found.named(ImageName.parse(heard))) is not None:
+            source, descriptor, told = IndexSource.PEERS, named, {IndexSource.PEERS: named}
         return JoinedEntry(
             found.digest,
             found.format.value,
@@ -282,7 +387,7 @@ class JoinedEntries:
             descriptor,
             None if descriptor is None else source,
             found.problems,
-            {} if noted is None else {IndexSource.JOURNAL: noted},
+            told,
             found,
             more_hints=tuple(self._hints.get(found.digest, ())),
         )
@@ -341,8 +446,11 @@ def _hints_of(salvaged: Salvage) -> dict[str, list[NameHint]]:
     return hints
 
 
-def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str]) -> JoinedEntries:
-    """Join what index, newest backup, journal and files tell; ``names`` are given. Raises CacheDirectoryError."""
+def join_sources(
+    snapshot: Snapshot, history: History, names: Mapping[str, str], peers: PeerNames | None = None
+) -> JoinedEntries:
+    """Join what index, newest backup, journal, files and other caches tell; ``names`` are given. Raises
+    CacheDirectoryError."""
     sound, data = snapshot.index is not None, snapshot.data or b""
     left = list(snapshot.descriptors) if sound else salvage_entries(data, history.backup)
     expected = ExpectedEntries(tuple(history.backup))
@@ -362,7 +470,7 @@ def join_sources(snapshot: Snapshot, history: History, names: Mapping[str, str])
     given = {**(_names_of(left) if isinstance(left, Salvage) else {}), **names}
     named = {one.key for descriptors in (expected.descriptors, whole) for one in descriptors}
     files = _told_by_files(snapshot, named, history, names, expected)
-    return JoinedEntries(left, backup, files, _by_key(files, given) if given else {}, expected)
+    return JoinedEntries(left, backup, files, _by_key(files, given) if given else {}, expected, peers)
 
 
 def _told_by_files(

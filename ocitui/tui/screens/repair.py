@@ -34,9 +34,11 @@ from ocitui.doctor import (
 from ocitui.importing import expanded_source
 from ocitui.text import counted, first_of, human_size, short_digests
 from ocitui.words import (
+    CLAIMS_TITLE,
     KEYS,
     assessment_lines,
     capital,
+    claim_lines,
     entry_remarks,
     entry_word,
     findings_title,
@@ -88,6 +90,8 @@ def plan_rows(plan: RepairPlan, assessment: Assessment | None) -> list[PlanRow]:
     if joined := plan.joined:
         text = sources_title(joined)
         rows.append(PlanRow("sources", text, "side by side", lines=lambda width: _sources(joined, width)))
+    if claims := plan.claims:
+        rows.append(PlanRow("claims", CLAIMS_TITLE, "side by side", lines=_fixed([*claim_lines(claims, KEYS, _MOST)])))
     rows += [_step(plan, step) for step in plan.steps]
     lost = (joined[at] for at in joined.bad())
     rows += [_nameless(entry) for entry in islice((entry for entry in lost if entry.name is None), _MOST)]
@@ -188,7 +192,10 @@ def repaired_lines(repaired: Repaired) -> list[Line]:
     return [*lines, Line(), heading("Checked again"), *short_lines(remaining_lines(repaired.report, _MOST))]
 
 
-_OF_SOURCES = "a layout, an archive, packed files or another cache, in which good copies are looked for"
+_OF_SOURCES = (
+    "a layout, an archive, packed files, or another cache, here or over ssh, which is asked for lost names too: good "
+    "copies are looked for in it"
+)
 _SWITCHES = {
     "registry": ("Ask registries", "by name and digest, never by tag; documents alone where only they are gone"),
     "adopt_known": ("Adopt orphans", "those whose name a backup or the trash tells become entries again"),
@@ -234,16 +241,20 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
             self._change(**{self.key: not getattr(self._options, self.key)})
 
     def action_source(self) -> None:
-        self.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory")
+        self.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory, ssh://HOST")
 
     def answered(self, text: str) -> None:
         self._add_source(expanded_source(text))
 
     @work(group="source")
     async def _add_source(self, text: str) -> None:
+        # Loaded where a host is named; the screen needs nothing else of it.
+        from ocitui.remote import SshPeers
+
         with self.saying_errors("not a source: "):
-            await asyncio.to_thread(copies_named, text, self._options.access)
-            self._change(sources=(*self._options.sources, text))
+            if not (hosts := SshPeers()).leads_to(text):
+                await asyncio.to_thread(copies_named, text, self._options.access)
+            self._change(sources=(*self._options.sources, text), hosts=hosts)
 
     def action_forget_sources(self) -> None:
         self._change(sources=())
