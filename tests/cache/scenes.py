@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -162,7 +163,7 @@ class Scene:
         for folder in (self.directory, self.sources, own / "trash", own / "staging"):
             for path in folder.iterdir() if folder.is_dir() else ():
                 content = content_of(path) if path != own else ("own", b"")
-                if content[0] != "own" and judge_index(content[1]) is not IndexOutcome.LOADED:
+                if content[0] != "own" and not is_loaded(content[1]):
                     found[content] += 1
         return found
 
@@ -186,7 +187,7 @@ class Scene:
         """The entries of the index; none where the daemon would not load it."""
         index = self.directory / "index.json"
         data = index.read_bytes() if index.is_file() else b""
-        return self.entries() if judge_index(data) is IndexOutcome.LOADED else []
+        return self.entries() if is_loaded(data) else []
 
     def whole(self) -> set[Key]:
         """The entries that have their files."""
@@ -197,16 +198,22 @@ class Scene:
         }
 
 
-def copy_folder(source: Path, to: Path) -> None:
+@lru_cache(maxsize=1000)
+def is_loaded(data: bytes) -> bool:
+    """Whether the daemon would load an index of these bytes; files that come back at every step are judged once."""
+    return judge_index(data) is IndexOutcome.LOADED
+
+
+def copy_folder(source: str | Path, to: str | Path) -> None:
     """Like `shutil.copytree`, with FIFOs."""
-    to.mkdir()
-    for path in source.iterdir():
-        if path.is_symlink() or path.is_file():
-            shutil.copy2(path, to / path.name, follow_symlinks=False)
-        elif path.is_dir():
-            copy_folder(path, to / path.name)
+    os.mkdir(to)
+    for entry in os.scandir(source):
+        if entry.is_symlink() or entry.is_file():
+            shutil.copy2(entry.path, f"{to}/{entry.name}", follow_symlinks=False)
+        elif entry.is_dir():
+            copy_folder(entry.path, f"{to}/{entry.name}")
         else:
-            os.mkfifo(to / path.name)
+            os.mkfifo(f"{to}/{entry.name}")
     shutil.copystat(source, to)
 
 

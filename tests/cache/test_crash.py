@@ -64,7 +64,7 @@ class Trial:
     async def prepare(self) -> None:
         self.template, self.act = await scene_of(self.case, self.folder / "template")
         self.known = {one.id for one in await PackerCache(self.template.directory).transactions()}
-        self.before = self.template.states()
+        self.before, self.there = self.template.states(), self.template.everything()
         scene = self.copy()
         await self.make(scene, Disk())
         self.after = scene.states()
@@ -94,21 +94,22 @@ class Trial:
         return transactions[0].state if transactions else None
 
 
-async def stopped_at_every_step(trial: Trial, kind: type[StoppingDisk]) -> set[TransactionState | None]:
-    """Die at each step in turn, then recover; gives what became of the transactions."""
+async def stopped_at_every_step(
+    trial: Trial, kind: type[StoppingDisk], every: int = 1
+) -> set[TransactionState | None]:
+    """Die at each step in turn, or at every so manieth, then recover; gives what became of the transactions."""
     await trial.prepare()
     outcomes: set[TransactionState | None] = set()
-    for at in range(1000):
-        scene = trial.copy()
-        there, disk = scene.everything(), kind(at)
+    for at in range(len(trial.case) % every, 1000, every):
+        scene, disk = trial.copy(), kind(at)
         try:
             await trial.make(scene, disk)
         except Stop:
-            assert not there - scene.everything(), disk.stopped
+            assert not trial.there - scene.everything(), disk.stopped
             if kind is StoppingDisk:
                 scene.check_files(trial.whole, disk.stopped)
             outcomes.add(await trial.check_recovered(scene, disk.stopped))
-            assert not there - scene.everything(), disk.stopped
+            assert not trial.there - scene.everything(), disk.stopped
         else:
             break
     assert at > 5
@@ -122,22 +123,23 @@ async def test_a_crash_at_every_step(case: str, memory_path: Path) -> None:
     assert outcomes >= {TransactionState.VOID, TransactionState.DONE}
 
 
-@pytest.mark.parametrize("case", EXCHANGING)
-async def test_a_crash_at_every_step_without_the_exchange(case: str, memory_path: Path) -> None:
-    assert TransactionState.DONE in await stopped_at_every_step(Trial(case, memory_path), WithoutExchange)
-
-
 @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("case", EXCHANGING)
+async def test_a_crash_at_every_step_without_the_exchange(case: str, every: int, memory_path: Path) -> None:
+    assert TransactionState.DONE in await stopped_at_every_step(Trial(case, memory_path), WithoutExchange, every)
+
+
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("case", "code", "for_good"), FAILURES)
 async def test_a_failure_at_every_step(case: str, code: int, for_good: bool, every: int, memory_path: Path) -> None:
     """An error of ours; the cache as it was, or one the next writer finishes. At every step in the long proofs, at
-    every second otherwise, which ones differs from case to case."""
+    every third otherwise, which ones differs from case to case."""
     trial = Trial(case, memory_path)
     await trial.prepare()
     refused = 0
     for at in range(len(case) % every, 1000, every):
         scene = trial.copy()
-        there, disk = scene.everything(), FailingDisk(at, code, for_good=for_good)
+        disk = FailingDisk(at, code, for_good=for_good)
         error = await refusal(trial.make(scene, disk))
         if error is not None:
             refused += 1
@@ -149,9 +151,9 @@ async def test_a_failure_at_every_step(case: str, code: int, for_good: bool, eve
                 assert scene.states() == trial.before, disk.failed
             if not for_good and "will be finished by the next command" not in error.hint:
                 assert scene.states() == trial.before, disk.failed
-        assert not there - scene.everything(), disk.failed
+        assert not trial.there - scene.everything(), disk.failed
         await trial.check_recovered(scene, disk.failed)
-        assert not there - scene.everything(), disk.failed
+        assert not trial.there - scene.everything(), disk.failed
         if not disk.failed:
             break
     # On a full disk the reserve makes up for most.
@@ -167,7 +169,7 @@ async def test_a_crash_of_the_recovery(case: str, memory_path: Path) -> None:
     at = later = 0
     while True:
         scene = trial.copy()
-        there, first, second = scene.everything(), StoppingDisk(at), StoppingDisk(later)
+        first, second = StoppingDisk(at), StoppingDisk(later)
         try:
             await trial.make(scene, first)
             break
@@ -179,9 +181,9 @@ async def test_a_crash_of_the_recovery(case: str, memory_path: Path) -> None:
         except Stop:
             later += 1
         where = f"{first.stopped}, then {second.stopped}"
-        assert not there - scene.everything(), where
+        assert not trial.there - scene.everything(), where
         await trial.check_recovered(scene, where)
-        assert not there - scene.everything(), where
+        assert not trial.there - scene.everything(), where
     assert at > 5
 
 
@@ -208,7 +210,7 @@ async def test_a_crash_after_a_failure(case: str, memory_path: Path) -> None:
     at = later = 0
     while True:
         scene = trial.copy()
-        there, disk, where = scene.everything(), FailingThenStopping(at, later), ""
+        disk, where = FailingThenStopping(at, later), ""
         try:
             await refusal(trial.make(scene, disk))
             if not disk.failed:
@@ -216,18 +218,18 @@ async def test_a_crash_after_a_failure(case: str, memory_path: Path) -> None:
             at, later = at + 1, 0
         except Stop as stopped:
             where, later = str(stopped), later + 1
-        assert not there - scene.everything(), where
+        assert not trial.there - scene.everything(), where
         await trial.check_recovered(scene, where)
-        assert not there - scene.everything(), where
+        assert not trial.there - scene.everything(), where
     assert at > 5
 
 
 @pytest.mark.parametrize("case", ["store", "delete-many"])
 async def test_the_same_object_goes_on_after_a_failure(case: str, memory_path: Path) -> None:
     template, act = await scene_of(case, memory_path / "template")
+    there = template.everything()
     for at in range(0, 60, 3):
-        scene = template.copy(memory_path / "run")
-        there, disk = scene.everything(), FailingDisk(at, errno.EIO, for_good=False)
+        scene, disk = template.copy(memory_path / "run"), FailingDisk(at, errno.EIO, for_good=False)
         cache = PackerCache(scene.directory, disk=disk)
         if await refusal(act(cache, scene)):
             listed = await cache.list()

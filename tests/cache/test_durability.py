@@ -262,11 +262,11 @@ def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.cache.publish.PATIENCE_SECONDS", 0.02)
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("journaled", [True, False], ids=["journaled", "plain"])
 async def test_a_power_cut_at_a_step(name: str, journaled: bool, every: int, memory_path: Path) -> None:
-    """At every step in the long proofs, at every sixth otherwise, which ones differs from scenario to scenario."""
+    """At every step in the long proofs, at every eighth otherwise, which ones differs from scenario to scenario."""
     await cut_everywhere(Trial(name, memory_path, journaled=journaled), every)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cli.main import run
 from ocitui.text import human_size
 from tests.cli.conftest import Ocitui
 from tests.cli.import_support import LARGE, downloaded, make_layout, put_image, running, snapshot, staged, stall
@@ -80,14 +82,18 @@ def start(tmp_path: Path, *words: str | Path, path: Path | None = None) -> Start
     return Started(process, mark)
 
 
-@pytest.fixture
-def cache(tmp_path: Path, ocitui: Ocitui) -> Path:
-    """A cache with one image in it."""
-    directory = tmp_path / "cache"
-    directory.mkdir()
-    layout = make_layout(tmp_path / "first", ("first:1", make_image(b"first")))
-    assert ocitui("import", layout, "--format", "tar", "-C", directory).status == 0
+@pytest.fixture(scope="module")
+def made_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("made")
+    layout = make_layout(tmp_path_factory.mktemp("first") / "layout", ("first:1", make_image(b"first")))
+    assert run(["import", str(layout), "--format", "tar", "-C", str(directory)]) == 0
     return directory
+
+
+@pytest.fixture
+def cache(tmp_path: Path, made_cache: Path) -> Path:
+    """A cache with one image in it."""
+    return Path(shutil.copytree(made_cache, tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -96,10 +96,10 @@ def test_what_is_sound_is_never_called_damaged(name: str, tmp_path: Path) -> Non
     assert (through.tree is None) == (name in UNREAD and "48bit" not in name)
 
 
-@pytest.mark.parametrize("name", [name for name in FIXTURES if name.startswith("hostile")])
+@pytest.mark.parametrize("name", [name for name in FIXTURES if name.startswith("hostile") and "zero-bomb" not in name])
 def test_hostile_files_are_told(name: str, tmp_path: Path) -> None:
     through = read(unpacked_fixture(name, tmp_path))
-    valid = {"twice.tar", "link-later.tar", "zero-bomb.squashfs", "inodes-4g.squashfs"}
+    valid = {"twice.tar", "link-later.tar", "inodes-4g.squashfs"}
     assert bool(through.problem or through.unchecked) == (Path(name).name not in valid)
     assert len(through.problem) < 1000
 
@@ -261,7 +261,8 @@ def test_holes_are_nothing_but_zeros(name: str, tmp_path: Path) -> None:
 
 
 def test_holes_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terabyte of them is a valid file."""
+    """A terabyte of them is a valid file. Here few are more than what is hashed of holes."""
+    monkeypatch.setattr(soundness, "_MOST_HOLES", 64 << 20)
     bomb = unpacked_fixture("hostile/zero-bomb.squashfs", tmp_path)
     monkeypatch.delattr(_Squashfs, "read")
     through = read(bomb)

@@ -21,10 +21,11 @@ from ocitui.doctor.report import Report
 from tests.contents.trees_support import Clock, unpacked_fixture
 from tests.doctor.examine_support import Sample, all_codes, codes, found
 from tests.importing.sources import FORMATS
+from tests.tools import seeds
 
 pytestmark = pytest.mark.slow
 
-DAMAGES = 1000
+DAMAGES = 150
 
 
 def keep_time(path: Path, content: bytes) -> None:
@@ -98,9 +99,10 @@ async def test_what_reads_well_from_the_disk_is_no_rot(sample: Sample, monkeypat
     )
 
 
-async def test_every_damage_is_found_with_the_ledger(sample: Sample) -> None:
+@pytest.mark.parametrize("seed", seeds(1, 8))
+async def test_every_damage_is_found_with_the_ledger(seed: int, sample: Sample) -> None:
     await found(sample.directory, Depth.DEEP)
-    chance = random.Random(1)
+    chance = random.Random(seed)
     originals = {format_: sample.file(format_).read_bytes() for format_ in FORMATS}
     missed, keys = list[tuple[int, str]](), frozenset((sample.digest, format_) for format_ in FORMATS)
     for number in range(DAMAGES // len(FORMATS)):

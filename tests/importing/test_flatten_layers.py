@@ -156,13 +156,13 @@ def test_a_disk_that_fails_is_no_damaged_layer(compress: Callable[[bytes], bytes
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lzma.compress, bz2.compress])
 def test_bombs_stop_at_the_limit(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    bomb = compress(layer(Item("zeros", data=bytes(60 << 20))))
+    bomb = compress(layer(Item("zeros", data=bytes(12 << 20))))
     assert len(bomb) < 1 << 20
     with pytest.raises(LayerLimitError, match="claims"):
-        flattened(sources(tmp_path, [bomb]), LayerLimits(unpacked_bytes=10 << 20))
-    padded = compress(layer(Item("f")) + bytes(60 << 20))
+        flattened(sources(tmp_path, [bomb]), LayerLimits(unpacked_bytes=2 << 20))
+    padded = compress(layer(Item("f")) + bytes(12 << 20))
     with pytest.raises(LayerLimitError, match="unpack to more than"):
-        flattened(sources(tmp_path, [padded]), LayerLimits(unpacked_bytes=10 << 20))
+        flattened(sources(tmp_path, [padded]), LayerLimits(unpacked_bytes=2 << 20))
 
 
 @pytest.mark.parametrize("kind", ["absent", "directory", "fifo"])
