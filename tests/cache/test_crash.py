@@ -94,9 +94,7 @@ class Trial:
         return transactions[0].state if transactions else None
 
 
-async def stopped_at_every_step(
-    trial: Trial, kind: type[StoppingDisk], every: int = 1
-) -> set[TransactionState | None]:
+async def stopped_at_every_step(trial: Trial, kind: type[StoppingDisk], every: int = 1) -> set[TransactionState | None]:
     """Die at each step in turn, or at every so manieth, then recover; gives what became of the transactions."""
     await trial.prepare()
     outcomes: set[TransactionState | None] = set()

@@ -45,10 +45,20 @@ LIGHT = {f"ocitui.cache.{name}" for name in ("actor", "errors", "files", "names"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in ALL_COMMANDS)])
-def test_help_is_light(words: list[str]) -> None:
+def test_help_is_light_and_of_its_own_command_only(words: list[str]) -> None:
     imported = imported_by(*words)
     assert not imported & {"textual", "rich", "msgspec", "asyncio", "ssl", "subprocess"}
     assert {name for name in imported if name.startswith("ocitui.cache.")} <= LIGHT
+    assert commands_of(imported) <= commands_for(words[0])
+
+
+def commands_of(imported: set[str]) -> set[str]:
+    return {name for name in imported if name.startswith("ocitui.cli.commands.")}
+
+
+def commands_for(word: str) -> set[str]:
+    """The module of a command; of none, none."""
+    return {f"ocitui.cli.commands.{COMMANDS[word][0]}"} if word in COMMANDS else set()
 
 
 HEADLESS = {
@@ -106,12 +116,6 @@ def test_a_headless_command_imports_no_textual(command: str, demo: Path, tmp_pat
 
 READERS = {name: HEADLESS[name] for name in ("list", "resolve", "recall", "verdict")}
 """What is asked often, and is to answer at once."""
-
-
-@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in ALL_COMMANDS)])
-def test_a_command_imports_none_of_the_others(words: list[str]) -> None:
-    own = f"ocitui.cli.commands.{COMMANDS[words[0]][0]}" if words[0] in COMMANDS else ""
-    assert {name for name in imported_by(*words) if name.startswith("ocitui.cli.commands.")} <= {own}
 
 
 @pytest.mark.parametrize("command", READERS)

@@ -9,8 +9,8 @@ import os
 import shutil
 import tarfile
 import threading
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,13 +37,14 @@ from ocitui.importing.errors import SourceError
 from ocitui.importing.image_import import ImportDesk, import_image
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.sources.references import RegistryOptions, SourceOptions
+from tests.cli.import_support import running
 from tests.contents.trees_support import Clock
 from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.fault_makers import repack
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.host.loops import loop_device
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
-from tests.importing.registry_server import FaultyRegistry, serving
+from tests.importing.registry_server import FaultyRegistry
 from tests.importing.sources import make_root, pack
 from tests.tools import need
 
@@ -173,20 +174,27 @@ class Imported:
         return SourceOptions(registry=RegistryOptions(tries=1, environment={}))
 
 
-@pytest.fixture
-async def imported(tmp_path: Path) -> AsyncIterator[Imported]:
+@pytest.fixture(scope="module")
+def made_import(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
     need("mksquashfs", "mkfs.erofs")
     image = make_image(b"one" * 999, b"two" * 999)
-    layout = write_files(tmp_path / "layout", layout_files(make_index(named(image, "v1")), *image.blobs))
-    directory = tmp_path / "cache"
-    directory.mkdir()
-    async with serving(FaultyRegistry()) as registry:
-        put(registry, image, "v1")
+    layout = tmp_path_factory.mktemp("layout")
+    write_files(layout, layout_files(make_index(named(image, "v1")), *image.blobs))
+    directory = tmp_path_factory.mktemp("cache")
+    with running(FaultyRegistry()) as registry:
         name = f"{registry.host}/team/app:v1"
         desk = ImportDesk(PackerCache(directory))
         for form in (PackedFormat.SQUASHFS, PackedFormat.TAR):
-            await import_image(desk, ImportRequest(source=f"oci:{layout}", name=name, format=form))
+            asyncio.run(import_image(desk, ImportRequest(source=f"oci:{layout}", name=name, format=form)))
         yield Imported(directory, image, layout, registry, name)
+
+
+@pytest.fixture
+def imported(made_import: Imported, tmp_path: Path) -> Imported:
+    """A copy of it, to be changed; the registry as it was."""
+    put(made_import.registry, made_import.image, "v1")
+    made_import.registry.requests.clear()
+    return replace(made_import, directory=Path(shutil.copytree(made_import.directory, tmp_path / "cache")))
 
 
 def as_archive(imported: Imported, folder: Path) -> str:

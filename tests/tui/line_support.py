@@ -13,6 +13,7 @@ import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import pyte
@@ -78,11 +79,24 @@ class Terminal:
     @property
     def seen(self) -> list[Any]:
         """Every cell, of a blank no more than is seen of it, and the place of the cursor."""
-        screen = self.screen
-        rows = [[_look(screen.buffer[y][x]) for x in range(screen.columns)] for y in range(screen.lines)]
-        return [*rows, (screen.cursor.y, min(screen.cursor.x, screen.columns - 1))]
+        return [*map(self._row, range(self.screen.lines)), self._place]
+
+    def shows_as(self, other: Terminal) -> bool:
+        """Whether the same is seen in both; rows of the very same cells need no closer look."""
+        ours, theirs = self.screen.buffer, other.screen.buffer
+        return self._place == other._place and all(
+            ours[y] == theirs[y] or self._row(y) == other._row(y) for y in range(self.screen.lines)
+        )
+
+    def _row(self, y: int) -> list[pyte.screens.Char]:
+        return [_look(self.screen.buffer[y][x]) for x in range(self.screen.columns)]
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.screen.cursor.y, min(self.screen.cursor.x, self.screen.columns - 1)
 
 
+@lru_cache(maxsize=10_000)
 def _look(cell: pyte.screens.Char) -> pyte.screens.Char:
     if cell.data == " " and not (cell.underscore or cell.reverse or cell.strikethrough):
         return cell._replace(fg="default", bold=False, italics=False, blink=False)
@@ -145,7 +159,7 @@ class Line:
         """Whether the terminal shows what it would show if all that Textual wrote had come down the line."""
         self.stock.feed(driver.written[self._fed :])
         self._fed = len(driver.written)
-        return self.stock.seen == self.terminal.seen
+        return self.stock.shows_as(self.terminal)
 
     def close(self) -> None:
         self.file.close()
