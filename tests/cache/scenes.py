@@ -207,13 +207,13 @@ def is_loaded(data: bytes) -> bool:
 def copy_folder(source: str | Path, to: str | Path) -> None:
     """Like `shutil.copytree`, with FIFOs."""
     os.mkdir(to)
-    for entry in os.scandir(source):
-        if entry.is_symlink() or entry.is_file():
-            shutil.copy2(entry.path, f"{to}/{entry.name}", follow_symlinks=False)
-        elif entry.is_dir():
-            copy_folder(entry.path, f"{to}/{entry.name}")
+    for found in os.scandir(source):
+        if found.is_symlink() or found.is_file():
+            shutil.copy2(found.path, f"{to}/{found.name}", follow_symlinks=False)
+        elif found.is_dir():
+            copy_folder(found.path, f"{to}/{found.name}")
         else:
-            os.mkfifo(f"{to}/{entry.name}")
+            os.mkfifo(f"{to}/{found.name}")
     shutil.copystat(source, to)
 
 
