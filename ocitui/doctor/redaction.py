@@ -51,7 +51,7 @@ def redacted(raw: bytes, read: Callable[[bytes], object], filler: str) -> bytes:
         return bytes(blanked)
     # Nobody reads on from where it is no JSON; a byte there, or the escape, is what the error is about.
     error = _answer(read, raw)
-    at = sum(map(_line_size, raw.split(b"\n")[: max(error[1] - 1, 0)])) + error[2] if error else 0
+    at = sum(len(line) + 1 for line in raw.split(b"\n")[: max(error[1] - 1, 0)]) + error[2] if error else 0
     escape = _ESCAPE.search(raw, max(at - 14, 0), at)
     for kept in (1, 0, len(escape[0]) if escape else 1):
         start = max(at - kept, 0)
@@ -59,10 +59,6 @@ def redacted(raw: bytes, read: Callable[[bytes], object], filler: str) -> bytes:
         if _answer(read, found) == error:
             break
     return found
-
-
-def _line_size(line: bytes) -> int:
-    return len(line) + 1
 
 
 def _answer(read: Callable[[bytes], object], raw: bytes) -> tuple[str, int, int] | None:
