@@ -86,6 +86,7 @@ _DOES: dict[str, Check] = {
     "copy": _opens("MenuScreen"),
     "diff": _opens("DiffScreen"),
     "extract": _says("4 shows the files"),
+    "hidden": _says("4 shows the files"),
     "bad_row(1)": _says("no bad row is shown"),
     "bad_row(-1)": _says("no bad row is shown"),
     "worst_first": _comes_true(lambda one: one.table.rows.sort_column == "state"),
