@@ -17,11 +17,8 @@ from .tree import (
     LONGEST_NAME,
     LONGEST_TARGET,
     MOST_DIRECTORY,
-    MOST_ENTRIES,
-    MOST_LISTED,
     MOST_XATTR_BYTES,
     MOST_XATTRS,
-    ROOT,
     ContentsError,
     DamagedError,
     Inode,
@@ -53,7 +50,6 @@ _WITH_BODY = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
 _DEVICES = frozenset((stat.S_IFCHR, stat.S_IFBLK))
 _DOTS = (b".", b"..")
 _PIECE, _LOOK = 1 << 20, 1 << 12
-_MOST_DAMAGE = 1000
 
 _XATTR_HEADER, _XATTR = struct.Struct("<4xB7x"), struct.Struct("<2BH")
 _LONG_PREFIX = 0x80
@@ -65,6 +61,10 @@ _PREFIXES = {
     5: b"lustre.",
     6: b"security.",
 }
+
+
+_Name = tuple[bytes, int, int]
+"""In a directory, with its inode and the number of its type."""
 
 
 class ErofsInode(NamedTuple):
@@ -108,6 +108,7 @@ class ErofsReader:
         if not -_LATEST < self._epoch < _LATEST:
             raise DamagedError("its time is none")
         self._meta, self._shared = meta * self.block, shared * self.block
+        self.listed, self._placed = 0, {self.root}
         self._node: tuple[int, ErofsInode] | None = None
         # Whoever asks for those of an inode has its number from where it was read.
         self._with_xattrs = set[int]()
@@ -170,14 +171,19 @@ class ErofsReader:
         inode = Inode(mode, uid, gid, size if kind in _WITH_BODY else 0, mtime, number, number, device)
         return ErofsInode(inode, layout, start, xattrs, at + xattrs)
 
-    def entries(self, node: ErofsInode) -> Iterator[tuple[bytes, int, int]]:
-        """The names in a directory, with their inodes and the numbers of their types; its two dots are left out."""
-        size, last = node.inode.size, b""
+    def check(self) -> None:
+        self.stop.check()
+
+    def names(self, reference: int) -> Iterator[_Name]:
+        """The names in a directory; its two dots are left out."""
+        node, last = self.node(reference), b""
+        size = node.inode.size
         if size > MOST_DIRECTORY:
             raise UnreadableFormatError(f"a directory of it takes {size:,} bytes, more than is read here")
         for at in range(0, size, _PIECE):
             self.stop.check()
             piece = self.body(node, at, min(_PIECE, size - at))
+            self.listed += len(piece)
             for begin in range(0, len(piece), self.block):
                 for name, number, kind in _block_entries(piece[begin : begin + self.block]):
                     if name <= last:
@@ -185,6 +191,23 @@ class ErofsReader:
                     last = name
                     if name not in _DOTS:
                         yield name, number, kind
+
+    def put(self, tree: PackedTree, entry: int, named: _Name) -> bool:
+        name, number, kind = named
+        try:
+            child = self.node(number).inode
+            if kind and (kind >= len(_TYPES) or _TYPES[kind] != stat.S_IFMT(child.mode)):
+                raise DamagedError("a directory says another type than the inode")
+        except ContentsError as error:
+            tree.note(entry, type(error)(f"{error}: {name[:LONGEST_NAME]!r}"))
+            return False
+        added, is_directory = tree.add(entry, name, child), stat.S_ISDIR(child.mode)
+        if is_directory and number in self._placed:
+            tree.note(added, DamagedError("a directory has two places"))
+            return False
+        if is_directory:
+            self._placed.add(number)
+        return is_directory
 
     def body(self, node: ErofsInode, at: int, size: int) -> bytes:
         """So many bytes from ``at`` on of what an inode holds; none are beyond its end."""
@@ -340,7 +363,7 @@ def _check_xattrs(found: Mapping[bytes, bytes], taken: int) -> None:
         raise UnreadableFormatError("an inode has more attributes than are read here")
 
 
-def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _block_entries(block: bytes) -> Iterator[_Name]:
     """The names of one block of a directory, which all stand behind its table; the last may be followed by zeros."""
     heads = _DIRENT.unpack_from(block)[1] if len(block) >= _DIRENT.size else 0
     if not heads or heads % _DIRENT.size or heads >= len(block):
@@ -355,52 +378,14 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield name.partition(b"\0")[0] if end == len(block) else name, number, kind
 
 
-def erofs_tree(file: BinaryIO, stop: Stop) -> PackedTree:
-    """Every path of an erofs that is open. Raises ContentsError, OSError; what is wrong with one directory or inode is
-    among the tree's damage."""
+def erofs_tree(file: BinaryIO, stop: Stop, whole: bool = True) -> PackedTree:
+    """The paths of an erofs that is open, all if ``whole``. Raises ContentsError, OSError; what is wrong with one
+    directory or inode is among the tree's damage."""
     image = ErofsReader(file, stop)
     root = image.node(image.root)
     if not stat.S_ISDIR(root.inode.mode):
         raise DamagedError("its root is no directory")
-    tree = PackedTree(image, root.inode)
-    pending, seen, listed = [ROOT], {image.root}, 0
-    while pending:
-        stop.check()
-        entry = pending.pop()
-        listed += tree.sizes[entry] if tree.sizes[entry] <= MOST_DIRECTORY else 0
-        if listed > MOST_LISTED:
-            raise UnreadableFormatError(f"its directories take more than {MOST_LISTED:,} bytes")
-        for child in _list(image, tree, entry):
-            if tree.references[child] in seen:
-                _note(tree, child, DamagedError("a directory has two places"))
-                continue
-            seen.add(tree.references[child])
-            pending.append(child)
+    tree = PackedTree(image, root.inode, image)
+    if whole:
+        tree.list_all()
     return tree
-
-
-def _list(image: ErofsReader, tree: PackedTree, entry: int) -> Iterator[int]:
-    """Add what is in one directory; gives the directories among it."""
-    try:
-        for name, number, kind in image.entries(image.node(tree.references[entry])):
-            try:
-                child = image.node(number)
-                if kind and (kind >= len(_TYPES) or _TYPES[kind] != stat.S_IFMT(child.inode.mode)):
-                    raise DamagedError("a directory says another type than the inode")
-            except ContentsError as error:
-                _note(tree, entry, type(error)(f"{error}: {name[:LONGEST_NAME]!r}"))
-                continue
-            added = tree.add(entry, name, child.inode)
-            if stat.S_ISDIR(child.inode.mode):
-                yield added
-    except ContentsError as error:
-        if len(tree) >= MOST_ENTRIES:
-            raise
-        _note(tree, entry, error)
-
-
-def _note(tree: PackedTree, entry: int, error: ContentsError) -> None:
-    if len(tree.damage) >= _MOST_DAMAGE:
-        kind = type(error) if len(tree.unread) == len(tree.damage) else DamagedError
-        raise kind(f"more than {_MOST_DAMAGE:,} parts of it cannot be read")
-    tree.note(entry, error)

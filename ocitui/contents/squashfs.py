@@ -19,12 +19,8 @@ from .tree import (
     LONGEST_NAME,
     LONGEST_TARGET,
     MOST_DIRECTORY,
-    MOST_ENTRIES,
-    MOST_LISTED,
     MOST_XATTR_BYTES,
     MOST_XATTRS,
-    ROOT,
-    ContentsError,
     DamagedError,
     Inode,
     PackedTree,
@@ -73,7 +69,6 @@ _CHUNK, _MOST_BLOCKS = 2048, 64 << 20
 _MOST_UNPACKED, _KEPT_LISTING, _KEPT = (256 << 20) // _METADATA, 4096, 64
 # Duplicates are in fragments of long before.
 _KEPT_FRAGMENTS = 8
-_MOST_DAMAGE = 10_000
 _UNREAL = 1 << 63
 """With its entry's number, that of an inode which is not to be believed."""
 
@@ -84,20 +79,22 @@ _Name = tuple[bytes, int, int, int]
 """In a listing, with the basic form and the number that its inode is to have, and its reference."""
 
 
-def squashfs_tree(file: BinaryIO, stop: Stop) -> PackedTree:
-    """All of its entries; of a damaged listing those before the damage. The tree reads on from ``file``, for one thread
-    at a time. Raises DamagedError, UnreadableFormatError, OSError, AbandonedError."""
-    return _Squashfs(file).listed(stop)
+def squashfs_tree(file: BinaryIO, stop: Stop, whole: bool = True) -> PackedTree:
+    """Its entries, all if ``whole``; of a damaged listing those before the damage. The tree reads on from ``file``, for
+    one thread at a time. Raises DamagedError, UnreadableFormatError, OSError, AbandonedError."""
+    image = _Squashfs(file, stop)
+    return image.whole_tree() if whole else image.tree()
 
 
 class _Squashfs:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.size = file, size_of(file)
+    def __init__(self, file: BinaryIO, stop: Stop) -> None:
+        self._file, self.size, self._stop = file, size_of(file), stop
         if self.size < _SUPER.size:
             raise DamagedError("it is too short for a squashfs")
         self._blocks: dict[int, tuple[bytes, int]] = {}
         self._recent = -1, (b"", 0)
-        self._most_kept, self._unpacked, self._listed = _KEPT_LISTING, 0, 0
+        self._most_kept, self._unpacked, self.listed = _KEPT, 0, 0
+        self._placed = set[int]()
         self._attributed = {_NOWHERE}
         self._last_file: tuple[int, _BlockList] | None = None
         self._last_block: tuple[Span, bytes] = (-1, 0, 0), b""
@@ -172,41 +169,29 @@ class _Squashfs:
             raise DamagedError(f"its block at byte {at:,} has an impossible size")
         return self.stored(at, size) if head & _METADATA_RAW else self._unpacked_at(at, size, _METADATA), at + size
 
-    def listed(self, stop: Stop) -> PackedTree:
-        """The whole tree; made once."""
+    def tree(self) -> PackedTree:
+        """With its root; made once."""
         root, _ = self._inode(self._root)
         if root.form != _DIR:
             raise DamagedError("its root is no directory")
-        tree = PackedTree(self, self._told(root, self._root))
-        pending, seen = [ROOT], {self._root}
-        while pending:
-            entry = pending.pop()
-            below = []
-            try:
-                directory, _ = self._inode(tree.references[entry])
-                for name in self._names(directory):
-                    if not len(tree) % _MOST_NAMES:
-                        stop.check()
-                        self._check_bounds(tree)
-                    if self._add(tree, entry, name, seen):
-                        below.append(len(tree) - 1)
-            except ContentsError as error:
-                tree.note(entry, error)
-            self._check_bounds(tree)
-            pending += reversed(below)
+        self._placed.add(self._root)
+        return PackedTree(self, self._told(root, self._root), self)
+
+    def whole_tree(self) -> PackedTree:
+        tree, self._most_kept = self.tree(), _KEPT_LISTING
+        tree.list_all()
         self._blocks.clear()
         self._most_kept = _KEPT
         return tree
 
-    def _check_bounds(self, tree: PackedTree) -> None:
-        if len(tree) >= MOST_ENTRIES or self._listed > MOST_LISTED or self._unpacked > _MOST_UNPACKED:
+    def check(self) -> None:
+        self._stop.check()
+        if self._unpacked > _MOST_UNPACKED:
             raise UnreadableFormatError("it lists more than is read here")
-        if len(tree.damage) > _MOST_DAMAGE:
-            raise DamagedError(f"more than {_MOST_DAMAGE:,} of its entries are damaged")
 
-    def _names(self, directory: SquashfsInode) -> Iterator[_Name]:
+    def names(self, reference: int) -> Iterator[_Name]:
         """Of a listing, until it ends or is damaged."""
-        listing, fault = self._listing(directory)
+        listing, fault = self._listing(self._inode(reference)[0])
         at, last = 0, b""
         try:
             while at < len(listing):
@@ -235,7 +220,7 @@ class _Squashfs:
             raise UnreadableFormatError(f"its listing claims {size:,} bytes, which is more than is read here")
         try:
             if size > 0:
-                self._listed += size
+                self.listed += size
                 cursor = _Cursor(self, self._listings, directory.start << 16 | directory.offset)
                 for part in cursor.parts(size):
                     listing += part
@@ -243,23 +228,22 @@ class _Squashfs:
             return bytes(listing), error
         return bytes(listing), None
 
-    def _add(self, tree: PackedTree, directory: int, name: _Name, seen: set[int]) -> bool:
-        """Whether it is a directory to be listed; ``seen`` are those that have a place."""
-        text, form, number, reference = name
+    def put(self, tree: PackedTree, entry: int, named: _Name) -> bool:
+        text, form, number, reference = named
         try:
             node, _ = self._inode(reference)
             if node.form != form or node.number != number:
                 raise DamagedError("its inode is not that of its name")
-            if form == _DIR and reference in seen:
+            if form == _DIR and reference in self._placed:
                 raise DamagedError("it is a directory that has another place")
             told = self._told(node, reference)
         except DamagedError as error:
             told = Inode(_KINDS[form], 0, 0, 0, 0, _UNREAL | len(tree), _NOWHERE)
-            tree.note(tree.add(directory, text, told), error)
+            tree.note(tree.add(entry, text, told), error)
             return False
-        tree.add(directory, text, told)
+        tree.add(entry, text, told)
         if form == _DIR:
-            seen.add(reference)
+            self._placed.add(reference)
         return form == _DIR
 
     def _inode(self, reference: int) -> tuple[SquashfsInode, _Cursor]:

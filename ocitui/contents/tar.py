@@ -43,9 +43,10 @@ _BODY = 1
 """What the reference of a file that has but a body has more than the place of that, a whole block."""
 
 
-def tar_tree(file: BinaryIO, stop: Stop) -> PackedTree:
-    """The tree of an open tar. Raises DamagedError and UnreadableFormatError where not even its first entry can be
-    read, or it has too many; OSError; AbandonedError once ``stop`` is set."""
+def tar_tree(file: BinaryIO, stop: Stop, _whole: bool = True) -> PackedTree:
+    """The tree of an open tar, always all of it, as the last of a path counts. Raises DamagedError and
+    UnreadableFormatError where not even its first entry can be read, or it has too many; OSError; AbandonedError once
+    ``stop`` is set."""
     index, headers = _Index(_Members(file)), TarReader(FileReader(file))
     start = 0
     try:

@@ -8,10 +8,10 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
+from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ocitui.cache import CacheError, PackedFormat
 from ocitui.stand_in import refuse_told
@@ -20,10 +20,14 @@ from ocitui.threads import Stop
 ROOT = 0
 MOST_ENTRIES, MOST_LISTED = 2_000_000, 256 << 20
 """How many entries a tree may have, and how many bytes its listings may take."""
+MOST_DAMAGE = 10_000
 MOST_DIRECTORY, LONGEST_TARGET = 64 << 20, 1 << 16
 MOST_XATTRS, MOST_XATTR_BYTES = 4096, 1 << 20
 LONGEST_NAME = 255
 _MOST_LINKS = 40
+# How often names of a directory are looked for one by one, before it is listed.
+_MOST_LOOKS = 8
+_CHECKED_EACH = 256
 _DOTS = (b".", b"..")
 _NO_DEVICE = (0, 0)
 
@@ -114,12 +118,30 @@ class BulkReader(Protocol):
         out. Raises ContentsError, OSError, AbandonedError."""
 
 
+class Lister(Reader, Protocol):
+    """A reader of a format whose directories have a listing each, so that one can be read without the others."""
+
+    listed: int
+    """How many bytes of listings were read."""
+
+    def names(self, reference: int) -> Iterator[tuple[Any, ...]]:
+        """What a directory has, each with its name first, in rising order; raises as a reader does."""
+
+    def put(self, tree: PackedTree, entry: int, named: tuple[Any, ...]) -> bool:
+        """Add to a tree what a directory has by a name; whether that is a directory that may be listed in turn. What is
+        wrong with it is noted."""
+
+    def check(self) -> None:
+        """Raises AbandonedError once listing is to end, UnreadableFormatError where it takes too much."""
+
+
 class PackedTree:
     """Entries by their numbers, the root first and parents before children. 60 bytes an entry: paths are made
-    where they are asked for."""
+    where they are asked for. With a ``lister`` a directory is read when it is first asked for what is in it, and one
+    that is only passed through for the one name: what is about all entries is true once `list_all` was called."""
 
-    def __init__(self, reader: Reader, root: Inode) -> None:
-        self.reader = reader
+    def __init__(self, reader: Reader, root: Inode, lister: Lister | None = None) -> None:
+        self.reader, self._lister = reader, lister
         self._names = bytearray()
         self._ends = array("Q")
         self.parents = array("I")
@@ -134,6 +156,9 @@ class PackedTree:
         self.hashes: dict[int, bytes] = {}
         """The sha256 of regular files where it is known, by their inodes' numbers."""
         self._children: dict[int, list[int]] | None = None
+        self._unlisted = {ROOT} if lister is not None else set[int]()
+        self._listed = dict[int, Sequence[int]]()
+        self._looked = dict[int, dict[bytes, int | None]]()
         self.add(ROOT, b"", root)
 
     def __len__(self) -> int:
@@ -196,8 +221,13 @@ class PackedTree:
         """The file type, as in modes."""
         return stat.S_IFMT(self.modes[entry])
 
-    def children(self, entry: int) -> list[int]:
-        """Of a directory, by the bytes of their names."""
+    def children(self, entry: int) -> Sequence[int]:
+        """Of a directory, by the bytes of their names. Raises OSError, AbandonedError, and ContentsError where it is
+        too much."""
+        if self._lister is not None:
+            if entry in self._unlisted:
+                self._list(entry)
+            return self._listed.get(entry, ())
         if self._children is None:
             found: dict[int, list[int]] = {}
             for number in range(1, len(self)):
@@ -206,6 +236,47 @@ class PackedTree:
                 numbers.sort(key=self.name)
             self._children = found
         return self._children.get(entry, [])
+
+    def list_all(self) -> None:
+        """Read the directories that nobody asked for so far. Raises as `children`."""
+        pending = sorted(self._unlisted, reverse=True)
+        while pending:
+            pending += reversed(self._list(pending.pop()))
+
+    def _list(self, entry: int, only: bytes = b"") -> list[int]:
+        """Add what is in a directory, or only what has a name; gives the directories among it that may be listed."""
+        lister, known, before, below = self._lister, self._looked.get(entry, {}), len(self), list[int]()
+        if lister is None:
+            return below
+        try:
+            for count, named in enumerate(lister.names(self.references[entry])):
+                if not count % _CHECKED_EACH:
+                    self._check(lister)
+                if only and named[0] > only:
+                    break
+                is_wanted = named[0] == only if only else not known or named[0] not in known
+                if is_wanted and lister.put(self, entry, named):
+                    below.append(len(self) - 1)
+        except ContentsError as error:
+            self.note(entry, error)
+        self._check(lister)
+        self._unlisted.update(below)
+        if not only:
+            self._unlisted.discard(entry)
+            found: Sequence[int] = range(before, len(self))
+            if known:
+                found = sorted((*found, *(one for one in known.values() if one is not None)), key=self.name)
+            self._listed[entry] = found
+        return below
+
+    def _check(self, lister: Lister) -> None:
+        """Raises UnreadableFormatError, DamagedError, AbandonedError where listing is to end."""
+        lister.check()
+        if len(self) >= MOST_ENTRIES or lister.listed > MOST_LISTED:
+            raise UnreadableFormatError("it lists more than is read here")
+        if len(self.damage) > MOST_DAMAGE:
+            kind = UnreadableFormatError if len(self.unread) == len(self.damage) else DamagedError
+            raise kind(f"more than {MOST_DAMAGE:,} parts of it cannot be read")
 
     def find(self, path: bytes) -> int | None:
         """The entry of a path, no link followed; None where there is none."""
@@ -245,6 +316,14 @@ class PackedTree:
         return entry
 
     def _child(self, entry: int, name: bytes) -> int | None:
+        looked = self._looked.setdefault(entry, {}) if entry in self._unlisted else {}
+        if name in looked:
+            return looked[name]
+        if entry in self._unlisted and len(looked) < _MOST_LOOKS:
+            before = len(self)
+            self._list(entry, name)
+            looked[name] = before if len(self) > before else None
+            return looked[name]
         children = self.children(entry)
         at = bisect_left(children, name, key=self.name)
         return children[at] if at < len(children) and self.name(children[at]) == name else None
@@ -352,10 +431,11 @@ def size_of(file: BinaryIO) -> int:
         os.lseek(fd, at, os.SEEK_SET)
 
 
-def open_tree(file: BinaryIO, format: PackedFormat, stop: Stop) -> PackedTree:
-    """The tree inside an open packed file, which is to stay open as long as bodies are read. Only the reader of its
-    format is imported. Raises DamagedError, UnreadableFormatError, OSError; AbandonedError once ``stop`` is set."""
+def open_tree(file: BinaryIO, format: PackedFormat, stop: Stop, *, whole: bool = True) -> PackedTree:
+    """The tree inside an open packed file, which is to stay open as long as bodies are read; not ``whole``, as far as
+    it is asked for. Only the reader of its format is imported. Raises DamagedError, UnreadableFormatError, OSError;
+    AbandonedError once ``stop`` is set."""
     refuse_told(file.fileno())
     reader = import_module(f".{format}", __package__)
-    read: Callable[[BinaryIO, Stop], PackedTree] = getattr(reader, f"{format}_tree")
-    return read(file, stop)
+    read: Callable[[BinaryIO, Stop, bool], PackedTree] = getattr(reader, f"{format}_tree")
+    return read(file, stop, whole)

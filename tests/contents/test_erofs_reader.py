@@ -307,9 +307,9 @@ def test_a_root_that_is_no_directory(images: Path, tmp_path: Path, opened: Opene
 @pytest.mark.parametrize(
     ("bound", "value", "name", "kind", "told"),
     [
-        ("MOST_LISTED", 100, "zoo.15", UnreadableFormatError, "its directories take more than 100 bytes"),
-        ("MOST_ENTRIES", 7, "zoo.15", UnreadableFormatError, "it has more than 7 entries"),
-        ("_MOST_DAMAGE", 0, "dir-self", DamagedError, "more than 0 parts of it cannot be read"),
+        ("MOST_LISTED", 100, "zoo.15", UnreadableFormatError, "it lists more than is read here"),
+        ("MOST_ENTRIES", 7, "zoo.15", UnreadableFormatError, "it lists more than is read here"),
+        ("MOST_DAMAGE", 0, "dir-self", DamagedError, "more than 0 parts of it cannot be read"),
     ],
 )
 def test_a_tree_beyond_its_bounds_is_refused(
@@ -322,8 +322,7 @@ def test_a_tree_beyond_its_bounds_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (erofs, tree_module):
-        monkeypatch.setattr(module, bound, value, raising=False)
+    monkeypatch.setattr(tree_module, bound, value)
     (tmp_path / "image").write_bytes(sealed((images / f"{name}.erofs").read_bytes()))
     with open(tmp_path / "image", "rb") as file, pytest.raises(kind) as caught:
         erofs_tree(file, Stop())
@@ -458,11 +457,7 @@ WAYS = (
 @pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 30))])
 def test_what_mkfs_erofs_packs_is_read_as_it_was(seed: int, tmp_path: Path, opened: Opened) -> None:
     need("mkfs.erofs")
-    root = random_root(tmp_path / "root", random.Random(seed))
-    for folder_, folders, files in os.walk(os.fsencode(root), topdown=False):
-        for name in (*folders, *files):
-            if len(name) == 255:  # at which mkfs.erofs 1.5 fails
-                os.rename(os.path.join(folder_, name), os.path.join(folder_, name[:254]))
+    root = random_root(tmp_path / "root", random.Random(seed), 254)  # at 255 mkfs.erofs 1.5 fails
     with open(root / "holes", "wb") as holes:
         holes.write(b"begin")
         holes.seek(1 << 17)

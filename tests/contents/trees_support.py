@@ -133,12 +133,12 @@ def mounted(image: Path, kind: str) -> Iterator[Path | None]:
         subprocess.run(["umount", folder], check=True, capture_output=True, timeout=60)
 
 
-def random_root(root: Path, chance: random.Random) -> Path:
-    """A directory of some dozens of entries of all kinds that who runs this may make."""
+def random_root(root: Path, chance: random.Random, longest: int = 255) -> Path:
+    """A directory of some dozens of entries of all kinds that who runs this may make, with names of so many bytes."""
     root.mkdir()
     folders, files = [root], list[Path]()
     for _ in range(chance.randrange(20, 90)):
-        path = chance.choice(folders) / os.fsdecode(_name(chance))
+        path = chance.choice(folders) / os.fsdecode(_name(chance)[:longest])
         kind = chance.choice("ffffffdddlhhps" if os.geteuid() else "ffffffdddlhhpscb")
         if os.path.lexists(path) or (kind == "h" and not files):
             continue

@@ -246,7 +246,7 @@ class FileTree(PickList):
             if unfolded or entry in self._unfolded:
                 pending += reversed(self._sorted(contents, contents.tree.children(entry)))
 
-    def _sorted(self, contents: Contents, entries: list[int]) -> list[int]:
+    def _sorted(self, contents: Contents, entries: Sequence[int]) -> Sequence[int]:
         if self.sort == "size":
             return sorted(entries, key=lambda entry: contents.size(entry) or 0, reverse=not self.reverse)
         if self.sort == "time":
