@@ -229,19 +229,20 @@ class NoSuchPathError(NoSuchEntryError):
 
 
 @contextmanager
-def opened_tree(call: Call, word: str) -> Iterator[tuple[Key, PackedTree]]:
-    """The entry that a word names, and the tree inside its packed file: of the formats that it has the one that is
-    preferred. A whole digest needs no index. Within, a signal ends it at once. Raises NoSuchEntryError, ContentsError,
-    AmbiguousDigestError, StorageError, InterruptedBySignalError, CorruptIndexError, CacheDirectoryError."""
+def opened_tree(call: Call, word: str, *, whole: bool) -> Iterator[tuple[Key, PackedTree]]:
+    """The entry that a word names, and the tree inside its packed file, if not ``whole`` as far as it is asked for: of
+    the formats that it has the one that is preferred. A whole digest needs no index. Within, a signal ends it at once.
+    Raises NoSuchEntryError, ContentsError, AmbiguousDigestError, StorageError, InterruptedBySignalError,
+    CorruptIndexError, CacheDirectoryError."""
     key, path = packed_file(call, word)
-    with tree_in(path) as tree:
+    with tree_in(path, whole=whole) as tree:
         yield key, tree
 
 
 @contextmanager
-def tree_in(path: Path) -> Iterator[PackedTree]:
-    """The tree inside a packed file. Within, a signal ends it at once. Raises ContentsError, StorageError,
-    InterruptedBySignalError."""
+def tree_in(path: Path, *, whole: bool = True) -> Iterator[PackedTree]:
+    """The tree inside a packed file, as `open_tree` gives it. Within, a signal ends it at once. Raises ContentsError,
+    StorageError, InterruptedBySignalError."""
     from ocitui.cache import PackedFormat, StorageError, open_bounded
     from ocitui.contents import ContentsError, open_tree
     from ocitui.threads import Stop
@@ -249,7 +250,7 @@ def tree_in(path: Path) -> Iterator[PackedTree]:
     with ended_by_signals(), ExitStack() as stack:
         try:
             file = stack.enter_context(open_bounded(path))
-            tree = open_tree(file, PackedFormat(path.suffix[1:]), Stop())
+            tree = open_tree(file, PackedFormat(path.suffix[1:]), Stop(), whole=whole)
         except ContentsError as error:
             raise type(error)(f"{path.name}: {error.message}", hint=error.hint) from error
         except OSError as error:
@@ -280,12 +281,16 @@ def packed_file(call: Call, word: str) -> tuple[Key, Path]:
 
 def entry_at(tree: PackedTree, path: str, *, follow: bool) -> int:
     """The entry of a path as it was typed, or as programs are told it: links in it are followed inside the tree, one
-    at its end only to ``follow`` it. Raises NoSuchPathError, ContentsError."""
+    at its end only to ``follow`` it. Raises NoSuchPathError, ContentsError, StorageError."""
+    from ocitui.cache import StorageError
+
     typed = os.fsencode(path)
-    for one in dict.fromkeys((typed, unescaped(typed))):
-        found = tree.follow(one, follow)
-        if found is not None:
-            return found
+    try:
+        found = (tree.follow(one, follow) for one in dict.fromkeys((typed, unescaped(typed))))
+        if (entry := next((one for one in found if one is not None), None)) is not None:
+            return entry
+    except OSError as error:
+        raise StorageError(f"the packed file cannot be read: {error.strerror}") from error
     if tree.damage:
         from ocitui.contents import DamagedError
 

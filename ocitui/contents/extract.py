@@ -41,12 +41,16 @@ class Extracted(msgspec.Struct, frozen=True):
 
 class Extraction:
     """Entries of a tree, each with all that is below it, and where they go: ``directory`` and their path in the image
-    below it. ``privileged`` restores what only root may, owners apart: devices, setuid, setgid, trusted attributes."""
+    below it. ``privileged`` restores what only root may, owners apart: devices, setuid, setgid, trusted attributes.
+    Raises as `PackedTree.children`, StorageError in place of OSError."""
 
     def __init__(self, tree: PackedTree, entries: Iterable[int], directory: Path, *, privileged: bool = False) -> None:
         self._tree, self._directory, self._privileged = tree, directory, privileged
         self._is_root = os.geteuid() == 0
-        self._wanted = list(dict.fromkeys(below for entry in entries for below in tree.walk(entry)))
+        try:
+            self._wanted = list(dict.fromkeys(below for entry in entries for below in tree.walk(entry)))
+        except OSError as error:
+            raise StorageError(f"the packed file cannot be read: {error.strerror}") from error
         self._written: dict[int, bytes] = {}
         self._left_out = Counter[str]()
         self._bytes = 0

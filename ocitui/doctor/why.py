@@ -188,7 +188,7 @@ class _FileLinks:
                 yield Link("program", LinkState.UNKNOWN, "its config names none: a zone is to be given a command")
                 return
             with open_bounded(self._directory / self._names[FileKind.PACKED]) as file:
-                tree = open_tree(file, self._format, Stop())
+                tree = open_tree(file, self._format, Stop(), whole=False)
                 found = find_program(tree, command, run.env or (), run.working_dir or "", config.architecture)
         except (CacheError, OSError) as error:
             why = getattr(error, "strerror", None) or error

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ocitui.cache import CacheDirectoryError, CacheError, Condition, Health, IndexOutcome, identity_of
 from ocitui.stand_in import fact_of
-from ocitui.threads import giving_way
+from ocitui.threads import Stop, giving_way, in_thread
 
 from .live_host import LiveHost
 
@@ -450,14 +450,14 @@ class LiveCache:
             self._cache_stale = self._cache_stale and judge is not None
             return
         began, self._cache_stale = time.monotonic(), False
-        self.about_cache, self.assessment = await asyncio.to_thread(self._look_at_cache_now, judge)
+        self.about_cache, self.assessment = await in_thread(lambda stop: self._look_at_cache_now(judge, stop))
         self._cache_due = time.monotonic() + (time.monotonic() - began) / _SHARE
         self._looked_at_cache = True
         self.tell(LiveChange(said=self._overwritten()))
 
-    def _look_at_cache_now(self, judge: Judge) -> tuple[Findings, Assessment | None]:
+    def _look_at_cache_now(self, judge: Judge, stop: Stop) -> tuple[Findings, Assessment | None]:
         with giving_way():
-            found = judge.accepted.mark(judge.look_at_cache())
+            found = judge.accepted.mark(judge.look_at_cache(stop))
         asks = not self.health.sound or any(one.code in _ASSESSED and one.is_problem for one in found)
         return found, self._assess() if asks else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import lzma
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, QUEUE
+from ocitui.contents.squashfs import _Squashfs
+from ocitui.contents.tree import PackedTree
 from ocitui.text import escaped, unescaped
 from ocitui.words import sort_of_bytes
 from tests.cli.conftest import Ocitui
@@ -336,3 +339,39 @@ def test_what_layers_hold_in_vain(tmp_path: Path, ocitui: Ocitui) -> None:
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
     for words in (["app:1", "/a", "--layers"], ["--filter", "app", "--layers"], ["app:1", "--from", str(layout)]):
         assert ocitui("files", *words, "-C", cache).status == 2
+
+
+@pytest.fixture
+def zoo(demo: Path) -> str:
+    """A squashfs with the zoo in it."""
+    name = f"{BUSYBOX.digest}.squashfs"
+    (demo / name).write_bytes(lzma.decompress((PACKED / "zoo.gzip.squashfs.xz").read_bytes()))
+    return name
+
+
+def test_a_path_is_found_without_listing_the_rest(
+    zoo: str, demo: Path, ocitui: Ocitui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(PackedTree, "list_all")
+    assert ocitui("cat", zoo, "etc/hostname", "-C", demo).status == 0
+    assert ocitui("extract", zoo, "data", "-o", tmp_path / "out", "-C", demo).status == 0
+    assert (tmp_path / "out" / "data").is_dir()
+    assert ocitui("extract", zoo, "nowhere", "-o", tmp_path / "no", "-C", demo).status == 1
+    found = ocitui("why", f"{BUSYBOX.digest}.squashfs", "-C", demo)
+    assert "program" in found.out
+
+
+@pytest.mark.parametrize(
+    "words", [["cat", "bin/ping"], ["extract", "data", "-o", "out"], ["extract", "/", "-o", "out"]]
+)
+def test_a_disk_that_fails_at_a_look_up_is_told(
+    words: list[str], zoo: str, demo: Path, ocitui: Ocitui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(reader: _Squashfs, reference: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_Squashfs, "names", failing)
+    done = ocitui(words[0], zoo, *words[1:], "-C", demo)
+    assert (done.status, done.out) == (4, "")
+    assert "cannot be read: Input/output error" in done.err

@@ -14,6 +14,7 @@ from ocitui.doctor.findings import Finding
 from ocitui.doctor.why import NeedVerdict, files_of_undo, indexes_of_undo, judged_needs
 from ocitui.host.redb import DatabaseState
 from ocitui.host.zones import Need, NeedRole, When, Zone, Zones, read_zones
+from ocitui.threads import AbandonedError, Stop
 from tests.cache.scenes import key
 from tests.cache.support import entry, index_bytes, write_cache
 from tests.host.test_redb import database, expected
@@ -86,6 +87,17 @@ def test_the_tar_of_a_kernel_has_to_hold_it(cache: Path, tar: bytes, problem: st
     (cache / f"{digest}.tar").write_bytes(tar)
     found = of_host(cache).get("zone-file-missing", [])
     assert [one.seen for one in found] == ([f"{problem}, and zone db, web takes its kernel from it"] if problem else [])
+
+
+def test_a_check_that_is_to_end_goes_through_no_tar(cache: Path) -> None:
+    digest = next(row["kernel"]["digest"] for row in expected("03-three")["zones"] if row["name"] == "web")
+    (cache / "index.json").write_bytes(index_bytes([{**entry(1, format="tar"), "digest": digest}]))
+    (cache / f"{digest}.tar").write_bytes(_kernel("kernel/other"))
+    judge, stop = Judge(cache), Stop()
+    judge.read()
+    stop.set()
+    with pytest.raises(AbandonedError):
+        judge.look_at_cache(stop)
 
 
 @pytest.mark.parametrize(

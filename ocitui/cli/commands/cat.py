@@ -36,7 +36,7 @@ def cat_command(call: Call, word: str, path: str) -> ExitCode:
 
     Exits with 1 where there is no such path, and with 4 where the file is damaged, after what could be read of it.
     """
-    with opened_tree(call, word) as ((digest, format), tree):
+    with opened_tree(call, word, whole=call.as_json) as ((digest, format), tree):
         entry = entry_at(tree, path, follow=True)
         if tree.kind(entry) != stat.S_IFREG:
             from ocitui.words import sort_of_file

@@ -35,7 +35,7 @@ def extract_command(call: Call, word: str, paths: Sequence[str], output: Path, p
     from ocitui.words import extracted_lines
 
     refuse_inside(call.directory, output)
-    with opened_tree(call, word) as ((digest, format), tree):
+    with opened_tree(call, word, whole=False) as ((digest, format), tree):
         entries = [entry_at(tree, path, follow=False) for path in paths]
         extraction = Extraction(tree, entries, output, privileged=privileged)
         taken = [path.decode("utf-8", "backslashreplace") for path in extraction.in_the_way()]

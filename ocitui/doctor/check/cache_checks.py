@@ -173,7 +173,7 @@ def _leftovers(directory: Path, ending: str, *names: str) -> Iterator[str]:
                 yield name
 
 
-def check_zones(directory: Path, index: ImageIndex | None, listing: Listing) -> Iterator[Finding]:
+def check_zones(directory: Path, index: ImageIndex | None, listing: Listing, stop: Stop | None) -> Iterator[Finding]:
     """What zones need and no entry of the index is; whether the daemon would start on its database, and keep guests."""
     zones = read_zones(directory, ask=False)
     if zones.makes_anew:
@@ -200,19 +200,19 @@ def check_zones(directory: Path, index: ImageIndex | None, listing: Listing) -> 
         seen = f"{what}, and it is needed by zone {first_of(users)}"
         yield fault.finding(seen, digest=digest, format=format_)
     for (digest, role), labels in taking.items():
-        if problem := taken_file_missing(directory, digest, role):
+        if problem := taken_file_missing(directory, digest, role, stop):
             seen = f"{problem}, and zone {first_of(labels)} takes its {role} from it"
             yield CATALOGUE["zone-file-missing"].finding(seen, digest=digest, format=PackedFormat.TAR)
 
 
-def taken_file_missing(directory: Path, digest: str, role: NeedRole) -> str:
+def taken_file_missing(directory: Path, digest: str, role: NeedRole, stop: Stop | None = None) -> str:
     """Why the daemon does not find in a digest's tar the file that a zone takes it for; empty where it does, and where
-    the tar cannot be read so far, which is told as what it is."""
+    the tar cannot be read so far, which is told as what it is. Raises AbandonedError once ``stop`` is set."""
     if (taken := fact_of(directory, "taken")) is not None:
         return str(taken.get(f"{role} {digest}", ""))
     if role.path and usable_digest(digest):
         with suppress(OSError, ContentsError), open_bounded(directory / packed_name(digest, PackedFormat.TAR)) as file:
-            return taken_file_problem(file, role.path, Stop())
+            return taken_file_problem(file, role.path, stop or Stop())
     return ""
 
 

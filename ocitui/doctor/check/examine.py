@@ -157,7 +157,7 @@ class Examination(msgspec.Struct):
             judge.take(read_index(self.files, judge.reading.index), told=self._listed)
             if keys is None:
                 # First, as it explains why files are missing of entries that were deleted and came back.
-                judge.look_at_cache()
+                judge.look_at_cache(self.stop)
             self.meter.enter("entries", len(judge.pending))
             for digests in judge.look(keys):
                 self.stop.check()

@@ -41,6 +41,7 @@ from ocitui.cache import (
     part_of,
     valid_digest,
 )
+from ocitui.threads import Stop
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Where, in_order, state_of
@@ -329,8 +330,9 @@ class Judge:
         formats = ({"annotations": {ANNOTATION_PACKED_FORMAT: str(one)}} for one in self.listing.formats(digest))
         return [(None, Descriptor.from_dict({**fields, **format_})) for format_ in formats]
 
-    def look_at_cache(self) -> Findings:
-        """What is wrong beside the entries, in order: the index, files that nobody names, our own records, the host."""
+    def look_at_cache(self, stop: Stop | None = None) -> Findings:
+        """What is wrong beside the entries, in order: the index, files that nobody names, our own records, the host.
+        Raises AbandonedError once ``stop`` is set."""
         from . import cache_checks  # it loads what a listing has no need of
 
         read = self.reading
@@ -355,7 +357,7 @@ class Judge:
             found += [*cache_checks.strangers(listing), *cache_checks.collisions(listing)]
         found += cache_checks.check_own(self.directory)
         found += cache_checks.check_host(self.directory, index_file.size if index_file is not None else 0)
-        found += cache_checks.check_zones(self.directory, reading.index, listing)
+        found += cache_checks.check_zones(self.directory, reading.index, listing, stop)
         self.about_cache = in_order(found)
         return self.about_cache
 
