@@ -237,6 +237,11 @@ class PackedTree:
             self._children = found
         return self._children.get(entry, [])
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all directories were read."""
+        return not self._unlisted
+
     def list_all(self) -> None:
         """Read the directories that nobody asked for so far. Raises as `children`."""
         pending = sorted(self._unlisted, reverse=True)

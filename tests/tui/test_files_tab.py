@@ -16,6 +16,7 @@ from ocitui.contents.tree import Inode, PackedTree
 from ocitui.importing import ImportDesk, ImportRequest, import_image, note_stored
 from ocitui.threads import Stop
 from ocitui.tui.screens.files import FileScreen
+from ocitui.tui.widgets import file_tree
 from ocitui.tui.widgets.document_view import DocumentView
 from ocitui.tui.widgets.file_tree import Contents, FileRows
 from tests.contents.trees_support import unpacked_fixture
@@ -183,6 +184,34 @@ async def test_names_of_every_kind(tmp_path: Path) -> None:
             cells = row.cells(118, pointed=False)
             assert sum(cell_len(text) for text, _ in cells) == 117
             assert "".join(text for text, _ in cells).isprintable()
+
+
+async def test_the_root_is_there_before_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, go, read = Image("example.com/team/zoo:1", ("squashfs",)), threading.Event(), file_tree.read_contents
+    cache = make_cache(tmp_path / "cache" / "image", [image])
+    put(cache, image, unpacked_fixture("zoo.gzip.squashfs", tmp_path).read_bytes())
+
+    def later(path: Path, format: PackedFormat, name: str, stop: Stop, *, whole: bool) -> Contents:
+        assert not whole or go.wait(30)
+        return read(path, format, name, stop, whole=whole)
+
+    monkeypatch.setattr(file_tree, "read_contents", later)
+    async with desk(cache, WIDE) as one:
+        await opened(one)
+        assert "reading the rest" in one.text
+        row = next(row for row in shown(one) if row.endswith("etc") or " etc " in row)
+        assert not any(letter.isdigit() for letter in row.partition("etc")[0]), "its size is not known"
+        while at(one) != "/etc":
+            await one.press("down")
+        await one.press("right", "slash", *"hostname", "enter")
+        await one.until(lambda: one.focused == "FileTree")
+        assert at(one) == "/etc"
+        assert not any("hostname" in row for row in shown(one))
+        go.set()
+        # What was asked for meanwhile is done.
+        await one.until(lambda: "match 1 of 1" in one.status)
+        assert at(one) == "/etc/hostname"
+        assert "reading the rest" not in one.text
 
 
 async def test_what_is_no_packed_file_is_said(cache: Path) -> None:

@@ -268,6 +268,9 @@ class MainScreen(EntriesScreen):
         from ocitui.words import sort_of_file
 
         contents, entry, found = event.contents, event.entry, None
+        if not contents.is_whole and stat.S_ISLNK(contents.tree.modes[entry]):
+            self.say(f"where {contents.path(entry)} leads is told once all is read")
+            return
         with suppress(CacheError, OSError):
             found = contents.tree.follow(contents.tree.path(entry))
         if found is None:

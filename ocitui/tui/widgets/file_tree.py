@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 from weakref import finalize
@@ -35,11 +36,13 @@ _ROOM_FOR_OWNERS = 60
 
 
 class Contents:
-    """What is inside a packed file, read once, with all that its rows tell: nothing is read while they are drawn. The
-    file is open for as long as anybody has its tree."""
+    """What is inside a packed file, or only in its root where the tree is not whole, with all that its rows tell:
+    nothing is read while they are drawn. The file is open for as long as anybody has its tree."""
 
     def __init__(self, tree: PackedTree, name: str, identity: FileIdentity | None, stop: Stop) -> None:
-        self.tree, self.name, self.identity, self.totals = tree, name, identity, tree.totals()
+        self.tree, self.name, self.identity = tree, name, identity
+        tree.children(ROOT)
+        self.is_whole, self.totals = tree.is_whole, tree.totals()
         self.damage = dict(reversed(tree.damage))
         """What is wrong with an entry, by its number."""
         self.targets = dict[int, bytes]()
@@ -47,7 +50,6 @@ class Contents:
             if stat.S_ISLNK(mode):
                 stop.check()
                 self._read_target(entry)
-        tree.children(ROOT)
 
     def _read_target(self, entry: int) -> None:
         try:
@@ -56,11 +58,15 @@ class Contents:
             self.damage.setdefault(entry, str(error))
 
     def size(self, entry: int) -> int | None:
-        """Of a file its own, of a directory that of all below it; None for what has none."""
+        """Of a file its own, of a directory that of all below it; None for what has none, or is not known so far."""
         kind = self.tree.kind(entry)
         if kind == stat.S_IFREG:
             return self.tree.sizes[entry]
-        return self.totals[entry] if kind == stat.S_IFDIR else None
+        return self.totals[entry] if kind == stat.S_IFDIR and self.is_whole else None
+
+    def children(self, entry: int) -> Sequence[int]:
+        """Of a directory, as far as it was read."""
+        return self.tree.children(entry) if self.is_whole or entry == ROOT else ()
 
     def path(self, entry: int) -> str:
         """For people, with a slash before it."""
@@ -68,6 +74,8 @@ class Contents:
 
     def about(self) -> str:
         """How much it is, and how much of it could not be read."""
+        if not self.is_whole:
+            return "reading the rest"
         bad = f", {BAD} {len(self.damage)} not readable" if self.damage else ""
         return f"{counted(len(self.tree) - 1, 'entry')}, {human_size(self.totals[ROOT])}{bad}"
 
@@ -78,13 +86,14 @@ class Contents:
         return f"{self.path(entry)}, of {node.uid}:{node.gid}, {timestamp(node.mtime)[:16]}{wrong}"
 
 
-def read_contents(path: Path, format: PackedFormat, name: str, stop: Stop) -> Contents:
-    """Those of an entry called ``name``; not on the event loop. Raises ContentsError, OSError, AbandonedError."""
+def read_contents(path: Path, format: PackedFormat, name: str, stop: Stop, *, whole: bool = True) -> Contents:
+    """Those of an entry called ``name``, at least of its root; not on the event loop. Raises ContentsError, OSError,
+    AbandonedError."""
     with ExitStack() as stack:
         # Taken first: what comes into its place meanwhile is another one by that.
         identity = identity_of(path)
         file = stack.enter_context(open_bounded(path))
-        tree = open_tree(file, format, stop)
+        tree = open_tree(file, format, stop, whole=whole)
         # Whoever reads a body in a thread may have it for longer than the screen.
         finalize(tree, stack.pop_all().close)
         return Contents(tree, name, identity, stop)
@@ -185,7 +194,7 @@ class FileTree(PickList):
         self.reverse = False
         self._unfolded = frozenset({ROOT})
         self._matches: Sequence[int] = ()
-        self._match = 0
+        self._match, self._sought = 0, ""
 
     @property
     def entry(self) -> int | None:
@@ -194,7 +203,7 @@ class FileTree(PickList):
 
     def clear(self, *texts: str, bad: bool = False) -> None:
         """Show these lines instead of a tree."""
-        self.contents, self._matches = None, ()
+        self.contents, self._matches, self._sought = None, (), ""
         kind: Kind = "bad" if bad else "muted"
         self.set_rows([PickRow("", text, kind=kind, start=True, rule=True) for text in texts if text])
 
@@ -207,13 +216,21 @@ class FileTree(PickList):
         self.contents, self._matches = contents, ()
         self._unfolded = frozenset({ROOT, *(entry for entry in kept if entry is not None)})
         self._draw(ROOT if found is None else found)
+        if self._sought and contents.is_whole:
+            self.search(self._sought)
 
     async def load(self, path: Path, format: PackedFormat, name: str) -> None:
-        """Read and show a packed file, unless it is the one that is shown. Raises ContentsError, OSError."""
-        if self.contents is not None and self.contents.identity == await asyncio.to_thread(identity_of, path):
+        """Read and show a packed file, unless it is the one that is shown; its root at once. Raises ContentsError,
+        OSError."""
+        now = self.contents
+        if now is not None and now.is_whole and now.identity == await asyncio.to_thread(identity_of, path):
             return
         with giving_way():
-            self.show(await in_thread(lambda stop: read_contents(path, format, name, stop)))
+            found = None
+            while found is None or not found.is_whole:
+                whole = (found or now) is not None
+                found = await in_thread(partial(read_contents, path, format, name, whole=whole))
+                self.show(found)
 
     def _draw(self, cursor: int) -> None:
         """Show what is not folded away, with the cursor on an entry, or on the nearest directory that it is in."""
@@ -244,7 +261,7 @@ class FileTree(PickList):
             entry = pending.pop()
             yield entry
             if unfolded or entry in self._unfolded:
-                pending += reversed(self._sorted(contents, contents.tree.children(entry)))
+                pending += reversed(self._sorted(contents, contents.children(entry)))
 
     def _sorted(self, contents: Contents, entries: Sequence[int]) -> Sequence[int]:
         if self.sort == "size":
@@ -279,7 +296,7 @@ class FileTree(PickList):
             return
         if entry not in self._unfolded:
             self._fold(entry, unfold=True)
-        elif contents.tree.children(entry):
+        elif contents.children(entry):
             self.action_step(1)
 
     def action_fold(self) -> None:
@@ -306,10 +323,13 @@ class FileTree(PickList):
         self._draw(entry)
 
     def search(self, text: str) -> None:
-        """Look for names or paths that have ``text`` in them, or are like a pattern with a ``*``; SearchDone tells."""
+        """Look for names or paths that have ``text`` in them, or are like a pattern with a ``*``, once all is read;
+        SearchDone tells."""
         self.workers.cancel_group(self, "search")
-        self._matches = ()
-        if text and self.contents is not None:
+        self._matches, self._sought = (), ""
+        if text and self.contents is not None and not self.contents.is_whole:
+            self._sought = text
+        elif text and self.contents is not None:
             # What begins with a slash is the beginning of a name.
             part = f"**{text}*" if text.startswith("/") else f"**/*{text}*"
             self._search(self.contents, text if {"*", "?"} & {*text} else part)
