@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -266,9 +267,10 @@ class TreeLines(NamedTuple):
         text = unpack_zstd(self.packed, MOST_TEXT).decode("ascii", "replace")
         return (at_level(line, level) for line in text.splitlines(keepends=True))
 
-    def tree(self) -> PackedTree:
-        """What they tell. Raises ContentsError."""
-        return tree_of_lines(self.at(TreeLevel.FULL))[1]
+    def tree(self, packed: Callable[[], PackedTree] | None = None) -> PackedTree:
+        """What they tell. Its bodies are those of a tree that is opened when the first is read. Raises
+        ContentsError."""
+        return tree_of_lines(self.at(TreeLevel.FULL), packed)[1]
 
 
 class TreeStore:
@@ -366,14 +368,14 @@ def read_lines(path: Path) -> tuple[TreeLevel, PackedTree]:
         raise DamagedError(f"{path}: {error.message}", hint="ocitui digest --lines ENTRY prints such lines") from error
 
 
-def tree_of_lines(lines: Iterable[str]) -> tuple[TreeLevel, PackedTree]:
-    """The tree that the lines of a digest tell, and their level; of what the level has not, it has zeros. Its bodies
-    cannot be read, but their hashes are known. Raises DamagedError, UnreadableFormatError."""
+def tree_of_lines(lines: Iterable[str], packed: Callable[[], PackedTree] | None = None) -> tuple[TreeLevel, PackedTree]:
+    """The tree that the lines of a digest tell, and their level; of what the level has not, it has zeros. The hashes of
+    its bodies are known; read they can be only of a ``packed`` tree. Raises DamagedError, UnreadableFormatError."""
     lines = iter(lines)
     head = TEXT_HEAD.fullmatch(next(lines, "").rstrip("\n"))
     if head is None:
         raise DamagedError("it does not begin as the lines of a tree do")
-    reading = _Lines()
+    reading = _Lines(packed)
     for number, line in enumerate(lines, 2):
         try:
             reading.take(line, number)
@@ -385,10 +387,11 @@ def tree_of_lines(lines: Iterable[str]) -> tuple[TreeLevel, PackedTree]:
 
 
 class _Lines:
-    """Lines as they become a tree; for its bodies, a reader that has none."""
+    """Lines as they become a tree, and its reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, packed: Callable[[], PackedTree] | None) -> None:
         self.tree: PackedTree | None = None
+        self._packed = cache(packed) if packed is not None else None
         self._entries = dict[bytes, int]()
         self._last = b""
         self._targets, self._xattrs = dict[int, bytes](), dict[int, dict[bytes, bytes]]()
@@ -450,7 +453,15 @@ class _Lines:
         return self._xattrs.get(reference, {})
 
     def read(self, reference: int, at: int, size: int) -> bytes:
-        raise UnreadableFormatError("of its files only the hashes are kept")
+        if self._packed is None:
+            raise UnreadableFormatError("of its files only the hashes are kept")
+        # Each line became an entry, from the second on.
+        tree, entry = self._known(), reference - 2
+        packed = self._packed()
+        found = packed.find(tree.path(entry))
+        if found is None or (packed.kind(found), packed.sizes[found]) != (stat.S_IFREG, tree.sizes[entry]):
+            raise DamagedError("it is another file than it was")
+        return packed.reader.read(packed.references[found], at, size)
 
     def place(self, reference: int) -> tuple[int, ...]:
         return (reference,)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ocitui.cache import Ledger, PackedFormat
-from ocitui.contents import ContentsError, TreeLevel, digest, digest_lines, open_tree
+from ocitui.contents import ContentsError, DamagedError, TreeLevel, digest, digest_lines, open_tree
 from ocitui.contents.compare import ComparedTree, TreeComparison
 from ocitui.contents.digest import TreeLines, TreeStore, keep_lines, read_lines, tree_digest
 from ocitui.contents.find import PathPattern, find_entries
@@ -91,6 +93,19 @@ def test_a_file_is_found_by_its_hash_without_being_read(tmp_path: Path) -> None:
             assert told[0] == told[1]
     with pytest.raises(ContentsError, match="only the hashes"):
         stored.open(entry).read()
+
+
+def test_bodies_come_of_the_packed_file_while_it_is_the_one(tmp_path: Path) -> None:
+    path, shorter = unpacked_fixture("zoo.gzip.squashfs", tmp_path), tmp_path / "shorter.tar"
+    write_tar(shorter, MEMBERS)
+    with open(path, "rb") as file, open(shorter, "rb") as other:
+        lines = TreeLines.of(open_tree(file, PackedFormat.SQUASHFS, Stop()), Stop())
+        stored = lines.tree(partial(open_tree, file, PackedFormat.SQUASHFS, Stop(), whole=False))
+        for entry in stored.files():
+            assert hashlib.sha256(stored.open(entry).read() or b"").digest() == stored.hashes[stored.numbers[entry]]
+        astray = lines.tree(partial(open_tree, other, PackedFormat.TAR, Stop(), whole=False))
+        with pytest.raises(DamagedError, match="it is another file than it was"):
+            astray.open(entry).read()
 
 
 LINES = TEXT[TreeLevel.FULL].splitlines(keepends=True)

@@ -8,12 +8,17 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from ocitui.cache import PackedFormat
+from ocitui.contents import PackedTree, open_tree
 from ocitui.contents.compare import TreeChange, TreeComparison
 from ocitui.text import short_digest
 from ocitui.threads import Stop
+from ocitui.tui.widgets import file_tree
+from tests.cli.test_diff import store
 from tests.tui.cache_support import Image, make_cache, packed_path, write_index
 from tests.tui.files_support import put, tar_of
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
@@ -74,6 +79,28 @@ async def test_the_lines_of_a_text(cache: Path) -> None:
             await one.press("up")
         await one.open("enter", "TextDiffScreen")
         await one.until(lambda: "-listen 80\n+listen 443\nlog off" in one.lines, "its lines")
+
+
+async def test_what_is_stored_tells_it_and_packed_files_are_read_for_their_lines(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(*(packed_path(cache, image, "tar") for image in (OLD, NEW)))
+    read = list[PackedFormat]()
+
+    def counted(file: BinaryIO, format: PackedFormat, stop: Stop, *, whole: bool) -> PackedTree:
+        read.append(format)
+        return open_tree(file, format, stop, whole=whole)
+
+    monkeypatch.setattr(file_tree, "open_tree", counted)
+    async with desk(cache) as one:
+        await compared(one)
+        assert {"~ etc/web.conf 19B +1B", "− gone gone 9B -9B", "~ logo content 2B"} <= {*rows(one)}
+        assert read == []
+        while "~ etc/web.conf: size 18 -> 19" not in one.status:
+            await one.press("down")
+        await one.open("enter", "TextDiffScreen")
+        await one.until(lambda: "-listen 80\n+listen 443\nlog off" in one.lines, "its lines")
+        assert read == [PackedFormat.TAR] * 2
 
 
 async def test_what_only_one_has_is_shown(cache: Path) -> None:

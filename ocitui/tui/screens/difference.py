@@ -6,13 +6,14 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from rich.cells import cell_len
 from textual import on, work
 from textual.widget import Widget
 
 from ocitui.cache import known_format
-from ocitui.contents import ComparedTree, ContentsError, TreeChange, TreeComparison, TreeLevel
+from ocitui.contents import ComparedTree, ContentsError, TreeChange, TreeComparison, TreeLevel, TreeLines, TreeStore
 from ocitui.doctor import JudgedEntry
 from ocitui.text import clean, human_size, short_digest
 from ocitui.threads import Stop, giving_way, in_thread, on_loop
@@ -157,11 +158,12 @@ class DiffScreen(FullScreen[None]):
         self, stop: Stop, passed: Callable[[int], None], wrong: list[str]
     ) -> tuple[list[DiffRow], Tally, TreeComparison] | None:
         """Each file that differs, how many these are, and what tells more; None where the trees cannot be compared."""
-        trees, tally = list[ComparedTree](), Tally()
-        for side in self._sides:
+        trees, tally, store = list[ComparedTree](), Tally(), TreeStore(self.session.directory)
+        stored = [store.right(self._packed(side)) for side in self._sides]
+        for side, kept in zip(self._sides, stored if all(stored) else (None, None), strict=True):
             name = _called(side)
             try:
-                contents = self._read(side, name, stop)
+                contents = self._read(side, name, kept, stop)
                 self._contents.append(contents)
                 trees.append(ComparedTree(contents.tree, partial(_unread, contents, wrong)))
             except ContentsError as error:
@@ -177,11 +179,14 @@ class DiffScreen(FullScreen[None]):
             rows.append(_file_row(comparison, change))
         return rows, tally, comparison
 
-    def _read(self, side: JudgedEntry, name: str, stop: Stop) -> Contents:
+    def _packed(self, side: JudgedEntry) -> Path:
+        return self.session.directory / (side.descriptor.packed_file or "")
+
+    def _read(self, side: JudgedEntry, name: str, kept: TreeLines | None, stop: Stop) -> Contents:
         format = known_format(side.format)
         if format is None or not side.descriptor.packed_file:
             raise ContentsError("no lookup can reach a file of this entry")
-        return read_contents(self.session.directory / side.descriptor.packed_file, format, name, stop)
+        return read_contents(self._packed(side), format, name, stop, kept=kept)
 
     def copied_lines(self) -> Iterable[Line | LongList]:
         return [heading(row.told) if row.rule else Line(row.told) for row in self._rows]

@@ -17,7 +17,7 @@ from textual import on, work
 from textual.message import Message
 
 from ocitui.cache import FileIdentity, PackedFormat, identity_of, open_bounded
-from ocitui.contents import ROOT, ContentsError, PackedTree, PathPattern, find_entries, open_tree
+from ocitui.contents import ROOT, ContentsError, PackedTree, PathPattern, TreeLines, find_entries, open_tree
 from ocitui.text import clean, counted, human_size, timestamp
 from ocitui.threads import Stop, giving_way, in_thread
 from ocitui.words import sort_of_file
@@ -86,14 +86,19 @@ class Contents:
         return f"{self.path(entry)}, of {node.uid}:{node.gid}, {timestamp(node.mtime)[:16]}{wrong}"
 
 
-def read_contents(path: Path, format: PackedFormat, name: str, stop: Stop, *, whole: bool = True) -> Contents:
-    """Those of an entry called ``name``, at least of its root; not on the event loop. Raises ContentsError, OSError,
-    AbandonedError."""
+def read_contents(
+    path: Path, format: PackedFormat, name: str, stop: Stop, *, whole: bool = True, kept: TreeLines | None = None
+) -> Contents:
+    """Those of an entry called ``name``, at least of its root, or as the ``kept`` lines of it tell them; not on the
+    event loop. Raises ContentsError, OSError, AbandonedError."""
     with ExitStack() as stack:
         # Taken first: what comes into its place meanwhile is another one by that.
         identity = identity_of(path)
         file = stack.enter_context(open_bounded(path))
-        tree = open_tree(file, format, stop, whole=whole)
+        if kept is not None:
+            tree = kept.tree(partial(open_tree, file, format, Stop(), whole=False))
+        else:
+            tree = open_tree(file, format, stop, whole=whole)
         # Whoever reads a body in a thread may have it for longer than the screen.
         finalize(tree, stack.pop_all().close)
         return Contents(tree, name, identity, stop)
