@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ def describe(raw: bytes, media_type: str, **fields: Any) -> dict[str, Any]:
 def make_image(*contents: bytes, platform: str = "linux/amd64", config_type: str = OCI_CONFIG, **fields: Any) -> Made:
     """An image of gzipped layers, one for each of these contents; ``fields`` go into the manifest."""
     tars = tuple(make_tar({f"file{number}": data}) for number, data in enumerate(contents or (b"content",)))
-    layers = tuple(gzip.compress(tar, 1, mtime=0) for tar in tars)
+    layers = tuple(zlib.compress(tar, 1, wbits=31) for tar in tars)
     config = make_config(*tars, platform=platform)
     document = {
         "schemaVersion": 2,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import io
 import json
 import os
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +54,7 @@ LAYERS = (LOWER, UPPER)
 
 
 def image_of(
-    *tars: bytes, compress: Callable[[bytes], bytes] = lambda tar: gzip.compress(tar, 1, mtime=0), **fields: Any
+    *tars: bytes, compress: Callable[[bytes], bytes] = lambda tar: zlib.compress(tar, 1, wbits=31), **fields: Any
 ) -> Made:
     """An image of these layers, compressed, with more ``fields`` in its config."""
     layers = tuple(compress(tar) for tar in tars)
