@@ -127,7 +127,11 @@ class HostMirror:
         self._elsewhere, self._numbers = dict[str, Path](), count()
 
     async def __aenter__(self) -> HostMirror:
-        await self._connection.__aenter__()
+        try:
+            await self._connection.__aenter__()
+        except BaseException:
+            await settled(asyncio.to_thread(self.remove))
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -172,6 +172,12 @@ GROUPS = {
         Action("switch_focus", ("tab", "shift+tab"), "Other side", "",
                "Give the keys to the pane, or back to the table."),
     ),
+    "The hosts of a fleet": (
+        Action("open_host", ("enter",), "Open", "list -C ssh://HOST",
+               "Ask the host under the cursor, and show its cache; esc comes back. / s n N ! c are as in the table.",
+               handled_by_widget=True),
+        Action("ask_again", ("f5", "R"), "Ask again", "fleet HOST...", "Ask all hosts again.", handled_by_widget=True),
+    ),
     "The program": (
         Action("back", ("escape",), "Back", "", "Clear the filter, or go back; never quits."),
         Action("help", ("question_mark", "f1"), "Help", "help", "These pages."),
