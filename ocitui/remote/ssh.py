@@ -175,7 +175,9 @@ class Connection:
 
     async def __aenter__(self) -> Connection:
         if self._shared:
-            await self._open.enter_async_context(self._master())
+            # Without a master each asking has a connection of its own, and tells what is wrong.
+            with suppress(RemoteError):
+                await self._open.enter_async_context(self._master())
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -244,6 +244,14 @@ async def test_a_record_that_never_comes(hosts: Hosts) -> None:
         await asked("good", slow, patience=Patience(record=1.0))
 
 
+async def test_that_nothing_can_be_shared_is_told_by_what_is_asked(hosts: Hosts) -> None:
+    async with Connection(SshPlace.parse("locked"), patience=HURRIED, shared=True) as connection:
+        for _ in range(2):
+            with pytest.raises(LoginRefusedError):
+                async with connection.ask(SOME) as records:
+                    assert not [record async for record in records]
+
+
 @pytest.mark.parametrize("slowest", [1, 1 << 14])
 async def test_a_host_that_drips_is_given_up_unless_enough_comes(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch, slowest: int
