@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 
 from ocitui.remote import FleetRow, FleetStanding, SshPlace
 from ocitui.text import age_of
+from ocitui.tui.app import OcituiApp
 from ocitui.tui.screens.fleet import FleetScreen
 from ocitui.tui.widgets.lines import LinesView, PickList
 from tests.tui.line_support import RecordedCells, cost, line_of, most_bytes
-from tests.tui.screen_support import SMALL, Desk, make_app, text_of
+from tests.tui.screen_support import SMALL, WIDE, Desk, make_app, text_of
 
 NOW = 1_780_000_000.0
 SOUND: dict[str, Any] = {
@@ -52,13 +54,17 @@ class Asked:
             await asyncio.sleep(0.01)
 
 
+def fleet_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked, **options: Any) -> OcituiApp:
+    monkeypatch.setattr("ocitui.text.time", lambda: NOW)
+    monkeypatch.setattr("ocitui.tui.screens.fleet.survey", asked)
+    return make_app(tmp_path / "none", hosts=[SshPlace.parse(name) for name in ROWS], **options)
+
+
 @asynccontextmanager
 async def fleet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked, size: tuple[int, int] = SMALL, **options: Any
 ) -> AsyncIterator[Desk]:
-    monkeypatch.setattr("ocitui.text.time", lambda: NOW)
-    monkeypatch.setattr("ocitui.tui.screens.fleet.survey", asked)
-    app = make_app(tmp_path / "none", hosts=[SshPlace.parse(name) for name in ROWS], **options)
+    app = fleet_app(tmp_path, monkeypatch, asked, **options)
     async with app.run_test(headless=False, size=size) as pilot:
         yield Desk(app, pilot)
 
@@ -147,6 +153,21 @@ async def test_a_host_that_cannot_be_opened_is_told_and_the_table_stays(
         await one.press("enter")
         await one.until(lambda: "cannot start ssh" in one.status)
         assert one.top == "FleetScreen"
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE])
+def test_it_looks_like_this(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snap_compare: Callable[..., bool]
+) -> None:
+    asked = Asked(*ROWS)
+    app = fleet_app(tmp_path, monkeypatch, asked)
+
+    async def arrange(pilot: Pilot[int]) -> None:
+        one = Desk(app, pilot)
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("g", "j", "j")
+
+    assert snap_compare(app, terminal_size=size, run_before=arrange)
 
 
 async def test_keys_cost_a_slow_line_as_little_as_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
