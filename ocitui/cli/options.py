@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from ocitui.cache import PackedFormat
-from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, FAR, default_directory, default_place
+from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory, default_place
+from ocitui.directory import FAR as FAR
 from ocitui.text import parse_size, parse_span
 
 from .output import Call, InterruptedBySignalError, UsageProblemError, is_terminal, say
