@@ -33,8 +33,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _is_plain(arguments: list[str]) -> bool:
-    """Whether the screen is asked for plainly: a parser makes its start a tenth longer. A slash is in no command."""
-    plain = not arguments or (len(arguments) == 1 and "/" in arguments[0] and not arguments[0].startswith("-"))
+    """Whether the screen is asked for plainly, on a directory: a parser makes its start a tenth longer. A slash is in
+    no command."""
+    from ocitui.directory import FAR, default_place
+
+    named = arguments[0] if arguments else str(default_place())
+    plain = len(arguments) < 2 and "/" in named and not (named.startswith(("-", FAR)) or os.path.isfile(named))
     has_terminal = bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
     return plain and "_OCITUI_COMPLETE" not in os.environ and has_terminal
 

@@ -13,6 +13,16 @@ DEFAULT_DIRECTORY = Path("/var/lib/krata/cache/image")
 DIRECTORY_VARIABLE = "OCITUI_CACHE"
 
 
+FAR = "ssh://"
+"""What the name of another host's cache begins with."""
+
+
+def default_place() -> Path | str:
+    """The cache that is meant: a directory, or the text that names another host's."""
+    named = os.environ.get(DIRECTORY_VARIABLE, "")
+    return named if named.startswith(FAR) else default_directory()
+
+
 def default_directory() -> Path:
     """The directory that the environment names, else the daemon's."""
     return Path(os.environ.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import time
+from typing import NamedTuple
 
 # C0 and C1 controls, surrogates, line and paragraph separators, and what reorders or hides text around it.
 _UNSAFE = re.compile(
@@ -25,6 +26,7 @@ _AGES = (
     *((3_600, 3_600, "h"), (60, 60, "m"), (1, 1, "s")),
 )
 _ESCAPED, _ESCAPE = re.compile(rb"[^ -\[\]-~]"), re.compile(rb"\\x([0-9a-f]{2})")
+_NARROWEST = 8
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -137,3 +139,34 @@ def short_digest(digest: str) -> str:
 def short_digests(text: str) -> str:
     """The text with every digest cut; for what stands beside the whole digest, or beneath it."""
     return _DIGEST.sub(r"\1…", text)
+
+
+class Column(NamedTuple):
+    """``right`` aligns numbers. A column with a ``rank`` is left out where room is short, the highest rank first;
+    before the last are left out, those that ``shrink`` do so."""
+
+    title: str
+    right: bool = False
+    rank: int = 0
+    shrink: bool = False
+
+
+def fit_columns(columns: Sequence[Column], widths: list[int], width: int | None, gap: int) -> list[int]:
+    """Which columns are shown in so many cells, ``gap`` between two; ``widths`` are narrowed in place."""
+    shown = list(range(len(columns)))
+    if width is None:
+        return shown
+
+    def excess() -> int:
+        return sum(widths[at] for at in shown) + gap * (len(shown) - 1) - width
+
+    for least in sorted((at for at in shown if columns[at].rank), key=lambda at: -columns[at].rank):
+        if excess() <= sum(max(0, widths[at] - 2 * _NARROWEST) for at in shown if columns[at].shrink):
+            break
+        shown.remove(least)
+    for at in shown:
+        if columns[at].shrink:
+            widths[at] -= max(0, min(excess(), widths[at] - _NARROWEST))
+    for at in reversed(shown):
+        widths[at] -= max(0, min(excess(), widths[at] - 1))
+    return shown

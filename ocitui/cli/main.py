@@ -14,10 +14,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocitui import __version__
-from ocitui.directory import default_directory
+from ocitui.directory import default_directory, default_place
 
-from .options import NoTerminalError, json_option, likely, mirrored, on_cache, on_stand_in, pass_on, screen_options
-from .output import Call, ExitCode, complain, is_terminal, say
+from .options import (
+    CACHE_WORD,
+    json_option,
+    likely,
+    on_cache,
+    on_mirror,
+    pass_on,
+    refuse_sudo,
+    screen_options,
+    why_no_screen,
+)
+from .output import Call, ExitCode, complain, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -167,17 +177,17 @@ _COMPLETION_VARIABLE = "_OCITUI_COMPLETE"
 def cli(context: click.Context, /, **typed: Any) -> int:
     """See, understand and change krata's image cache.
 
-    Without a command the screen opens on DIR, which may be a report, too. A word that names a command is the command;
-    ./list is a directory.
+    Without a command the screen opens on DIR, which may be a report, or ssh://HOST[/DIR], too. A word that names a
+    command is the command; ./list is a directory.
     """
     pass_on(context, (*COMMANDS, "open"), typed)
     return ExitCode.CLEAN if context.invoked_subcommand else _open(**typed)
 
 
 @click.command("open", hidden=True)
-@click.argument("directory_word", metavar="DIR", type=click.Path(path_type=Path, readable=False))
+@click.argument("directory_word", metavar="DIR", type=CACHE_WORD)
 @screen_options
-def open_command(directory_word: Path, **typed: Any) -> int:
+def open_command(directory_word: Path | str, **typed: Any) -> int:
     """Open the screen on DIR."""
     return _open(**typed | {"directory": directory_word})
 
@@ -186,29 +196,28 @@ cli.opener = open_command
 
 
 def _open(
-    *, directory: Path | str | None, no_mouse: bool, wait: float | None, as_json: bool = False, **options: Any
+    *,
+    directory: Path | str | None,
+    sudo: bool,
+    no_mouse: bool,
+    wait: float | None,
+    as_json: bool = False,
+    **options: Any,
 ) -> int:
     """Open the screen; gives its status. Raises NoTerminalError."""
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
-        raise NoTerminalError
-    kind = os.environ.get("TERM", "").lower()
-    if kind in ("dumb", "unknown"):
-        # Rich takes any such terminal for one of 80x25, and the screen would be laid out again without end.
-        raise NoTerminalError(f"a terminal of the type {kind} cannot be drawn on")
+    if (problem := why_no_screen()) is not None:
+        raise problem
     from ocitui.tui import ScreenOptions, run_screen
 
     def work(call: Call, mirror: HostMirror | None = None) -> int:
         chosen = options | {"read_only": options["read_only"] or call.read_only, "mirror": mirror}
         return run_screen(ScreenOptions(directory=call.directory, mouse=not no_mouse, wait=wait or 0.0, **chosen))
 
-    def work_far(call: Call, place: str) -> int:
-        with mirrored(place, sudo=False, far=True, shared=True) as mirror:
-            return on_stand_in(call, mirror.directory, lambda there: work(there, mirror))
-
-    if isinstance(directory, str):
-        place, far = directory, Call(Path(directory))
-        return far.reported(lambda: work_far(far, place))
-    call = Call(directory or default_directory())
+    place = directory or default_place()
+    if isinstance(place, str):
+        return on_mirror(Call(Path(place)), place, work, sudo=sudo, shared=True)
+    refuse_sudo(sudo)
+    call = Call(place)
     return call.reported(lambda: on_cache(call, work))
 
 

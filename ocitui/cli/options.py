@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial, wraps
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from ocitui.cache import PackedFormat
-from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory
+from ocitui.directory import DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, default_directory, default_place
+from ocitui.directory import FAR as FAR
 from ocitui.text import parse_size, parse_span
 
-from .output import Call, InterruptedBySignalError, UsageProblemError, say
+from .output import Call, InterruptedBySignalError, UsageProblemError, is_terminal, say
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 F = Callable[..., Any]
+Asking = Callable[[Call, Mapping[str, Any]], AbstractContextManager[object]]
+"""What a host is asked within, by the Call and what else was typed."""
 # The doctor's own names for these are a heavy import; a test holds them together.
 DEPTHS = ("quick", "header", "deep", "layers")
 
@@ -97,19 +101,19 @@ THEMES = ("dark", "light", "ansi")
 
 
 class _CacheWord(click.Path):
-    """A directory, or what names another host, which stays the text that it is."""
+    """A directory, or what names another host, which stays the text that it is. Whether it can be read is the core's to
+    say: it knows why, and what the status is."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if str(value).startswith(FAR) else super().convert(value, param, ctx)
 
 
-FAR = "ssh://"
+CACHE_WORD = _CacheWord(path_type=Path, readable=False)
 directory_option = click.option(
     "-C",
     "directory",
     metavar="DIR",
-    # Whether it can be read is the core's to say: it knows why, and what the status is.
-    type=_CacheWord(path_type=Path, readable=False),
+    type=CACHE_WORD,
     help=f"The cache directory, or a report [default: {DIRECTORY_VARIABLE}, else {DEFAULT_DIRECTORY}].",
 )
 sudo_option = click.option("--sudo", is_flag=True, help="Over ssh: read as root there, by sudo without a password.")
@@ -131,9 +135,9 @@ _whole_frames_option = click.option(
     show_envvar=True,
     help="Write whole frames, not only the cells that changed.",
 )
-screen_options = with_options(
-    directory_option, read_only_option, theme_option, no_mouse_option, _whole_frames_option, wait_option
-)
+look_options = with_options(theme_option, no_mouse_option, _whole_frames_option)
+"""How a screen is drawn."""
+screen_options = with_options(directory_option, sudo_option, read_only_option, look_options, wait_option)
 shared_options = with_options(directory_option, json_option, read_only_option, wait_option)
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help=f"The packed format [default: {FORMATS[0]}]."
@@ -172,32 +176,45 @@ class NoTerminalError(click.UsageError):
         self.hint = hint
 
 
+def why_no_screen() -> NoTerminalError | None:
+    """What is in the way of drawing on the terminal; None where nothing is."""
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        return NoTerminalError()
+    kind = os.environ.get("TERM", "").lower()
+    # Rich takes any such terminal for one of 80x25, and the screen would be laid out again without end.
+    return NoTerminalError(f"a terminal of the type {kind} cannot be drawn on") if kind in ("dumb", "unknown") else None
+
+
 def pass_on(context: click.Context, names: Iterable[str], typed: Mapping[str, Any]) -> None:
     """Have the commands of these names take what was typed before their own, where it is not typed behind them too."""
     given = {name: value for name, value in typed.items() if value is not None and value is not False}
     context.default_map = dict.fromkeys(names, given)
 
 
-def taking(*options: Callable[[F], F], far: bool = False) -> Callable[[Callable[Concatenate[Call, P], int]], F]:
+def taking(
+    *options: Callable[[F], F], far: bool = False, asking: Asking = lambda call, typed: nullcontext()
+) -> Callable[[Callable[Concatenate[Call, P], int]], F]:
     """Gives a command these options, and its function the Call that they make. ``far``: the facts that a mirror of
-    another host's cache has are all that it looks at."""
+    another host's cache has are all that it looks at, and it is asked within ``asking``."""
 
     def give(function: Callable[Concatenate[Call, P], int]) -> F:
         @wraps(function)
         def command(*args: P.args, **kwargs: P.kwargs) -> int:
+            usual = default_place() if "directory" in kwargs else default_directory()
             typed: dict[str, Any] = {name: kwargs.pop(name, None) for name in _SHARED}
             directory, as_json, read_only, wait, agreed = typed.values()
+            directory, sudo = directory or usual, far and bool(kwargs.pop("sudo"))
             if isinstance(directory, str):
-                sudo, call = bool(kwargs.pop("sudo", False)), Call(Path(directory), bool(as_json))
-
-                def run_far() -> int:
-                    with mirrored(directory, sudo, far) as mirror:
-                        return on_stand_in(call, mirror.directory, lambda there: function(there, *args, **kwargs))
-
-                return call.reported(run_far)
-            if far and kwargs.pop("sudo"):
-                raise click.UsageError("--sudo is for a cache that is reached over ssh")
-            call = Call(directory or default_directory(), bool(as_json), bool(read_only), wait or 0.0, bool(agreed))
+                return on_mirror(
+                    Call(Path(directory), bool(as_json)),
+                    directory,
+                    lambda there, _: function(there, *args, **kwargs),
+                    lambda there: asking(there, kwargs),
+                    far=far,
+                    sudo=sudo,
+                )
+            refuse_sudo(sudo)
+            call = Call(directory, bool(as_json), bool(read_only), wait or 0.0, bool(agreed))
             return call.reported(lambda: on_cache(call, lambda there: function(there, *args, **kwargs)))
 
         return with_options(*options, *((sudo_option,) if far else ()))(command)
@@ -205,21 +222,44 @@ def taking(*options: Callable[[F], F], far: bool = False) -> Callable[[Callable[
     return give
 
 
-@contextmanager
-def mirrored(text: str, sudo: bool, far: bool, *, shared: bool = False) -> Iterator[HostMirror]:
-    """What stands for the cache of another host, as it is asked now. Raises UsageProblemError where that is not enough
-    for the command, RemoteError, CacheDirectoryError."""
-    from ocitui.remote import HostMirror, SshPlace
+def refuse_sudo(sudo: bool) -> None:
+    """Of a cache that is here. Raises UsageError."""
+    if sudo:
+        raise click.UsageError("--sudo is for a cache that is reached over ssh")
 
-    place = SshPlace.parse(text)
-    if not far:
-        raise UsageProblemError("this is done only on the host that has the cache", hint=f"there: {there(place)}")
-    mirror = HostMirror(place, sudo=sudo, shared=shared)
-    try:
-        run_async(mirror.ask())
-        yield mirror
-    finally:
-        mirror.remove()
+
+def on_mirror(
+    call: Call,
+    text: str,
+    work: Callable[[Call, HostMirror], int],
+    asking: Callable[[Call], AbstractContextManager[object]] = lambda call: nullcontext(),
+    *,
+    far: bool = True,
+    sudo: bool = False,
+    shared: bool = False,
+) -> int:
+    """Do a command's work on what stands for the cache of another host, which is asked within ``asking``; not ``far``:
+    that is not enough for it."""
+
+    def work_far() -> int:
+        from ocitui.remote import HostMirror, SshPlace
+
+        place = SshPlace.parse(text)
+        if not far:
+            raise UsageProblemError("this is done only on the host that has the cache", hint=f"there: {there(place)}")
+        mirror = HostMirror(place, sudo=sudo, shared=shared)
+
+        def work_on_it(there: Call) -> int:
+            with asking(there):
+                run_async(mirror.ask())
+            return work(there, mirror)
+
+        try:
+            return on_stand_in(call, mirror.directory, work_on_it)
+        finally:
+            mirror.remove()
+
+    return call.reported(work_far)
 
 
 def there(place: SshPlace) -> str:
@@ -258,9 +298,10 @@ looking = taking(directory_option, json_option, _read_only_anyway_option, far=Tr
 """For one that reads no more than a mirror of another host's cache has."""
 agreeing = taking(_yes_option, directory_option, json_option, _read_only_anyway_option)
 """For one that only reads the cache, and asks before it writes over what is elsewhere."""
-keeping = taking(directory_option, json_option, read_only_option, _wait_anyway_option)
+noting_options = with_options(directory_option, json_option, read_only_option, _wait_anyway_option)
+keeping = taking(noting_options)
 """For a command that writes nothing but notes in `.ocitui`, for which it needs no lock."""
-noting = taking(directory_option, json_option, read_only_option, _wait_anyway_option, far=True)
+noting = taking(noting_options, far=True)
 """For one of these to which a mirror is enough."""
 writing = taking(shared_options)
 """For a command that writes."""

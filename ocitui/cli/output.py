@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
 
 from ocitui import __version__
 from ocitui.cache import (
@@ -30,7 +30,8 @@ from ocitui.cache import (
     ReadOnlyError,
 )
 from ocitui.stand_in import as_there, fact_of
-from ocitui.text import clean, escaped, first_of, short_digest, timestamp
+from ocitui.text import Column as Column
+from ocitui.text import clean, escaped, first_of, fit_columns, short_digest, timestamp
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache, Transaction
@@ -397,18 +398,7 @@ class Call:
 
 
 _GAP = "  "
-_NARROWEST = 8
 ELLIPSIS = "…"
-
-
-class Column(NamedTuple):
-    """``right`` aligns numbers. A column with a ``rank`` is left out where room is short, the highest rank first;
-    before the last are left out, those that ``shrink`` do so."""
-
-    title: str
-    right: bool = False
-    rank: int = 0
-    shrink: bool = False
 
 
 def terminal_width() -> int | None:
@@ -435,7 +425,7 @@ def lay_out(
         rows = cells = [[clean(text) for text in row] for row in rows]
         widest = [max((cell_width(row[at]) for row in cells), default=0) for at in range(len(columns))]
     widths = [max(cell_width(title), wide) for title, wide in zip(titles, widest, strict=True)]
-    shown = _fit(columns, widths, width)
+    shown = fit_columns(columns, widths, width, len(_GAP))
     plain = _GAP.join(f"%{'' if columns[at].right else '-'}{widths[at]}s" for at in shown)
     whole = sum(widths[at] + len(_GAP) for at in shown) - len(_GAP)
     for row in chain((titles,), rows):
@@ -444,27 +434,6 @@ def lay_out(
         if len(line) != whole or not line.isascii() or not line.isprintable():
             line = _GAP.join(_pad(clean(row[at]) or "-", widths[at], columns[at].right) for at in shown)
         yield line.rstrip()
-
-
-def _fit(columns: Sequence[Column], widths: list[int], width: int | None) -> list[int]:
-    """Which columns are shown; ``widths`` are narrowed in place."""
-    shown = list(range(len(columns)))
-    if width is None:
-        return shown
-
-    def excess() -> int:
-        return sum(widths[at] for at in shown) + len(_GAP) * (len(shown) - 1) - width
-
-    for least in sorted((at for at in shown if columns[at].rank), key=lambda at: -columns[at].rank):
-        if excess() <= sum(max(0, widths[at] - 2 * _NARROWEST) for at in shown if columns[at].shrink):
-            break
-        shown.remove(least)
-    for at in shown:
-        if columns[at].shrink:
-            widths[at] -= max(0, min(excess(), widths[at] - _NARROWEST))
-    for at in reversed(shown):
-        widths[at] -= max(0, min(excess(), widths[at] - 1))
-    return shown
 
 
 def cell_width(text: str) -> int:

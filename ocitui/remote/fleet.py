@@ -16,7 +16,7 @@ from ocitui.cache import CacheDirectoryError, CacheError, read_regular
 from ocitui.doctor import Severity, examine, judged_needs
 from ocitui.host import answer_of, find_daemon, find_program, read_zones
 
-from .mirror import HostMirror
+from .mirror import HostMirror, there
 from .ssh import InvalidPlaceError, Patience, SshPlace
 
 AT_ONCE, _THROUGH_ONE = 16, 8  # a server turns away more than ten that have not logged in yet, sshd_config(5)
@@ -72,7 +72,7 @@ async def survey(
     *,
     sudo: bool = False,
     patience: Patience | None = None,
-    tell: Callable[[FleetRow], object] = lambda row: None,
+    tell: Callable[[SshPlace, FleetRow], object] = lambda place, row: None,
 ) -> list[FleetRow]:
     """All hosts, the worst first; ``tell`` is called with each as it is known. Never fails for one of them."""
     gate, jumps = asyncio.Semaphore(AT_ONCE), dict[str, asyncio.Semaphore]()
@@ -80,17 +80,16 @@ async def survey(
     async def one(place: SshPlace) -> FleetRow:
         async with gate:
             row = await _row(place, sudo, patience, jumps)
-        tell(row)
+        tell(place, row)
         return row
 
     return sorted(await asyncio.gather(*map(one, dict.fromkeys(places))), key=lambda row: row.order)
 
 
 async def _row(place: SshPlace, sudo: bool, patience: Patience | None, jumps: dict[str, asyncio.Semaphore]) -> FleetRow:
-    mirror = HostMirror(place, sudo=sudo, patience=patience)
     code, message, hint = "", "", ""
     try:
-        async with asyncio.timeout(_MOST_SECONDS), mirror:
+        async with asyncio.timeout(_MOST_SECONDS), HostMirror(place, sudo=sudo, patience=patience) as mirror:
             jump = await mirror.jump()
             async with jumps.setdefault(jump, asyncio.Semaphore(_THROUGH_ONE)) if jump else nullcontext():
                 await mirror.ask()
@@ -99,10 +98,8 @@ async def _row(place: SshPlace, sudo: bool, patience: Patience | None, jumps: di
         code, message, hint = error.code, error.message, error.hint
     except TimeoutError:
         code, message = "host-silent", f"{place.name} has not told all within {_MOST_SECONDS:.0f} seconds"
-    finally:
-        mirror.remove()
     standing = FleetStanding.PROBLEMS if code == CacheDirectoryError.code else FleetStanding.UNREACHED
-    return FleetRow(place.name, mirror.there, standing, time.time(), code, message, hint)
+    return FleetRow(place.name, there(place), standing, time.time(), code, message, hint)
 
 
 async def _judged(mirror: HostMirror) -> FleetRow:
@@ -117,7 +114,7 @@ async def _judged(mirror: HostMirror) -> FleetRow:
     used = blocks - free
     return FleetRow(
         mirror.place.name,
-        mirror.there,
+        there(mirror.place),
         FleetStanding.PROBLEMS if problems or failing else FleetStanding.CLEAN,
         time.time(),
         outcome=str(report.verdict.outcome),

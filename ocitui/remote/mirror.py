@@ -18,14 +18,16 @@ import struct
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from ocitui.cache import OWN_NAME, TRASH_NAME, CacheDirectoryError
+from ocitui.cache import OWN_NAME, TRASH_NAME, CacheDirectoryError, StorageError
 from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor import process_trouble
 from ocitui.host import Kernel, LoopUse, domains_of, find_daemon, users_of, zones_in
@@ -39,7 +41,7 @@ from .ssh import Connection, FarAnswerError, Patience, SshPlace, program_of
 _GATHERER = Path(__file__).with_name("gatherer.py")
 _MOST_NAMES, _MOST_BYTES, _MOST_RAW, _MOST_RECORDS = 600_000, 2 << 30, 64 << 20, 1 << 14
 _LARGEST_FILE, _DEEPEST = 1 << 43, 4  # bytes; components of a path
-_DATABASE = "/krata.db"
+_DATABASE, _FORM = "/krata.db", "a mirror over ssh"
 
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -102,23 +104,34 @@ _SENT = msgspec.json.Decoder(_Sent)
 
 class HostMirror:
     """A host's cache as it was when it was asked. Within `async with`, `ask` asks it, as often as wanted; ``directory``
-    is then what stands for the cache, and ``facts`` what the host said of itself."""
+    is then what stands for the cache, ``facts`` what the host said of itself, ``taken`` the bytes that came last."""
 
     def __init__(
         self, place: SshPlace, *, sudo: bool = False, patience: Patience | None = None, shared: bool = False
     ) -> None:
+        """Raises StorageError."""
         self.place, self._sudo = place, sudo
         self._connection = Connection(place, patience=patience or Patience(), shared=shared)
-        self.there = str(place.directory or DEFAULT_DIRECTORY)
-        self._root = Path(tempfile.mkdtemp(prefix="ocitui-mirror-"))
-        self.directory = self._root / "krata" / "cache" / "image"
-        self.directory.mkdir(0o700, parents=True)
+        self.there = there(place)
+        try:
+            self._root = Path(tempfile.mkdtemp(prefix="ocitui-mirror-"))
+            self.directory = self._root / "krata" / "cache" / "image"
+            self.directory.mkdir(0o700, parents=True)
+        except OSError as error:
+            raise StorageError(f"what {place.name} tells cannot be kept here: {error.strerror}") from error
+        stand_in(self.directory, {"form": _FORM, "host": place.name, "cache": self.there})
         self.facts: HostFacts | None = None
         self._marks, self._sizes, self.taken = dict[str, str](), dict[str, int](), 0
-        self._elsewhere = dict[str, Path]()
+        # The bytes that lie here of each name, and of all: however often it is asked, they are no more than one answer.
+        self._held, self._holds = Counter[str](), 0
+        self._elsewhere, self._numbers = dict[str, Path](), count()
 
     async def __aenter__(self) -> HostMirror:
-        await self._connection.__aenter__()
+        try:
+            await self._connection.__aenter__()
+        except BaseException:
+            await settled(asyncio.to_thread(self.remove))
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -144,11 +157,11 @@ class HostMirror:
 
     async def ask(self) -> HostFacts:
         """Have the host tell what changed since it was asked last. Raises RemoteError, CacheDirectoryError."""
-        facts, count, self.taken = None, 0, 0
+        facts, came, self.taken = None, 0, 0
         request = {"directory": self.there, "known": list(self._marks.values())}
         async with self._connection.ask(program_of(_GATHERER, request), sudo=self._sudo) as records:
             async for data in records:
-                if (count := count + 1) > _MOST_RECORDS:
+                if (came := came + 1) > _MOST_RECORDS:
                     raise FarAnswerError(f"{self.place.name} sends more than {_MOST_RECORDS} records")
                 facts = await asyncio.to_thread(self._take, data) or facts
         if facts is None:
@@ -230,7 +243,7 @@ class HostMirror:
     def _lead(self, sent: _Sent) -> Path | str:
         """Where a link leads: to another name of its directory, or where a slash says so to a file of elsewhere."""
         if sent.leads == "/":
-            self._elsewhere[sent.path] = file = self._root / "elsewhere" / str(len(self._elsewhere))
+            self._elsewhere[sent.path] = file = self._root / "elsewhere" / str(next(self._numbers))
             file.parent.mkdir(exist_ok=True)
             file.touch()
             return file
@@ -239,8 +252,10 @@ class HostMirror:
     def _take_piece(self, name: str, offset: int, data: bytes) -> None:
         path, size = self._elsewhere.get(name) or self._at(name), self._sizes.get(name, 0)
         self.taken += len(data)
-        if offset < 0 or offset + len(data) > size or self.taken > _MOST_BYTES:
+        self._holds += len(data)
+        if offset < 0 or offset + len(data) > size or max(self.taken, self._holds) > _MOST_BYTES:
             raise ValueError(f"{len(data)} bytes at {offset} of a file of {size}")
+        self._held[name] += len(data)
         # What stands for a pipe would wait for a reader.
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -271,8 +286,11 @@ class HostMirror:
         return name
 
     def _remove(self, path: str) -> None:
-        for known in (self._marks, self._sizes, self._elsewhere):
+        if path in self._elsewhere:
+            self._elsewhere.pop(path).unlink(missing_ok=True)
+        for known in (self._marks, self._sizes):
             known.pop(path, None)
+        self._holds -= self._held.pop(path, 0)
         at = self._at(path)
         with suppress(FileNotFoundError):
             forget_file(self.directory, at)
@@ -299,7 +317,7 @@ class HostMirror:
         device = os.stat_result((stat.S_IFDIR, 0, facts.device, *[0] * 7))
         stand_in_file(self.directory, self.directory, ToldFile(device))
         told = {
-            "form": "a mirror over ssh",
+            "form": _FORM,
             "host": facts.node,
             "cache": self.there,
             "when": facts.now,
@@ -352,6 +370,11 @@ class HostMirror:
         _write(proc / "self" / "mountinfo", "\n".join(mounts))
         for mark, there in ((store / "daemon.socket", facts.socket), (store / "host.uuid", facts.krata)):
             mark.touch() if there else mark.unlink(missing_ok=True)
+
+
+def there(place: SshPlace) -> str:
+    """The cache's directory on its host."""
+    return str(place.directory or DEFAULT_DIRECTORY)
 
 
 class SshPeers:

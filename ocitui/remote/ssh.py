@@ -21,11 +21,13 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,6 +35,7 @@ from ocitui.cache import CacheError, InvalidNameError
 from ocitui.text import printable
 from ocitui.threads import settled
 
+T = TypeVar("T")
 MARKER = b"ocitui 1\n"
 """What what runs there prints before its first record: the number is that of the protocol."""
 MOST_RECORD = 8 << 20
@@ -147,13 +150,15 @@ class SshPlace(msgspec.Struct, frozen=True):
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """Seconds: until a host has answered, between two signs of life of which ``missed`` may fail to come, and until
-    the next record is whole."""
+    """Seconds: until a host has answered, between two signs of life of which ``missed`` may fail to come, until the
+    next record is whole, and for all that is asked at once, one more for each ``slowest`` bytes that came."""
 
     connect: int = 10
     alive: int = 5
     missed: int = 3
     record: float = 120.0
+    whole: float = 300.0
+    slowest: int = 1 << 14
 
 
 _USUAL = Patience()
@@ -170,7 +175,9 @@ class Connection:
 
     async def __aenter__(self) -> Connection:
         if self._shared:
-            await self._open.enter_async_context(self._master())
+            # Without a master each asking has a connection of its own, and tells what is wrong.
+            with suppress(RemoteError):
+                await self._open.enter_async_context(self._master())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -279,12 +286,13 @@ class _Child:
     def __init__(self, place: SshPlace, process: Process, patience: Patience) -> None:
         self._place, self._process, self._patience = place, process, patience
         self._errors, self._sending, self._noise = bytearray(), asyncio.ensure_future(_nothing()), b""
+        self._began, self._came = time.monotonic(), 0
         self._hearing = asyncio.ensure_future(self._hear())
 
     async def begin(self, sent: bytes, *, ends: bool) -> None:
         """Send the input, and pass over what comes before the marker. Raises RemoteError."""
         self._sending = asyncio.ensure_future(self._send(sent, ends=ends))
-        while (line := await self._within(self._line())) != MARKER:
+        while (line := await self._within(self._line)) != MARKER:
             if _OTHER_PROTOCOL(line):
                 raise FarAnswerError(f"{self._place.name} speaks another protocol: {printable(line[:80])}")
             self._noise += line
@@ -297,10 +305,11 @@ class _Child:
         """What comes, each record held against its sha256. Raises RemoteError, also where there is no end record."""
         count = 0
         while True:
-            record = await self._within(self._record(count))
+            record = await self._within(partial(self._record, count))
             if record is None:
                 return
             count += 1
+            self._came += len(record)
             yield record
 
     async def _record(self, count: int) -> bytes | None:
@@ -352,14 +361,18 @@ class _Child:
         except asyncio.LimitOverrunError as error:
             return await self._out.readexactly(max(1, min(error.consumed, _MOST_LINE)))
 
-    async def _within(self, work: Any) -> Any:
+    async def _within(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What is waited for, as long as that may take, and as all that is asked may."""
+        patience, since = self._patience, time.monotonic() - self._began
+        left = patience.whole + self._came / patience.slowest - since
         try:
-            async with asyncio.timeout(self._patience.record):
-                return await work
+            async with asyncio.timeout(min(patience.record, left)):
+                return await work()
         except TimeoutError:
             hint = f"see whether this ends: {self._place.login} true"
-            told = f"{self._place.name} has said nothing whole for {self._patience.record:.0f} seconds"
-            raise HostSilentError(told, hint=hint) from None
+            told = f"has said nothing whole for {patience.record:.0f} seconds"
+            told = told if left > patience.record else f"has not told all within {since + left:.0f} seconds"
+            raise HostSilentError(f"{self._place.name} {told}", hint=hint) from None
 
     async def _send(self, sent: bytes, *, ends: bool) -> None:
         if (stdin := self._process.stdin) is not None:

@@ -96,7 +96,8 @@ GROUPS = {
                "What takes the room, the largest first: who needs it and whether it can come back; mark, by a rule or "
                "by hand, against how much is to be free.", aliases="prune disk du ncdu"),
         Action("refresh", ("R", "f5"), "Refresh", "",
-               "Read index.json and list the directory again now; nothing that is known is forgotten."),
+               "Read index.json and list the directory again now; nothing that is known is forgotten. Of a fleet, ask "
+               "all hosts again."),
     ),
     "The entry under the cursor, or those marked": (
         Action("delete", ("d",), "Delete", "delete NAME",
@@ -145,7 +146,8 @@ GROUPS = {
         Action("mark_all", ("a",), "Mark all", "delete --filter TEXT", "Mark every row that is shown."),
         Action("clear_marks", ("A",), "Unmark", "", "Take every mark away, also those that the filter hides."),
         Action("open", ("enter",), "Open", "",
-               "Give the pane the whole screen, and the keys; esc goes back.", handled_by_widget=True),
+               "Give the pane the whole screen, and the keys; of a fleet, show the cache of the host; esc goes back.",
+               handled_by_widget=True),
     ),
     "The pane": (
         Action("show_tab('summary')", ("1",), "Summary", "list --json", "Show the summary."),

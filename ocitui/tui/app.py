@@ -52,7 +52,8 @@ class OcituiApp(SessionApp):
     ]
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self.home = session
+        self.use(session)
         # The ground is the terminal's own, in every theme.
         super().__init__(ansi_color=True)
         for theme in textual_themes():
@@ -63,6 +64,9 @@ class OcituiApp(SessionApp):
         self.stylesheet.set_variables(self.get_css_variables())
         self.animation_level = "none"
         self._suspending = False
+
+    def use(self, session: Session) -> None:
+        super().use(session)
         session.live.tell, session.imports_changed = self._tell_live, self._tell_imports
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -82,7 +86,11 @@ class OcituiApp(SessionApp):
         return CellDriver if driver is LinuxDriver else driver
 
     def get_default_screen(self) -> Screen[None]:
-        return MainScreen()
+        if not self.session.options.hosts:
+            return MainScreen()
+        from .screens.fleet import FleetScreen
+
+        return FleetScreen()
 
     def refresh_css(self, animate: bool = True) -> None:
         """Style everything anew for another theme. Textual does as it starts too, for the one that all is read for."""

@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from textual import events, on, work
 from textual._styles_cache import StylesCache
 from textual.app import App
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
     from ocitui.cache import PackerCache
     from ocitui.doctor import Depth, Progress
     from ocitui.importing import ImportJob, ImportQueue, LayerProgress, Logins, UnfinishedImport
-    from ocitui.remote import HostMirror
+    from ocitui.remote import HostMirror, SshPlace
 
 R = TypeVar("R")
+_HOST = "host"
 _SMALLEST = (40, 10)
 """The columns and lines that a screen needs."""
 LAYOUTS = ("split", "table", "pane")
@@ -58,7 +60,7 @@ def give_memory_back() -> None:
 class ScreenOptions(msgspec.Struct, frozen=True):
     """What the command line asks of the screen: ``theme`` is dark, light or ansi, None to choose by the terminal;
     ``wait`` is seconds for the lock; ``whole_frames`` has Textual's own driver write, not the changed cells only;
-    ``mirror`` is asked again for another host's cache."""
+    ``mirror`` is asked again for another host's cache; ``hosts`` are shown first of all, ``sudo`` as root there."""
 
     directory: Path
     read_only: bool = False
@@ -67,6 +69,8 @@ class ScreenOptions(msgspec.Struct, frozen=True):
     wait: float = 0.0
     whole_frames: bool = False
     mirror: HostMirror | None = None
+    hosts: Sequence[SshPlace] = ()
+    sudo: bool = False
 
 
 class ScreenSettings(msgspec.Struct):
@@ -188,6 +192,19 @@ class Session:
         self.imports.read_interrupted()
         return len(self.imports.interrupted)
 
+    async def of_host(self, place: SshPlace) -> Session:
+        """The session of a host's cache as it is asked now, with this one's settings. Raises CacheError."""
+        from ocitui.remote import HostMirror
+
+        mirror = HostMirror(place, sudo=self.options.sudo, shared=True)
+        try:
+            await mirror.ask()
+        except BaseException:
+            await settled(asyncio.to_thread(mirror.remove))
+            raise
+        options = replace(self.options, directory=mirror.directory, read_only=True, mirror=mirror, hosts=())
+        return Session(options, self.terminal, self.settings)
+
     def finish_work(self) -> None:
         """Stop imports, which can be gone on with, and return once that is done and no transaction is under way."""
         if self.has_imports:
@@ -201,6 +218,31 @@ class SessionApp(App[int], inherit_bindings=False):
     """An application with a session: what screens know of theirs."""
 
     session: Session
+    """That of what is shown."""
+    home: Session
+    """That of which it began, which a host of a fleet is left for."""
+
+    def use(self, session: Session) -> None:
+        """Show another."""
+        self.session = session
+
+    async def visit(self, session: Session) -> None:
+        """Show a host's cache, on a main screen of its own, until `come_back`."""
+        self.use(session)
+        # Textual 8.2 goes back to no mode that it was not told of, and add_mode does not take the first one.
+        self._modes.setdefault(self.DEFAULT_MODE, self.get_default_screen)
+        self.add_mode(_HOST, self.get_default_screen)
+        await self.switch_mode(_HOST)
+
+    @work(group="host", exclusive=True)
+    async def come_back(self) -> None:
+        """From a host's cache; there may be none that is visited."""
+        if self.current_mode == _HOST:
+            self.cancel_check()
+            self.session.live.tell = lambda change: None
+            self.use(self.home)
+            await self.switch_mode(self.DEFAULT_MODE)
+            await self.remove_mode(_HOST)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """What the style of screens asks of every theme beside Textual's own."""
@@ -214,7 +256,9 @@ class SessionApp(App[int], inherit_bindings=False):
             return
         while len(self.screen_stack) > 1:
             self.pop_screen()
-        await stack[0].run_action(action)
+        lowest = stack[0]
+        if not await self.run_action(action, lowest) and isinstance(lowest, SessionScreen):
+            lowest.say(f"{BY_NAME[action].label} is for the cache of one host: enter opens that")
 
     @work(group="check", exclusive=True)
     async def check_deep(self, depth: Depth) -> None:

@@ -83,6 +83,10 @@ with front(__name__):
     from .findings import step_lines as step_lines
     from .findings import summary_json as summary_json
     from .findings import takes_name as takes_name
+    from .fleet import FLEET_COLUMNS as FLEET_COLUMNS
+    from .fleet import fleet_cells as fleet_cells
+    from .fleet import fleet_lines as fleet_lines
+    from .fleet import fleet_sums as fleet_sums
     from .imports import bytes_text as bytes_text
     from .imports import end_text as end_text
     from .imports import files_text as files_text

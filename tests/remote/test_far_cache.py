@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ocitui.cli.main import run
+from ocitui.tui import ScreenOptions
 from tests.doctor.examine_support import NAME, Sample, copied, make_sample
 from tests.remote.support import Hosts
 from tests.tools import need
@@ -87,11 +88,57 @@ def test_a_host_that_tells_nothing(place: str, code: str, hosts: Hosts, capsys: 
     assert json.loads(capsys.readouterr().out)["error"]["code"] == code
 
 
+def test_the_environment_may_name_a_host(
+    sample: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCITUI_CACHE", f"ssh://good{sample.directory}")
+    assert run(["list", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["cache"], len(told["entries"])) == (str(sample.directory), 4)
+    assert run(["delete", NAME]) == 2
+    assert "only on the host" in capsys.readouterr().err
+    assert run(["fleet", "--json", "nopython"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("place", "directory"), [("ssh://locked", "/var/lib/krata/cache/image"), ("ssh://good/nowhere", "/nowhere")]
+)
+def test_a_check_of_a_host_that_tells_nothing_is_measured_as_one_that_failed(
+    place: str, directory: str, hosts: Hosts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = tmp_path / "ocitui.prom"
+    assert run(["check", "-C", place, "--prometheus", str(metrics), "--json"]) == 4
+    assert f'ocitui_cache_check_success{{cache="{directory}"}} 0' in metrics.read_text()
+    assert json.loads(capsys.readouterr().out)["cache"] == directory
+
+
 def test_as_root_there(sample: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", "--sudo", "--json", "-C", f"ssh://sudo{sample.directory}"]) == 0
     assert len(json.loads(capsys.readouterr().out)["entries"]) == 4
     assert run(["list", "--sudo", "-C", f"ssh://nosudo{sample.directory}"]) == 4
     assert "sudo on nosudo refuses" in capsys.readouterr().err
+    assert run(["list", "--sudo", "-C", str(sample.directory)]) == 2
+    assert "--sudo is for a cache that is reached over ssh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--sudo", "-C", "ssh://{}"], ["ssh://{}", "--sudo"]])
+def test_the_screen_as_root_there(
+    words: list[str], sample: Sample, hosts: Hosts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sudo` is a word of the tests' own there, which the other server refuses."""
+    opened = list[Path]()
+
+    def open_screen(options: ScreenOptions) -> int:
+        assert options.mirror is not None
+        opened.append(Path(options.mirror.there))
+        return 0
+
+    monkeypatch.setattr("ocitui.cli.main.why_no_screen", lambda: None)
+    monkeypatch.setattr("ocitui.tui.app.run_screen", open_screen)
+    for way, status in (("sudo", 0), ("nosudo", 4)):
+        assert run([word.format(f"{way}{sample.directory}") for word in words]) == status
+    assert opened == [sample.directory]
+    assert run(["--sudo", str(sample.directory)]) == 2
 
 
 def test_a_fleet(

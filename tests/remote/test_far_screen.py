@@ -12,6 +12,7 @@ from ocitui.remote import HostMirror, SshPlace
 from ocitui.tui import live_host
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.session import ScreenOptions, Session
+from ocitui.tui.widgets.lines import PickList
 from tests.cache.support import until as gone
 from tests.remote.support import Hosts
 from tests.tui.cache_support import make_cache
@@ -43,3 +44,29 @@ async def test_it_shows_what_is_there_and_what_changes_there(
         cache.rename(tmp_path / "away")
         await until(pilot, lambda: "cannot be read: No such file" in screen_text(app), "why nothing is told")
     await gone(lambda: not mirror.directory.exists())
+
+
+async def test_from_the_fleet_to_a_host_and_back(hosts: Hosts, tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "image")
+    places = [SshPlace.parse(word) for word in (f"good{cache}", "locked", f"good:{hosts.ports['good']}/nowhere")]
+    app = OcituiApp(Session(ScreenOptions(tmp_path / "none", hosts=places)))
+    async with app.run_test(size=(160, 40)) as pilot:
+        await until(pilot, lambda: re.search(r"asked \d+s ago", screen_text(app)) is not None, "all have answered")
+        for said in ("login-refused", "cache-directory", "1 host with problems  1 host not reached  1 host without"):
+            assert said in screen_text(app)
+        fleet = app.screen
+        rows = fleet.query_one(PickList)
+        rows.move_to(f"ssh://good{cache}")
+        await pilot.press("enter")
+        await until(pilot, lambda: f"  {cache}  " in screen_text(app).splitlines()[0], "the cache there")
+        await until(pilot, lambda: "7 entries" in screen_text(app).splitlines()[0], "its entries")
+        mirror = app.session.directory
+        await pilot.press("d")
+        await until(pilot, lambda: "Delete: it is a mirror over ssh" in screen_text(app), "the refusal")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is fleet, "the fleet again")
+        assert app.session is app.home
+        await until(pilot, lambda: not mirror.exists(), "nothing is left of it")
+        await pilot.press("enter")
+        await until(pilot, lambda: "7 entries" in screen_text(app).splitlines()[0], "the entries once more")
+    await gone(lambda: not app.session.directory.exists())

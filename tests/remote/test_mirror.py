@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocitui.cache import CacheDirectoryError
+from ocitui.cli.main import run
 from ocitui.doctor import Depth, Finding
 from ocitui.remote import HostMirror, SshPlace, mirror
 from ocitui.remote.ssh import FarAnswerError
@@ -127,8 +128,8 @@ HOST = """
 base = {"node": "n", "user": "u", "uid": 0, "now": 5.0, "directory": "/d", "device": 1, "space": [1] * 10}
 base.update(writable=True, locked=False, boot="btime 9\\n", socket=False, listens=None, krata=False, xen=None)
 base.update(version="", daemons=[], loops=[])
-def host(**keys):
-    record(files=[name("x")], host=dict(base, **keys))
+def host(more=(), pieces=(), raw="", **keys):
+    record(files=[name("x"), *more], pieces=pieces, raw=raw, host=dict(base, **keys))
 def daemon(boot, started="1"):
     host(boot=boot, daemons=[[7, "7 (kratad) " + " ".join(["S"] + [started] * 30), "", "", "deleted"]])
 def loop(size):
@@ -214,6 +215,36 @@ async def test_asked_again_a_host_sends_what_changed(sample: Sample, near: None)
         here = await found(asked.directory, Depth.HEADER)
     there = await found(sample.directory, Depth.HEADER)
     assert told(here.findings, asked.directory) == told(there.findings, sample.directory)
+
+
+async def test_asked_without_end_it_holds_no_more_than_one_answer(
+    tmp_path: Path, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent anew takes the place of what was; more pieces of what is there do not."""
+    program = tmp_path / "hostile.py"
+    monkeypatch.setattr(mirror, "_GATHERER", program)
+    monkeypatch.setattr(mirror, "_MOST_BYTES", 250)
+    link = 'name("l", mode=0o120777, leads="/")'
+    async with HostMirror(SshPlace.parse("good/srv")) as asked:
+        for sent in (
+            f'host(more=[name("y", size=900), {link}], pieces=[["y", 0, 99], ["l", 0, 99]], raw="a" * 198)',
+        ) * 5:
+            program.write_text(gatherer(sent))
+            await asked.ask()
+        assert len([*asked.directory.parents[2].glob("elsewhere/*")]) == 1
+        program.write_text(gatherer('host(pieces=[["y", 99, 99]], raw="a" * 99)'))
+        with pytest.raises(FarAnswerError):
+            await asked.ask()
+
+
+@pytest.mark.parametrize("command", [["list", "--json"], ["fleet", "--json", "good"]])
+def test_a_host_for_which_there_is_no_room_here(
+    command: list[str], tmp_path: Path, near: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("OCITUI_CACHE", "ssh://good/srv")
+    assert run(command) == 4
+    assert '"code": "storage"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["gatherer", "sender"])

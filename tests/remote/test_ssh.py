@@ -6,7 +6,9 @@ import os
 import socket
 import threading
 import time
+from itertools import count
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 
@@ -240,6 +242,29 @@ async def test_a_record_that_never_comes(hosts: Hosts) -> None:
     slow = SENDER + "sys.stdout.flush()\nimport time\nwhile True: time.sleep(9)\n"
     with pytest.raises(HostSilentError, match="nothing whole"):
         await asked("good", slow, patience=Patience(record=1.0))
+
+
+async def test_that_nothing_can_be_shared_is_told_by_what_is_asked(hosts: Hosts) -> None:
+    async with Connection(SshPlace.parse("locked"), patience=HURRIED, shared=True) as connection:
+        for _ in range(2):
+            with pytest.raises(LoginRefusedError):
+                async with connection.ask(SOME) as records:
+                    assert not [record async for record in records]
+
+
+@pytest.mark.parametrize("slowest", [1, 1 << 14])
+async def test_a_host_that_drips_is_given_up_unless_enough_comes(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, slowest: int
+) -> None:
+    """Each record of 10,000 bytes takes ten seconds, of a clock that only what asks looks at."""
+    seconds = count(0, 10)
+    monkeypatch.setattr(ssh, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    patience = Patience(whole=300.0, slowest=slowest)
+    if slowest == 1:
+        assert len(await asked("good", LONG, patience=patience)) == 200
+        return
+    with pytest.raises(HostSilentError, match="has not told all within"):
+        await asked("good", LONG, patience=patience)
 
 
 @pytest.mark.parametrize("said", [b"a" * (1 << 16), b"banner exchange" * 4369, b"ssh: " * 13_000])

@@ -21,11 +21,12 @@ from ..options import (
     complete_source,
     depth_option,
     examined,
-    noting,
+    noting_options,
     registries_options,
     repeatable,
     run_async,
     span,
+    taking,
 )
 from ..output import Call, ExitCode, InterruptedBySignalError, UsageProblemError, paragraph, say
 from ..progress import doctor_text, line_shown
@@ -68,6 +69,23 @@ class AskedCheck(NamedTuple):
 def rate(text: str) -> int:
     """Bytes a second, written as 50M or 50M/s. Raises BadParameter."""
     return byte_size(text.removesuffix("/s"))
+
+
+@contextmanager
+def _failure_measured(call: Call, path: Path | None) -> Iterator[None]:
+    """Within it, whatever ends a check is told as metrics too: the last good ones would be believed for ever."""
+    began = time.time()
+    try:
+        yield
+    except Exception:
+        if path is not None:
+            from ocitui.doctor import prometheus_of_failure
+
+            before = None if str(path) == "-" else path
+            # What is to be told is why the check failed.
+            with suppress(CacheError):
+                _write_metrics(call, path, prometheus_of_failure(call.directory, began, before))
+        raise
 
 
 @click.command("check")
@@ -118,7 +136,7 @@ def rate(text: str) -> int:
 @repeatable("--forget", metavar="ID", complete=complete_acknowledged, help="No longer accept this finding, repeatable.")
 @click.option("--forget-acknowledged", "forget_all", is_flag=True, help="No longer accept any.")
 @registries_options
-@noting
+@taking(noting_options, far=True, asking=lambda call, typed: _failure_measured(call, typed["prometheus"]))
 def check_command(call: Call, /, **typed: Any) -> int:
     """Examine the cache: say what is wrong, what the daemon does about it, and what would mend it.
 
@@ -177,7 +195,7 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
                 call.emit_line("finding", **finding_json(finding, acknowledged=finding.acknowledged or accepted))
 
     try:
-        with _failure_measured(call, asked):
+        with _failure_measured(call, asked.prometheus):
             report, kept = _examine(call, asked, tell)
     except InterruptedBySignalError as error:
         shown = sorted((one for one in found if one.severity.rank >= least.rank), key=lambda one: -one.severity.rank)
@@ -205,23 +223,6 @@ def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> Exit
         if failed:
             say(f"{_repair(report, asked)} shows what would mend it; --acknowledge ID accepts a finding")
     return ExitCode.PROBLEMS if failed else ExitCode.CLEAN
-
-
-@contextmanager
-def _failure_measured(call: Call, asked: AskedCheck) -> Iterator[None]:
-    """Within it, whatever ends a check is told as metrics too: the last good ones would be believed for ever."""
-    began = time.time()
-    try:
-        yield
-    except Exception:
-        if asked.prometheus is not None:
-            from ocitui.doctor import prometheus_of_failure
-
-            before = None if str(asked.prometheus) == "-" else asked.prometheus
-            # What is to be told is why the check failed.
-            with suppress(CacheError):
-                _write_metrics(call, asked.prometheus, prometheus_of_failure(call.directory, began, before))
-        raise
 
 
 def _write_metrics(call: Call, path: Path, metrics: str) -> None:

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocitui.text import age_of, counted, human_size
-
 from ..options import json_option as as_json_option
-from ..options import run_async, sudo_option, taking
-from ..output import Call, Column, ExitCode, UsageProblemError, say, table
+from ..options import look_options, run_async, sudo_option, taking, why_no_screen
+from ..output import Call, ExitCode, UsageProblemError, say, table
 
 if TYPE_CHECKING:
     from ocitui.remote import FleetRow
@@ -28,10 +26,25 @@ if TYPE_CHECKING:
     help="Hosts from a file: one a line, or an inventory of Ansible's.",
 )
 @click.option("--watch", metavar="SECONDS", type=click.FloatRange(min=1, max=86_400), help="Ask again, until ended.")
+@click.option("--table", "as_table", is_flag=True, help="Print the table, on a terminal too.")
 @sudo_option
+@look_options
 @taking(as_json_option)
-def fleet_command(call: Call, hosts: Sequence[str], inventory: Path | None, watch: float | None, sudo: bool) -> int:
+def fleet_command(
+    call: Call,
+    /,
+    hosts: Sequence[str],
+    inventory: Path | None,
+    watch: float | None,
+    sudo: bool,
+    as_table: bool,
+    no_mouse: bool,
+    **look: Any,
+) -> int:
     """Look at the caches of many hosts over ssh, and tell how each is, the worst first.
+
+    On a terminal that is a screen: enter opens a host's cache there. It is a table with --table, --watch, --json, or
+    where there is no terminal.
 
     HOST is [ssh://][USER@]HOST[:PORT][/DIR], as ssh knows it; nothing is installed or changed there. A host that cannot
     be reached has a row that says why.
@@ -43,6 +56,10 @@ def fleet_command(call: Call, hosts: Sequence[str], inventory: Path | None, watc
     places = [*map(SshPlace.parse, hosts), *(read_inventory(inventory) if inventory else ())]
     if not places:
         raise UsageProblemError("no host is named", hint="name hosts, or give --inventory FILE")
+    if not (as_table or call.as_json or watch) and why_no_screen() is None:
+        from ocitui.tui import ScreenOptions, run_screen
+
+        return run_screen(ScreenOptions(call.directory, mouse=not no_mouse, hosts=places, sudo=sudo, **look))
     while True:
         rows = run_async(survey(places, sudo=sudo))
         if call.as_json:
@@ -59,41 +76,11 @@ def fleet_command(call: Call, hosts: Sequence[str], inventory: Path | None, watc
     return ExitCode.PROBLEMS if FleetStanding.PROBLEMS in standings else ExitCode.CLEAN
 
 
-_COLUMNS = (
-    Column("HOST", shrink=True),
-    Column("VERDICT", shrink=True),
-    Column("ENTRIES", right=True, rank=4),
-    Column("DISK", right=True, rank=1),
-    Column("TRASH", right=True, rank=3),
-    Column("DAEMON", rank=2),
-    Column("ZONES", rank=2),
-    Column("OCITUI", rank=5),
-    Column("SEEN", right=True, rank=6),
-)
-
-
-_SUMS = {"problems": "with problems", "unreached": "not reached", "clean": "without a problem"}
-
-
 def _lines(rows: Sequence[FleetRow]) -> Iterable[str]:
-    from ocitui.remote import FleetStanding
+    from ocitui.words import FLEET_COLUMNS, fleet_cells, fleet_sums
 
-    yield from table(_COLUMNS, [_cells(row) for row in rows])
-    counts = [(sum(row.standing is one for row in rows), one) for one in FleetStanding]
-    yield ", ".join(f"{counted(count, 'host')} {_SUMS[one]}" for count, one in counts if count)
-
-
-def _cells(row: FleetRow) -> list[str]:
-    if row.code:
-        return [row.host, f"{row.code}: {row.message}", *[""] * 6, age_of(row.seen)]
-    verdict = ", ".join(f"{count} {severity}" for severity, count in row.problems.items()) or str(row.standing)
-    zones = f"{row.failing} of {row.zones} fail" if row.failing else str(row.zones)
-    used = "-" if row.used is None else f"{row.used:.0%}"
-    daemon = "runs" if row.daemon else "-"
-    return [
-        *(row.host, verdict, str(row.entries), used, human_size(row.trash), daemon, zones, row.version or "-"),
-        age_of(row.seen),
-    ]
+    yield from table(FLEET_COLUMNS, map(fleet_cells, rows))
+    yield ", ".join(line.text for line in fleet_sums(rows))
 
 
 def row_json(row: FleetRow) -> dict[str, Any]:

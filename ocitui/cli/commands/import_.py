@@ -19,7 +19,7 @@ from ..options import (
     FORMATS,
     PACKERS,
     changing,
-    mirrored,
+    on_mirror,
     run_async,
     source_argument,
     source_options,
@@ -149,9 +149,12 @@ def pull_command(
     need_entries(words, filter_text)
     writing_cache(call, "pull entries")
     say(*call.daemon_warning(), err=True)
-    with mirrored(place, sudo, far=True) as mirror:
+
+    def pulled(_: Call, mirror: HostMirror) -> int:
         # Reported while it is known which path its directory stands for.
         return call.reported(lambda: _brought_in(call, _pulled(call, mirror, words, filter_text, sudo, typed)))
+
+    return on_mirror(call, place, pulled, sudo=sudo)
 
 
 def _pulled(

@@ -190,6 +190,8 @@ class EntriesScreen(SessionScreen[None]):
         elif self.table.rows.filter_text:
             self.table.filter_by("")
             self.draw_status()
+        else:
+            self.app.come_back()
 
     # How the room is shared out
 

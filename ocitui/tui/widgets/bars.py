@@ -185,9 +185,13 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     if cell_len(path) > room:
         path = cut(path, room, middle=True) if room > 4 else ""
     parent, slash, last = path.rpartition("/")
-    chip = HOST_COLOURS[session.settings.host_colour]
-    left: list[Part] = [(f" {host} ", chip), (f" {parent}{slash}", "muted"), last, (end, "strong"), "  ", *mode]
+    left: list[Part] = [host_chip(session), (f" {parent}{slash}", "muted"), last, (end, "strong"), "  ", *mode]
     return left, right
+
+
+def host_chip(session: Session) -> Part:
+    """The host's name, on its colour."""
+    return f" {clean(session.host)} ", HOST_COLOURS[session.settings.host_colour]
 
 
 def daemon_parts(daemon: DaemonState) -> list[Part]:

@@ -1,0 +1,271 @@
+"""Many hosts in one table, as they answer: each is asked over ssh, and none holds up the others; enter opens one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rich.cells import cell_len
+from textual import on, work
+from textual.widget import Widget
+
+from ocitui.remote import FleetRow, FleetStanding, survey
+from ocitui.text import age_of, clean, counted, fit_columns
+from ocitui.words import FLEET_COLUMNS, fleet_cells, fleet_lines, fleet_sums
+
+from ..widgets.bars import Bar, HeaderBar, HealthBar, Part, host_chip
+from ..widgets.lines import (
+    ASCENDING,
+    CURSOR,
+    DESCENDING,
+    GOOD,
+    SEVERITIES,
+    UNKNOWN,
+    Cell,
+    Line,
+    PickList,
+    PickRow,
+    bound,
+    fit,
+    role_of,
+)
+from .base import ListScreen
+from .popups import MenuScreen
+
+_TITLES, _TICK_SECONDS, _VERDICT = "titles", 1.0, 1
+_SORTS: dict[str, tuple[int, Callable[[FleetRow], object]]] = {
+    "h": (0, lambda row: row.host),
+    "v": (_VERDICT, lambda row: row.order),
+    "e": (2, lambda row: -row.entries),
+    "d": (3, lambda row: -(row.used or 0)),
+    "t": (4, lambda row: -row.trash),
+    "z": (6, lambda row: (-row.failing, -row.zones)),
+    "o": (7, lambda row: row.version),
+    "s": (8, lambda row: row.seen),
+}
+"""By its letter each column that can be sorted by, what is first of all to be looked at first."""
+
+
+@lru_cache(maxsize=64)
+def _fitted(widest: tuple[int, ...], width: int) -> tuple[list[int], list[int]]:
+    """The columns that are shown, and how wide each is."""
+    widths = [*widest]
+    return fit_columns(FLEET_COLUMNS, widths, width, 1), widths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRow(PickRow):
+    """A host, or the titles; ``texts`` are those of its columns, each ``widest`` so many cells wide."""
+
+    texts: tuple[str, ...]
+    widest: tuple[int, ...]
+    sign: Cell = (" ", "plain")
+    unreached: bool = False
+
+    def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
+        shown, widths = _fitted(self.widest, max(width - 5, 1))
+        if self.unreached:
+            widths = [*widths]
+            between = [at for at in shown[2:] if FLEET_COLUMNS[at].title != "SEEN"]
+            widths[_VERDICT] += sum(widths[at] + 1 for at in between)
+            shown = [at for at in shown if at not in between]
+        cells: list[Cell] = [(f"{CURSOR if pointed else ' '} ", "plain"), self.sign, (" ", "plain")]
+        for at in shown:
+            text = fit(clean(self.texts[at]), widths[at], right=FLEET_COLUMNS[at].right)
+            role = self.sign[1] if at == _VERDICT and not self.rule else role_of(self.kind)
+            cells.append((f"{text} ", "muted" if role == "good" or FLEET_COLUMNS[at].title == "SEEN" else role))
+        return cells
+
+
+class FleetScreen(ListScreen[None, HostRow]):
+    """The hosts, the worst first; what is known of one is as it was when that was asked."""
+
+    BINDINGS = bound(
+        {
+            "slash": "filter", "s": "sort", "exclamation_mark": "worst_first", "n": "bad_row(1)", "N": "bad_row(-1)",
+            "R,f5": "refresh", "T": "app.next_theme",
+        }
+    )  # fmt: skip
+    DEFAULT_CSS = "FleetScreen { PickList { height: 2fr; } &.-beside PickList { height: 100%; } }"
+    subject = "fleet"
+    shown_as = "the host"
+    asks = takes_nothing = True
+    keys = (("enter", "Open"), ("/", "Filter"), ("s", "Sort"), ("n", "Next bad"), ("F5", "Ask again"), ("c", "Copy"))
+    always = ((":", "all"), ("?", "help"), ("q", "quit"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, FleetRow] = {}
+        """What each place told, by its text."""
+        self._answered = 0
+        self._filter, self._sort, self._reverse = "", "v", False
+
+    def compose_body(self) -> Iterable[Widget]:
+        # While a host's cache is shown, the application's session is that one's.
+        self._home = self.app.home
+        self._places = {str(place): place for place in self._home.options.hosts}
+        return super().compose_body()
+
+    def begin(self) -> None:
+        self.action_refresh()
+        self.set_interval(_TICK_SECONDS, self._tick)
+
+    # What is asked
+
+    def action_refresh(self) -> None:
+        if self._runs("ask"):
+            self.say("they are being asked")
+        else:
+            self._ask()
+
+    @work(group="ask")
+    async def _ask(self) -> None:
+        options, self._answered = self._home.options, 0
+
+        def tell(place: object, row: FleetRow) -> None:
+            self._known[str(place)] = row
+            self._answered += 1
+            self._show()
+
+        self._show()
+        await survey(options.hosts, sudo=options.sudo, tell=tell)
+        self.call_later(self._show)
+
+    def _runs(self, group: str) -> bool:
+        return any(worker.group == group and not worker.is_finished for worker in self.workers)
+
+    def _tick(self) -> None:
+        """Ages go on."""
+        if self.app.screen is self:
+            self._show()
+
+    # What is shown
+
+    def _show(self) -> None:
+        texts = {key: self._texts(key) for key in self._places}
+        passing = [key for key, told in texts.items() if self._passes(" ".join(told).lower())]
+        at, order = _SORTS[self._sort]
+        known = sorted((key for key in passing if key in self._known), key=lambda key: (order(self._known[key]), key))
+        passing = [*(known[::-1] if self._reverse else known), *(key for key in passing if key not in self._known)]
+        titles = [f"{column.title}{' ' * column.right}" for column in FLEET_COLUMNS]
+        titles[at] = f"{FLEET_COLUMNS[at].title}{DESCENDING if self._reverse else ASCENDING}"
+        # Why a host was not reached takes the room of what is not known.
+        told = (texts[key] for key, row in self._known.items() if not row.code)
+        names = ((name, *[""] * 8) for name, *_ in texts.values())
+        widest = tuple(max(map(cell_len, column)) for column in zip(titles, *told, *names, strict=True))
+        top = HostRow(_TITLES, "", kind="muted", rule=True, texts=tuple(titles), widest=widest)
+        self.show_rows([top, *(self._row(key, texts[key], widest) for key in passing)])
+        self.draw_header()
+        hidden = f"filter {self._filter!r}: {len(passing)}/{len(texts)}; esc shows all" if self._filter else ""
+        self.stand(hidden)
+
+    def _texts(self, key: str) -> tuple[str, ...]:
+        if (row := self._known.get(key)) is not None:
+            return tuple(fleet_cells(row))
+        return (self._places[key].name, "asking" if self._runs("ask") else "not asked", *[""] * 7)
+
+    def _row(self, key: str, texts: tuple[str, ...], widest: tuple[int, ...]) -> HostRow:
+        row = self._known.get(key)
+        sign: Cell = (UNKNOWN, "muted")
+        if row is not None and row.standing is FleetStanding.PROBLEMS:
+            sign = SEVERITIES[next(iter(row.problems), "high")]
+        elif row is not None:
+            sign = (GOOD, "good") if row.standing is FleetStanding.CLEAN else (UNKNOWN, "warn")
+        told = row is not None and not row.code
+        return HostRow(key, texts[0], texts=texts, widest=widest, sign=sign, unreached=not told)
+
+    def _passes(self, text: str) -> bool:
+        words = self._filter.lower().split()
+        return all(word[1:] not in text if word[0] == "!" and word != "!" else word in text for word in words)
+
+    def draw_header(self) -> None:
+        """This host, and how the others are in all."""
+        rows, count = self._known.values(), counted(len(self._places), "host")
+        asked = f"asked {age_of(min(row.seen for row in rows))} ago" if rows else "asking"
+        if self._runs("ask"):
+            asked = f"{self._answered} of {count} answered"
+        sums: list[Part] = []
+        for line in fleet_sums(rows):
+            sums += [" ", (line.text, role_of(line.kind)), " "]
+        title: list[Part] = [host_chip(self._home), f" {count}", (f" \u203a {self.subject}", "strong")]
+        for view in self.query(Bar):
+            if isinstance(view, HeaderBar):
+                view.show(title, right=[asked, " "])
+            elif isinstance(view, HealthBar):
+                view.show(sums)
+
+    def draw_detail(self) -> None:
+        row = self._known.get(self.key)
+        lines = [Line("it has not answered yet", kind="muted")] if row is None else fleet_lines(row)
+        self.show_lines(lines, keep_place=True)
+
+    # Keys
+
+    def action_filter(self) -> None:
+        self.ask(self._filter, "words of a row; !word excludes")
+
+    def answered(self, text: str) -> None:
+        self._filter = text
+        self._show()
+
+    def action_sort(self) -> None:
+        rows = {letter: FLEET_COLUMNS[at].title.lower() for letter, (at, _) in _SORTS.items()}
+        self.app.push_screen(MenuScreen("sort by", rows, "again, or a capital: the other way"), self._sorted)
+
+    def _sorted(self, choice: tuple[str, bool] | None) -> None:
+        if choice is not None:
+            letter, other_way = choice
+            self._reverse = not self._reverse if letter == self._sort else other_way
+            self._sort = letter
+            self._show()
+
+    def action_worst_first(self) -> None:
+        self._sort, self._reverse = "v", False
+        self._show()
+
+    def action_bad_row(self, step: int) -> None:
+        keys = [key for key in self.rows if key != _TITLES]
+        at = keys.index(self.key) if self.key in keys else 0
+        others = [keys[(at + step * away) % len(keys)] for away in range(1, len(keys) + 1)]
+        bad = (key for key in others if key in self._known and self._known[key].standing is not FleetStanding.CLEAN)
+        if found := next(bad, ""):
+            self.query_one(PickList).move_to(found)
+        else:
+            self.say("no bad row is shown")
+
+    @on(PickList.Picked)
+    def _picked(self) -> None:
+        if self.key in self._places:
+            self._open(self.key)
+
+    @work(group="open", exclusive=True)
+    async def _open(self, key: str) -> None:
+        """Show a host's cache, as it is now; it is asked again for as long as that screen is open."""
+        place = self._places[key]
+        self.say(f"asking {place.name}; esc cancels")
+        with self.saying_errors():
+            session = await self._home.of_host(place)
+            self.say("")
+            await self.app.visit(session)
+
+    def action_leave(self) -> None:
+        if self._runs("open"):
+            self.workers.cancel_group(self, "open")
+            self.say("cancelled")
+        elif self._filter:
+            self.answered("")
+        else:
+            self.say("q quits")
+
+    action_back = action_leave
+
+    def action_interrupt(self) -> None:
+        if self._runs("ask"):
+            self.workers.cancel_group(self, "ask")
+            self.say("no more are asked; F5 asks all again")
+        else:
+            super().action_interrupt()
+
+    def action_quit(self) -> None:
+        self.app.exit(0)

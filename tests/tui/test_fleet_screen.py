@@ -1,0 +1,182 @@
+"""The screen of a fleet: a row for each host as it answers, in the words of the command's table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from ocitui.remote import FleetRow, FleetStanding, SshPlace
+from ocitui.text import age_of
+from ocitui.tui.app import OcituiApp
+from ocitui.tui.screens.fleet import FleetScreen
+from ocitui.tui.widgets.lines import LinesView, PickList
+from tests.tui.line_support import RecordedCells, cost, line_of, most_bytes
+from tests.tui.screen_support import SMALL, WIDE, Desk, make_app, text_of
+
+NOW = 1_780_000_000.0
+SOUND: dict[str, Any] = {
+    "outcome": "loaded",
+    "entries": 12,
+    "used": 0.5,
+    "free": 5 << 30,
+    "trash": 3 << 20,
+    "version": "1.2.3",
+}
+ROWS = {
+    "web1": FleetRow("web1", "/c", FleetStanding.CLEAN, NOW - 12, daemon=True, zones=2, **SOUND),
+    "web2": FleetRow("web2", "/c", FleetStanding.PROBLEMS, NOW - 5, problems={"critical": 1, "low": 2}, **SOUND),
+    "db1": FleetRow("db1", "/c", FleetStanding.UNREACHED, NOW - 9, "host-key", "its key is unknown", "ask who runs it"),
+    "db2": FleetRow("db2", "/c", FleetStanding.PROBLEMS, NOW - 7, zones=3, failing=1, **SOUND),
+}
+
+
+class Asked:
+    """What stands for the asking: a host answers once it is in `ready`."""
+
+    def __init__(self, *ready: str) -> None:
+        self.ready, self.times = {*ready}, 0
+
+    async def __call__(
+        self, places: Sequence[SshPlace], *, sudo: bool, tell: Callable[[SshPlace, FleetRow], Any]
+    ) -> None:
+        self.times += 1
+        waiting = [*places]
+        while waiting:
+            for place in [one for one in waiting if one.name in self.ready]:
+                waiting.remove(place)
+                tell(place, ROWS[place.name])
+            await asyncio.sleep(0.01)
+
+
+def fleet_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked, **options: Any) -> OcituiApp:
+    monkeypatch.setattr("ocitui.text.time", lambda: NOW)
+    monkeypatch.setattr("ocitui.tui.screens.fleet.survey", asked)
+    return make_app(tmp_path / "none", hosts=[SshPlace.parse(name) for name in ROWS], **options)
+
+
+@asynccontextmanager
+async def fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked, size: tuple[int, int] = SMALL, **options: Any
+) -> AsyncIterator[Desk]:
+    app = fleet_app(tmp_path, monkeypatch, asked, **options)
+    async with app.run_test(headless=False, size=size) as pilot:
+        yield Desk(app, pilot)
+
+
+def order(one: Desk) -> list[str]:
+    screen = one.app.screen
+    assert isinstance(screen, FleetScreen)
+    return [key.removeprefix("ssh://") for key in screen.rows if key != "titles"]
+
+
+async def test_rows_come_as_hosts_answer_and_the_worst_stand_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked("web1", "web2")
+    async with fleet(tmp_path, monkeypatch, asked) as one:
+        await one.until(lambda: "2 of 4 hosts answered" in one.text)
+        assert order(one) == ["web2", "web1", "db1", "db2"]
+        assert "1 critical, 2 low" in one.text
+        assert one.text.count("asking") == 2
+        await one.press("f5")
+        await one.until(lambda: "they are being asked" in one.status)
+        asked.ready |= {"db1", "db2"}
+        await one.until(lambda: "asked 12s ago" in one.text)
+        assert order(one) == ["web2", "db2", "db1", "web1"]
+        assert "host-key: its key is unknown" in one.text
+        assert "2 hosts with problems  1 host not reached  1 host without a problem" in one.text
+        await one.press("f5")
+        await one.until(lambda: asked.times == 2)
+
+
+async def test_an_age_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocitui.tui.screens.fleet._TICK_SECONDS", 0.02)
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        monkeypatch.setattr("ocitui.text.time", lambda: NOW + 8)
+        await one.until(lambda: f"asked {age_of(NOW - 12)} ago" in one.text and " 13s " in one.text)
+
+
+async def test_filter_sort_and_the_next_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("slash", *"!web", "enter")
+        await one.until(lambda: order(one) == ["db2", "db1"])
+        assert "2/4" in one.status
+        await one.press("escape")
+        await one.until(lambda: len(order(one)) == 4)
+        await one.press("s")
+        await one.until(lambda: one.top == "MenuScreen")
+        await one.press("H")
+        await one.until(lambda: one.top == "FleetScreen" and order(one) == ["web2", "web1", "db2", "db1"])
+        await one.press("g", "n")
+        await one.until(lambda: one.app.screen.query_one(PickList).key == "ssh://db2")
+        await one.press("N")
+        await one.until(lambda: one.app.screen.query_one(PickList).key == "ssh://web2")
+        await one.press("exclamation_mark")
+        await one.until(lambda: order(one) == ["web2", "db2", "db1", "web1"])
+        await one.press("escape")
+        await one.until(lambda: "q quits" in one.status)
+
+
+async def test_what_is_for_one_cache_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("colon", *"undo", "enter")
+        await one.until(lambda: "Undo is for the cache of one host" in one.status)
+
+
+async def test_details_stand_beside_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS), (160, 40)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("g")
+        view = one.app.screen.query_one(LinesView)
+        assert view.region.x > 70
+        assert "1 critical, 2 low" in text_of(view)
+        assert "1.2.3" in one.text
+        await one.press("j", "j")
+        await one.until(lambda: "ask who runs it" in one.lines)
+
+
+async def test_a_host_that_cannot_be_opened_is_told_and_the_table_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("enter")
+        await one.until(lambda: "cannot start ssh" in one.status)
+        assert one.top == "FleetScreen"
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE])
+def test_it_looks_like_this(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snap_compare: Callable[..., bool]
+) -> None:
+    asked = Asked(*ROWS)
+    app = fleet_app(tmp_path, monkeypatch, asked)
+
+    async def arrange(pilot: Pilot[int]) -> None:
+        one = Desk(app, pilot)
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("g", "j", "j")
+
+    assert snap_compare(app, terminal_size=size, run_before=arrange)
+
+
+async def test_keys_cost_a_slow_line_as_little_as_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with line_of(SMALL, monkeypatch) as line:
+        async with fleet(tmp_path, monkeypatch, Asked(*ROWS), driver=RecordedCells) as one:
+            await one.until(lambda: "asked 12s ago" in one.text)
+            for key in ("g", "j", "slash", "escape", "s", "escape", "question_mark", "escape"):
+                await one.pilot.pause()
+                before = len(line.written)
+                await one.press(key)
+                await one.pilot.pause()
+                assert cost(line.written[before:]) <= most_bytes(SMALL, key), key
