@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -41,7 +41,6 @@ from ocitui.cache import (
     part_of,
     valid_digest,
 )
-from ocitui.threads import Stop
 
 from ..acknowledged import ACKNOWLEDGED_NAME, Accepted
 from ..findings import NOT_LOOKED, Depth, EntryState, Finding, Where, in_order, state_of
@@ -60,6 +59,9 @@ from .entry_checks import (
     oddities,
 )
 from .index_checks import NO_HISTORY, DescriptorChecks, History, IndexReading, check_index, inferred_formats, read_index
+
+if TYPE_CHECKING:
+    from ocitui.threads import Stop  # its event loop is not for a listing
 
 _BATCH = 256
 # After these there is nothing that reading all bytes could tell.
