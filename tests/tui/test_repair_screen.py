@@ -352,7 +352,7 @@ async def test_another_host_is_a_source_and_tells_names(tmp_path: Path, monkeypa
         await one.until(lambda: one.top == "RepairScreen" and any("other caches call" in row for row in rows(one)))
         await planned(one)
         await one.press("down", "down", "down")
-        await one.until(lambda: f"for ssh://web1{other}" in "".join(one.lines.split("\n")))
+        await one.until(lambda: f"forssh://web1{other}" in "".join(one.lines.split()))
         await mended(one)
         assert "the cache is clean" in one.lines
     assert NGINX.name in (cache / "index.json").read_text()
