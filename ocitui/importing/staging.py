@@ -432,11 +432,25 @@ class BlobStore:
             self._unlink(path.name)
         return None
 
-    def lend(self, digest: str, path: Path) -> None:
-        """Give a whole blob a second name, which may be moved away; the blob is there until it is cleared. Raises
-        StorageError."""
-        with storage_errors("take a blob"), Folder.open(self.directory) as folder, Folder.open(path.parent) as parent:
-            self.disk.link(folder, digest, parent, path.name)
+    def lend(self, digest: str, path: Path) -> bool:
+        """Give a whole blob a second name; false where another program cleared it meanwhile. Raises StorageError."""
+        with storage_errors("take a blob"), suppress(FileNotFoundError), Folder.open(path.parent) as parent:
+            with Folder.open(self.directory) as folder:
+                self.disk.link(folder, digest, parent, path.name)
+            return True
+        return False
+
+    @contextmanager
+    def giving(self, digest: str, path: Path) -> Iterator[None]:
+        """Have what was lent by its second name alone, as a file of several names is copied, not moved into a cache;
+        where it is still under that name at the end, the blob is there again. Raises StorageError."""
+        with storage_errors("give a blob away"), suppress(FileNotFoundError):
+            self._unlink(digest)
+        try:
+            yield
+        finally:
+            with suppress(OSError), Folder.open(path.parent) as parent, Folder.open(self.directory) as folder:
+                self.disk.link(parent, path.name, folder, digest)
 
     def _unlink(self, name: str) -> None:
         with Folder.open(self.directory) as folder:

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -49,15 +49,7 @@ from ocitui.cache import (
     storage_errors,
     usual_digest,
 )
-from ocitui.contents import (
-    ChunkReader,
-    Kind,
-    TarEntry,
-    TarError,
-    TarReader,
-    TreeLines,
-    TreeStore,
-)
+from ocitui.contents import ChunkReader, Kind, TarEntry, TarError, TarReader, TreeLines, TreeStore
 from ocitui.importing import (
     CACHE_TAR,
     BlobStore,
@@ -260,11 +252,8 @@ def write_cache_tar(entries: Sequence[ExportedEntry], write: Write, passed: Pass
         files[path.name] = ExportedFile(entry.found.size, hashing.hexdigest(), entry.content, entry.source)
     passed(total, total)
     _write_member(write, _RECORD_NAME.encode(), msgspec.json.encode(ExportRecord(files)))
-    write(bytes(2 * len(_ZEROS)))
+    write(bytes(1024))
     return total
-
-
-_ZEROS = bytes(512)
 
 
 def _write_member(write: Write, name: bytes, raw: bytes, kind: int = Kind.FILE) -> None:
@@ -459,7 +448,9 @@ async def receive_cache_tar(
     with staging_folder(cache.directory, cache.disk) as folder:
         coming = in_thread(lambda stop: tar.entries(index, folder, cache.disk, cache.directory, stop))
         arrived = await while_there_is_room(cache.directory, coming)
-        return await store_arrived(cache, index.descriptors, arrived, asked, tracker)
+        tracker.enter(ImportPhase.FINISH)
+        verified = [await in_thread(partial(_verified, entry, cache.disk)) for entry in arrived]
+        return await store_arrived(cache, index.descriptors, verified, asked, tracker)
 
 
 async def pull_entries(
@@ -483,14 +474,10 @@ async def pull_entries(
             missing.append(msgspec.structs.replace(one, sha256=sha256))
     sizes = {f"sha256:{one.sha256}": one.found.size for one in missing}
     check_room(cache.directory, sum(sizes.values()) - blobs.kept_of(sizes)[0])
-    try:
-        with staging_folder(cache.directory, cache.disk) as folder:
-            coming = _pulled(missing, files, blobs, folder, tracker)
-            arrived = await while_there_is_room(cache.directory, coming)
-            done = await store_arrived(cache, descriptors, arrived, asked, tracker)
-    except UnsoundSourceError:
-        blobs.clear(sizes)
-        raise
+    with staging_folder(cache.directory, cache.disk) as folder:
+        coming = _pulled(missing, files, blobs, folder, tracker)
+        verified = await while_there_is_room(cache.directory, coming)
+        done = await store_arrived(cache, descriptors, verified, asked, tracker, blobs)
     # What cannot be removed is no reason to fail: the store says what it holds.
     with suppress(StorageError):
         blobs.clear(sizes)
@@ -499,21 +486,30 @@ async def pull_entries(
 
 async def _pulled(
     entries: Sequence[ExportedEntry], files: FarFiles, blobs: BlobStore, folder: Path, tracker: Tracker
-) -> list[ArrivedEntry]:
-    """Bring packed files into a folder, under the names that they have in a cache."""
+) -> list[_Verified]:
+    """Bring packed files into a folder, under the names that they have in a cache, and verify each before the next
+    comes; of one that is not sound nothing is kept."""
     sizes = [one.found.size for one in entries]
 
-    async def bring(one: ExportedEntry, before: int) -> ArrivedEntry:
+    async def bring(one: ExportedEntry, before: int) -> _Verified:
         there, digest = one.found.files, f"sha256:{one.sha256}"
         name, here = there.packed.name, msgspec.structs.replace(there, packed=folder / there.packed.name)
-        await blobs.fetch(
-            digest,
-            one.found.size,
-            lambda blob: files.fetch(name, blob.size, blob.append, blob.done),
-            lambda _, done, __: tracker.copied(before + done, sum(sizes)),
-        )
-        await asyncio.to_thread(blobs.lend, digest, here.packed)
-        return ArrivedEntry(one.descriptor, here, one.sha256, one.content, _bounded(one.source))
+        arrived, lent = ArrivedEntry(one.descriptor, here, one.sha256, one.content, _bounded(one.source)), False
+        try:
+            while not lent:
+                await blobs.fetch(
+                    digest,
+                    one.found.size,
+                    lambda blob: files.fetch(name, blob.size, blob.append, blob.done),
+                    lambda _, done, __: tracker.copied(before + done, sum(sizes)),
+                )
+                lent = await asyncio.to_thread(blobs.lend, digest, here.packed)
+            tracker.enter(ImportPhase.FINISH)
+            return await in_thread(partial(_verified, arrived, blobs.disk))
+        except UnsoundSourceError as error:
+            blobs.clear([digest])
+            error.message = error.message if name in error.message else f"{name}: {error.message}"
+            raise
 
     return [await bring(one, sum(sizes[:number])) for number, one in enumerate(entries)]
 
@@ -533,9 +529,9 @@ async def check_names(cache: PackerCache, descriptors: Sequence[Descriptor], ask
 def _name_of(descriptor: Descriptor, asked: ImportRequest) -> ImageName:
     if asked.image_name is not None:
         return asked.image_name
-    if not descriptor.image_name:
-        hint = "export it alone, and ocitui import --name gives it one"
-        raise SourceError(f"{descriptor.digest} has no name where it comes from", hint=hint)
+    hint = "bring it in alone: --name gives it one"
+    if not descriptor.image_name or not descriptor.image_name.isprintable():
+        raise SourceError(f"{descriptor.digest} has no name that can be shown where it comes from", hint=hint)
     try:
         return ImageName.parse(descriptor.image_name)
     except InvalidNameError as error:
@@ -545,17 +541,17 @@ def _name_of(descriptor: Descriptor, asked: ImportRequest) -> ImageName:
 async def store_arrived(
     cache: PackerCache,
     descriptors: Sequence[Descriptor],
-    arrived: Sequence[ArrivedEntry],
+    verified: Sequence[_Verified],
     asked: ImportRequest,
     tracker: Tracker,
+    blobs: BlobStore | None = None,
 ) -> list[ImportResult]:
-    """Store what came, each entry in a transaction, once all of them are verified; those of the descriptors that did
-    not come are in the cache. Raises as `receive_cache_tar`."""
-    tracker.enter(ImportPhase.FINISH)
-    verified = {entry.descriptor.key: await in_thread(partial(_verified, entry, cache.disk)) for entry in arrived}
+    """Store what came, lent by ``blobs`` if these are given, each entry in a transaction; those of the descriptors that
+    did not come are in the cache. Raises as `receive_cache_tar`."""
     await check_names(cache, descriptors, asked)
     tracker.enter(ImportPhase.STORE)
-    return [await _stored(cache, one, verified.get(one.key), asked) for one in descriptors]
+    came = {one.entry.descriptor.key: one for one in verified}
+    return [await _stored(cache, one, came.get(one.key), asked, blobs) for one in descriptors]
 
 
 def _verified(entry: ArrivedEntry, disk: Disk, stop: Stop) -> _Verified:
@@ -579,7 +575,7 @@ def _lines_beside(packed: Path) -> Path:
 
 
 async def _stored(
-    cache: PackerCache, descriptor: Descriptor, one: _Verified | None, asked: ImportRequest
+    cache: PackerCache, descriptor: Descriptor, one: _Verified | None, asked: ImportRequest, blobs: BlobStore | None
 ) -> ImportResult:
     """None came of what was in the cache. Raises SourceError where that is gone."""
     format, name = PackedFormat(descriptor.format or ""), _name_of(descriptor, asked)
@@ -590,7 +586,8 @@ async def _stored(
     if one is None:
         raise SourceError(f"{name} was taken out of the cache meanwhile", hint="pull it again")
     entry, lines = one.entry, None
-    stored = await store_settled(cache, one.found.image(name))
+    with blobs.giving(f"sha256:{entry.sha256}", entry.files.packed) if blobs is not None else nullcontext():
+        stored = await store_settled(cache, one.found.image(name))
     if one.content is not None:
         lines = TreeLines(await asyncio.to_thread(_lines_beside(entry.files.packed).read_bytes), one.content)
     result = ImportResult(stored, ImportOutcome.STORED, one.notes, entry.source, lines, entry.sha256)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocitui.cache import ImageName, Key, Ledger, PackedFormat, PackerCache
+from ocitui.cache import Disk, ImageName, Key, Ledger, LockedError, PackedFormat, PackerCache
 from ocitui.cli.main import run
 from ocitui.contents import TreeStore
 from ocitui.importing import (
@@ -21,6 +21,7 @@ from ocitui.importing import (
     ImportResult,
     NamedOtherwiseError,
     RepointsNameError,
+    SourceError,
     UnsoundSourceError,
     staging,
 )
@@ -201,6 +202,97 @@ async def test_what_is_rotten_and_on_no_record_is_read_through_first(tmp_path: P
     assert kept(target) == 0
 
 
+async def test_it_is_moved_in_and_not_copied(
+    tmp_path: Path, target: Path, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would take twice the room that was looked for, while the cache is locked."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was copied")
+
+    monkeypatch.setattr(Disk, "copy_in", refuse)
+    keys = await filled(tmp_path / "home", tmp_path / "scratch", "app:1", "db:2")
+    assert [one.outcome for one in await pulled(target, tmp_path / "home", keys)] == ["stored", "stored"]
+
+
+async def test_what_cannot_be_stored_is_kept(
+    tmp_path: Path, target: Path, near: None, starts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    [key] = await filled(home, tmp_path / "scratch", "app:1")
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise LockedError("another program has it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PackerCache, "store", refuse)
+        with pytest.raises(LockedError):
+            await pulled(target, home, [key])
+    assert is_untouched(target)
+    assert kept(target) == packed(home, key).stat().st_size
+    assert [one.outcome for one in await pulled(target, home, [key])] == ["stored"]
+    assert len(starts) == 1
+
+
+async def test_what_another_program_clears_comes_again(
+    tmp_path: Path, target: Path, near: None, starts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    [key] = await filled(home, tmp_path / "scratch", "app:1")
+    lend = BlobStore.lend
+
+    def cleared(self: BlobStore, digest: str, path: Path) -> bool:
+        if len(starts) == 1:
+            BlobStore(target).clear([digest])
+        return lend(self, digest, path)
+
+    monkeypatch.setattr(BlobStore, "lend", cleared)
+    assert [one.outcome for one in await pulled(target, home, [key])] == ["stored"]
+    assert len(starts) == 2
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by its hash", "by what is in it"])
+async def test_of_several_only_the_bad_one_comes_again(
+    known: bool, tmp_path: Path, target: Path, near: None, starts: list[int]
+) -> None:
+    home = tmp_path / "home"
+    keys = await filled(home, tmp_path / "scratch", "app:1", "db:2")
+    bad, good = packed(home, keys[1]), packed(home, keys[1]).read_bytes()
+    if not known:
+        (home / ".ocitui" / "ledger").unlink()
+
+    def rot() -> None:
+        if known:
+            rewrite(bad, stealthily=True)
+        else:
+            bad.write_bytes(bytes(len(good) // 2) + good[len(good) // 2 :])
+
+    with pytest.raises(UnsoundSourceError, match=bad.name):
+        await pulled(target, home, keys, rot)
+    assert is_untouched(target)
+    assert kept(target) == packed(home, keys[0]).stat().st_size
+    bad.write_bytes(good)
+    assert [one.outcome for one in await pulled(target, home, keys)] == ["stored", "stored"]
+    assert len(starts) == 3
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m:1", "a\u202eb:1", None])
+async def test_a_name_that_cannot_be_shown_is_not_taken(
+    name: str | None, tmp_path: Path, target: Path, near: None
+) -> None:
+    home = tmp_path / "home"
+    [key] = await filled(home, tmp_path / "scratch", "app:1")
+    index = json.loads((home / "index.json").read_bytes())
+    index["manifests"][0]["annotations"]["io.containerd.image.name"] = name
+    if name is None:
+        del index["manifests"][0]["annotations"]["io.containerd.image.name"]
+    (home / "index.json").write_text(json.dumps(index))
+    with pytest.raises(SourceError, match="no name that can be shown") as raised:
+        await pulled(target, home, [key])
+    assert "--name" in raised.value.hint
+    assert [str(one.image.name) for one in await pulled(target, home, [key], name="mine:1")] == ["mine:1"]
+
+
 async def test_what_is_here_is_not_fetched(tmp_path: Path, target: Path, near: None, starts: list[int]) -> None:
     home = tmp_path / "home"
     keys = await filled(home, tmp_path / "scratch", "app:1", "db:2")
@@ -288,10 +380,16 @@ def test_the_command(tmp_path: Path, target: Path, hosts: Hosts, capsys: pytest.
     assert (status, json.loads(out)["error"]["code"]) == (1, "no-such-entry")
     status, _, err = pull("app:1", host="nopython")
     assert (status, "export | import" in err) == (4, True)
-    packed(home, key).unlink()
-    status, _, err = pull("app:1", "--again")
-    assert status == 4
-    assert "ocitui-mirror" not in err
+    # Of which host's cache it is said, whose path may be that of the one here, and what is typed here to see it.
+    for word, harm in (("nope:1", None), ("app:1", packed(home, key)), ("app:1", home / "index.json")):
+        if harm is not None:
+            harm.write_bytes(b"{")
+        status, _, err = pull(word, "--again")
+        assert status == (4 if harm is not None else 1)
+        assert err.startswith("ocitui: on good: ")
+        assert f"ocitui check -C ssh://good{home}" in err
+        assert "ocitui-mirror" not in err
+        assert "repair" not in err
 
 
 def test_what_cannot_be_pulled_is_a_mistake(target: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from ..options import (
     with_options,
     writing_cache,
 )
-from ..output import Call, ExitCode, is_terminal, say
+from ..output import Call, ExitCode, UsageProblemError, is_terminal, say
 from ..selectors import chosen_entries, filter_option, need_entries
 
 if TYPE_CHECKING:
@@ -166,8 +166,17 @@ def _pulled(
 
     from ..import_run import take_in, travelling
 
-    index, keys = chosen_entries(replace(call, directory=mirror.directory, read_only=True), words, filter_text)
-    entries = run_async(in_thread(lambda _: entries_to_export(mirror.directory, index, keys)))
+    try:
+        index, keys = chosen_entries(replace(call, directory=mirror.directory, read_only=True), words, filter_text)
+        entries = run_async(in_thread(lambda _: entries_to_export(mirror.directory, index, keys)))
+    except UsageProblemError:
+        raise
+    except CacheError as error:
+        # It has the path of a cache that may be the same on both hosts.
+        error.message = f"on {mirror.place.name}: {error.message}"
+        if "ocitui" in error.hint:
+            error.hint = f"see ocitui list -C {mirror.place}, and ocitui check -C {mirror.place}"
+        raise
 
     async def receive(cache: PackerCache, asked: ImportRequest, progress: ProgressCall) -> list[ImportResult]:
         async with FarFiles(mirror.place, sudo=sudo) as files:
