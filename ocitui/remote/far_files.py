@@ -147,7 +147,9 @@ class FarFiles:
         """What is sent behind what the file is."""
         where = {"directory": str(self.place.directory or DEFAULT_DIRECTORY), "name": file.name}
         what = {"start": start, "step": step, "piece": _PIECE, "hashes": hashes}
-        async with self._connection.ask(program_of(_SENDER, where | what), sudo=self._sudo) as records:
+        # Of a hash there come but signs of life, each of which is waited for as long as for a record.
+        reads = file.size if hashes else 0
+        async with self._connection.ask(program_of(_SENDER, where | what), sudo=self._sudo, reads=reads) as records:
             file.look(await anext(records, b""))
             yield records
 

@@ -176,7 +176,7 @@ class Connection:
     async def __aenter__(self) -> Connection:
         if self._shared:
             # Without a master each asking has a connection of its own, and tells what is wrong.
-            with suppress(RemoteError):
+            with suppress(RemoteError, OSError):
                 await self._open.enter_async_context(self._master())
         return self
 
@@ -194,14 +194,15 @@ class Connection:
         return {key: value for key, _, value in lines}
 
     @asynccontextmanager
-    async def ask(self, program: str, *, sudo: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def ask(self, program: str, *, sudo: bool = False, reads: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         """Run a program of Python there, which needs nothing but the standard library; within it, its records as they
-        come. Whatever is left of it ends with the block. Raises RemoteError, also between the records."""
+        come. Bytes that it ``reads`` and does not send give it time as what comes does. Whatever is left of it ends
+        with the block. Raises RemoteError, also between the records."""
         # -S and -I: nothing of that host's but Python itself is loaded. sudo's words are to be understood.
         python = "python3 -I -S -"
         command = f"exec env LC_ALL=C sudo -n -- {python}" if sudo else f"exec {python}"
         async with self._begun(command, program.encode()) as child:
-            yield child.records()
+            yield child.records(reads)
 
     @asynccontextmanager
     async def _begun(self, command: str, sent: bytes, *options: str, ends: bool = True) -> AsyncIterator[_Child]:
@@ -252,7 +253,9 @@ class Connection:
             yield
             return
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        # After `su` it may be that of another user.
         fits = os.path.isabs(runtime) and len(os.fsencode(runtime)) <= _LONGEST_RUNTIME and os.path.isdir(runtime)
+        fits = fits and os.access(runtime, os.W_OK | os.X_OK)
         folder = tempfile.mkdtemp(prefix="ocitui-", dir=runtime if fits else "/tmp")
         try:
             path = ["-o", f"ControlPath={folder}/%C"]
@@ -301,9 +304,9 @@ class _Child:
             if not line:
                 raise await self._failed()
 
-    async def records(self) -> AsyncIterator[bytes]:
+    async def records(self, reads: int = 0) -> AsyncIterator[bytes]:
         """What comes, each record held against its sha256. Raises RemoteError, also where there is no end record."""
-        count = 0
+        self._came, count = reads, 0
         while True:
             record = await self._within(partial(self._record, count))
             if record is None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ocitui.remote import FarFiles, SshPlace, far_files
+from ocitui.remote import FarFiles, SshPlace, far_files, ssh
 from ocitui.remote.far_files import FarFileError
 from ocitui.remote.ssh import FarAnswerError, LostConnectionError, RemoteError
 from tests.remote.support import Hosts
@@ -60,6 +62,17 @@ async def test_the_small_the_empty_and_the_hash(there: Path, near: None, monkeyp
             # Between signs of life it is the same.
             monkeypatch.setattr(far_files, "_SIGN", pieces)
             assert await files.sha256(NAME, SIZE) == hashlib.sha256(data).hexdigest()
+
+
+async def test_a_large_file_may_take_long_to_be_hashed(
+    there: Path, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though but signs of life come of it meanwhile, here one in 50 seconds."""
+    clock = itertools.count(0, 50)
+    monkeypatch.setattr(ssh, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(far_files, "_SIGN", 1)
+    async with FarFiles(SshPlace.parse(f"ssh://good{there.parent}")) as files:
+        assert await files.sha256(NAME, SIZE) == hashlib.sha256(there.read_bytes()).hexdigest()
 
 
 async def test_root_reads_it_by_sudo(there: Path, hosts: Hosts) -> None:

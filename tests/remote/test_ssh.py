@@ -113,6 +113,13 @@ async def test_what_is_asked_of_a_shared_connection_goes_over_it(hosts: Hosts, t
         assert await port_of(each) != await port_of(each)
 
 
+async def test_a_runtime_directory_of_another_user_stops_nothing(near: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is left behind by su; even root may make nothing in this one."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc")
+    async with Connection(SshPlace.parse("good"), patience=HURRIED, shared=True) as shared, shared.ask(SOME) as records:
+        assert [record async for record in records] == GOT
+
+
 async def test_the_operators_own_master_is_used(hosts: Hosts, tmp_path: Path) -> None:
     path = tmp_path / "m"
     hosts.alias("mastered", hosts.ports["good"], "ControlMaster auto", f"ControlPath {path}", "ControlPersist 5")
