@@ -143,6 +143,50 @@ async def test_what_was_written_since_it_was_recorded_there_is_refused(sample: S
     assert "not on record there" in plan.notes[0]
 
 
+async def test_what_the_host_knows_to_be_damaged_is_left_for_what_another_has(
+    sample: Sample, peer: Sample, tmp_path: Path
+) -> None:
+    """Though the hash that was on record before is the right one, and the stat still the same."""
+    other = copied(peer, tmp_path / "other")
+    on_record(sample, peer, other)
+    path = peer.other_file("squashfs")
+    before = path.stat()
+    path.write_bytes(flipped(path.read_bytes(), 8 * 2000))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    await found(peer.directory, Depth.DEEP)
+    sample.other_file("squashfs").unlink()
+    plan = await from_host(sample, Far(host2=peer.directory, host3=other.directory))
+    assert [step.source for step in plan.steps] == ["ssh://host3"]
+    assert plan.notes[0].startswith(f"{HOST}/{path.name} is refused: its sha256 is ")
+
+
+async def test_the_very_bytes_that_are_to_be_replaced_are_not_fetched(
+    sample: Sample, peer: Sample, tmp_path: Path
+) -> None:
+    root = make_root(tmp_path)
+    (root / "etc" / "hosts").unlink()
+    pack("squashfs", root, sample.file("squashfs"))
+    shutil.copy(sample.file("squashfs"), peer.file("squashfs"))
+    on_record(sample, peer)
+    plan = await from_host(sample, Far(host2=peer.directory), Depth.DEEP)
+    assert plan.steps == ()
+    assert plan.notes == (
+        f"{HOST}/{sample.file('squashfs').name} is refused: its bytes are those that are to be replaced",
+    )
+
+
+async def test_nothing_is_dropped_for_want_of_a_host_that_was_not_asked(sample: Sample, peer: Sample) -> None:
+    sample.other_file("squashfs").unlink()
+    for away, kinds in ((True, []), (False, [StepKind.DROP_ENTRY])):
+        far = Far(away=None if away else peer.directory)
+        _, plan = await planned(sample.directory, sources=("ssh://away",), hosts=far, drop=True)
+        assert [step.kind for step in plan.steps] == kinds
+    # That it is on no record there was seen.
+    far = Far(away=None)
+    _, plan = await planned(sample.directory, sources=("ssh://away",), hosts=far, drop=True)
+    assert plan.notes == ("ssh://away was not asked, so nothing is dropped: it does not answer",)
+
+
 def packed_again(sample: Sample, directory: Path, *, without: str = "") -> Path:
     """The squashfs of an image, packed at another time; ``without`` a path that the image has."""
     root, target = make_root(directory), sample.other_file("squashfs")

@@ -328,8 +328,7 @@ def good_packed(
     except FileNotFoundError:
         return None
     except (NotGoodError, OSError) as error:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        told.note(f"{path} is refused: {reason}")
+        told.note(f"{path} is refused: {getattr(error, 'strerror', None) or error}")
         return None
 
 
@@ -344,14 +343,17 @@ def _looked_through(
     check = check_packed_file(opened.fileno(), size)
     if check.problem or check.found is not wanted.format:
         raise NotGoodError(check.problem or f"it is {check.found}, not {wanted.format}")
-    damage = ledger.damage(wanted.name, found) if ledger is not None else None
+    damage, is_far = ledger.damage(wanted.name, found) if ledger is not None else None, offered.fetch is FetchKind.HOST
     wants = wanted.content.removeprefix("sha256:")
-    if damage is not None and not (damage.sha256 and wants):
+    if damage is not None and (is_far or not (damage.sha256 and wants)):
         raise NotGoodError(damage.seen)
     record = ledger.sound.get(wanted.name) if ledger is not None else None
-    recorded, is_far = record.sha256 if record is not None else offered.sha256, offered.fetch is FetchKind.HOST
+    recorded = record.sha256 if record is not None else offered.sha256
     if is_far and (record is None or not record.same_file(found)):
         raise NotGoodError("its sha256 is not on record there; `ocitui check --depth deep` on that host records it")
+    here = wanted.others.ledger.sound.get(wanted.name) if wanted.others is not None and not wants else None
+    if is_far and here is not None and here.sha256 == recorded:
+        raise NotGoodError("its bytes are those that are to be replaced")
     if wanted.strictly and not (wants or recorded):
         raise NotGoodError("nobody recorded its sha256, so that it may lack as much as what it is to replace")
     hashed, words = recorded, ""
@@ -504,8 +506,7 @@ def copies_named(text: str, access: SourceOptions) -> Copies:
             hint=f"{Way.REGISTRY} for what the entries' own names give",
         )
     if kind is SourceKind.PACKED:
-        files = find_packed_files(text)
-        if not os.path.isfile(files.packed):
+        if not os.path.isfile((files := find_packed_files(text)).packed):
             raise UnreadableSourceError(f"{files.packed} does not exist")
         return FilesCopies(text, files)
     return LayerCopies(text, partial(origins_in, text, access), access, text)

@@ -318,7 +318,7 @@ async def peers_asked(options: RepairOptions, notes: list[str]) -> AsyncIterator
         try:
             return Peer(text, await stack.enter_async_context(hosts.look(text)), far=True)
         except CacheError as error:
-            notes.append(f"{text} was not asked: {error.message}")
+            notes.append(f"{text} was not asked{', so nothing is dropped' if options.drop else ''}: {error}")
         return None
 
     async with AsyncExitStack() as stack:
@@ -339,7 +339,9 @@ async def plan_repair(
     snapshot = await asyncio.to_thread(take_snapshot, cache.directory, report)
     notes: list[str] = []
     async with peers_asked(options, notes) as peers:
-        outcome, joined, claims = await _planned(snapshot, report, options, progress, notes, peers)
+        # What a host has that is away is not lost.
+        allowed = replace(options, drop=options.drop and not notes)
+        outcome, joined, claims = await _planned(snapshot, report, allowed, progress, notes, peers)
     futile = assessment.futile if assessment is not None else ""
     steps = tuple(
         replace(
