@@ -137,3 +137,19 @@ def test_one_that_is_killed_while_it_fetches_leaves_all_as_it_was(
 def test_what_names_no_host_is_refused(sample: Sample, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, told = repair(capsys, sample, "--from", text)
     assert (status, told["error"]["code"]) == (2, "invalid-place")
+
+
+def test_what_was_not_compared_with_its_layers_is_said(
+    sample: Sample, there: Sample, near: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of layers no other host's cache is asked: it has none."""
+
+    async def none(_: object) -> list[str]:
+        return []
+
+    monkeypatch.setattr("ocitui.doctor.layers.registry_origins", none)
+    source = f"ssh://good{there.directory}"
+    assert run(["repair", "--depth", "layers", "--from", source, "-C", str(sample.directory)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not compared with its layers: they are nowhere at hand" in said
+    assert "ssh:" not in said
