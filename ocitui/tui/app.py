@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
@@ -123,6 +124,19 @@ class OcituiApp(SessionApp):
         if isinstance(self.screen, SessionScreen):
             self.screen.imports_changed()
 
+    def let_go(self) -> None:
+        """Have workers end as they do when it is left, with what they asked and what they keep meanwhile; a loop that
+        a terminal holds up is waited for only so long. Not on the event loop."""
+
+        async def end() -> None:
+            running = [*self.workers]
+            self.workers.cancel_all()
+            await asyncio.gather(*(worker.wait() for worker in running), return_exceptions=True)
+
+        if self._loop is not None:
+            with suppress(RuntimeError, TimeoutError):
+                asyncio.run_coroutine_threadsafe(end(), self._loop).result(_LONGEST_WAIT)
+
     def _handle_exception(self, error: Exception) -> None:
         """End for what nobody foresaw, without the variables that Textual would print; `run_screen` raises it again."""
         fault = error.error if isinstance(error, WorkerFailed) else error
@@ -235,6 +249,7 @@ def _leaving_on_signals(app: OcituiApp) -> Iterator[None]:
         os._exit(128 + number)
 
     def leave(number: int) -> None:
+        app.let_go()
         app.session.finish_work()
         end(number)
 

@@ -16,6 +16,7 @@ import pytest
 
 from ocitui.cache import PackerCache, TransactionKind, TransactionState
 from ocitui.last_resort import FAULT_STATUS
+from tests.remote.support import near_ssh
 from tests.tools import ROOT, need
 from tests.tui.cache_support import BUSYBOX, SEVEN, TEA, make_cache, packed_path
 from tests.tui.terminal_support import LIMIT_SECONDS, ProgramInPty, screen_on, slow_screen_on
@@ -135,6 +136,23 @@ async def test_a_deletion_under_way_is_finished(tmp_path: Path, number: int, sta
         assert program.status == status
     assert _entries(cache) == 6
     await _assert_whole(cache)
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_signal_leaves_nothing_of_another_hosts_cache(
+    number: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    monkeypatch.setenv("TMPDIR", str(made))
+    monkeypatch.setenv("PATH", near_ssh(tmp_path / "near"))
+    with ProgramInPty("-m", "ocitui", f"ssh://good{make_cache(tmp_path / 'image')}") as program:
+        program.wait_for("asked")
+        assert [one.name.startswith("ocitui-mirror-") for one in made.iterdir()] == [True]
+        os.kill(program.process, number)
+        program.until(program.ended, "the end")
+        assert program.status == status
+    assert not [*made.iterdir()]
 
 
 async def test_a_second_signal_ends_it_whatever_it_waits_for(tmp_path: Path) -> None:
