@@ -47,6 +47,7 @@ _DATABASE, _FORM = "/krata.db", "a mirror over ssh"
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _LATEST = 1e11  # in seconds since the epoch; what can be told of as a date
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=_LATEST)]
+_Name = Annotated[str, msgspec.Meta(max_length=255)]
 
 
 class _Sent(msgspec.Struct):
@@ -70,8 +71,8 @@ class _Loop(msgspec.Struct, array_like=True):
 class HostFacts(msgspec.Struct):
     """What a host says of itself, beside the names of the cache."""
 
-    node: str
-    user: str
+    node: _Name
+    user: _Name
     uid: int
     now: _Seconds
     directory: str
@@ -86,7 +87,7 @@ class HostFacts(msgspec.Struct):
     krata: bool
     loops: list[_Loop]
     xen: tuple[list[str], list[str]] | None
-    version: str
+    version: _Name
 
 
 class _Record(msgspec.Struct):

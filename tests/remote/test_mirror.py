@@ -153,6 +153,8 @@ def gatherer(sent: str) -> str:
         'daemon("btime x\\n")',
         'loop("9" * 4000)',
         'loop("9" * 30)',
+        'host(version="9" * 300)',
+        'host(node="n" * 300)',
     ],
 )
 async def test_a_host_that_tells_what_cannot_be_of_itself(
