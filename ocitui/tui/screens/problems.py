@@ -19,6 +19,7 @@ from textual.widget import Widget
 
 from ocitui.cache import CacheError, Condition, expect_entries, list_trash, trash_identity
 from ocitui.doctor import FILE_FAULTS, Depth, Finding, RepairOptions, acknowledge, by_fault, entry_text, tally, withdraw
+from ocitui.stand_in import fact_of
 from ocitui.text import clean, counted
 from ocitui.words import (
     SHORT_ID,
@@ -316,7 +317,9 @@ class ProblemsScreen(ListScreen[EntryToShow | None, ProblemRow]):
         findings = live.findings()
         around = self._look_around(findings)
         # It is not shown meanwhile, and another count follows on the end of either.
-        if live.judge is not None and not (live.looking or live.deep.running):
+        # Of what stands for another host's cache no packed file can be read.
+        can_read = fact_of(self.session.directory, "form") is None
+        if live.judge is not None and can_read and not (live.looking or live.deep.running):
             with live.judge.turn:
                 self._unread = live.judge.unread()
         if (findings, around) == (self._findings, self._around):
