@@ -40,6 +40,8 @@ class LiveHost:
         self._zones_due, self._database = float("-inf"), object()
         self.zones: Zones | None = None
         self.found: Users | None = None
+        self.unanswered = ""
+        """Why the host of a mirror told nothing when it was asked last; empty where it did."""
 
     def look(self) -> tuple[bool, bool]:
         """Gives whether the daemon came or went, and whether another room is to be shown. Not on the event loop."""
@@ -101,23 +103,25 @@ class LiveHost:
         return asked
 
 
-async def ask_again(mirror: HostMirror, tell: Callable[[str], object]) -> None:
+async def ask_again(mirror: HostMirror, host: LiveHost, tell: Callable[[], object]) -> None:
     """Have a host tell what changed there, as long after its answer as that took; ``tell`` is called every second,
-    whether it is waited for or not, and with why it did not answer. Has no end."""
-    async with mirror, asyncio.TaskGroup() as group:
-        group.create_task(_ask_on(mirror, tell))
+    whether it is waited for or not. Has no end."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_ask_on(mirror, host))
         while True:
-            tell("")
+            tell()
             await asyncio.sleep(_TICK_SECONDS)
 
 
-async def _ask_on(mirror: HostMirror, tell: Callable[[str], object]) -> None:
+async def _ask_on(mirror: HostMirror, host: LiveHost) -> None:
     pause = _ASK_SECONDS
-    while True:
-        await asyncio.sleep(pause)
-        began = time.monotonic()
-        try:
-            await mirror.ask()
-        except CacheError as error:
-            tell(error.message)
-        pause = max(_ASK_SECONDS, time.monotonic() - began)
+    async with mirror:
+        while True:
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            try:
+                await mirror.ask()
+                host.unanswered = ""
+            except CacheError as error:
+                host.unanswered = error.message
+            pause = max(_ASK_SECONDS, time.monotonic() - began)

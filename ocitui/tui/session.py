@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cached_property
+from functools import cached_property, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -394,6 +394,13 @@ class SessionScreen(Screen[R]):
         outcome, self._outcome = self._outcome, None
         if outcome is not None:
             self.dismiss(*outcome)
+
+    async def _have_app(self, action: str) -> None:
+        await self.app.run_action(action)
+
+    action_commands, action_help = partialmethod(_have_app, "commands"), partialmethod(_have_app, "show_help")
+    action_suspend, action_redraw = partialmethod(_have_app, "suspend"), partialmethod(_have_app, "redraw")
+    action_next_theme = partialmethod(_have_app, "next_theme")
 
     def live_changed(self, change: LiveChange) -> None:
         """What is known of the cache is no longer as it was drawn; called while the screen is on top, or the lowest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.text import Column, age_of, counted, human_size, timestamp
 
 from .lines import Kind, Line, heading, with_text
@@ -30,13 +31,18 @@ _KINDS: dict[str, Kind] = {"problems": "bad", "unreached": "warn", "clean": "goo
 def fleet_cells(row: FleetRow) -> list[str]:
     """What the columns say of a host; of one that was not reached only why."""
     if row.code:
-        return [row.host, _verdict(row), *[""] * 6, age_of(row.seen)]
+        return [_name(row), _verdict(row), *[""] * 6, age_of(row.seen)]
     used = "-" if row.used is None else f"{row.used:.0%}"
     daemon = "runs" if row.daemon else "-"
     return [
-        *(row.host, _verdict(row), str(row.entries), used, human_size(row.trash), daemon, _zones(row)),
+        *(_name(row), _verdict(row), str(row.entries), used, human_size(row.trash), daemon, _zones(row)),
         *(row.version or "-", age_of(row.seen)),
     ]
+
+
+def _name(row: FleetRow) -> str:
+    """A host's cache as it is named to `ocitui fleet`: of one host there may be several."""
+    return row.host if row.directory == str(DEFAULT_DIRECTORY) else f"{row.host}{row.directory}"
 
 
 def _verdict(row: FleetRow) -> str:

@@ -37,12 +37,16 @@ async def test_it_shows_what_is_there_and_what_changes_there(
         assert "in step" not in screen_text(app)
         await pilot.press("d")
         await until(pilot, lambda: "Delete: it is a mirror over ssh" in screen_text(app), "the refusal")
+        cache.rename(tmp_path / "away")
+        await until(pilot, lambda: "cannot be read: No such file" in screen_text(app), "why nothing is told")
+        await until(pilot, lambda: re.search(r"\? asked \d+s ago", screen_text(app)) is not None, "it is as it was")
+        (tmp_path / "away").rename(cache)
+        await until(pilot, lambda: "cannot be read: No such file" not in screen_text(app), "it is there again")
+        await until(pilot, lambda: re.search(r"✓ asked \d+s ago", screen_text(app)) is not None, "as it is")
         before = sorted(tmp_path.rglob("*"))
         (cache / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
         await until(pilot, lambda: "entries lost" in screen_text(app), "what changed there")
         assert sorted(tmp_path.rglob("*")) == before
-        cache.rename(tmp_path / "away")
-        await until(pilot, lambda: "cannot be read: No such file" in screen_text(app), "why nothing is told")
     await gone(lambda: not mirror.directory.exists())
 
 
@@ -61,7 +65,12 @@ async def test_from_the_fleet_to_a_host_and_back(hosts: Hosts, tmp_path: Path) -
         await until(pilot, lambda: f"  {cache}  " in screen_text(app).splitlines()[0], "the cache there")
         await until(pilot, lambda: "7 entries" in screen_text(app).splitlines()[0], "its entries")
         mirror = app.session.directory
-        await pilot.press("d")
+        await pilot.press("p")
+        await until(pilot, lambda: "7 header; nothing wrong" in screen_text(app), "what is wrong there")
+        await until(pilot, lambda: not app.session.live.looking, "all was looked at")
+        await pilot.pause(0.5)
+        assert "reads all bytes" not in screen_text(app)
+        await pilot.press("escape", "d")
         await until(pilot, lambda: "Delete: it is a mirror over ssh" in screen_text(app), "the refusal")
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is fleet, "the fleet again")

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.remote import FleetRow, FleetStanding, SshPlace
 from ocitui.text import age_of
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.screens.fleet import FleetScreen
 from ocitui.tui.widgets.lines import LinesView, PickList
+from ocitui.words import fleet_cells
 from tests.tui.line_support import RecordedCells, cost, line_of, most_bytes
 from tests.tui.screen_support import SMALL, WIDE, Desk, make_app, text_of
 
-NOW = 1_780_000_000.0
+NOW, CACHE = 1_780_000_000.0, str(DEFAULT_DIRECTORY)
 SOUND: dict[str, Any] = {
     "outcome": "loaded",
     "entries": 12,
@@ -29,10 +31,18 @@ SOUND: dict[str, Any] = {
     "version": "1.2.3",
 }
 ROWS = {
-    "web1": FleetRow("web1", "/c", FleetStanding.CLEAN, NOW - 12, daemon=True, zones=2, **SOUND),
-    "web2": FleetRow("web2", "/c", FleetStanding.PROBLEMS, NOW - 5, problems={"critical": 1, "low": 2}, **SOUND),
-    "db1": FleetRow("db1", "/c", FleetStanding.UNREACHED, NOW - 9, "host-key", "its key is unknown", "ask who runs it"),
-    "db2": FleetRow("db2", "/c", FleetStanding.PROBLEMS, NOW - 7, zones=3, failing=1, **SOUND),
+    "web1": FleetRow("web1", CACHE, FleetStanding.CLEAN, NOW - 12, daemon=True, zones=2, **SOUND),
+    "web2": FleetRow("web2", CACHE, FleetStanding.PROBLEMS, NOW - 5, problems={"critical": 1, "low": 2}, **SOUND),
+    "db1": FleetRow(
+        "db1",
+        CACHE,
+        FleetStanding.UNREACHED,
+        NOW - 9,
+        "host-key",
+        "its key is unknown",
+        "ask who runs it",
+    ),
+    "db2": FleetRow("db2", CACHE, FleetStanding.PROBLEMS, NOW - 7, zones=3, failing=1, **SOUND),
 }
 
 
@@ -130,6 +140,68 @@ async def test_what_is_for_one_cache_is_said_to_be(tmp_path: Path, monkeypatch: 
         await one.until(lambda: "asked 12s ago" in one.text)
         await one.press("colon", *"undo", "enter")
         await one.until(lambda: "Undo is for the cache of one host" in one.status)
+
+
+async def test_what_is_of_the_program_is_for_a_fleet_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        theme = one.app.theme
+        await one.press("colon", *"theme", "enter")
+        await one.until(lambda: one.top == "FleetScreen" and one.app.theme != theme)
+        await one.press("colon", *"help", "enter")
+        await one.until(lambda: one.top == "HelpScreen")
+        # Of the cache of this host nothing is known.
+        assert "4 hosts \u203a help" in one.text
+        for said in ("kratad down", "reading", str(tmp_path)):
+            assert said not in "\n".join(one.text.splitlines()[:2])
+
+
+async def test_caches_of_one_host_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_host = {
+        "web1/srv/a": FleetRow("web1", "/srv/a", FleetStanding.CLEAN, NOW - 12, **SOUND),
+        "web1/srv/b": FleetRow("web1", "/srv/b", FleetStanding.UNREACHED, NOW - 12, "host-key", "its key is unknown"),
+        "web1": FleetRow("web1", CACHE, FleetStanding.CLEAN, NOW - 12, **SOUND),
+    }
+    assert [fleet_cells(row)[0] for row in one_host.values()] == [*one_host]
+    monkeypatch.setattr("tests.tui.test_fleet_screen.ROWS", one_host)
+    async with fleet(tmp_path, monkeypatch, Asked()) as one:
+        await one.until(lambda: all(f"? {name} " in one.text for name in one_host))
+
+
+async def test_a_reason_is_not_cut_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = f"its key is unknown, {'and nobody confirmed it yet, ' * 2}says ssh"
+    monkeypatch.setitem(ROWS, "db1", FleetRow("db1", CACHE, FleetStanding.UNREACHED, NOW, "host-key", long))
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS), WIDE) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        rows = one.text.splitlines()[2:7]
+        told = next(row for row in rows if " db1" in row)
+        assert f"host-key: {long} " in told
+        # What was seen when stands in its column.
+        assert len({len(row.rstrip()) for row in rows[1:]}) == 1
+
+
+async def test_nothing_is_said_to_be_asked_that_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fleet(tmp_path, monkeypatch, Asked()) as one:
+        await one.until(lambda: "0 of 4 hosts answered" in one.text)
+        await one.press("ctrl+c")
+        await one.until(lambda: "no more are asked" in one.status)
+        await one.until(lambda: "asking" not in one.text and "not asked" in one.header)
+        await one.press("ctrl+c")
+        await one.until(lambda: "q quits" in one.status)
+
+
+async def test_a_host_that_is_opened_can_be_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("ocitui.tui.session.Session.of_host", hang)
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        for key in ("escape", "ctrl+c"):
+            await one.press("enter")
+            await one.until(lambda: "esc cancels" in one.status)
+            await one.press(key)
+            await one.until(lambda: "cancelled" in one.status)
 
 
 async def test_details_stand_beside_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

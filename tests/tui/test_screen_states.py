@@ -272,9 +272,13 @@ async def test_with_read_only_nothing_is_written(tmp_path: Path) -> None:
     async with desk(cache, read_only=True) as one:
         (cache / f"{NGINX.digest}.config.json").write_text("{")
         await one.until(lambda: row(one, "docker.io/library/nginx") == "config")
+        for key in ("g", "j", "k", "G"):
+            await one.press(key)
+            assert "m plans" not in one.text
         replace_index(cache, b"{")
         await one.until(lambda: one.condition is Condition.CORRUPT)
         await one.rest()
+        assert "m mends it" not in one.text
     assert not (cache / ".ocitui").exists()
 
 

@@ -253,6 +253,7 @@ def test_the_banner_says_what_to_do_however_long_the_reason_is(
         assert max(cell_len(reason), cell_len(act)) <= width - 1
         assert ("…" in reason) is (verdict is _UNREADABLE or bool(alarm) or cell_len(reason) == width - 1)
         assert width < 80 or "…" not in act
+        assert ("m", "key") not in trouble_lines(health, alarm, told, width, may_mend=False)[2]
 
 
 async def test_the_full_pane_says_which_entry_it_shows(tmp_path: Path) -> None:

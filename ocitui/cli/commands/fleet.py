@@ -53,7 +53,8 @@ def fleet_command(
     """
     from ocitui.remote import FleetStanding, SshPlace, read_inventory, survey
 
-    places = [*map(SshPlace.parse, hosts), *(read_inventory(inventory) if inventory else ())]
+    named = [*map(SshPlace.parse, hosts), *(read_inventory(inventory) if inventory else ())]
+    places = [*dict.fromkeys(named)]
     if not places:
         raise UsageProblemError("no host is named", hint="name hosts, or give --inventory FILE")
     if not (as_table or call.as_json or watch) and why_no_screen() is None:

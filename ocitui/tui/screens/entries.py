@@ -13,6 +13,7 @@ from ocitui.cache import Condition, IndexOutcome
 from ocitui.text import clean, timestamp
 
 from ..actions import footer
+from ..live import LiveChange
 from ..live_host import ask_again
 from ..session import LAYOUTS, SessionScreen
 from ..widgets import bars
@@ -23,8 +24,6 @@ from .base import STATUS_SECONDS, Throttle
 
 if TYPE_CHECKING:
     from ocitui.cache import Key
-
-    from ..live import LiveChange
 
 _WIDE = 120
 _FILE_KEYS = (("enter", "Open"), ("← →", "Fold"), ("x", "Extract"), ("/", "Find"), ("s", "Sort"), ("esc", "Table"))
@@ -78,7 +77,8 @@ class EntriesScreen(SessionScreen[None]):
         for endless in (live.follow(), live.look(), live.follow_memory(), live.keep_copies(), live.follow_host()):
             self.run_worker(endless, group="live")
         if (mirror := self.session.options.mirror) is not None:
-            self.run_worker(ask_again(mirror, self.session.say), group="live")
+            asking = ask_again(mirror, live.host, lambda: live.tell(LiveChange()))
+            self.run_worker(asking, group="live")
 
     # The cache, as it changes
 
@@ -231,7 +231,8 @@ class EntriesScreen(SessionScreen[None]):
         bars.draw_frame(self)
         bar = self.query_one(bars.TroubleBar)
         before = len(bar.lines)
-        bar.show(*bars.trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width))
+        may_mend = not self.session.refusal("mend")
+        bar.show(*bars.trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width, may_mend=may_mend))
         if len(bar.lines) != before:
             self.call_after_refresh(self.table.cover, len(bar.lines) - before)
         self.table.stale = "" if live.health.sound or not live.total else f"AS OF {timestamp(live.as_of)[11:16]}Z"
@@ -252,6 +253,8 @@ class EntriesScreen(SessionScreen[None]):
             from ocitui.words import check_progress
 
             parts.append((f" deep check: {check_progress(deep.progress)} ", "strong"))
+        if unanswered := self.session.live.host.unanswered:
+            parts.append((f" {clean(unanswered)} ", "warn"))
         if self.message:
             parts.append(f" {clean(self.message)}")
         else:
@@ -271,9 +274,11 @@ class EntriesScreen(SessionScreen[None]):
         if entry is None or entry.state.unknown:
             return []
         if entry.state.bad:
-            return [" ", ("m", "key"), " plans what mends it, ", ("w", "key"), " says what kratad does about it"]
+            says: list[bars.Part] = [("w", "key"), " says what kratad does about it"]
+            return [" ", *(() if self.session.refusal("mend") else (("m", "key"), " plans what mends it, ")), *says]
         if entry.resolves == "overruled":
-            return [" a later entry has its name: ", ("P", "key"), " points it here"]
+            points = () if self.session.refusal("point") else (": ", ("P", "key"), " points it here")
+            return [" a later entry has its name", *points]
         return []
 
     def _draw_keys(self) -> None:

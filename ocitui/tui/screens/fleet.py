@@ -10,11 +10,12 @@ from rich.cells import cell_len
 from textual import on, work
 from textual.widget import Widget
 
+from ocitui.directory import FAR
 from ocitui.remote import FleetRow, FleetStanding, survey
 from ocitui.text import age_of, clean, counted, fit_columns
 from ocitui.words import FLEET_COLUMNS, fleet_cells, fleet_lines, fleet_sums
 
-from ..widgets.bars import Bar, HeaderBar, HealthBar, Part, host_chip
+from ..widgets.bars import Bar, HeaderBar, HealthBar, Part, fleet_title
 from ..widgets.lines import (
     ASCENDING,
     CURSOR,
@@ -48,31 +49,37 @@ _SORTS: dict[str, tuple[int, Callable[[FleetRow], object]]] = {
 
 
 @lru_cache(maxsize=64)
-def _fitted(widest: tuple[int, ...], width: int) -> tuple[list[int], list[int]]:
-    """The columns that are shown, and how wide each is."""
+def _fitted(widest: tuple[int, ...], reason: int, width: int) -> tuple[list[int], list[int], int]:
+    """The columns that are shown, how wide each is, and how wide a ``reason`` why a host was not reached: it has the
+    room of what is not known then, and what no column needs."""
     widths = [*widest]
-    return fit_columns(FLEET_COLUMNS, widths, width, 1), widths
+    shown = fit_columns(FLEET_COLUMNS, widths, width, 1)
+    spare = width - sum(widths[at] + 1 for at in shown) + 1
+    room = sum(widths[at] + 1 for at in shown[_VERDICT:] if FLEET_COLUMNS[at].title != "SEEN") - 1
+    more = max(min(spare, reason - room), 0)
+    widths[_VERDICT] += more
+    return shown, widths, room + more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRow(PickRow):
-    """A host, or the titles; ``texts`` are those of its columns, each ``widest`` so many cells wide."""
+    """A host, or the titles; ``texts`` are those of its columns, each ``widest`` so many cells wide, and a ``reason``
+    why one was not reached so many."""
 
     texts: tuple[str, ...]
     widest: tuple[int, ...]
+    reason: int
     sign: Cell = (" ", "plain")
     unreached: bool = False
 
     def cells(self, width: int, pointed: bool) -> Sequence[Cell]:
-        shown, widths = _fitted(self.widest, max(width - 5, 1))
+        shown, widths, room = _fitted(self.widest, self.reason, max(width - 5, 1))
         if self.unreached:
-            widths = [*widths]
-            between = [at for at in shown[2:] if FLEET_COLUMNS[at].title != "SEEN"]
-            widths[_VERDICT] += sum(widths[at] + 1 for at in between)
-            shown = [at for at in shown if at not in between]
+            shown = [at for at in shown if at <= _VERDICT or FLEET_COLUMNS[at].title == "SEEN"]
+            widths = [room if at == _VERDICT else width for at, width in enumerate(widths)]
         cells: list[Cell] = [(f"{CURSOR if pointed else ' '} ", "plain"), self.sign, (" ", "plain")]
         for at in shown:
-            text = fit(clean(self.texts[at]), widths[at], right=FLEET_COLUMNS[at].right)
+            text = fit(clean(self.texts[at]), widths[at], right=FLEET_COLUMNS[at].right, middle=not at)
             role = self.sign[1] if at == _VERDICT and not self.rule else role_of(self.kind)
             cells.append((f"{text} ", "muted" if role == "good" or FLEET_COLUMNS[at].title == "SEEN" else role))
         return cells
@@ -152,10 +159,11 @@ class FleetScreen(ListScreen[None, HostRow]):
         titles[at] = f"{FLEET_COLUMNS[at].title}{DESCENDING if self._reverse else ASCENDING}"
         # Why a host was not reached takes the room of what is not known.
         told = (texts[key] for key, row in self._known.items() if not row.code)
+        reason = max((cell_len(texts[key][_VERDICT]) for key, row in self._known.items() if row.code), default=0)
         names = ((name, *[""] * 8) for name, *_ in texts.values())
         widest = tuple(max(map(cell_len, column)) for column in zip(titles, *told, *names, strict=True))
-        top = HostRow(_TITLES, "", kind="muted", rule=True, texts=tuple(titles), widest=widest)
-        self.show_rows([top, *(self._row(key, texts[key], widest) for key in passing)])
+        top = HostRow(_TITLES, "", kind="muted", rule=True, texts=tuple(titles), widest=widest, reason=reason)
+        self.show_rows([top, *(self._row(key, texts[key], widest, reason) for key in passing)])
         self.draw_header()
         hidden = f"filter {self._filter!r}: {len(passing)}/{len(texts)}; esc shows all" if self._filter else ""
         self.stand(hidden)
@@ -163,9 +171,9 @@ class FleetScreen(ListScreen[None, HostRow]):
     def _texts(self, key: str) -> tuple[str, ...]:
         if (row := self._known.get(key)) is not None:
             return tuple(fleet_cells(row))
-        return (self._places[key].name, "asking" if self._runs("ask") else "not asked", *[""] * 7)
+        return (key.removeprefix(FAR), "asking" if self._runs("ask") else "not asked", *[""] * 7)
 
-    def _row(self, key: str, texts: tuple[str, ...], widest: tuple[int, ...]) -> HostRow:
+    def _row(self, key: str, texts: tuple[str, ...], widest: tuple[int, ...], reason: int) -> HostRow:
         row = self._known.get(key)
         sign: Cell = (UNKNOWN, "muted")
         if row is not None and row.standing is FleetStanding.PROBLEMS:
@@ -173,7 +181,7 @@ class FleetScreen(ListScreen[None, HostRow]):
         elif row is not None:
             sign = (GOOD, "good") if row.standing is FleetStanding.CLEAN else (UNKNOWN, "warn")
         told = row is not None and not row.code
-        return HostRow(key, texts[0], texts=texts, widest=widest, sign=sign, unreached=not told)
+        return HostRow(key, texts[0], texts=texts, widest=widest, reason=reason, sign=sign, unreached=not told)
 
     def _passes(self, text: str) -> bool:
         words = self._filter.lower().split()
@@ -181,17 +189,16 @@ class FleetScreen(ListScreen[None, HostRow]):
 
     def draw_header(self) -> None:
         """This host, and how the others are in all."""
-        rows, count = self._known.values(), counted(len(self._places), "host")
-        asked = f"asked {age_of(min(row.seen for row in rows))} ago" if rows else "asking"
+        rows = self._known.values()
+        asked = f"asked {age_of(min(row.seen for row in rows))} ago" if rows else "not asked"
         if self._runs("ask"):
-            asked = f"{self._answered} of {count} answered"
+            asked = f"{self._answered} of {counted(len(self._places), 'host')} answered"
         sums: list[Part] = []
         for line in fleet_sums(rows):
             sums += [" ", (line.text, role_of(line.kind)), " "]
-        title: list[Part] = [host_chip(self._home), f" {count}", (f" \u203a {self.subject}", "strong")]
         for view in self.query(Bar):
             if isinstance(view, HeaderBar):
-                view.show(title, right=[asked, " "])
+                view.show(fleet_title(self._home, self.subject), right=[asked, " "])
             elif isinstance(view, HealthBar):
                 view.show(sums)
 
@@ -261,11 +268,13 @@ class FleetScreen(ListScreen[None, HostRow]):
     action_back = action_leave
 
     def action_interrupt(self) -> None:
-        if self._runs("ask"):
+        if self._runs("open"):
+            self.action_leave()
+        elif self._runs("ask"):
             self.workers.cancel_group(self, "ask")
             self.say("no more are asked; F5 asks all again")
         else:
-            super().action_interrupt()
+            self.say("nothing is running; q quits")
 
     def action_quit(self) -> None:
         self.app.exit(0)

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial, partialmethod
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -359,13 +359,6 @@ class MainScreen(EntriesScreen):
             self.say(error.one_line)
         else:
             self.say(f"the next start looks like this: {path}")
-
-    async def _have_app(self, action: str) -> None:
-        await self.app.run_action(action)
-
-    action_commands, action_help = partialmethod(_have_app, "commands"), partialmethod(_have_app, "show_help")
-    action_suspend, action_redraw = partialmethod(_have_app, "suspend"), partialmethod(_have_app, "redraw")
-    action_next_theme = partialmethod(_have_app, "next_theme")
 
     # Imports, which go on in a thread of their own
 

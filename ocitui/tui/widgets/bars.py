@@ -27,7 +27,7 @@ from ocitui.words import CONDITIONS, capital
 
 from ..actions import key_named
 from ..terminal import HOST_COLOURS, Role, draw_cells, palette
-from .lines import GOOD, SEVERITIES, Cell, bound, cut
+from .lines import GOOD, SEVERITIES, UNKNOWN, Cell, bound, cut
 
 if TYPE_CHECKING:
     from ocitui.doctor import Assessment
@@ -164,6 +164,11 @@ class RuleBar(Bar):
 def draw_frame(screen: SessionScreen[Any], subject: str = "") -> None:
     """The two lines on top of every screen."""
     session, width = screen.session, screen.app.size.width
+    if session.options.hosts:
+        # No cache is looked at here: it says nothing of one.
+        for bar in screen.query(HeaderBar):
+            bar.show(fleet_title(session, subject))
+        return
     for bar in screen.query(HeaderBar):
         left, right = header_parts(session, subject, width)
         bar.show(left, right=right)
@@ -187,6 +192,11 @@ def header_parts(session: Session, subject: str, width: int) -> tuple[list[Part]
     parent, slash, last = path.rpartition("/")
     left: list[Part] = [host_chip(session), (f" {parent}{slash}", "muted"), last, (end, "strong"), "  ", *mode]
     return left, right
+
+
+def fleet_title(session: Session, subject: str) -> list[Part]:
+    """This host, how many others are looked at, and the screen."""
+    return [host_chip(session), f" {counted(len(session.options.hosts), 'host')}", (f" \u203a {subject}", "strong")]
 
 
 def host_chip(session: Session) -> Part:
@@ -225,7 +235,8 @@ def _index_slot(live: LiveCache) -> list[Part]:
     said = "in step, polls" if live.health.polling else "index in step"
     if live.host.asked is not None:
         said = f"asked {age_of(live.host.asked)} ago"
-    return [_key("v", False), " ", (GOOD, "good"), f" {said}"]
+    sign: Cell = (UNKNOWN, "warn") if live.host.unanswered else (GOOD, "good")
+    return [_key("v", False), " ", sign, f" {said}"]
 
 
 def _problems_slot(live: LiveCache, wide: bool) -> list[Part]:
@@ -273,9 +284,11 @@ def condition_text(health: Health) -> str:
     return f"{CONDITIONS[health.condition]}{_WRONG[health.condition][1]}{message}"
 
 
-def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, width: int) -> list[list[Part]]:
-    """What is wrong, what to do, as the ``assessment`` says, and the key that does it: a line each; none where all is
-    well. ``alarm`` is what is wrong with an index that the daemon would load."""
+def trouble_lines(
+    health: Health, alarm: str, assessment: Assessment | None, width: int, *, may_mend: bool = True
+) -> list[list[Part]]:
+    """What is wrong, what to do, as the ``assessment`` says, and the key that does it, if it may: a line each; none
+    where all is well. ``alarm`` is what is wrong with an index that the daemon would load."""
     what, colon, why = clean(condition_text(health) or alarm).partition(": ")
     if not what:
         return []
@@ -291,7 +304,7 @@ def trouble_lines(health: Health, alarm: str, assessment: Assessment | None, wid
         keys = [("m", "mends it")]
     elif health.condition in (Condition.GONE, Condition.UNREADABLE):
         act = "See that it is mounted; it is shown again by itself once it is back"
-    keys.append(("p", "shows what is known"))
+    keys = [one for one in keys if may_mend or one[0] != "m"] + [("p", "shows what is known")]
     # Why comes first, and its path gives way in the middle: the heading of the rows tells how old they are.
     what = what.partition(";")[0] if why else what
     why = cut(why, room - 2 - cell_len(what + colon), middle=True)
