@@ -18,6 +18,7 @@ import hashlib
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import tempfile
@@ -408,6 +409,8 @@ async def _nothing() -> None: ...
 _TURNED_AWAY = re.compile(
     r"(?:kex_exchange_identification|banner exchange).{0,200}(?:closed|reset)|Exceeded MaxStartups"
 )
+_KNOWN_IN = re.compile(r"Add correct host key in ([ -~]{1,200}) to get rid of")
+_KNOWN_AS = re.compile(r"Host key for ([!-~]{1,200}) has changed")
 _TIMED_OUT = re.compile(r"timed out|Timeout, server")
 _NO_WAY = re.compile(r"ssh: |refused|unreachable|not resolve|Name or service|No route|UNKNOWN port")
 _CUT = re.compile(r"closed by|reset by|Broken pipe|client_loop|Timeout, server")
@@ -424,7 +427,11 @@ def _failure(place: SshPlace, code: int, errors: bytes, noise: bytes, *, begun: 
         what = f": {shown}" if last else f", and its command ended with {code}"
         return LostConnectionError(f"the connection to {name} ended before all had come{what}")
     if "IDENTIFICATION HAS CHANGED" in said:
-        hint = f"ask who runs it whether that is right; then: ssh-keygen -R {place.host}"
+        # As it is known: by its real name, with its port, in whichever file.
+        where, known = _KNOWN_IN.search(said), _KNOWN_AS.search(said)
+        file = f"-f {shlex.quote(where[1])} " if where else ""
+        command = f"ssh-keygen {file}-R {shlex.quote(known[1] if known else place.host)}"
+        hint = f"ask who runs it whether that is right; then: {command}"
         return HostKeyError(f"{name} shows another key than the known one", hint=hint, changed=True)
     if "Host key verification failed" in said or "host key is known" in said:
         return HostKeyError(f"the key of {name} is not known here", hint=f"log in once, and confirm it: {login}")

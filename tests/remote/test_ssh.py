@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shlex
 import socket
+import subprocess
 import threading
 import time
 from itertools import count
@@ -156,6 +159,9 @@ async def test_a_key_that_nobody_confirmed_and_one_that_changed(hosts: Hosts, tm
     with pytest.raises(HostKeyError) as changed:
         await asked("good", SOME)
     assert (unknown.value.changed, changed.value.changed) == (False, True)
+    advice = shlex.split(changed.value.hint.partition("then: ")[2])
+    await asyncio.to_thread(subprocess.run, advice, check=True, capture_output=True)
+    assert not hosts.known.read_text()
 
 
 async def test_a_port_where_nobody_listens_and_one_that_is_silent(hosts: Hosts) -> None:
