@@ -83,7 +83,10 @@ async def survey(
         tell(place, row)
         return row
 
-    return sorted(await asyncio.gather(*map(one, dict.fromkeys(places))), key=lambda row: row.order)
+    # Who ends it waits for each host's end, and so for what is kept of it meanwhile to be gone.
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(one(place)) for place in dict.fromkeys(places)]
+    return sorted((task.result() for task in asked), key=lambda row: row.order)
 
 
 async def _row(place: SshPlace, sudo: bool, patience: Patience | None, jumps: dict[str, asyncio.Semaphore]) -> FleetRow:

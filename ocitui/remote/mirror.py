@@ -164,12 +164,13 @@ class HostMirror:
             async for data in records:
                 if (came := came + 1) > _MOST_RECORDS:
                     raise FarAnswerError(f"{self.place.name} sends more than {_MOST_RECORDS} records")
-                facts = await asyncio.to_thread(self._take, data) or facts
+                # It makes nothing any more once what there is may be removed.
+                facts = await settled(asyncio.to_thread(self._take, data)) or facts
         if facts is None:
             raise FarAnswerError(f"{self.place.name} told nothing of itself")
         self.facts = facts
         try:
-            await asyncio.to_thread(self._stand_in, facts)
+            await settled(asyncio.to_thread(self._stand_in, facts))
         except (OSError, ValueError, LookupError, OverflowError) as error:
             raise FarAnswerError(f"what {self.place.name} tells of itself makes no sense") from error
         return facts

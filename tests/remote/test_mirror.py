@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ import pytest
 from ocitui.cache import CacheDirectoryError
 from ocitui.cli.main import run
 from ocitui.doctor import Depth, Finding
-from ocitui.remote import HostMirror, SshPlace, mirror
+from ocitui.remote import HostMirror, SshPlace, mirror, survey
+from ocitui.remote.mirror import HostFacts
 from ocitui.remote.ssh import FarAnswerError
 from ocitui.stand_in import ToldFile, as_there, as_told, fact_of, forget, forget_file, stand_in_file
+from tests.cache.support import until
 from tests.doctor.examine_support import Sample, copied, found, make_sample
 from tests.doctor.fault_makers import CASES, FaultCase, as_parameters
 from tests.tools import impatient
@@ -256,3 +260,32 @@ def test_what_runs_there_is_python_of_3_6(name: str) -> None:
     imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     assert imported <= sys.stdlib_module_names
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+
+@pytest.mark.parametrize("step", ["ask", "_stand_in"])
+async def test_of_a_survey_that_is_ended_nothing_is_left(
+    step: str, sample: Sample, tmp_path: Path, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever step it is in, and in whichever order its hosts end."""
+    (tmp_path / "made").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "made"))
+    begun, go_on, stand_in = list[object](), threading.Event(), HostMirror._stand_in
+
+    async def hang(asked: HostMirror) -> None:
+        begun.append(asked)
+        await asyncio.Event().wait()
+
+    def held(asked: HostMirror, facts: HostFacts) -> None:
+        begun.append(asked)
+        go_on.wait(60)
+        stand_in(asked, facts)
+
+    monkeypatch.setattr(HostMirror, step, hang if step == "ask" else held)
+    places = [SshPlace.parse(f"host{number}{sample.directory}") for number in range(4)]
+    surveyed = asyncio.ensure_future(survey(places))
+    await until(lambda: len(begun) == len(places))
+    surveyed.cancel()
+    asyncio.get_running_loop().call_later(0.1, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await surveyed
+    assert not list((tmp_path / "made").iterdir())
