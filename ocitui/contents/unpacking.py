@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple, Protocol, TypeVar
 
 import deflate
@@ -123,8 +122,9 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
     return length, at
 
 
-# How many groups for each thread may wait.
-_AHEAD = 4
+# How many groups for each thread may wait, and about how many blocks are read together: any number of files may say
+# that they end in one fragment, each of thousands of blocks.
+_AHEAD, _MOST_SPANS = 4, 4096
 B = TypeVar("B", bytes, "memoryview[int]")
 Span = tuple[int, int, int]
 """Of a block of a file: where it begins, its size as the file tells it, and that of what it unpacks to."""
@@ -150,15 +150,18 @@ def hash_bulk(
     take: Callable[[int, bytes], object],
     stop: Stop,
 ) -> None:
-    """Have the sha256 of files taken, a group's together, whose fragment is unpacked once. Where things are is told in
-    this thread, what that gives and ``unpack`` are called in others. Raises DamagedError, and what these raise."""
+    """Have the sha256 of files taken, a group's together, whose fragment is unpacked once, unless they have very many
+    blocks. Where things are is told in this thread, what that gives and ``unpack`` are called in others. Raises
+    DamagedError, and what these raise."""
 
     def step(group: int, files: Iterable[BulkFile]) -> Callable[[], list[tuple[int, bytes]]]:
         found = [(file, spans_of(file) if file.blocks else []) for file in files]
         return partial(_hashes, fragment_of(group), found, unpack, stop)
 
-    threads, groups = processors(), groupby(sorted(files), itemgetter(0))
-    with made_ahead((step(*group) for group in groups), threads, _AHEAD * threads) as made:
+    threads, ordered = processors(), sorted(files)
+    blocks = accumulate(file.blocks for file in ordered)
+    parts = groupby(ordered, lambda file: (file.group, next(blocks) // _MOST_SPANS))
+    with made_ahead((step(group, some) for (group, _), some in parts), threads, _AHEAD * threads) as made:
         for reference, hash in chain.from_iterable(made):
             take(reference, hash)
 

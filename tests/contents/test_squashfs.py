@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.contents import squashfs
+from ocitui.contents import squashfs, unpacking
 from ocitui.contents.digest import TreeLevel, tree_digest
 from ocitui.contents.tree import BulkReader, ContentsError, DamagedError, PackedTree, UnreadableFormatError
+from ocitui.contents.unpacking import BulkFile, Span
 from ocitui.threads import AbandonedError, Stop
 from tests.tools import need, seeds
 
@@ -100,6 +101,24 @@ def test_files_that_are_hashed_together_have_their_fragment_unpacked_once(
     tree_digest(tree, TreeLevel.CONTENT, Stop())
     assert sorted(unpacked) == [96, 196]
     assert len(set(tree.hashes.values())) == 200
+
+
+def test_files_that_end_in_one_fragment_are_not_gathered_with_all_their_blocks(
+    read_squashfs: Callable[[bytes], PackedTree], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may tell thousands of holes, which take no room in the image."""
+    gathered = list[int]()
+
+    def noted(_: object, files: list[tuple[BulkFile, list[Span]]], *__: object) -> list[tuple[int, bytes]]:
+        gathered.append(sum(len(spans) for _, spans in files))
+        return []
+
+    monkeypatch.setattr(unpacking, "_hashes", noted)
+    long = [Member(b"%03d" % at, FILE, file(at + 2, (2000 << 17) + 1, *[0] * 2000, fragment=0)) for at in range(40)]
+    tree = read_squashfs(made(*long, data=b"x", fragments=[(96, 1 | RAW)]))
+    tree.reader.hash_files([*tree.references[1:]], print, Stop())  # type: ignore[attr-defined]
+    assert sum(gathered) == 80_000
+    assert max(gathered) < 8_000
 
 
 def test_hashing_ends_when_it_is_told_to(zoo: Callable[[str], Path]) -> None:
