@@ -62,6 +62,12 @@ class Extraction:
         files = {tree.numbers[one]: tree.sizes[one] for one in self._wanted if stat.S_ISREG(tree.modes[one])}
         return sum(files.values())
 
+    @property
+    def unread(self) -> list[tuple[bytes, str]]:
+        """By paths what could not be read of the tree: a directory that is written may hold more than that."""
+        tree, is_any = self._tree, any(map(self._is_directory, self._wanted))
+        return [(tree.path(entry), text) for entry, text in tree.damage] if is_any else []
+
     def in_the_way(self) -> Iterator[bytes]:
         """The paths that are there already and would be replaced: all but directories where a directory comes. Raises
         FileTakenError where something else than a directory stands on the way, StorageError."""

@@ -71,6 +71,20 @@ def test_nothing_is_written_into_the_cache_or_through_a_link(odd: Path, tmp_path
     assert ocitui("extract", NAME, "etc", "-o", tmp_path / "another", "-C", odd).status == 0
 
 
+@pytest.mark.parametrize(("path", "status"), [("/", 4), ("etc", 4), ("etc/passwd", 0)])
+def test_a_directory_that_may_hold_more_than_can_be_read(
+    path: str, status: int, odd: Path, tmp_path: Path, ocitui: Ocitui
+) -> None:
+    """What is left out of a damaged image is told, and not by what is there alone."""
+    packed(odd, ODD[: ODD.index(b"binary\0")])
+    done = ocitui("extract", NAME, path, "-o", tmp_path / "out", "-C", odd)
+    assert done.status == status
+    assert ("what stands behind byte" in done.err) == (status == 4)
+    assert (tmp_path / "out" / "etc" / "passwd").exists()
+    told = ocitui("extract", NAME, path, "-o", tmp_path / "out", "-C", odd, "--yes", "--json")
+    assert (told.status, "damage" in told.json) == (status, status == 4)
+
+
 @pytest.mark.parametrize(("path", "status"), [("nowhere", 1), ("etc/passwd/below", 1)])
 def test_no_such_path(path: str, status: int, odd: Path, tmp_path: Path, ocitui: Ocitui) -> None:
     assert ocitui("extract", NAME, path, "-o", tmp_path / "out", "-C", odd).status == status

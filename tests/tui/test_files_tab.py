@@ -262,6 +262,19 @@ async def test_files_are_written_out_only_once_that_is_confirmed(cache: Path, tm
         assert (there / "etc/passwd").read_bytes() == b"mine"
 
 
+async def test_what_is_left_out_of_a_damaged_image_is_told(cache: Path, tmp_path: Path) -> None:
+    data = tar_of(FILES)
+    put(cache, IMAGE, data[: data.index(b"usr/share/astray\0")])
+    async with desk(cache) as one:
+        await opened(one)
+        await one.open("x", "DirectoryScreen")
+        await one.press(*str(tmp_path / "out"), "enter")
+        await one.until(lambda: one.top == "ExtractScreen" and "before y" in one.status, "the plan")
+        assert "what cannot be read: what stands behind byte" in one.lines
+        await one.press("y")
+        await one.until(lambda: one.top == "MainScreen" and "what cannot be read: what stands" in one.status)
+
+
 async def test_nothing_is_written_into_the_cache(cache: Path) -> None:
     async with desk(cache) as one:
         await opened(one)

@@ -10,7 +10,7 @@ import click
 from ocitui.text import counted, first_of
 
 from ..options import agreeing
-from ..output import Call, ExitCode
+from ..output import Call, ExitCode, Unread
 from ..selectors import complete_entry, entry_at, opened_tree
 
 
@@ -42,8 +42,10 @@ def extract_command(call: Call, word: str, paths: Sequence[str], output: Path, p
         if taken:
             lines, question = [f"there already: {first_of(taken)}"], f"replace {counted(len(taken), 'file')}?"
             call.agree(lines, question, lambda: {"replaced": taken})
-        done = extraction.run(Stop(), replace=bool(taken))
+        done, unread = extraction.run(Stop(), replace=bool(taken)), Unread()
+        for place, why in extraction.unread:
+            unread.add(word, place, why)
     counts = {"entries": done.entries, "bytes": done.bytes, "left_out": done.left_out}
     about = {"digest": digest, "format": format, "directory": str(output), **counts}
-    call.answer(lambda: about, extracted_lines(done, output))
-    return ExitCode.CLEAN
+    call.answer(lambda: about | unread.told(), extracted_lines(done, output))
+    return ExitCode.UNCHECKED if unread.complained() else ExitCode.CLEAN

@@ -181,7 +181,13 @@ class ExtractScreen(ConfirmScreen):
             Line(f"{self._directory}, under the same path", "below"),
         ]
         there = f"{counted(len(taken), 'file')} there already: {first_of(taken)}" if taken else "nothing"
+        lines += [Line(one, "lacks", "bad") for one in self._unread()]
         return [*lines, Line(there, "replaces", "bad" if taken else "plain")]
+
+    def _unread(self) -> list[str]:
+        """That not all of it can be read, where it is so."""
+        why = [text for _, text in self._extraction.unread]
+        return [f"what cannot be read: {first_of(why)}"] if why else []
 
     def acting(self) -> str:
         return "writing; ctrl+c ends it, and what was written stays"
@@ -198,7 +204,7 @@ class ExtractScreen(ConfirmScreen):
         told = on_loop(passed)
         replace = bool(self._replaced)
         found = await in_thread(lambda stop: self._extraction.run(stop, replace=replace, passed=told))
-        return "; ".join(extracted_lines(found, self._directory))
+        return "; ".join((*self._unread(), *extracted_lines(found, self._directory)))
 
     def action_interrupt(self) -> None:
         if not self._acting:
