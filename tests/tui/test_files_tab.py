@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -22,7 +23,7 @@ from ocitui.tui.widgets.file_tree import Contents, FileRows
 from tests.contents.trees_support import unpacked_fixture
 from tests.importing.layer_support import Item, layer
 from tests.importing.pipeline import image_of, layout_of
-from tests.tui.cache_support import Image, make_cache, packed_path
+from tests.tui.cache_support import Image, add_files, make_cache, packed_path, write_index
 from tests.tui.files_support import FILES, at, file_shown, found, opened, put, shown, tar_of, tree
 from tests.tui.screen_support import SMALL, WIDE, desk
 
@@ -221,6 +222,31 @@ async def test_what_is_no_packed_file_is_said(cache: Path) -> None:
         await one.until(lambda: "not a tar" in one.text or "tar" in "".join(shown(one)), "what is wrong")
         assert "OWNER" not in one.text
         assert "ocitui " not in "".join(shown(one))
+
+
+async def test_of_two_entries_of_one_name_only_that_under_the_cursor_is_shown(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key acts on what is in the entry that the cursor was on."""
+    newer, go, read = Image(IMAGE.name, ("tar",), steps=("newer",)), threading.Event(), file_tree.read_contents
+    add_files(cache, newer)
+    write_index(cache, [IMAGE, newer])
+    put(cache, newer, tar_of({"newer": b"1"}))
+
+    def later(*words: Any, **more: Any) -> Contents:
+        assert go.wait(30)
+        return read(*words, **more)
+
+    async with desk(cache) as one:
+        await one.press("4")
+        await one.until(lambda: " usr" in one.text, "the first")
+        monkeypatch.setattr(file_tree, "read_contents", later)
+        await one.press("j")
+        assert tree(one).contents is None
+        await one.press("x")
+        await one.until(lambda: "there x writes out" in one.status)
+        go.set()
+        await one.until(lambda: " newer" in one.text, "the other")
 
 
 async def test_the_packed_file_is_let_go(cache: Path) -> None:

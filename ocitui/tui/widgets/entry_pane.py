@@ -29,6 +29,7 @@ TABS: dict[Tab, str] = {"summary": "1", "manifest": "2", "config": "3", "files":
 """The tabs and their keys."""
 # A key held down moves through many entries: what the cursor only passes is not read.
 _REST_SECONDS = 0.08
+_READING = "reading the packed file"
 _LENGTHS = (10, 4, 3)  # cells of the tabs' names, those of the open one apart
 V = TypeVar("V", "DocumentView", "FileTree")
 
@@ -76,8 +77,9 @@ class EntryPane(Vertical):
         """Show this entry, once the cursor rests on it."""
         if entry is not None and self.entry is not None and entry.key != self.entry.key:
             self._shown.clear()
-            if self.tab != "files" and "files" in self._views:
-                self._views["files"].clear("")
+            if "files" in self._views:
+                # No key is to act on what is in another entry.
+                self._views["files"].clear(_READING)
         self.entry = entry
         self._draw_which()
         if self._rest is not None:
@@ -225,7 +227,7 @@ class EntryPane(Vertical):
             return
         name = f"{entry.descriptor.image_name or short_digest(entry.digest)}.{format}"
         if view.contents is None or view.contents.name != name:
-            view.clear("reading the packed file")
+            view.clear(_READING)
         try:
             await view.load(self._session.directory / entry.descriptor.packed_file, format, name)
         except FileNotFoundError:
