@@ -103,6 +103,18 @@ async def test_what_is_stored_tells_it_and_packed_files_are_read_for_their_lines
         assert read == [PackedFormat.TAR] * 2
 
 
+async def test_a_text_that_cannot_be_read_is_not_said_to_be_none(cache: Path) -> None:
+    store(*(packed_path(cache, image, "tar") for image in (OLD, NEW)))
+    async with desk(cache) as one:
+        await compared(one)
+        packed_path(cache, NEW, "tar").write_bytes(tar_of({"etc/web.conf": b"another"}))
+        while "~ etc/web.conf: size 18 -> 19" not in one.status:
+            await one.press("down")
+        await one.open("enter", "TextDiffScreen")
+        await one.until(lambda: "web:2.tar: /etc/web.conf: it is another file than it was" in one.lines, "why")
+        assert "no text" not in one.lines
+
+
 async def test_what_only_one_has_is_shown(cache: Path) -> None:
     async with desk(cache) as one:
         await compared(one)

@@ -76,6 +76,7 @@ class DiffScreen(FullScreen[None]):
         self._rows: list[DiffRow] = []
         self._contents: list[Contents] = []
         self._comparison: TreeComparison | None = None
+        self._wrong: list[str] = []
         self._is_done = False
 
     def compose_body(self) -> Iterable[Widget]:
@@ -102,7 +103,7 @@ class DiffScreen(FullScreen[None]):
 
     @work(group="compare")
     async def _compare(self) -> None:
-        read, wrong = 0, list[str]()
+        read, wrong = 0, self._wrong
 
         def tell() -> None:
             if not self._is_done:
@@ -209,7 +210,7 @@ class DiffScreen(FullScreen[None]):
             self.say("a file that differs can be opened")
         elif change.before is not None and change.after is not None:
             if {"content", "size"} & {*change.what}:
-                self.app.push_screen(TextDiffScreen(comparison, change))
+                self.app.push_screen(TextDiffScreen(comparison, change, self._wrong))
             else:
                 self.say(f"no lines to compare: {row.told}")
         else:
@@ -255,14 +256,14 @@ def _file_row(comparison: TreeComparison, change: TreeChange) -> DiffRow:
 
 
 class TextDiffScreen(FullScreen[None]):
-    """The lines that differ of a text, with some around them."""
+    """The lines that differ of a text, with some around them; what cannot be read is added to what is ``wrong``."""
 
     subject = "diff"
     shown_as = "the lines that differ"
 
-    def __init__(self, comparison: TreeComparison, change: TreeChange) -> None:
+    def __init__(self, comparison: TreeComparison, change: TreeChange, wrong: list[str]) -> None:
         super().__init__()
-        self._comparison, self._change = comparison, change
+        self._comparison, self._change, self._wrong = comparison, change, wrong
 
     def begin(self) -> None:
         self.stand(f"{change_line(self._comparison, self._change)}: comparing its lines")
@@ -270,13 +271,17 @@ class TextDiffScreen(FullScreen[None]):
 
     @work
     async def _compare(self) -> None:
+        known = len(self._wrong)
+
         async def compare() -> list[Line]:
             return [_text_line(line) for line in text_changes(self._comparison, self._change)]
 
         with giving_way():
             # Of texts that have little in common it may take for minutes, and nothing ends it.
             lines = await run_beside(compare)
-        self.show_lines(lines or [Line(f"no text of up to {human_size(MOST_TEXT)}: its lines are not compared")])
+        unread = [Line(one, kind="bad") for one in self._wrong[known:]]
+        none = Line(f"no text of up to {human_size(MOST_TEXT)}: its lines are not compared")
+        self.show_lines(lines or unread or [none])
         self.stand(change_line(self._comparison, self._change))
 
 
