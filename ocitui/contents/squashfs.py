@@ -65,7 +65,7 @@ _HEAD = struct.Struct("<4H2I")
 _DIR, _REG = 1, 2
 _KINDS = (0, stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK)
 _CHUNK, _MOST_BLOCKS = 2048, 64 << 20
-# How many blocks of metadata a listing may unpack, and how many are kept for it and afterwards.
+# How many blocks of metadata a listing may unpack, and how many are kept for it and, of a whole one, afterwards.
 _MOST_UNPACKED, _KEPT_LISTING, _KEPT = (256 << 20) // _METADATA, 4096, 64
 # Duplicates are in fragments of long before.
 _KEPT_FRAGMENTS = 8
@@ -93,7 +93,7 @@ class _Squashfs:
             raise DamagedError("it is too short for a squashfs")
         self._blocks: dict[int, tuple[bytes, int]] = {}
         self._recent = -1, (b"", 0)
-        self._most_kept, self._unpacked, self.listed = _KEPT, 0, 0
+        self._most_kept, self._unpacked, self.listed = _KEPT_LISTING, 0, 0
         self._placed = set[int]()
         self._attributed = {_NOWHERE}
         self._last_file: tuple[int, _BlockList] | None = None
@@ -178,7 +178,7 @@ class _Squashfs:
         return PackedTree(self, self._told(root, self._root), self)
 
     def whole_tree(self) -> PackedTree:
-        tree, self._most_kept = self.tree(), _KEPT_LISTING
+        tree = self.tree()
         tree.list_all()
         self._blocks.clear()
         self._most_kept = _KEPT

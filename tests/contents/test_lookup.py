@@ -14,6 +14,7 @@ import pytest
 
 from ocitui.cache import PackedFormat
 from ocitui.contents import ContentsError, PackedTree, open_tree
+from ocitui.contents import squashfs as squashfs_module
 from ocitui.contents import tree as tree_module
 from ocitui.threads import AbandonedError, Stop
 from tests.tools import need
@@ -157,6 +158,31 @@ def test_a_look_up_keeps_the_bounds_of_a_listing(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tree_module, "MOST_LISTED", 1000)
     with opened(path, whole=False) as tree, pytest.raises(ContentsError, match="it lists more than is read here"):
         tree.find(b"0300")
+
+
+def test_what_is_walked_through_is_unpacked_as_seldom_as_what_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inodes stand in no order of names: an image that is listed is not too much to be extracted."""
+    monkeypatch.setattr(squashfs_module, "_KEPT", 2)
+    order = [number * 251 % 2000 for number in range(2000)]
+    places = [divmod(32 + 32 * number, 8192) for number in order]
+    named = zip(order, places, strict=True)
+    path = tmp_path / "image.squashfs"
+    path.write_bytes(
+        made(
+            *(
+                Member(b"%04d" % at, FILE, file(at + 2, 0), number + 2, block * 8194 << 16 | offset)
+                for at, (number, (block, offset)) in enumerate(named)
+            )
+        )
+    )
+    unpacked = list[int]()
+    for is_whole in (True, False):
+        with opened(path, whole=is_whole) as tree:
+            assert (len([*tree.walk()]), tree.damage) == (2001, [])
+            unpacked.append(tree.reader._unpacked)  # type: ignore[attr-defined]
+    assert unpacked[0] == unpacked[1] < 30
 
 
 def test_a_directory_within_itself_is_none(tmp_path: Path) -> None:
