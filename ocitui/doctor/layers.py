@@ -31,6 +31,7 @@ from ocitui.contents import (
     kept_xattrs,
     open_tree,
 )
+from ocitui.directory import FAR
 from ocitui.importing import (
     BlobStore,
     Counter,
@@ -52,7 +53,7 @@ from .check.entry_checks import PackedFile, Remembered
 from .check.examine import ExamineOptions, examine
 from .check.judge import Judge
 from .findings import CAPABILITIES_LOST, CATALOGUE, FILE_FAULTS, Finding
-from .repair.copies import WantedFile, origins_in, registry_origins
+from .repair.copies import WantedFile, origins_in, peer_here, registry_origins
 from .report import Progress, Report
 
 T = TypeVar("T")
@@ -75,7 +76,8 @@ async def examine_layers(
     `examine`."""
     judge = judge or Judge(directory)
     report = await examine(directory, options, progress, on_findings, judge=judge)
-    checks = _LayerChecks(judge, options.max_rate, tuple(sources), access or SourceOptions(), progress, on_findings)
+    layered = await asyncio.to_thread(_with_layers, sources)
+    checks = _LayerChecks(judge, options.max_rate, layered, access or SourceOptions(), progress, on_findings)
     damaged = {one.file for one in report.findings if one.code in FILE_FAULTS - {"packed-changed"}}
     images = dict[str, list[PackedFile]]()
     for file in judge.packed_files(options.keys):
@@ -85,6 +87,11 @@ async def examine_layers(
         await checks.check(files, number, len(images))
     coverage = replace(report.coverage, layers=checks.compared).with_unchecked(checks.unchecked)
     return replace(report.with_layers(checks.findings), coverage=coverage, seconds=time.time() - report.started)
+
+
+def _with_layers(sources: Sequence[str]) -> tuple[str, ...]:
+    """Those that may have layers: other caches, which a repair takes too, have none."""
+    return tuple(text for text in sources if not text.startswith(FAR) and peer_here(text) is None)
 
 
 class _LayerChecks(msgspec.Struct):

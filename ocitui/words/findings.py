@@ -123,12 +123,16 @@ def no_finding_lines(coverage: Coverage, trouble: str, unread: int, *, looking: 
     lines.append(Line(str(coverage), "looked at"))
     if unread:
         lines.append(Line("a deep check looks further: 3 reads every byte", "not checked"))
-    return [*lines, *(Line(text, "not checked") for text in coverage.unchecked)]
+    return [*lines, *_unchecked_lines(coverage)]
+
+
+def _unchecked_lines(coverage: Coverage) -> list[Line]:
+    return [Line(text, "not checked") for text in coverage.unchecked]
 
 
 def remaining_lines(report: Report, most: int) -> list[Line]:
     """What a check found after a repair."""
-    lines = [Line(str(report.coverage), "looked at")]
+    lines = [Line(str(report.coverage), "looked at"), *_unchecked_lines(report.coverage)]
     remaining = report.shown()
     if not remaining:
         return [*lines, Line(clean_text(report.depth), "found", "good")]

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shlex
 import shutil
 import tarfile
@@ -267,6 +268,22 @@ def test_where_there_are_no_layers_that_is_said(cache: Path, tmp_path: Path, oci
     assert report.coverage.layers == 0
     refused = ocitui("check", "--depth", "layers", "--from", f"oci:{tmp_path / 'nowhere'}", "-C", cache)
     assert (refused.status, "does not exist" in refused.err) == (4, True)
+
+
+def test_a_repair_says_what_was_not_compared_and_asks_no_cache_for_layers(
+    cache: Path, tmp_path: Path, ocitui: Ocitui
+) -> None:
+    index = (cache / "index.json").read_text().replace(NAME, "UPPER")
+    (cache / "index.json").write_text(index)
+    shutil.copytree(cache, tmp_path / "other")
+    packed_as(cache, tmp_path, *without("l"))
+    (unchecked,) = checked(cache, f"cache:{tmp_path / 'other'}", "ssh://other").coverage.unchecked
+    assert "ssh" not in unchecked
+    assert "has no entry" not in unchecked
+    words = ("repair", "--depth", "layers", "--from", f"cache:{tmp_path / 'other'}", "-C", cache)
+    said = " ".join(ocitui(*words).out.split())
+    assert re.search(r"not checked: \S+\.tar: not compared with its layers: they are nowhere at hand", said)
+    assert ocitui(*words, "--json").json["unchecked"] == [unchecked]
 
 
 def test_a_damaged_file_is_not_compared(cache: Path, layout: Path) -> None:

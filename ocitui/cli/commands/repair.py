@@ -257,6 +257,8 @@ class Looked(NamedTuple):
         if self.assessment is not None:
             yield from laid_out(assessment_lines(self.assessment))
             yield ""
+        for unchecked in self.report.coverage.unchecked:
+            yield from paragraph(unchecked, "not checked: ")
         yield from _plan_lines(self.plan)
 
 
@@ -411,6 +413,7 @@ def _state(report: Report) -> dict[str, Any]:
         "remaining": [finding_json(finding) for finding in remaining],
         "verdict": summary["verdict"],
         "coverage": str(report.coverage),
+        "unchecked": report.coverage.unchecked,
     }
 
 
