@@ -23,8 +23,8 @@ from .ssh import Connection, Patience, RemoteError, SshPlace, program_of
 
 Take = Callable[[bytes], Awaitable[object]]
 _SENDER = Path(__file__).with_name("sender.py")
-_PIECE, _AT_ONCE = 1 << 20, 4
-_SIGN = 256  # pieces that are hashed between two signs of life
+_PIECE, _AT_ONCE = 1 << 18, 4  # Each is to be whole within a connection's patience, on a line of 10 KB a second too.
+_SIGN = 1024  # pieces that are hashed between two signs of life
 _SHA256 = re.compile(rb"[0-9a-f]{64}").fullmatch
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 

@@ -67,8 +67,8 @@ async def test_the_small_the_empty_and_the_hash(there: Path, near: None, monkeyp
 async def test_a_large_file_may_take_long_to_be_hashed(
     there: Path, near: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though but signs of life come of it meanwhile, here one in 50 seconds."""
-    clock = itertools.count(0, 50)
+    """Though but signs of life come of it meanwhile, here one in 10 seconds."""
+    clock = itertools.count(0, 10)
     monkeypatch.setattr(ssh, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(far_files, "_SIGN", 1)
     async with FarFiles(SshPlace.parse(f"ssh://good{there.parent}")) as files:
@@ -153,7 +153,7 @@ async def test_a_connection_that_ends_in_the_middle(mode: str, there: Path, host
 LYING = """
 import json
 def main(asked):
-    piece, told = bytes(1 << 20), json.dumps({"file": [1, 2, SIZE, 4], "regular": True}).encode()
+    piece, told = bytes(1 << 18), json.dumps({"file": [1, 2, SIZE, 4], "regular": True}).encode()
     LIE
     sys.stdout.flush()
 """

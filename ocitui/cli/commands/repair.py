@@ -336,9 +336,7 @@ def look(call: Call, asked: AskedRepair, checked: Report | None = None) -> Looke
         report = checked
         if report is None:
             allowed, wanted = asked.options, ExamineOptions(Depth(asked.depth))
-            # Other hosts' caches hold no layers.
-            near = [text for text in allowed.sources if not text.startswith(FAR)]
-            report, _ = await examined(call, wanted, show, sources=near, access=allowed.access)
+            report, _ = await examined(call, wanted, show, sources=allowed.sources, access=allowed.access)
             if not call.read_only:
                 remember_told(call.directory, report.findings)
         assessment = assess(await asyncio.to_thread(gather, call.directory, answers=answers, judge=report.judge))
@@ -383,8 +381,6 @@ def _would(call: Call, looked: Looked) -> Iterator[str]:
     yield from call.place()
     found = tally(report.shown()) or f"nothing wrong: {clean_text(report.depth)}"
     yield from paragraph(f"{report.coverage}; found {found}")
-    for text in report.coverage.unchecked:
-        yield from paragraph(text, "not checked: ")
     if not report.verdict.sound:
         yield from paragraph(f"{report.verdict.outcome}: {report.verdict.consequence}", "index.json: ")
     yield ""
