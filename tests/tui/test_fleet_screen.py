@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
@@ -166,6 +167,18 @@ async def test_caches_of_one_host_are_told_apart(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tests.tui.test_fleet_screen.ROWS", one_host)
     async with fleet(tmp_path, monkeypatch, Asked()) as one:
         await one.until(lambda: all(f"? {name} " in one.text for name in one_host))
+
+
+async def test_a_directory_that_many_have_does_not_hide_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = f"/srv/{'long/' * 9}krata/cache/image"
+    for name in ("web1", "web2"):
+        monkeypatch.setitem(ROWS, name, msgspec.structs.replace(ROWS[name], directory=directory))
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked" in one.header, "all have answered")
+        for name in ("web1", "web2"):
+            assert any(f"{name}…" in line and "image " in line for line in one.text.splitlines())
 
 
 async def test_a_reason_is_not_cut_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

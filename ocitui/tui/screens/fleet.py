@@ -61,6 +61,15 @@ def _fitted(widest: tuple[int, ...], reason: int, width: int) -> tuple[list[int]
     return shown, widths, room + more
 
 
+def _host_text(name: str, width: int) -> str:
+    """A host's cache in exactly so many cells: of its directory, which many may have alike, the end goes last."""
+    host, _, path = name.partition("/")
+    room = width - cell_len(host) - 1
+    if room < 0 or cell_len(name) <= width:
+        return fit(name, width, middle=True)
+    return fit(f"{host}…{path[len(path) - room :]}", width)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRow(PickRow):
     """A host, or the titles; ``texts`` are those of its columns, each ``widest`` so many cells wide, and a ``reason``
@@ -79,7 +88,8 @@ class HostRow(PickRow):
             widths = [room if at == _VERDICT else width for at, width in enumerate(widths)]
         cells: list[Cell] = [(f"{CURSOR if pointed else ' '} ", "plain"), self.sign, (" ", "plain")]
         for at in shown:
-            text = fit(clean(self.texts[at]), widths[at], right=FLEET_COLUMNS[at].right, middle=not at)
+            told = clean(self.texts[at])
+            text = fit(told, widths[at], right=FLEET_COLUMNS[at].right) if at else _host_text(told, widths[at])
             role = self.sign[1] if at == _VERDICT and not self.rule else role_of(self.kind)
             cells.append((f"{text} ", "muted" if role == "good" or FLEET_COLUMNS[at].title == "SEEN" else role))
         return cells
