@@ -194,6 +194,6 @@ def test_the_advice_for_what_has_no_name_works(demo: Path, other: Path, tmp_path
     [nameless] = [one for one in ocitui("list", "-C", demo, "--json").json["entries"] if not one["name"]]
     ocitui("export", "-C", demo, "busybox:1.36", nameless["digest"], tmp_path / "two.tar")
     refused = ocitui("import", "-C", other, tmp_path / "two.tar")
-    assert (refused.status, "export it alone" in refused.err) == (4, True)
+    assert (refused.status, "bring it in alone" in refused.err) == (4, True)
     ocitui("export", "-C", demo, nameless["digest"], tmp_path / "one.tar")
     assert ocitui("import", "-C", other, tmp_path / "one.tar", "--name", "own:1").status == 0

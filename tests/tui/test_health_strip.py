@@ -34,7 +34,9 @@ SEVERITIES: dict[str, Counter[str]] = {
 
 def known(**what: Any) -> LiveCache:
     """What is known of a sound cache, but for this."""
-    host = SimpleNamespace(disk=what.pop("disk", ROOM["half"]), trash=what.pop("trash", 21 * GIB), asked=None)
+    host = SimpleNamespace(
+        disk=what.pop("disk", ROOM["half"]), trash=what.pop("trash", 21 * GIB), asked=None, unanswered=""
+    )
     facts = {
         "loaded": True,
         "health": Health(Condition.SOUND),
