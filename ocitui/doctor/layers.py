@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -183,12 +183,21 @@ async def _first_of(
     """What ``take`` gives of the first source that has the layers of an image, asked for by its digest there; an empty
     text stands for the registries of its names. Raises SourceError, which says why none has them."""
     why = list[str]()
-    for text in texts:
+
+    @contextmanager
+    def noting() -> Iterator[None]:
         try:
-            for origin in await (origins_in(text, access, wanted) if text else registry_origins(wanted)):
-                return await take(origin)
+            yield
         except (CacheError, ValueError, OSError) as error:
             why.append(error.message if isinstance(error, CacheError) else str(error))
+
+    for text in dict.fromkeys(texts):
+        origins = list[str]()
+        with noting():
+            origins = await (origins_in(text, access, wanted) if text else registry_origins(wanted))
+        for origin in origins:
+            with noting():
+                return await take(origin)
     raise SourceError("; ".join(dict.fromkeys(why)) or "they are nowhere at hand")
 
 
