@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ocitui.cache import PackedFormat, PackerCache, open_bounded
+from ocitui.cache import ImageName, PackedFormat, PackerCache, RecordedSource, open_bounded
 from ocitui.doctor import (
     Depth,
     ExamineOptions,
@@ -29,8 +29,9 @@ from ocitui.doctor import (
     examine_layers,
     plan_repair,
 )
-from ocitui.importing import SourceOptions
+from ocitui.importing import ImportOutcome, ImportResult, SourceOptions, note_stored, open_source
 from ocitui.importing.layers.layers import LayerLimits
+from ocitui.importing.sources.images import Source
 from ocitui.text import human_size
 from tests.cli.conftest import Ocitui
 from tests.cli.conftest import ocitui as ocitui  # a fixture
@@ -188,21 +189,22 @@ def test_repair_packs_anew_what_is_not_as_its_layers(cache: Path, layout: Path, 
 
 
 def test_repair_takes_layers_from_where_the_image_came_and_from_nothing_else(
-    cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui
+    cache: Path, layout: Path, image: Made, tmp_path: Path, ocitui: Ocitui
 ) -> None:
     """Not what is packed so elsewhere, as it may be as wrong; nor is it held against another format that is."""
     assert ocitui("import", f"oci:{layout}", "--name", NAME, "--format", "erofs", "-C", cache).status == 0
     (packed,) = cache.glob("*.tar")
     (other,) = cache.glob("*.erofs")
-    right = packed.read_bytes()
-    packed_as(cache, tmp_path, *without("bin/ash"))
+    right, more = packed.read_bytes(), (*LAYERS, layer(Item("more")))
+    packed_as(cache, tmp_path, *more)
     # The very same bytes lie in another cache, and the other format holds what the layers do not.
     shutil.copytree(cache, tmp_path / "twin")
-    asyncio.run(
-        pack_layers(sources(tmp_path / "more", (*LAYERS, layer(Item("more")))), tmp_path / "f", PackedFormat.EROFS)
-    )
+    asyncio.run(pack_layers(sources(tmp_path / "more", more), tmp_path / "f", PackedFormat.EROFS))
     shutil.move(tmp_path / "f", other)
-    shutil.rmtree(cache / ".ocitui" / "lines", ignore_errors=True)
+    # On record as sound, as only such a one is held against.
+    there = asyncio.run(PackerCache(cache).recall(ImageName.parse(NAME), image.digest, PackedFormat.EROFS))
+    assert there is not None
+    note_stored(cache, ImportResult(there, ImportOutcome.STORED, source=RecordedSource(f"oci:{layout}")))
     done = ocitui("repair", "--depth", "layers", "--from", tmp_path / "twin", "--apply", "--yes", "-C", cache)
     assert packed.read_bytes() == right, done.out + done.err
 
@@ -253,6 +255,26 @@ def test_layers_come_from_the_registry_of_the_name(tmp_path: Path, image: Made, 
         assert command == ["repair", "--depth", "layers", "--registry"]
         assert ocitui(*command, "--apply", "--yes", "-C", cache).status == 0
     assert f"ocitui import docker://{registry.host}/team/app@{image.digest} --name {name}" in finding.seen
+
+
+def test_each_name_of_an_image_is_asked_for_its_layers_and_a_source_once(
+    cache: Path, layout: Path, image: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[str]()
+
+    async def noted(text: str, access: SourceOptions) -> Source:
+        opened.append(text)
+        return await open_source(text, access)
+
+    async def names(_: object) -> list[str]:
+        return [f"oci:{layout.with_name('gone')}", f"oci:{layout}"]
+
+    monkeypatch.setattr("ocitui.doctor.layers.open_source", noted)
+    monkeypatch.setattr("ocitui.doctor.layers.registry_origins", names)
+    other = layout_of(layout.with_name("other"), image_of(layer(Item("a"))))
+    report = checked(cache, f"oci:{other}", f"oci:{other}")
+    assert (report.coverage.layers, report.coverage.unchecked) == (1, ())
+    assert opened == [f"oci:{other}@{image.digest}", *asyncio.run(names(None))]
 
 
 def test_where_there_are_no_layers_that_is_said(cache: Path, tmp_path: Path, ocitui: Ocitui) -> None:
