@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
+from itertools import chain
 from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ocitui.cache import CacheError, PackedFormat
@@ -338,12 +339,31 @@ class PackedTree:
         several: dict[int, list[int]] = {}
         for entry, number in enumerate(self.numbers):
             several.setdefault(number, []).append(entry)
-        links = {}
-        for entries in several.values():
-            if len(entries) > 1:
-                first = min(entries, key=self.path)
-                links.update({entry: first for entry in entries if entry != first})
+        linked = [entries for entries in several.values() if len(entries) > 1]
+        links, places = {}, self._places(chain.from_iterable(linked))
+        for entries in linked:
+            first = min(entries, key=places.__getitem__)
+            links.update({entry: first for entry in entries if entry != first})
         return links
+
+    def _places(self, entries: Iterable[int]) -> dict[int, int]:
+        """Of these, and what they are below, the places in the order of their paths. None of these is made, which
+        together are as long as the tree is deep, times the entries."""
+        below, places = dict[int, set[int]](), {ROOT: 0}
+        for entry in entries:
+            while entry != ROOT and entry not in (beside := below.setdefault(self.parents[entry], set())):
+                beside.add(entry)
+                entry = self.parents[entry]
+        pending = [(b"", ROOT)] if below else []
+        while pending:
+            name, entry = pending.pop()
+            if entry != ROOT and not name.endswith(b"/"):
+                places[entry] = len(places)
+                continue
+            found = [(self.name(one), one) for one in below[entry]]
+            # What is in a directory may come after another whose name goes on: a, a-b, a/c.
+            pending += sorted([*found, *((name + b"/", one) for name, one in found if one in below)], reverse=True)
+        return places
 
     def totals(self) -> list[int]:
         """By entry, the bytes of the files that it is and that are below it: an inode's with its first entry only."""
