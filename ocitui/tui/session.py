@@ -22,7 +22,7 @@ from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
-from ocitui.cache import OWN_NAME, CacheDirectoryError, Condition, identity_of
+from ocitui.cache import OWN_NAME, CacheDirectoryError, CacheError, Condition, identity_of
 from ocitui.host import config_path, read_config, write_config
 from ocitui.stand_in import fact_of
 from ocitui.text import timestamp
@@ -168,7 +168,7 @@ class Session:
         return "imports" in self.__dict__
 
     def say(self, message: str) -> None:
-        """Put a message in the status line of the main screen."""
+        """Put a message in the status line of the lowest screen."""
         self.live.tell(LiveChange(said=message))
 
     def refusal(self, action: str) -> str:
@@ -401,6 +401,19 @@ class SessionScreen(Screen[R]):
     action_commands, action_help = partialmethod(_have_app, "commands"), partialmethod(_have_app, "show_help")
     action_suspend, action_redraw = partialmethod(_have_app, "suspend"), partialmethod(_have_app, "redraw")
     action_next_theme = partialmethod(_have_app, "next_theme")
+
+    def action_keep_settings(self) -> None:
+        self._keep_settings()
+
+    @work(group="settings", exclusive=True)
+    async def _keep_settings(self) -> None:
+        session, path = self.session, settings_path()
+        try:
+            await asyncio.to_thread(keep_settings, session.directory, path, session.settings)
+        except CacheError as error:
+            self.say(error.one_line)
+        else:
+            self.say(f"the next start looks like this: {path}")
 
     def live_changed(self, change: LiveChange) -> None:
         """What is known of the cache is no longer as it was drawn; called while the screen is on top, or the lowest."""

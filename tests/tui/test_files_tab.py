@@ -395,3 +395,12 @@ async def test_what_its_layers_hold_in_vain(cache: Path, tmp_path: Path) -> None
         await one.press("l")
         await one.until(lambda: "2.0K /gone, by layer 2" in one.text)
         assert f"layers from oci:{layout}" in one.status
+
+
+async def test_where_no_files_can_be_shown_it_is_not_said_how_to_show_them(cache: Path) -> None:
+    packed_path(cache, IMAGE, "tar").unlink()
+    async with desk(cache) as one:
+        await one.press("4")
+        await one.until(lambda: "there is no packed file for this entry" in one.text)
+        await one.press("l")
+        await one.until(lambda: "no files are shown; the pane says why" in one.status)

@@ -17,6 +17,7 @@ from ocitui.remote import FleetRow, FleetStanding, SshPlace
 from ocitui.text import age_of
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.screens.fleet import FleetScreen
+from ocitui.tui.session import settings_path
 from ocitui.tui.widgets.lines import LinesView, PickList
 from ocitui.words import fleet_cells
 from tests.tui.line_support import RecordedCells, cost, line_of, most_bytes
@@ -155,6 +156,32 @@ async def test_what_is_of_the_program_is_for_a_fleet_too(tmp_path: Path, monkeyp
         assert "4 hosts \u203a help" in one.text
         for said in ("kratad down", "reading", str(tmp_path)):
             assert said not in "\n".join(one.text.splitlines()[:2])
+
+
+async def test_a_filter_holds_while_it_is_typed_and_escape_brings_back_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("slash", *"web")
+        await one.until(lambda: order(one) == ["web2", "web1"])
+        await one.press("1")
+        await one.until(lambda: order(one) == ["web1"])
+        await one.press("enter", "slash", "backspace", "2")
+        await one.until(lambda: order(one) == ["web2"])
+        await one.press("escape")
+        await one.until(lambda: order(one) == ["web1"] and "filter 'web1'" in one.status)
+
+
+async def test_keys_of_the_theme_say_what_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:
+        await one.until(lambda: "asked 12s ago" in one.text)
+        await one.press("T")
+        await one.until(lambda: f"theme {one.app.home.settings.theme}; K keeps it" in one.status)
+        await one.press("K")
+        await one.until(lambda: f"the next start looks like this: {settings_path()}" in one.status)
+        assert f'theme = "{one.app.home.settings.theme}"' in settings_path().read_text()
 
 
 async def test_caches_of_one_host_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from ocitui.remote import FleetRow, FleetStanding, survey
 from ocitui.text import age_of, clean, counted, fit_columns
 from ocitui.words import FLEET_COLUMNS, fleet_cells, fleet_lines, fleet_sums
 
-from ..widgets.bars import Bar, HeaderBar, HealthBar, Part, fleet_title
+from ..live import LiveChange
+from ..widgets.bars import Bar, HeaderBar, HealthBar, OneLineQuestion, Part, fleet_title
 from ..widgets.lines import (
     ASCENDING,
     CURSOR,
@@ -101,7 +102,7 @@ class FleetScreen(ListScreen[None, HostRow]):
     BINDINGS = bound(
         {
             "slash": "filter", "s": "sort", "exclamation_mark": "worst_first", "n": "bad_row(1)", "N": "bad_row(-1)",
-            "R,f5": "refresh", "T": "app.next_theme",
+            "R,f5": "refresh", "T": "app.next_theme", "K": "keep_settings",
         }
     )  # fmt: skip
     DEFAULT_CSS = "FleetScreen { PickList { height: 2fr; } &.-beside PickList { height: 100%; } }"
@@ -116,7 +117,8 @@ class FleetScreen(ListScreen[None, HostRow]):
         self._known: dict[str, FleetRow] = {}
         """What each place told, by its text."""
         self._answered = 0
-        self._filter, self._sort, self._reverse = "", "v", False
+        self._filter = self._filter_before = ""
+        self._sort, self._reverse = "v", False
 
     def compose_body(self) -> Iterable[Widget]:
         # While a host's cache is shown, the application's session is that one's.
@@ -127,6 +129,10 @@ class FleetScreen(ListScreen[None, HostRow]):
     def begin(self) -> None:
         self.action_refresh()
         self.set_interval(_TICK_SECONDS, self._tick)
+
+    def live_changed(self, change: LiveChange) -> None:
+        """No cache is looked at here: it is what the program says."""
+        self.say(change.said)
 
     # What is asked
 
@@ -220,7 +226,18 @@ class FleetScreen(ListScreen[None, HostRow]):
     # Keys
 
     def action_filter(self) -> None:
+        self._filter_before = self._filter
         self.ask(self._filter, "words of a row; !word excludes")
+
+    @on(OneLineQuestion.Changed, "#ask")
+    def _typed(self, event: OneLineQuestion.Changed) -> None:
+        if isinstance(event.input, OneLineQuestion) and event.input.open:
+            self.answered(event.value)
+
+    def _end_asking(self, keep: bool) -> None:
+        super()._end_asking(keep)
+        if not keep:
+            self.answered(self._filter_before)
 
     def answered(self, text: str) -> None:
         self._filter = text

@@ -18,7 +18,6 @@ from ocitui.cache import CacheError
 from ocitui.text import clean, counted, short_digest
 
 from ..actions import ACTIONS, BY_NAME
-from ..session import keep_settings, settings_path
 from ..terminal import HOST_COLOURS
 from ..widgets.entry_rows import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
@@ -304,7 +303,8 @@ class MainScreen(EntriesScreen):
     def action_hidden(self) -> None:
         entry, files = self.pane.entry, self.pane.files
         if entry is None or files is None or files.contents is None:
-            self.say("Hidden by layers: 4 shows the files of the entry; there l shows what its layers hold in vain")
+            how = "4 shows the files of the entry; there l shows what its layers hold in vain"
+            self.say(f"Hidden by layers: {'no files are shown; the pane says why' if files is not None else how}")
             return
         from .files import HiddenScreen
 
@@ -349,16 +349,10 @@ class MainScreen(EntriesScreen):
         self.draw_header()
         self.say(f"the host's name stands on {settings.host_colour}; K keeps it for the next start")
 
-    @work(group="settings", exclusive=True)
-    async def action_keep_settings(self) -> None:
-        session, rows, path = self.session, self.table.rows, settings_path()
-        session.settings.sort, session.settings.reverse = rows.sort_column or "", rows.reverse
-        try:
-            await asyncio.to_thread(keep_settings, session.directory, path, session.settings)
-        except CacheError as error:
-            self.say(error.one_line)
-        else:
-            self.say(f"the next start looks like this: {path}")
+    def action_keep_settings(self) -> None:
+        settings, rows = self.session.settings, self.table.rows
+        settings.sort, settings.reverse = rows.sort_column or "", rows.reverse
+        super().action_keep_settings()
 
     # Imports, which go on in a thread of their own
 
