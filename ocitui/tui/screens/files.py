@@ -141,7 +141,8 @@ class HiddenScreen(FullScreen[None]):
         try:
             with giving_way():
                 found = await hidden_in_layers(self.session.directory, self._digest)
-            lines = [*hidden_lines(found.files, found.size, found.layers)]
+                # Of some 100,000 files, they take long to make too.
+                lines = await in_thread(lambda stop: [*hidden_lines(found.files, found.size, found.layers)])
             self.stand(f"{self._name}: layers from {found.origin}")
         except CacheError as error:
             lines = [f"The layers of {self._name} cannot be read: {error.message}"]
