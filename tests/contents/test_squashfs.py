@@ -57,6 +57,19 @@ def test_a_body_is_the_same_from_any_place_on(compressor: str, zoo: Callable[[st
                     assert body.read(size) == whole[at : at + size]
 
 
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where the blocks of files begin that were unpacked, as often as they were."""
+    starts, really = list[int](), squashfs._Squashfs._unpacked_data
+
+    def noted(image: squashfs._Squashfs, at: int, word: int) -> bytes:
+        starts.append(at)
+        return really(image, at, word)
+
+    monkeypatch.setattr(squashfs._Squashfs, "_unpacked_data", noted)
+    return starts
+
+
 @pytest.mark.parametrize("most", [1, 2048])
 @pytest.mark.parametrize("compressor", READ)
 def test_files_that_are_hashed_together_have_the_hashes_of_what_each_holds(
@@ -86,16 +99,8 @@ def test_files_that_are_hashed_together_have_the_hashes_of_what_each_holds(
 
 
 def test_files_that_are_hashed_together_have_their_fragment_unpacked_once(
-    read_squashfs: Callable[[bytes], PackedTree], monkeypatch: pytest.MonkeyPatch
+    read_squashfs: Callable[[bytes], PackedTree], unpacked: list[int]
 ) -> None:
-    unpacked: list[int] = []
-    really = squashfs._Squashfs._unpacked_data
-
-    def noted(image: squashfs._Squashfs, at: int, word: int) -> bytes:
-        unpacked.append(at)
-        return really(image, at, word)
-
-    monkeypatch.setattr(squashfs._Squashfs, "_unpacked_data", noted)
     ends = [Member(b"%03d" % at, FILE, file(at + 2, 1, fragment=at % 2, offset=at // 2)) for at in range(200)]
     tree = read_squashfs(made(*ends, data=bytes(range(200)), fragments=[(96, 100 | RAW), (196, 100 | RAW)]))
     tree_digest(tree, TreeLevel.CONTENT, Stop())
@@ -130,16 +135,8 @@ def test_hashing_ends_when_it_is_told_to(zoo: Callable[[str], Path]) -> None:
 
 
 def test_files_read_by_their_places_have_each_block_unpacked_once(
-    zoo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    zoo: Callable[[str], Path], unpacked: list[int]
 ) -> None:
-    unpacked: list[int] = []
-    really = squashfs._Squashfs._unpacked_data
-
-    def noted(image: squashfs._Squashfs, at: int, word: int) -> bytes:
-        unpacked.append(at)
-        return really(image, at, word)
-
-    monkeypatch.setattr(squashfs._Squashfs, "_unpacked_data", noted)
     with opened(zoo("gzip")) as tree:
         reader = tree.reader
         assert isinstance(reader, squashfs._Squashfs)
