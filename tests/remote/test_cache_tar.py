@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import io
 import itertools
@@ -18,7 +19,7 @@ import msgspec
 import pytest
 
 from ocitui.cache import CacheError, ImageName, Key, Ledger, PackedFormat, PackerCache, RecordedSource
-from ocitui.contents import TreeStore
+from ocitui.contents import TreeLines, TreeStore
 from ocitui.importing import (
     ImportOutcome,
     ImportRequest,
@@ -29,7 +30,7 @@ from ocitui.importing import (
     given_by,
     note_stored,
 )
-from ocitui.remote import entries_to_export, receive_cache_tar, write_cache_tar
+from ocitui.remote import cache_tar, entries_to_export, receive_cache_tar, write_cache_tar
 from ocitui.remote.cache_tar import ExportError
 from ocitui.threads import Stop
 from tests.cache.support import make_image, trash, until
@@ -356,3 +357,25 @@ async def test_more_entries_than_an_import_takes_are_not_sent(tmp_path: Path, mo
     monkeypatch.setattr("ocitui.remote.cache_tar.MOST_ENTRIES", 1)
     with pytest.raises(ExportError, match="2 entries are more"):
         await sent(tmp_path / "home", keys)
+
+
+async def test_lines_of_what_came_wait_on_the_disk(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 10,000 entries they are more than fit into memory."""
+    data = await sent(tmp_path / "home", await filled(tmp_path / "home", tmp_path / "scratch", "app:1", "db:2"))
+    really, held, kept = cache_tar.store_arrived, list[int](), list[str]()
+
+    def in_memory() -> int:
+        gc.collect()
+        return sum(isinstance(one, TreeLines) for one in gc.get_objects())
+
+    async def noted(*words: Any) -> list[ImportResult]:
+        held.append(in_memory() - before)
+        kept.extend(path.name for path in (target / ".ocitui" / "import").rglob("*.tar.lines"))
+        return await really(*words)
+
+    monkeypatch.setattr(cache_tar, "store_arrived", noted)
+    before = in_memory()
+    await received(target, data)
+    assert (held, len(kept)) == ([0], 2)
