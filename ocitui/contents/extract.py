@@ -64,9 +64,11 @@ class Extraction:
 
     @property
     def unread(self) -> list[tuple[bytes, str]]:
-        """By paths what could not be read of the tree: a directory that is written may hold more than that."""
-        tree, is_any = self._tree, any(map(self._is_directory, self._wanted))
-        return [(tree.path(entry), text) for entry, text in tree.damage] if is_any else []
+        """By paths what could not be read of the tree, where a directory that is written may hold more for it: in that
+        directory, or nobody knows where, which is told of the root."""
+        tree, hit = self._tree, {ROOT, *self._wanted}
+        is_any = any(map(self._is_directory, self._wanted))
+        return [(tree.path(entry), text) for entry, text in tree.damage if entry in hit] if is_any else []
 
     def in_the_way(self) -> Iterator[bytes]:
         """The paths that are there already and would be replaced: all but directories where a directory comes. Raises

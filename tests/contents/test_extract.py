@@ -16,7 +16,7 @@ import pytest
 from ocitui.cache import FileTakenError, StorageError
 from ocitui.contents.extract import Extraction
 from ocitui.contents.tar import tar_tree
-from ocitui.contents.tree import PackedTree
+from ocitui.contents.tree import ROOT, DamagedError, Inode, PackedTree
 from ocitui.threads import Stop
 from tests.tools import need
 
@@ -182,3 +182,16 @@ def test_times_that_no_file_system_holds(tmp_path: Path, stack: ExitStack, mtime
     tree = tree_of(write_tar(tmp_path / "a.tar", [member("a", data=b"a", mtime=mtime)]), stack)
     Extraction(tree, [0], tmp_path / "ours").run(Stop())
     assert (tmp_path / "ours" / "a").read_bytes() == b"a"
+
+
+def test_what_cannot_be_read_of_another_directory_is_nothing_that_this_one_lacks(tmp_path: Path) -> None:
+    folder = Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 1, 1)
+    tree = PackedTree(None, folder)  # type: ignore[arg-type]
+    etc, usr = (tree.add(ROOT, name, folder._replace(number=at)) for at, name in enumerate((b"etc", b"usr"), 2))
+    tree.note(usr, DamagedError("its listing is damaged"))
+    assert Extraction(tree, [etc], tmp_path).unread == []
+    told = [(b"usr", "its listing is damaged")]
+    assert [Extraction(tree, [one], tmp_path).unread for one in (usr, ROOT)] == [told, told]
+    # Such as where a tar is cut.
+    tree.note(ROOT, DamagedError("it is cut"))
+    assert Extraction(tree, [etc], tmp_path).unread == [(b"", "it is cut")]
