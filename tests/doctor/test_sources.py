@@ -8,10 +8,20 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ocitui.cache import Descriptor, EntryKey, ImageIndex, ImageName, PackedFormat, judge_index
+from ocitui.cache import (
+    Descriptor,
+    EntryKey,
+    ExpectedEntries,
+    ImageIndex,
+    ImageName,
+    PackedFormat,
+    examine_index,
+    judge_index,
+)
 from ocitui.doctor.salvage.salvage import FoundEntry, NameHint, Told, salvage_entries
-from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, merged
+from ocitui.doctor.salvage.sources import IndexSource, JoinedEntries, JoinedEntry, PeerNames, merged
 from tests.cache.support import entry, index_bytes
 from tests.doctor.test_rebuild import rebuilt
 
@@ -192,3 +202,21 @@ def test_the_order_is_the_one_that_was_as_far_as_it_can_be_known(
 
 def keys(numbers: list[int]) -> list[EntryKey]:
     return [(str(number), "", "", 0) for number in numbers]
+
+
+def test_what_the_journal_called_an_entry_stands_before_what_peers_call_its_image() -> None:
+    """Once, whatever these call another format of it, of which nothing here tells."""
+    noted, (_, peer) = descriptor(0, "app:1"), examine_index(index_bytes([entry(0, name=f"app:{n}") for n in (2, 3)]))
+    assert peer is not None
+    tar = replace(on_disk(0), format=PackedFormat.TAR)
+    expected = ExpectedEntries((), {}, {noted.key: noted})
+    joined = JoinedEntries([], [], [on_disk(0), tar], {}, expected, PeerNames({"peer": peer}))
+    assert [(one.format, one.name) for one in joined] == [("squashfs", "app:1"), ("tar", "app:2"), ("tar", "app:3")]
+
+
+def test_a_name_that_the_journal_tells_of_is_not_taken_for_another_image() -> None:
+    noted, (_, peer) = descriptor(1, "app:1"), examine_index(index_bytes([entry(0, name="app:1")]))
+    assert peer is not None
+    expected = ExpectedEntries((), {}, {noted.key: noted})
+    joined = JoinedEntries([], [], [on_disk(0, 9.0), on_disk(1)], {}, expected, PeerNames({"peer": peer}))
+    assert {one.digest: one.name for one in joined} == {noted.digest: "app:1", descriptor(0).digest: None}

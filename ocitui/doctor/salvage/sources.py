@@ -255,12 +255,17 @@ class JoinedEntries:
         nameless.sort(key=lambda found: (found.manifest_modified or found.modified, found.digest, found.format))
         known = named.union(self._files) if removed else named
         left_out = (self._left_out(one, by) for one, by in removed.items() if (one[0], one[1] or "") not in known)
-        lost = [one.digest for one in nameless if one.key not in self._given and one.key not in self._noted]
-        holders = {one.image_name: one.digest for one in self._descriptors}
+        lost = {one.key for one in nameless if one.key not in self._given and one.key not in self._noted}
+        noted = [self._noted[one.key] for one in nameless if one.key in self._noted]
+        holders = {one.image_name: one.digest for one in (*self._descriptors, *noted)}
         holders |= {str(name): digest for (digest, _), name in self._given.items()}
-        self.claims = peers.claims(lost, holders.get) if peers is not None else []
+        self.claims = peers.claims((digest for digest, _ in lost), holders.get) if peers is not None else []
         heard = given_names(self.claims)
-        entries = (self._nameless(one, name) for one in nameless for name in heard.get(one.digest, [""]))
+        entries = (
+            self._nameless(one, name)
+            for one in nameless
+            for name in (heard.get(one.digest, [""]) if one.key in lost else [""])
+        )
         self._others = [*entries, *left_out]
 
     def __len__(self) -> int:
@@ -373,12 +378,12 @@ class JoinedEntries:
 
     def _nameless(self, found: FoundEntry, heard: str) -> JoinedEntry:
         """An entry of which neither index nor backup tells, as the operator names it, or the journal last knew it, or
-        as it is ``heard`` from other caches (empty: it is not)."""
+        as it is ``heard`` from other caches (empty: it is not, or need not be)."""
         given, noted = self._given.get(found.key), self._noted.get(found.key)
         source = IndexSource.FILES if noted is None or given is not None else IndexSource.JOURNAL
         told = {} if noted is None else {IndexSource.JOURNAL: noted}
         descriptor = found.named(given) if given is not None else noted or found.descriptor
-        if heard and given is None and noted is None and (named := found.named(ImageName.parse(heard))) is not None:
+        if heard and (named := found.named(ImageName.parse(heard))) is not None:
             source, descriptor, told = IndexSource.PEERS, named, {IndexSource.PEERS: named}
         return JoinedEntry(
             found.digest,
