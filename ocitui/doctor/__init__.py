@@ -50,6 +50,7 @@ with front(__name__):
     from .incident import write_report as write_report
     from .layers import examine_layers as examine_layers
     from .layers import hidden_in_layers as hidden_in_layers
+    from .layers import is_cache as is_cache
     from .metrics import prometheus as prometheus
     from .metrics import prometheus_of_failure as prometheus_of_failure
     from .origins import ComesBack as ComesBack

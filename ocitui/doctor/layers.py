@@ -76,8 +76,8 @@ async def examine_layers(
     `examine`."""
     judge = judge or Judge(directory)
     report = await examine(directory, options, progress, on_findings, judge=judge)
-    layered = await asyncio.to_thread(_with_layers, sources)
-    checks = _LayerChecks(judge, options.max_rate, layered, access or SourceOptions(), progress, on_findings)
+    texts = await asyncio.to_thread(lambda: tuple(one for one in sources if not is_cache(one)))
+    checks = _LayerChecks(judge, options.max_rate, texts, access or SourceOptions(), progress, on_findings)
     damaged = {one.file for one in report.findings if one.code in FILE_FAULTS - {"packed-changed"}}
     images = dict[str, list[PackedFile]]()
     for file in judge.packed_files(options.keys):
@@ -85,13 +85,13 @@ async def examine_layers(
             images.setdefault(file.digest, []).append(file)
     for number, files in enumerate(images.values()):
         await checks.check(files, number, len(images))
-    coverage = replace(report.coverage, layers=checks.compared).with_unchecked(checks.unchecked)
-    return replace(report.with_layers(checks.findings), coverage=coverage, seconds=time.time() - report.started)
+    layered = report.with_layers(checks.findings, checks.compared, checks.unchecked)
+    return replace(layered, seconds=time.time() - report.started)
 
 
-def _with_layers(sources: Sequence[str]) -> tuple[str, ...]:
-    """Those that may have layers: other caches, which a repair takes too, have none."""
-    return tuple(text for text in sources if not text.startswith(FAR) and peer_here(text) is None)
+def is_cache(source: str) -> bool:
+    """Whether it is another cache, here or over ssh, which a repair takes too: it has no layers."""
+    return source.startswith(FAR) or peer_here(source) is not None
 
 
 class _LayerChecks(msgspec.Struct):

@@ -140,7 +140,8 @@ class Report(msgspec.Struct, frozen=True):
     """``findings`` are in order: the worst first, then as the index has them. ``entries`` and ``packed_bytes`` are what
     the cache holds; ``started`` is in seconds since the epoch, ``seconds`` how long it took; ``notes`` say what could
     not be done, such as writing to the ledger. ``deep_only`` has the fingerprints of what only a deep check tells, as
-    it could not be remembered. ``judge`` is who said it, where that is known: a plan goes on from its facts."""
+    it could not be remembered. ``judge`` is who said it, where that is known: a plan goes on from its facts. The files
+    that were ``uncompared`` with their layers have each the reason."""
 
     directory: Path
     depth: Depth
@@ -154,6 +155,7 @@ class Report(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     deep_only: frozenset[str] = frozenset()
     judge: Judge | None = None
+    uncompared: tuple[tuple[str, str], ...] = ()
 
     def shown(self, minimum: Severity = Severity.LOW, *, acknowledged: bool = False) -> list[Finding]:
         """The findings of at least a severity, those that were acknowledged only when asked for."""
@@ -177,11 +179,15 @@ class Report(msgspec.Struct, frozen=True):
             found.update("ok" if state.ok else "bad" if state.bad else "unknown" for state in states)
         return found
 
-    def with_layers(self, found: Iterable[Finding]) -> Report:
-        """The same report with what only the layers tell, which is not remembered."""
+    def with_layers(self, found: Iterable[Finding], compared: int, uncompared: Iterable[tuple[str, str]]) -> Report:
+        """The same report with what only the layers tell, which is not remembered: of so many files that were
+        ``compared``, while others could not be, each with the reason."""
         findings = in_order((*self.findings, *found))
         told = self.deep_only.union(one.fingerprint for one in findings if one.code in LAYER_FAULTS)
-        return msgspec.structs.replace(self, findings=findings, deep_only=told)
+        uncompared = tuple(uncompared)
+        coverage = msgspec.structs.replace(self.coverage, layers=compared).with_unchecked(uncompared)
+        changed = {"findings": findings, "deep_only": told, "coverage": coverage, "uncompared": uncompared}
+        return msgspec.structs.replace(self, **changed)
 
     def with_acknowledged(self, fingerprints: frozenset[str]) -> Report:
         """The same report with these findings marked."""

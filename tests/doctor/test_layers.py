@@ -290,6 +290,9 @@ def test_where_there_are_no_layers_that_is_said(cache: Path, tmp_path: Path, oci
     assert report.coverage.layers == 0
     refused = ocitui("check", "--depth", "layers", "--from", f"oci:{tmp_path / 'nowhere'}", "-C", cache)
     assert (refused.status, "does not exist" in refused.err) == (4, True)
+    for text in (f"cache:{cache}", str(cache), "ssh://other"):
+        refused = ocitui("check", "--depth", "layers", "--from", text, "-C", cache)
+        assert (refused.status, f"{text} is a cache, which has no layers" in refused.err) == (2, True)
 
 
 def test_a_repair_says_what_was_not_compared_and_asks_no_cache_for_layers(
@@ -306,6 +309,11 @@ def test_a_repair_says_what_was_not_compared_and_asks_no_cache_for_layers(
     said = " ".join(ocitui(*words).out.split())
     assert re.search(r"not checked: \S+\.tar: not compared with its layers: they are nowhere at hand", said)
     assert ocitui(*words, "--json").json["unchecked"] == [unchecked]
+    # Where something was mended, and is checked again, too.
+    (cache / f"sha256:{'a' * 64}.tar").write_bytes(b"x")
+    said = " ".join(ocitui(*words, "--trash-orphans", "--apply", "--yes").out.split())
+    assert "mended; transaction" in said
+    assert said.partition("checked again:")[2].count("not compared with its layers: they are nowhere at hand") == 1
 
 
 def test_a_damaged_file_is_not_compared(cache: Path, layout: Path) -> None:

@@ -167,10 +167,20 @@ def _access(call: Call, typed: dict[str, Any]) -> RegistryOptions:
     is_deepest = typed["depth"] == DEPTHS[-1]
     if is_deepest:
         call.refuse_read_only("fetch layers")
+        _refuse_caches(typed["sources"])
         sources_of_files(typed["sources"])
     elif typed["sources"]:
         raise UsageProblemError("--from is for --depth layers", hint="give --depth layers too")
     return check_registry(typed, "" if is_deepest else "--depth layers")
+
+
+def _refuse_caches(sources: Sequence[str]) -> None:
+    """Raises UsageProblemError for a source that a repair takes, and that has no layers."""
+    from ocitui.doctor import is_cache
+
+    if (other := next(filter(is_cache, sources), None)) is not None:
+        hint = "name a layout or an archive; ocitui repair --from takes other caches"
+        raise UsageProblemError(f"{other} is a cache, which has no layers to compare with", hint=hint)
 
 
 def _check(call: Call, asked: AskedCheck, *, metrics_only: bool = False) -> ExitCode:

@@ -189,7 +189,8 @@ class RepairPlan(msgspec.Struct, frozen=True):
     """``steps`` are all that can be done, ``chosen`` the numbers of those that will be; none mends ``unmended``.
     ``notes`` say where could not be looked for copies, and why. ``seen`` is the index that the plan is bound to, None
     where it cannot be read, and ``depth`` how far its check looked. ``joined`` are the sources of a whole index,
-    ``by_layers`` the findings that only layers tell, ``claims`` what other caches say of names that were lost."""
+    ``by_layers`` the findings that only layers tell, of so many files that were ``compared`` with them while others
+    were ``uncompared``, ``claims`` what other caches say of names that were lost."""
 
     steps: tuple[RepairStep, ...]
     unmended: tuple[Left, ...]
@@ -201,6 +202,8 @@ class RepairPlan(msgspec.Struct, frozen=True):
     index: ImageIndex | None = None
     access: SourceOptions = msgspec.field(default_factory=SourceOptions)
     by_layers: tuple[Finding, ...] = ()
+    compared: int = 0
+    uncompared: tuple[tuple[str, str], ...] = ()
     hosts: OtherHosts | None = None
     claims: tuple[PeerName, ...] = ()
 
@@ -363,6 +366,8 @@ async def plan_repair(
         None if snapshot.replaced else snapshot.index,
         options.access,
         tuple(_of(report.findings, LAYER_FAULTS)),
+        report.coverage.layers,
+        report.uncompared,
         options.hosts,
         tuple(claims),
     )
@@ -507,7 +512,8 @@ async def apply_plan(
     report = await examine(cache.directory, ExamineOptions(depth=plan.depth), judge=judge)
     # What was packed anew was read back against its layers, which are not fetched once more.
     mended = {finding for step in plan.made for finding in step.findings}
-    return Repaired(transactions, report.with_layers([one for one in plan.by_layers if one not in mended]))
+    left = [one for one in plan.by_layers if one not in mended]
+    return Repaired(transactions, report.with_layers(left, plan.compared, plan.uncompared))
 
 
 async def _make(cache: PackerCache, plan: RepairPlan, tell: ProgressCall) -> tuple[Transaction, ...]:
