@@ -422,12 +422,14 @@ class BlobStore:
             pass
 
     def find_whole(self, digest: str, size: int, stop: Stop) -> Path | None:
-        """The whole blob, read again to see that it is sound, else removed. Raises StorageError, AbandonedError."""
+        """The whole blob, read again to see that it is sound, else removed. Raises UnsoundSourceError where the size is
+        not that of the digest's bytes, StorageError, AbandonedError."""
         path = self.directory / checked_digest(digest)
         with storage_errors("read a blob"), suppress(FileNotFoundError):
             with open_bounded(path, follow=False) as file:
-                same_size = os.fstat(file.fileno()).st_size == size
-                if same_size and f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
+                if f"sha256:{hash_file(file, lambda _: stop.check())}" == digest:
+                    if (there := os.fstat(file.fileno()).st_size) != size:
+                        raise UnsoundSourceError(f"{digest} is told of with {size} bytes, and has {there}")
                     return path
             self._unlink(path.name)
         return None

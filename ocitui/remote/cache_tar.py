@@ -497,6 +497,7 @@ async def _pulled(
         arrived, lent = ArrivedEntry(one.descriptor, here, one.sha256, one.content, _bounded(one.source)), False
         try:
             while not lent:
+                # Wrong bytes are removed by the store; what it has, and is told of otherwise, is right.
                 await blobs.fetch(
                     digest,
                     one.found.size,
@@ -507,7 +508,8 @@ async def _pulled(
             tracker.enter(ImportPhase.FINISH)
             return await in_thread(partial(_verified, arrived, blobs.disk))
         except UnsoundSourceError as error:
-            blobs.clear([digest])
+            if lent:
+                await asyncio.to_thread(blobs.clear, [digest])
             error.message = error.message if name in error.message else f"{name}: {error.message}"
             raise
 

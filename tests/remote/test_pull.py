@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ocitui.cache import Disk, ImageName, Key, Ledger, LockedError, PackedFormat, PackerCache
+from ocitui.cache import Disk, ImageName, Key, Ledger, LockedError, PackedFormat, PackerCache, record_stored
 from ocitui.cli.main import run
 from ocitui.contents import TreeStore
 from ocitui.importing import (
@@ -232,6 +233,25 @@ async def test_what_cannot_be_stored_is_kept(
     assert kept(target) == packed(home, key).stat().st_size
     assert [one.outcome for one in await pulled(target, home, [key])] == ["stored"]
     assert len(starts) == 1
+
+
+async def test_a_host_that_lies_about_a_size_costs_nothing_that_is_kept(
+    tmp_path: Path, target: Path, near: None, starts: list[int]
+) -> None:
+    home = tmp_path / "home"
+    [key] = await filled(home, tmp_path / "scratch", "app:1")
+    data, blobs = packed(home, key).read_bytes(), BlobStore(target)
+
+    async def give(blob: staging.PartialBlob) -> None:
+        await blob.append(data)
+
+    await blobs.fetch(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), give)
+    with packed(home, key).open("ab") as file:
+        file.write(bytes(512))
+    record_stored(home, packed(home, key), hashlib.sha256(data).hexdigest())
+    with pytest.raises(UnsoundSourceError, match=f"is told of with {len(data) + 512} bytes, and has {len(data)}"):
+        await pulled(target, home, [key])
+    assert (kept(target), starts) == (len(data), [])
 
 
 async def test_what_another_program_clears_comes_again(
