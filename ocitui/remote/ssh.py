@@ -186,11 +186,20 @@ class Connection:
 
     async def configuration(self) -> Mapping[str, str]:
         """What the operator's configuration says of the host, by `ssh -G`, in small letters. Raises UnreachableError
-        where it cannot be read."""
-        child = await _started(["ssh", "-G", *self.place.words], DEVNULL)
-        out, err = await child.communicate()
-        if child.returncode != 0:
-            raise _failure(self.place, child.returncode or 0, err, b"")
+        where it cannot be read, HostSilentError where it runs a command that does not end."""
+        process = await _started(["ssh", "-G", *self.place.words], DEVNULL)
+        try:
+            async with asyncio.timeout(self._patience.record):
+                out, err = await process.communicate()
+        except TimeoutError:
+            told = f"what is configured of {self.place.name} is not told within {self._patience.record:.0f} seconds"
+            command = self.place.login.replace("ssh", "ssh -G", 1)
+            hint = f"see whether this ends, and what its Match exec runs: {command}"
+            raise HostSilentError(told, hint=hint) from None
+        finally:
+            await settled(_ended(process))
+        if process.returncode != 0:
+            raise _failure(self.place, process.returncode or 0, err, b"")
         lines = (line.partition(" ") for line in out.decode(errors="replace").splitlines())
         return {key: value for key, _, value in lines}
 
@@ -284,6 +293,20 @@ async def _started(words: list[str], stdin: int) -> Process:
         raise UnreachableError(f"cannot start ssh: {error.strerror}", hint="apt install openssh-client") from error
 
 
+async def _ended(process: Process) -> None:
+    """End it, with all that it started."""
+    if process.stdin is not None:
+        process.stdin.close()
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    # Of a pipe that nobody reads any more, or that somebody else holds open, the end would never be seen.
+    transport = vars(process)["_transport"]
+    for pipe in filter(None, map(transport.get_pipe_transport, range(3))):
+        pipe.close()
+    await process.wait()
+
+
 class _Child:
     """An `ssh` that runs a command there."""
 
@@ -339,16 +362,8 @@ class _Child:
         """End it, with all that it started."""
         for one in (self._sending, self._hearing):
             one.cancel()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        # Of a pipe that nobody reads any more, or that somebody else holds open, the end would never be seen.
-        transport = vars(self._process)["_transport"]
-        for pipe in filter(None, map(transport.get_pipe_transport, range(3))):
-            pipe.close()
-        await settled(asyncio.gather(self._sending, self._hearing, self._process.wait(), return_exceptions=True))
+        ended = _ended(self._process)
+        await settled(asyncio.gather(self._sending, self._hearing, ended, return_exceptions=True))
 
     @property
     def _out(self) -> asyncio.StreamReader:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ from ocitui.remote.ssh import (
     SudoRefusedError,
     UnreachableError,
 )
+from tests.cache.support import until
 from tests.remote.support import Hosts
 from tests.sshd import make_key
 
@@ -255,6 +257,30 @@ async def test_a_record_that_never_comes(hosts: Hosts) -> None:
     slow = SENDER + "sys.stdout.flush()\nimport time\nwhile True: time.sleep(9)\n"
     with pytest.raises(HostSilentError, match="nothing whole"):
         await asked("good", slow, patience=Patience(record=1.0))
+
+
+def _command_of(pid: str) -> bytes:
+    """Empty where it has ended."""
+    with suppress(OSError):
+        return Path("/proc", pid, "cmdline").read_bytes()
+    return b""
+
+
+async def test_a_configuration_that_runs_what_does_not_end(hosts: Hosts, tmp_path: Path) -> None:
+    """Neither that nor `ssh` is left."""
+    with hosts.config.open("a") as config:
+        config.write(f'Match exec "echo $$ >>{tmp_path / "pid"}; exec sleep 999"\n')
+    connection = Connection(SshPlace.parse("good"), patience=Patience(record=1.0))
+    with pytest.raises(HostSilentError, match="is not told within 1 seconds") as raised:
+        await connection.configuration()
+    assert raised.value.hint.endswith("runs: ssh -G good")
+    work = asyncio.ensure_future(Connection(SshPlace.parse("good")).configuration())
+    await until(lambda: len((tmp_path / "pid").read_text().split()) == 2)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    pids = (tmp_path / "pid").read_text().split()
+    await until(lambda: not any(map(_command_of, pids)))
 
 
 async def test_that_nothing_can_be_shared_is_told_by_what_is_asked(hosts: Hosts) -> None:
