@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial, wraps
@@ -255,7 +255,8 @@ def on_mirror(
             return work(there, mirror)
 
         try:
-            return on_stand_in(call, mirror.directory, work_on_it)
+            with ended_by_signals("what was begun has ended whole"):
+                return on_stand_in(call, mirror.directory, work_on_it)
         finally:
             mirror.remove()
 
@@ -281,7 +282,8 @@ def on_cache(call: Call, work: Callable[[Call], int]) -> int:
 
     if not is_report(call.directory):
         return work(call)
-    with opened_report(call.directory) as directory:
+    with ExitStack() as stack, ended_by_signals():
+        directory = stack.enter_context(opened_report(call.directory))
         return on_stand_in(call, directory, work)
 
 
@@ -334,10 +336,11 @@ def tell_notes(notes: Sequence[str]) -> None:
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """The outcome of ``work``. A signal cancels it, but a thread that writes is waited for when the loop ends, so a
-    transaction ends whole. Raises InterruptedBySignalError."""
+    transaction ends whole; then they do what they did before. Raises InterruptedBySignalError."""
     import asyncio
 
-    return asyncio.run(_cancelled_by_signals(work))
+    with _signals_kept():
+        return asyncio.run(_cancelled_by_signals(work))
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
@@ -371,13 +374,23 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """What only reads, here and now: a signal ends it at once. Raises InterruptedBySignalError."""
+def ended_by_signals(left: str = "nothing was changed") -> Iterator[None]:
+    """What only reads, here and now: a signal ends it at once. Raises InterruptedBySignalError, which says what is
+    ``left`` of it."""
 
     def stop(number: int, _: object) -> None:
-        raise InterruptedBySignalError(number, "nothing was changed")
+        raise InterruptedBySignalError(number, left)
 
-    before = {each: signal.signal(each, stop) for each in _heeded()}
+    with _signals_kept():
+        for each in _heeded():
+            signal.signal(each, stop)
+        yield
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Behind it, signals do again what they did before."""
+    before = {each: signal.getsignal(each) for each in _SIGNALS}
     try:
         yield
     finally:
@@ -438,6 +451,13 @@ def complete_source(context: click.Context, parameter: click.Parameter, word: st
 
 
 source_argument = click.argument("source", shell_complete=complete_source)
+
+
+def sources_option(help_text: str) -> Callable[[F], F]:
+    """What a command looks into beside the cache."""
+    return repeatable("--from", "sources", metavar="SOURCE", complete=complete_source, help=f"{help_text} Repeatable.")
+
+
 # Their values are fields of ImportRequest, None and False where nothing was typed.
 registry_options = with_options(
     click.option("--tls-ca", metavar="FILE", type=_FILE, help="Trust this authority (PEM) besides the system's."),

@@ -8,8 +8,10 @@ import io
 import json
 import os
 import re
+import signal
 import stat
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,3 +268,21 @@ def test_metrics_of_it_are_of_the_cache_that_is_meant(demo: Path, report: Path, 
 def test_nothing_is_exported_of_it(report: Path, tmp_path: Path, ocitui: Ocitui) -> None:
     done = ocitui("export", "busybox:1.36", tmp_path / "there.tar", "-C", report)
     assert (done.status, "it is a report of" in done.err) == (4, True)
+
+
+@pytest.mark.parametrize("where", ["ocitui.doctor.incident._open", "ocitui.cli.output.Call.answer"])
+def test_a_signal_leaves_nothing_of_one_that_is_open(
+    where: str, report: Path, tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is unpacked, and after what a loop ran, which has signals end the program at once behind it."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+    def ended(*_: object, **__: object) -> None:
+        assert [*(tmp_path / "tmp").iterdir()] != []
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(where, ended)
+    assert ocitui("repair", "-C", report).status == 128 + signal.SIGTERM
+    assert [*(tmp_path / "tmp").iterdir()] == []

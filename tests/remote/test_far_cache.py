@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,22 @@ def test_a_check_over_there(sample: Sample, hosts: Hosts, capsys: pytest.Capture
     assert "file-missing" in said or "is not there" in said
     assert "ocitui-mirror" not in said
     assert sorted(sample.directory.rglob("*")) == before
+
+
+def test_a_signal_leaves_nothing_of_a_mirror(
+    sample: Sample, near: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+    def ended(*_: object) -> None:
+        assert [*(tmp_path / "tmp").iterdir()] != []
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("ocitui.cli.output.Call.answer", ended)
+    assert run(["zones", "-C", f"ssh://good{sample.directory}"]) == 128 + signal.SIGTERM
+    assert [*(tmp_path / "tmp").iterdir()] == []
 
 
 @pytest.mark.parametrize(
