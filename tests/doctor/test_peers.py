@@ -73,6 +73,13 @@ def on_record(*samples: Sample) -> None:
             record_stored(one.directory, path)
 
 
+def pack_incomplete(sample: Sample, folder: Path) -> None:
+    """Have the squashfs of an image lack what its other formats hold."""
+    root = make_root(folder)
+    (root / "etc" / "hosts").unlink()
+    pack("squashfs", root, sample.file("squashfs"))
+
+
 async def from_host(sample: Sample, far: Far, depth: Depth = Depth.HEADER) -> RepairPlan:
     _, plan = await planned(sample.directory, depth, sources=tuple(far.caches), hosts=far)
     return plan
@@ -163,9 +170,7 @@ async def test_what_the_host_knows_to_be_damaged_is_left_for_what_another_has(
 async def test_the_very_bytes_that_are_to_be_replaced_are_not_fetched(
     sample: Sample, peer: Sample, tmp_path: Path
 ) -> None:
-    root = make_root(tmp_path)
-    (root / "etc" / "hosts").unlink()
-    pack("squashfs", root, sample.file("squashfs"))
+    pack_incomplete(sample, tmp_path)
     shutil.copy(sample.file("squashfs"), peer.file("squashfs"))
     on_record(sample, peer)
     plan = await from_host(sample, Far(host2=peer.directory), Depth.DEEP)
@@ -254,9 +259,7 @@ async def test_another_tree_than_the_one_on_record_is_refused(
 async def test_what_only_that_host_vouches_for_is_held_against_the_other_formats_here(
     sample: Sample, peer: Sample, tmp_path: Path
 ) -> None:
-    root = make_root(tmp_path)
-    (root / "etc" / "hosts").unlink()
-    pack("squashfs", root, peer.file("squashfs"))
+    pack_incomplete(peer, tmp_path)
     on_record(peer)
     sample.file("squashfs").unlink()
     plan = await from_host(sample, Far(host2=peer.directory))
@@ -268,9 +271,7 @@ async def test_a_file_that_is_incomplete_here_is_replaced_by_a_whole_one(
     sample: Sample, peer: Sample, tmp_path: Path
 ) -> None:
     """Though the bytes of the incomplete one, and its tree, are on record."""
-    root = make_root(tmp_path)
-    (root / "etc" / "hosts").unlink()
-    pack("squashfs", root, sample.file("squashfs"))
+    pack_incomplete(sample, tmp_path)
     on_record(sample, peer)
     plan = await from_host(sample, Far(host2=peer.directory), Depth.DEEP)
     assert {finding.code for step in plan.steps for finding in step.findings} >= {"packed-incomplete"}

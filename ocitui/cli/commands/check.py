@@ -18,13 +18,13 @@ from ocitui.text import human_size, human_span
 from ..options import (
     DEPTHS,
     byte_size,
-    complete_source,
     depth_option,
     examined,
     noting_options,
     registries_options,
     repeatable,
     run_async,
+    sources_option,
     span,
     taking,
 )
@@ -90,13 +90,7 @@ def _failure_measured(call: Call, path: Path | None) -> Iterator[None]:
 
 @click.command("check")
 @depth_option
-@repeatable(
-    "--from",
-    "sources",
-    metavar="SOURCE",
-    complete=complete_source,
-    help="Layers: fetch them from here first, as ocitui import does. Repeatable.",
-)
+@sources_option("Layers: fetch them from here first, as ocitui import does.")
 @repeatable(
     "--entry", "entries", metavar="ENTRY", complete=complete_entry, help="Look only at these entries, repeatable."
 )

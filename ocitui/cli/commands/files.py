@@ -12,7 +12,7 @@ import click
 from ocitui.cache import CacheError, NoSuchEntryError
 from ocitui.text import escaped
 
-from ..options import FORMATS, complete_source, reading, repeatable, run_async
+from ..options import FORMATS, reading, run_async, sources_option
 from ..output import Call, ExitCode, Unread, UsageProblemError, complained, say_lines
 from ..selectors import (
     chosen_keys,
@@ -36,13 +36,7 @@ if TYPE_CHECKING:
 @entries_argument
 @filter_option
 @click.option("--layers", is_flag=True, help="List what its layers hold in vain: files that a later one hides.")
-@repeatable(
-    "--from",
-    "sources",
-    metavar="SOURCE",
-    complete=complete_source,
-    help="With --layers: they are here, as ocitui import takes it. Repeatable.",
-)
+@sources_option("With --layers: they are here, as ocitui import takes it.")
 @reading
 def files_command(
     call: Call, words: Sequence[str], filter_text: str | None, layers: bool, sources: Sequence[str]

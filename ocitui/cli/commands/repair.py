@@ -16,12 +16,12 @@ from ..options import (
     DEPTHS,
     FAR,
     changing,
-    complete_source,
     depth_option,
     examined,
     registries_options,
     repeatable,
     run_async,
+    sources_option,
     sudo_option,
     writing_cache,
 )
@@ -58,13 +58,7 @@ class AskedRepair(NamedTuple):
     help="Only for these findings, with the steps that are otherwise merely offered. Repeatable.",
 )
 @depth_option
-@repeatable(
-    "--from",
-    "sources",
-    metavar="SOURCE",
-    complete=complete_source,
-    help="Restore from here, and ask for lost names: cache:DIR, ssh://HOST[/DIR], or what import takes. Repeatable.",
-)
+@sources_option("Restore from here, and ask for lost names: cache:DIR, ssh://HOST[/DIR], or what import takes.")
 @sudo_option
 @click.option("--registry", is_flag=True, help="Restore from the registry of the entry's name, by its digest.")
 @repeatable(
