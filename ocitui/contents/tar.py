@@ -366,10 +366,10 @@ class _Indexed(_Members):
         path = tree.path(entry) + b"/" + name
         node = self._found(row, path) if self._all is None and len(tree) < _MOST_LISTED else None
         if node is None:
-            there = self._read_all()
-            if (one := there.find(path)) is None:
+            everything = self._read_all()
+            if (found := everything.find(path)) is None:
                 return False
-            node = there.node(one) if there.references[one] <= _LAST_PLACE else _unnamed(len(tree))
+            node = everything.node(found)
         tree.add(entry, name, node)
         if is_folder := stat.S_ISDIR(node.mode):
             self._folders[node.reference] = row, path
@@ -411,7 +411,7 @@ class _Indexed(_Members):
 
     def _below(self, row: int) -> Sequence[int]:
         """The rows of what is in a directory."""
-        return range(max(self._row(row - 1)[1], row + 1), min(self._row(row)[1], self._count))
+        return range(self._row(row - 1)[1], min(self._row(row)[1], self._count))
 
     def _name(self, row: int) -> bytes:
         """Empty where none may have it."""

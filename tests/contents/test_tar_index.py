@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ MEMBERS = (
     *(Item("bin/tool", data=b"old"), folder("."), folder("bin", 0o700), Item("bin/tool", data=b"new", mode=0o755)),
     *(hard("bin/same", "bin/tool"), link("bin/link", "tool"), Item("bin/empty"), folder("etc"), folder("etc/deep")),
     Item("etc/deep/capable", data=b"x" * 600, xattrs={"security.capability": "abc"}),
+    *(hard("etc/was", "bin/tool"), Item("etc/was", data=b"no link")),
     *(Item(f"etc/{'long' * 40}", data=b"long"), Item("null", tarfile.CHRTYPE, device=(1, 3))),
 )
 TAR = layer(*MEMBERS)
@@ -134,6 +136,9 @@ def test_an_odd_tar_has_an_index_too(tmp_path: Path, no_scan: None) -> None:
     [
         pytest.param((hard("late", "f"), Item("f")), id="a link before its file"),
         pytest.param((Item("f"), hard("link", "f"), Item("f", data=b"other")), id="a link to what was replaced"),
+        pytest.param(
+            (Item("f"), hard("a", "f"), Item("f", data=b"other"), hard("b", "g"), Item("g")), id="both of these"
+        ),
         pytest.param((Item("f"), hard("f", "f")), id="a link to itself"),
         pytest.param((Item("f"), hard("b", "f"), hard("c", "b")), id="a link to a link"),
         pytest.param((Item("unnamed/f"),), id="a directory without a header"),
@@ -144,14 +149,16 @@ def test_what_headers_do_not_tell_one_by_one_has_none(members: tuple[Item, ...],
         assert index_of(tree) == b""
 
 
-def test_a_root_needs_no_header(tmp_path: Path, no_scan: None) -> None:
+@pytest.mark.parametrize("comment", [1, 300_000])
+def test_a_root_needs_no_header_and_a_header_may_be_long(comment: int, tmp_path: Path, no_scan: None) -> None:
     path = tmp_path / "image.tar"
-    path.write_bytes(layer(Item("f", data=b"f")))
+    path.write_bytes(layer(Item("f", data=b"f", pax={"comment": "c" * comment})))
     with open(path, "rb") as file:
         tree = SCANNED(file, Stop(), tar_module._Members(file))
         index, expected = index_of(tree), told(tree)
     with found_by(index, path) as tree:
         assert all_told(tree) == expected
+        assert tree.open(1).read() == b"f"
 
 
 def test_what_an_index_says_that_the_headers_do_not_is_never_told(tmp_path: Path) -> None:
@@ -177,6 +184,37 @@ def test_what_an_index_says_that_the_headers_do_not_is_never_told(tmp_path: Path
                 with found_by(bent, path) as tree:
                     found = all_told(tree)
                     assert {path: without_links(one) for path, one in found.items()}.items() <= alone.items()
+
+
+def made_index(*rows: tuple[int, int, bytes]) -> bytes:
+    """Of where each begins, the row behind what is in it, its name."""
+    names = [name for _, _, name in rows]
+    ends = accumulate(map(len, names))
+    return COUNT.pack(len(rows)) + b"".join(
+        [*(ROW.pack(start, below, end) for (start, below, _), end in zip(rows, ends, strict=True)), *names]
+    )
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param([(0, 4, b""), (512, 4, b"d"), (2560, 4, b"z"), (2048, 4, b"g")], id="names out of order"),
+        pytest.param([(0, 3, b""), (512, 3, b"d"), (1024, 3, b"d/f")], id="a name that is a path"),
+        pytest.param([(0, 3, b""), (512, 3, b"d"), (3072, 3, b"h")], id="a link to what it has not"),
+        pytest.param([(0, 4, b""), (512, 4, b"d"), (3584, 4, b"g"), (3072, 4, b"h")], id="a link to a link"),
+        pytest.param([(0, 2, b""), (512, 1 << 31, b"d")], id="rows beyond the last"),
+    ],
+)
+def test_an_index_that_lies_throughout_is_not_believed(lie: list[tuple[int, int, bytes]], tmp_path: Path) -> None:
+    members = (folder("."), folder("d"), Item("d/f", data=b"f"), Item("g"), Item("z"))
+    with whole(layer(*members, hard("h", "g"), hard("g", "h")), tmp_path) as tree:
+        expected = told(tree)
+    with found_by(made_index(*lie), tmp_path / "whole.tar") as tree:
+        found = all_told(tree)
+        assert {path: without_links(one) for path, one in found.items()}.items() <= {
+            path: without_links(one) for path, one in expected.items()
+        }.items()
+        assert all(tree.find(path) is not None for path in found)
 
 
 @pytest.mark.parametrize("index", [b"x", COUNT.pack(0), COUNT.pack(5), COUNT.pack((1 << 32) - 1) + bytes(64)])
