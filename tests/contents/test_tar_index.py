@@ -16,9 +16,21 @@ from typing import Any, BinaryIO
 import pytest
 
 from ocitui.cache import Ledger, PackedFormat
-from ocitui.contents import PackedTree, TreeLevel, TreeLines, TreeStore, digest, digest_lines, open_lazily, open_tree
+from ocitui.cli.selectors import tree_in
+from ocitui.contents import (
+    ROOT,
+    PackedTree,
+    TreeLevel,
+    TreeLines,
+    TreeStore,
+    digest,
+    digest_lines,
+    open_lazily,
+    open_tree,
+)
 from ocitui.contents import tar as tar_module
 from ocitui.threads import Stop
+from ocitui.tui.widgets.file_tree import read_contents
 from tests.contents.trees_support import Told, random_root, told, unpacked_fixture
 from tests.importing.layer_support import Item, folder, hard, layer, link
 from tests.tools import need, seeds
@@ -276,6 +288,10 @@ def read(cache: Path) -> bytes | None:
 
 def test_it_is_stored_with_the_lines(cache: Path, no_scan: None) -> None:
     assert read(cache) == b"new"
+    with tree_in(cache / NAME, whole=False) as tree:
+        assert tree.find(b"bin/tool") is not None
+    found = read_contents(cache / NAME, PackedFormat.TAR, "", Stop(), whole=False)
+    assert [found.path(entry) for entry in found.children(ROOT)] == ["/bin", "/etc", "/null"]
 
 
 @pytest.mark.parametrize("change", ["another", "damaged", "not known", "taken away", "a link"])
