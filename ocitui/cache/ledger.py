@@ -253,8 +253,9 @@ class Ledger(LedgerRecords):
         self.problem = ""
 
     @classmethod
-    def open(cls, directory: Path) -> Ledger:
-        """Read it; where it cannot be read it is empty, and ``problem`` says why."""
+    def open(cls, directory: Path, only: str = "") -> Ledger:
+        """Read it, or what is in it of ``only`` one file; where it cannot be read it is empty, and ``problem`` says
+        why."""
         ledger, data = cls(directory), b""
         try:
             with open_own_folder(directory) as own:
@@ -265,6 +266,9 @@ class Ledger(LedgerRecords):
             ledger.problem = f"the ledger is not read: {error.message}"
         except OSError as error:
             ledger.problem = f"the ledger cannot be read: {error.strerror}"
+        if only:
+            name = _word(only).encode()
+            data = b"\n".join(line for line in data.split(b"\n") if name in line)
         ledger.read(data)
         ledger._lines = data.count(b"\n")
         return ledger

@@ -244,13 +244,14 @@ def tree_in(path: Path, *, whole: bool = True) -> Iterator[PackedTree]:
     """The tree inside a packed file, as `open_tree` gives it. Within, a signal ends it at once. Raises ContentsError,
     StorageError, InterruptedBySignalError."""
     from ocitui.cache import PackedFormat, StorageError, open_bounded
-    from ocitui.contents import ContentsError, open_tree
+    from ocitui.contents import ContentsError, open_lazily, open_tree
     from ocitui.threads import Stop
 
     with ended_by_signals(), ExitStack() as stack:
         try:
             file = stack.enter_context(open_bounded(path))
-            tree = open_tree(file, PackedFormat(path.suffix[1:]), Stop(), whole=whole)
+            format = PackedFormat(path.suffix[1:])
+            tree = open_tree(file, format, Stop()) if whole else open_lazily(path, file, format, Stop())
         except ContentsError as error:
             raise type(error)(f"{path.name}: {error.message}", hint=error.hint) from error
         except OSError as error:

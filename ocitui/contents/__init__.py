@@ -15,6 +15,7 @@ with front(__name__):
     from .digest import digest_lines as digest_lines
     from .digest import keep_lines as keep_lines
     from .digest import kept_xattrs as kept_xattrs
+    from .digest import open_lazily as open_lazily
     from .digest import read_lines as read_lines
     from .digest import sorted_entries as sorted_entries
     from .digest import text_digest as text_digest

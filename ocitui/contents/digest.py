@@ -6,7 +6,8 @@ the attributes that all formats hold, ``full`` has all. What no format keeps ali
 directories, modes of symbolic links, sockets, sparseness.
 
 The text is kept beside the packed file that it is of, so that what is inside can be told and compared without it:
-`.ocitui/lines` has one for each packed file, of the level ``full``, compressed. It is of a file with a certain sha256,
+`.ocitui/lines` has one for each packed file, of the level ``full``, compressed, behind which stands, where zstd passes
+over it, what finds a path in a tar without reading all of its headers. It is of a file with a certain sha256,
 so that what comes back by an undo, or came from elsewhere, finds its own, and what changed none. Where one is damaged
 or cut it is as if it were not there; nothing but time is lost. It stays when its file goes, until there is no room.
 """
@@ -17,6 +18,7 @@ import hashlib
 import os
 import re
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -24,7 +26,7 @@ from enum import StrEnum
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ocitui.cache import (
     LINES_NAME,
@@ -32,6 +34,7 @@ from ocitui.cache import (
     Disk,
     Folder,
     Ledger,
+    PackedFormat,
     StorageError,
     open_own_folder,
     storage_errors,
@@ -41,7 +44,17 @@ from ocitui.stand_in import as_told
 from ocitui.text import escaped, unescaped
 from ocitui.threads import Stop
 
-from .tree import MOST_LISTED, ROOT, BulkReader, DamagedError, Inode, PackedTree, UnreadableFormatError
+from .tree import (
+    MOST_LISTED,
+    ROOT,
+    BulkReader,
+    DamagedError,
+    IndexedReader,
+    Inode,
+    PackedTree,
+    UnreadableFormatError,
+    open_tree,
+)
 from .unpacking import unpack_zstd
 
 if sys.version_info >= (3, 14):
@@ -222,7 +235,7 @@ def _escaped(text: bytes) -> str:
 MOST_KEPT, MOST_KEPT_BYTES, MOST_TEXT = 10_000, 1 << 30, MOST_LISTED
 """How many are kept, how many bytes they take, and how long a text may be."""
 _LINES_AT_ONCE = 256
-_LARGEST, _LEFT_FREE = 16 << 20, 256 << 20
+_LARGEST, _LONGEST_HEAD, _LEFT_FREE = 16 << 20, 256, 256 << 20
 _LOCK, _DRAFT = "lines.lock", "draft.temporary"
 # A checksum of all that follows, the packed file's sha256, the digest of its content; behind it the text, compressed.
 _HEAD = re.compile(rb"ocitui-lines 1 ([0-9a-f]{64}) (([0-9a-f]{64}) (sha256:[0-9a-f]{64})\n)")
@@ -235,10 +248,13 @@ _KINDS = dict(
     zip("dflbcp", (stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO), strict=True)
 )
 _LINK_MODE = 0o777
+# What begins a frame that zstd passes over (RFC 8878, 3.1.2), and its size; the last four bytes have that without them.
+_FRAME, _PASSED_OVER = struct.Struct("<II"), 0x184D2A5F
 
 
 class TreeLines(NamedTuple):
-    """The text of the level ``full``, and the digest of the level ``content``."""
+    """The text of the level ``full``, behind it the index of a reader that has one, and the digest of the level
+    ``content``."""
 
     packed: bytes
     content: str
@@ -246,7 +262,14 @@ class TreeLines(NamedTuple):
     @classmethod
     def of(cls, tree: PackedTree, stop: Stop) -> TreeLines:
         """Those of a tree; files whose hash is not known are read. Raises ContentsError, OSError, AbandonedError."""
-        return cls.made(digest_lines(tree, TreeLevel.FULL, stop))
+        lines = cls.made(digest_lines(tree, TreeLevel.FULL, stop))
+        if isinstance(tree.reader, IndexedReader) and (index := tree.reader.path_index(tree)):
+            data = zstd.compress(index)
+            frame = (_FRAME.pack(_PASSED_OVER, len(data) + 4), data, len(data).to_bytes(4, "little"))
+            packed = b"".join((lines.packed, *frame))
+            # Lines that are too long with it are kept without.
+            return lines._replace(packed=packed) if len(packed) <= _LARGEST - _LONGEST_HEAD else lines
+        return lines
 
     @classmethod
     def made(cls, lines: Iterable[str]) -> TreeLines:
@@ -261,6 +284,16 @@ class TreeLines(NamedTuple):
             packed.append(packing.compress(text.encode()))
             content.update("".join([at_level(line, TreeLevel.CONTENT) for line in some]).encode())
         return cls(b"".join((*packed, packing.flush())), f"sha256:{content.hexdigest()}")
+
+    @property
+    def path_index(self) -> bytes:
+        """What `open_tree` finds paths by; empty where there is none."""
+        size = int.from_bytes(self.packed[-4:], "little")
+        begin = len(self.packed) - 4 - size
+        if self.packed[max(begin - _FRAME.size, 0) : begin] == _FRAME.pack(_PASSED_OVER, size + 4):
+            with suppress(DamagedError):
+                return unpack_zstd(self.packed[begin:-4], MOST_LISTED)
+        return b""
 
     def at(self, level: TreeLevel) -> Iterator[str]:
         """The lines of a level, with their ends. Raises DamagedError."""
@@ -342,6 +375,15 @@ def _sha256(data: bytes | memoryview) -> bytes:
 
 def _fits(sizes: Mapping[str, int], size: int) -> bool:
     return len(sizes) < MOST_KEPT and sum(sizes.values()) + size <= MOST_KEPT_BYTES
+
+
+def open_lazily(path: Path, file: BinaryIO, format: PackedFormat, stop: Stop) -> PackedTree:
+    """The tree inside the open packed file of a cache at ``path``, as far as it is asked for: of a tar by what is kept
+    of it, where that is at hand. Raises as `open_tree`."""
+    index = b""
+    if format is PackedFormat.TAR and (kept := TreeStore(path.parent, Ledger.open(path.parent, path.name)).right(path)):
+        index = kept.path_index
+    return open_tree(file, format, stop, whole=False, index=index)
 
 
 def keep_lines(directory: Path, packed: Path, lines: TreeLines) -> None:

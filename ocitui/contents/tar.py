@@ -3,15 +3,21 @@
 Of a path that comes twice the last counts, a directory need not be named, and a hard link may stand before the file.
 What cannot stand in a tree, and all behind a damaged header, is left out and told as damage. The format is that of
 tar(5), as `tar_headers` reads it.
+
+As the last of a path counts, one path costs reading all headers, but where an index is at hand that was made of them:
+how many rows it has, in four bytes, a row for each entry, `_ROW`, and the names of all in the same order: the root,
+then what is in it by the bytes of names, then what is in each of these, and so on.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import BinaryIO, NamedTuple
 
@@ -30,6 +36,7 @@ from .tree import (
     Inode,
     PackedTree,
     UnreadableFormatError,
+    check_name,
     size_of,
 )
 
@@ -38,16 +45,25 @@ _LONGEST_PATH = 4096
 _MOST_TOLD = 1000
 _EARLIEST, _LATEST = -(1 << 63), (1 << 63) - 1
 _UNNAMED = (1 << 64) - 1
-"""The reference of a directory that no header names."""
-_BODY = 1
-"""What the reference of a file that has but a body has more than the place of that, a whole block."""
+"""What the references and numbers of directories that no header names count down from."""
+_LAST_PLACE = (1 << 63) - 1
+_ROW, _COUNT = struct.Struct("<QII"), struct.Struct("<I")
+"""Of an entry in an index: where its first header begins, of all but one name of a file that of its hard link, and
+beyond `_LAST_PLACE` for a root without; the row behind the last of what is in it; where its name ends."""
+_MOST_LISTED = 2000
+"""So many entries that were found by an index cost as much as reading all headers of many tars."""
 
 
-def tar_tree(file: BinaryIO, stop: Stop, _whole: bool = True) -> PackedTree:
-    """The tree of an open tar, always all of it, as the last of a path counts. Raises DamagedError and
-    UnreadableFormatError where not even its first entry can be read, or it has too many; OSError; AbandonedError once
-    ``stop`` is set."""
-    index, headers = _Index(_Members(file)), TarReader(FileReader(file))
+def tar_tree(file: BinaryIO, stop: Stop, whole: bool = True, index: bytes = b"") -> PackedTree:
+    """The tree of an open tar; all of it, unless it is not to be ``whole`` and has an ``index`` that tells the truth of
+    its root. Raises DamagedError and UnreadableFormatError where not even its first entry can be read, or it has too
+    many; OSError; AbandonedError once ``stop`` is set."""
+    return (not whole and index and _Indexed(file, index, stop).tree()) or _scanned(file, stop, _Members(file))
+
+
+def _scanned(file: BinaryIO, stop: Stop, members: _Members) -> PackedTree:
+    """All of an open tar by its headers; raises as `tar_tree`."""
+    index, headers = _Index(members), TarReader(FileReader(file))
     start = 0
     try:
         for member in headers:
@@ -82,13 +98,45 @@ class _Member(NamedTuple):
 
 class _Members:
     """What is read of an inode when it is asked for; its reference is where its first header begins, which may be an
-    extended one, or of a file that is neither sparse nor has extended attributes its body."""
+    extended one, and of a file that is neither sparse nor has extended attributes how many blocks behind it the body
+    does, if these are fewer than a block has bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._last: tuple[int, _Member] | None = None
         self.with_xattrs = set[int]()
         """The references of those that have extended attributes."""
+        self.links: dict[int, tuple[int, int]] = {}
+        """Of the entries that are hard links where the link's header begins, and the entry that it names."""
+
+    def inode(self, member: TarEntry, start: int) -> Inode:
+        """That of a member, no hard link, whose first header begins at ``start``. Raises TarError."""
+        if member.kind is Kind.SYMLINK and not 0 < len(member.link) <= LONGEST_TARGET:
+            raise TarError(f"its target has {len(member.link)} bytes")
+        size = len(member.link) if member.kind is Kind.SYMLINK else member.size
+        mode, device = FILE_TYPES[member.kind] | member.mode, member.device or (0, 0)
+        mtime, before = min(max(member.mtime, _EARLIEST), _LATEST), 0
+        if member.xattrs:
+            self.with_xattrs.add(start)
+        elif member.kind is Kind.FILE and member.segments is None:
+            before = (member.offset - start) // TAR_BLOCK
+        reference = start + before if before < TAR_BLOCK else start
+        return Inode(mode, member.uid, member.gid, size, mtime, start, reference, device)
+
+    def path_index(self, tree: PackedTree) -> bytes:
+        """An index of the tree that they are all the members of; none where a name below the root has no header, or a
+        hard link's does not tell what it is."""
+        links, numbers = self.links, tree.numbers
+        if len(set(numbers)) + len(links) != len(tree) or max(numbers[1:], default=0) > _LAST_PLACE:
+            return b""
+        if any(named in links or numbers[entry] != numbers[named] for entry, (_, named) in links.items()):
+            return b""
+        rows, names, order = bytearray(), bytearray(), [ROOT]
+        for entry in order:
+            order += tree.children(entry)
+            names += tree.name(entry)
+            rows += _ROW.pack(links[entry][0] if entry in links else numbers[entry], len(order), len(names))
+        return _COUNT.pack(len(order)) + rows + names
 
     def target(self, reference: int) -> bytes:
         return self._member(reference).entry.link
@@ -103,8 +151,8 @@ class _Members:
         return (reference,)
 
     def read(self, reference: int, at: int, size: int) -> bytes:
-        if reference & _BODY:
-            return self._pread(size, reference - _BODY + at)
+        if before := reference % TAR_BLOCK:
+            return self._pread(size, reference - before + before * TAR_BLOCK + at)
         entry, starts, places = self._member(reference)
         if entry.segments is None:
             return self._pread(size, entry.offset + at)
@@ -117,7 +165,7 @@ class _Members:
         return bytes(data)
 
     def after_hole(self, reference: int, at: int) -> int:
-        if reference & _BODY:
+        if reference % TAR_BLOCK:
             return at
         entry, starts, _ = self._member(reference)
         if entry.segments is None:
@@ -131,12 +179,12 @@ class _Members:
         """The same as the last time, or read."""
         last = self._last
         if last is None or last[0] != reference:
-            last = self._last = reference, self._read_member(reference)
+            last = self._last = reference, self._read_member(reference - reference % TAR_BLOCK)
         return last[1]
 
-    def _read_member(self, reference: int) -> _Member:
+    def _read_member(self, start: int) -> _Member:
         try:
-            entry = next(iter(TarReader(FileReader(self._file, reference))), None)
+            entry = next(iter(TarReader(FileReader(self._file, start))), None)
         except TarError as error:
             raise _told(error) from error
         if entry is None:
@@ -160,12 +208,11 @@ class _Index:
 
     def __init__(self, members: _Members) -> None:
         self._members = members
-        self.tree = PackedTree(members, self._unnamed(ROOT))
+        self.tree = PackedTree(members, _unnamed(ROOT))
         self._places: dict[bytes, int] = {}
         # Most members stand in the directory of the one before.
         self._directory: tuple[list[bytes], int] = [], ROOT
         self._late: dict[bytes, bytes] = {}
-        self._inodes = 0
 
     def note(self, error: TarError) -> None:
         """Tell what is not in the tree."""
@@ -177,22 +224,12 @@ class _Index:
     def add(self, member: TarEntry, start: int) -> None:
         """Take in a member whose first header begins at ``start``. Raises UnreadableFormatError where there are too
         many."""
-        self._inodes += 1
         try:
             parts = _parts(member.name)
             if member.kind is Kind.HARD_LINK:
-                self._link(parts, _parts(member.link, "what it links to"))
-                return
-            if member.kind is Kind.SYMLINK and not 0 < len(member.link) <= LONGEST_TARGET:
-                raise TarError(f"its target has {len(member.link)} bytes")
-            size = len(member.link) if member.kind is Kind.SYMLINK else member.size
-            mode, device = FILE_TYPES[member.kind] | member.mode, member.device or (0, 0)
-            mtime = min(max(member.mtime, _EARLIEST), _LATEST)
-            if member.xattrs:
-                self._members.with_xattrs.add(start)
-            elif member.kind is Kind.FILE and member.segments is None:
-                start = member.offset + _BODY
-            self._put(parts, Inode(mode, member.uid, member.gid, size, mtime, self._inodes, start, device))
+                self._link(parts, _parts(member.link, "what it links to"), start)
+            else:
+                self._put(parts, self._members.inode(member, start))
         except TarError as error:
             self.note(error.placed(member.name))
 
@@ -213,10 +250,10 @@ class _Index:
                 except TarError as error:
                     self.note(error.placed(name))
 
-    def _link(self, parts: list[bytes], target: list[bytes]) -> None:
+    def _link(self, parts: list[bytes], target: list[bytes], start: int) -> None:
         found = self._find(target)
         if found is not None:
-            self._put(parts, self._linked(found))
+            self._members.links[self._put(parts, self._linked(found))] = start, found
             return
         self._late[b"/".join(parts)] = b"/".join(target)
         if len(self._late) > MOST_ENTRIES:
@@ -235,17 +272,18 @@ class _Index:
             entry = self._places.get(_key(entry, part))
         return entry
 
-    def _put(self, parts: list[bytes], node: Inode) -> None:
+    def _put(self, parts: list[bytes], node: Inode) -> int:
         parent = self._parent(parts)
         there = self._places.get(_key(parent, parts[-1])) if parts else ROOT
         if there is None:
-            self._add(parent, parts[-1], node)
+            there = self._add(parent, parts[-1], node)
         elif stat.S_ISDIR(self.tree.modes[there]) and not stat.S_ISDIR(node.mode):
             raise TarError("it is no directory, but one before it is")
         else:
             self._replace(there, node)
         if self._late:
             self._late.pop(b"/".join(parts), None)
+        return there
 
     def _parent(self, parts: list[bytes]) -> int:
         """The directory that a path stands in; those that were not named are made."""
@@ -256,7 +294,7 @@ class _Index:
         for part in above:
             there = self._places.get(_key(entry, part))
             if there is None:
-                there = self._add(entry, part, self._unnamed(len(self.tree)))
+                there = self._add(entry, part, _unnamed(len(self.tree)))
             elif not stat.S_ISDIR(self.tree.modes[there]):
                 raise TarError(f"it stands below {printable(self.tree.path(there))}, which is no directory")
             entry = there
@@ -273,13 +311,120 @@ class _Index:
         tree.sizes[entry], tree.mtimes[entry] = node.size, node.mtime
         tree.numbers[entry], tree.references[entry] = node.number, node.reference
         tree.devices.pop(entry, None)
+        self._members.links.pop(entry, None)
         if node.device != (0, 0):
             tree.devices[entry] = node.device
 
-    @staticmethod
-    def _unnamed(entry: int) -> Inode:
-        """A directory that no header names; no member's inode has its number."""
-        return Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, _UNNAMED - entry, _UNNAMED)
+
+class _Indexed(_Members):
+    """Those of a tar that are found by an index. What it says of a path is believed where the header there names that
+    path. Else all headers are read, as where it would take as long; entries that were listed stay, as they were right.
+    """
+
+    def __init__(self, file: BinaryIO, index: bytes, stop: Stop) -> None:
+        super().__init__(file)
+        self.listed = 0
+        self._index, self._stop = index, stop
+        (self._count,) = _COUNT.unpack_from(index) if len(index) >= _COUNT.size else (0,)
+        self._names_at = _COUNT.size + self._count * _ROW.size
+        self._folders: dict[int, tuple[int, bytes]] = {}
+        self._all: PackedTree | None = None
+
+    def tree(self) -> PackedTree | None:
+        """None where its root is not as the index tells."""
+        if not self._count or self._names_at > len(self._index):
+            return None
+        root = _unnamed(ROOT) if self._row(ROOT)[0] > _LAST_PLACE else self._found(ROOT, b"")
+        if root is None:
+            return None
+        self._folders[root.reference] = ROOT, b""
+        return PackedTree(self, root, self)
+
+    def check(self) -> None:
+        self._stop.check()
+
+    def names(self, reference: int) -> Iterator[tuple[bytes, int]]:
+        (folder, path), last = self._folders[reference], b""
+        for row in self._below(folder) if self._all is None else ():
+            name = self._name(row)
+            if name <= last:
+                self._read_all()
+            if self._all is not None:
+                break
+            last = name
+            yield name, row
+        if self._all is not None:
+            found = self._all.find(path)
+            for entry in self._all.children(found) if found is not None else ():
+                if (name := self._all.name(entry)) > last:
+                    yield name, entry
+            if self._all.damage:
+                raise DamagedError(self._all.damage[0][1])
+
+    def put(self, tree: PackedTree, entry: int, named: tuple[bytes, int]) -> bool:
+        name, row = named
+        path = tree.path(entry) + b"/" + name
+        node = self._found(row, path) if self._all is None and len(tree) < _MOST_LISTED else None
+        if node is None:
+            everything = self._read_all()
+            if (found := everything.find(path)) is None:
+                return False
+            node = everything.node(found)
+        tree.add(entry, name, node)
+        if is_folder := stat.S_ISDIR(node.mode):
+            self._folders[node.reference] = row, path
+        return is_folder
+
+    def _read_all(self) -> PackedTree:
+        self._all = self._all or _scanned(self._file, self._stop, self)
+        return self._all
+
+    def _found(self, row: int, path: bytes) -> Inode | None:
+        """What the headers say that a row tells of; None where that is not what has the path."""
+        with suppress(ContentsError):
+            start, member = self._at(row, path)
+            if member.kind is Kind.HARD_LINK:
+                start, member = self._at(self._look(member.link), member.link)
+            if member.kind is not Kind.HARD_LINK:
+                return self.inode(member, start)
+        return None
+
+    def _at(self, row: int, path: bytes) -> tuple[int, TarEntry]:
+        """Where the member begins that a row tells of, and what it is. Raises ContentsError where it has not the
+        path."""
+        start = self._row(row)[0]
+        if start < size_of(self._file):
+            member = self._read_member(start).entry
+            if _parts(member.name) == _parts(path):
+                return start, member
+        raise DamagedError("its index is not of this tar")
+
+    def _look(self, path: bytes) -> int:
+        """The row of a path; of one that has none another. Raises TarError."""
+        row = ROOT
+        for part in _parts(path):
+            row = next((one for one in self._below(row) if self._name(one) == part), ROOT)
+        return row
+
+    def _row(self, row: int) -> tuple[int, int, int]:
+        return _ROW.unpack_from(self._index, _COUNT.size + row * _ROW.size) if row >= 0 else (0, 1, 0)
+
+    def _below(self, row: int) -> Sequence[int]:
+        """The rows of what is in a directory."""
+        return range(self._row(row - 1)[1], min(self._row(row)[1], self._count))
+
+    def _name(self, row: int) -> bytes:
+        """Empty where none may have it."""
+        name = self._index[self._names_at + self._row(row - 1)[2] : self._names_at + self._row(row)[2]]
+        with suppress(DamagedError):
+            check_name(name)
+            return name
+        return b""
+
+
+def _unnamed(entry: int) -> Inode:
+    """A directory that no header names; no member's inode has its number."""
+    return Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, _UNNAMED - entry, _UNNAMED - entry)
 
 
 def _key(parent: int, name: bytes) -> bytes:

@@ -119,6 +119,14 @@ class BulkReader(Protocol):
         out. Raises ContentsError, OSError, AbandonedError."""
 
 
+@runtime_checkable
+class IndexedReader(Protocol):
+    """One of a format in which a path is found fast only by an index that was made of the whole."""
+
+    def path_index(self, tree: PackedTree) -> bytes:
+        """What `open_tree` finds paths by, of the whole tree that it reads; empty where that cannot be told."""
+
+
 class Lister(Reader, Protocol):
     """A reader of a format whose directories have a listing each, so that one can be read without the others."""
 
@@ -456,11 +464,13 @@ def size_of(file: BinaryIO) -> int:
         os.lseek(fd, at, os.SEEK_SET)
 
 
-def open_tree(file: BinaryIO, format: PackedFormat, stop: Stop, *, whole: bool = True) -> PackedTree:
+def open_tree(
+    file: BinaryIO, format: PackedFormat, stop: Stop, *, whole: bool = True, index: bytes = b""
+) -> PackedTree:
     """The tree inside an open packed file, which is to stay open as long as bodies are read; not ``whole``, as far as
-    it is asked for. Only the reader of its format is imported. Raises DamagedError, UnreadableFormatError, OSError;
-    AbandonedError once ``stop`` is set."""
+    it is asked for, where its reader makes one by an ``index``. Only the reader of its format is imported. Raises
+    DamagedError, UnreadableFormatError, OSError; AbandonedError once ``stop`` is set."""
     refuse_told(file.fileno())
     reader = import_module(f".{format}", __package__)
-    read: Callable[[BinaryIO, Stop, bool], PackedTree] = getattr(reader, f"{format}_tree")
-    return read(file, stop, whole)
+    read: Callable[..., PackedTree] = getattr(reader, f"{format}_tree")
+    return read(file, stop, whole, index) if index else read(file, stop, whole)

@@ -55,7 +55,7 @@ from ocitui.cache import (
     stem_of,
     usable_digest,
 )
-from ocitui.contents import FoundProgram, find_program, open_tree
+from ocitui.contents import FoundProgram, find_program, open_lazily
 from ocitui.host import Need, When, Zone, Zones, read_zones
 from ocitui.text import first_of, timestamp
 from ocitui.threads import Stop
@@ -187,8 +187,9 @@ class _FileLinks:
             if not (command := [*(run.entrypoint or ()), *(run.cmd or ())]):
                 yield Link("program", LinkState.UNKNOWN, "its config names none: a zone is to be given a command")
                 return
-            with open_bounded(self._directory / self._names[FileKind.PACKED]) as file:
-                tree = open_tree(file, self._format, Stop(), whole=False)
+            path = self._directory / self._names[FileKind.PACKED]
+            with open_bounded(path) as file:
+                tree = open_lazily(path, file, self._format, Stop())
                 found = find_program(tree, command, run.env or (), run.working_dir or "", config.architecture)
         except (CacheError, OSError) as error:
             why = getattr(error, "strerror", None) or error

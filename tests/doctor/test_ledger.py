@@ -62,8 +62,9 @@ def test_the_last_record_of_a_name_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["with space.tar", "ü.erofs", "a%20b.tar", "\udcff.squashfs", "line\nbreak.tar"])
 def test_any_name(name: str, tmp_path: Path) -> None:
-    record(tmp_path, name)
-    assert Ledger.open(tmp_path).sound.get(name) is not None
+    record(tmp_path, NAME, name)
+    assert Ledger.open(tmp_path).sound.keys() == {NAME, name}
+    assert Ledger.open(tmp_path, name).sound.keys() == {name}
 
 
 def test_a_torn_last_line_is_passed_over_and_ended(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_the_lines_of_what_was_packed_come_with_it(
         assert lines == "".join(digest_lines(open_tree(file, format, Stop()), TreeLevel.FULL, Stop()))
         assert kept.content == tree_digest(open_tree(file, format, Stop()), TreeLevel.CONTENT, Stop())
     assert lines.count("\n") == 3435
+    assert bool(kept.path_index) is (format is PackedFormat.TAR)
 
 
 @pytest.mark.parametrize("format", PackedFormat)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from ocitui.cache import PackedFormat
-from ocitui.contents import PackedTree, open_tree
+from ocitui.contents import PackedTree, open_lazily
 from ocitui.contents.compare import TreeChange, TreeComparison
 from ocitui.text import short_digest
 from ocitui.threads import Stop
@@ -87,11 +87,11 @@ async def test_what_is_stored_tells_it_and_packed_files_are_read_for_their_lines
     store(*(packed_path(cache, image, "tar") for image in (OLD, NEW)))
     read = list[PackedFormat]()
 
-    def counted(file: BinaryIO, format: PackedFormat, stop: Stop, *, whole: bool) -> PackedTree:
+    def counted(path: Path, file: BinaryIO, format: PackedFormat, stop: Stop) -> PackedTree:
         read.append(format)
-        return open_tree(file, format, stop, whole=whole)
+        return open_lazily(path, file, format, stop)
 
-    monkeypatch.setattr(file_tree, "open_tree", counted)
+    monkeypatch.setattr(file_tree, "open_lazily", counted)
     async with desk(cache) as one:
         await compared(one)
         assert {"~ etc/web.conf 19B +1B", "− gone gone 9B -9B", "~ logo content 2B"} <= {*rows(one)}

@@ -17,7 +17,16 @@ from textual import on, work
 from textual.message import Message
 
 from ocitui.cache import FileIdentity, PackedFormat, identity_of, open_bounded
-from ocitui.contents import ROOT, ContentsError, PackedTree, PathPattern, TreeLines, find_entries, open_tree
+from ocitui.contents import (
+    ROOT,
+    ContentsError,
+    PackedTree,
+    PathPattern,
+    TreeLines,
+    find_entries,
+    open_lazily,
+    open_tree,
+)
 from ocitui.text import clean, counted, human_size, timestamp
 from ocitui.threads import Stop, giving_way, in_thread
 from ocitui.words import sort_of_file
@@ -96,9 +105,9 @@ def read_contents(
         identity = identity_of(path)
         file = stack.enter_context(open_bounded(path))
         if kept is not None:
-            tree = kept.tree(partial(open_tree, file, format, Stop(), whole=False))
+            tree = kept.tree(partial(open_lazily, path, file, format, Stop()))
         else:
-            tree = open_tree(file, format, stop, whole=whole)
+            tree = open_tree(file, format, stop) if whole else open_lazily(path, file, format, stop)
         # Whoever reads a body in a thread may have it for longer than the screen.
         finalize(tree, stack.pop_all().close)
         return Contents(tree, name, identity, stop)
