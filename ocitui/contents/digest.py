@@ -166,14 +166,12 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> str:
 def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
     """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
     if isinstance(tree.reader, BulkReader):
-        entries = {tree.references[entry]: entry for entry in tree.files_as_listed(tree.hashes)}
 
-        def take(reference: int, hash: bytes) -> None:
-            entry = entries.pop(reference)
+        def take(entry: int, hash: bytes) -> None:
             tree.hashes[tree.numbers[entry]] = hash
             passed(tree.sizes[entry])
 
-        tree.reader.hash_files([*entries], take, stop)
+        tree.reader.hash_files(tree, tree.files_as_listed(tree.hashes), take, stop)
     for entry in tree.files(tree.hashes):
         tree.hashes[tree.numbers[entry]] = body_hash(tree, entry, stop, passed)
     return tree.hashes

@@ -344,23 +344,25 @@ class _Squashfs:
             at += len(part)
         return b"".join(parts)
 
-    def hash_files(self, references: Iterable[int], take: Callable[[int, bytes], object], stop: Stop) -> None:
-        files = (file for file in map(self._bulk_file, references) if file.blocks <= _CHUNK)
-        hash_bulk(files, self._fragment_of, self._spans, self._whole, take, stop)
+    def hash_files(
+        self, tree: PackedTree, entries: Iterable[int], take: Callable[[int, bytes], object], stop: Stop
+    ) -> None:
+        def spans(file: BulkFile) -> list[Span]:
+            blocks = self._block_list(tree.references[file.entry])
+            return [blocks.span(index) for index in range(file.blocks)]
 
-    def _bulk_file(self, reference: int) -> BulkFile:
+        files = (self._bulk_file(entry, tree.references[entry]) for entry in entries)
+        hash_bulk((file for file in files if file.blocks <= _CHUNK), self._fragment_of, spans, self._whole, take, stop)
+
+    def _bulk_file(self, entry: int, reference: int) -> BulkFile:
         node, _ = self._file_inode(reference)
         blocks, end = divmod(node.size, self._block_size)
         if node.fragment == NO_FRAGMENT or not end:
-            return BulkFile(NO_FRAGMENT + node.start, node.start, 0, 0, blocks + (end > 0), reference)
-        return BulkFile(node.fragment, node.start, node.offset, end, blocks, reference)
+            return BulkFile(NO_FRAGMENT + node.start, node.start, 0, 0, blocks + (end > 0), entry)
+        return BulkFile(node.fragment, node.start, node.offset, end, blocks, entry)
 
     def _fragment_of(self, group: int) -> Callable[[], bytes]:
         return partial(self._unpacked_data, *self._fragment_place(group)) if group < NO_FRAGMENT else bytes
-
-    def _spans(self, file: BulkFile) -> list[Span]:
-        blocks = self._block_list(file.reference)
-        return [blocks.span(index) for index in range(file.blocks)]
 
     def parts(self, reference: int) -> Iterator[tuple[int, object]]:
         blocks = self._block_list(reference)

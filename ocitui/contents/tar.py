@@ -11,7 +11,8 @@ import os
 import stat
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import accumulate
 from typing import BinaryIO, NamedTuple
 
@@ -32,6 +33,7 @@ from .tree import (
     UnreadableFormatError,
     size_of,
 )
+from .unpacking import MOST_SPANS, BulkFile, Span, hash_bulk
 
 _LONGEST_PATH = 4096
 """Linux's PATH_MAX: what is longer, nobody could open."""
@@ -39,6 +41,7 @@ _MOST_TOLD = 1000
 _EARLIEST, _LATEST = -(1 << 63), (1 << 63) - 1
 _UNNAMED = (1 << 64) - 1
 """The reference of a directory that no header names."""
+_STRETCH = 1 << 20
 _BODY = 1
 """What the reference of a file that has but a body has more than the place of that, a whole block."""
 
@@ -126,6 +129,31 @@ class _Members:
         if number and at < sum(entry.segments[number - 1]):
             return at
         return starts[number] if number < len(starts) else entry.size
+
+    def hash_files(
+        self, tree: PackedTree, entries: Iterable[int], take: Callable[[int, bytes], object], stop: Stop
+    ) -> None:
+        """Of a stretch of the tar together, those whose bodies lie in it; what goes beyond it, in blocks."""
+
+        def file_of(entry: int, at: int, size: int) -> BulkFile:
+            group, offset = divmod(at, _STRETCH)
+            fits = offset + size <= _STRETCH
+            return BulkFile(group, at, offset, size if fits else 0, 0 if fits else -(-size // _STRETCH), entry)
+
+        def spans(file: BulkFile) -> list[Span]:
+            end = file.start + tree.sizes[file.entry]
+            return [(at, 0, min(_STRETCH, end - at)) for at in range(file.start, end, _STRETCH)]
+
+        places = ((entry, tree.references[entry]) for entry in entries)
+        files = (file_of(entry, at - _BODY, tree.sizes[entry]) for entry, at in places if at & _BODY)
+        hash_bulk(
+            (file for file in files if file.blocks <= MOST_SPANS),
+            lambda group: partial(os.pread, self._file.fileno(), _STRETCH, group * _STRETCH),
+            spans,
+            lambda at, _, size: self._pread(size, at),
+            take,
+            stop,
+        )
 
     def _member(self, reference: int) -> _Member:
         """The same as the last time, or read."""

@@ -114,9 +114,11 @@ class BlockReader(Protocol):
 class BulkReader(Protocol):
     """One that reads many files through faster than one after the other."""
 
-    def hash_files(self, references: Iterable[int], take: Callable[[int, bytes], object], stop: Stop) -> None:
-        """Have the sha256 of regular files taken, by their references; that of one with very many blocks may be left
-        out. Raises ContentsError, OSError, AbandonedError."""
+    def hash_files(
+        self, tree: PackedTree, entries: Iterable[int], take: Callable[[int, bytes], object], stop: Stop
+    ) -> None:
+        """Have the sha256 of regular files taken, by their entries in the reader's tree; that of one which is sparse or
+        has very many blocks may be left out. Raises ContentsError, OSError, AbandonedError."""
 
 
 class Lister(Reader, Protocol):
