@@ -386,7 +386,7 @@ class PackedTree:
 
     def files(self, known: Container[int] = ()) -> list[int]:
         """The regular files, each inode once, in the order in which their bodies lie; none of a ``known`` number."""
-        return sorted(self.files_as_listed(known), key=self._place)
+        return sorted(self.files_as_listed(known), key=self.place)
 
     def files_as_listed(self, known: Container[int] = ()) -> list[int]:
         """The same in another order, which takes no look at them."""
@@ -394,7 +394,8 @@ class PackedTree:
         once = {number: entry for entry, (mode, number) in modes if stat.S_ISREG(mode) and number not in known}
         return list(once.values())
 
-    def _place(self, entry: int) -> tuple[int, ...]:
+    def place(self, entry: int) -> tuple[int, ...]:
+        """Of a regular file, as its reader tells it."""
         # Of what is damaged it is told as the body is read.
         with suppress(ContentsError, OSError):
             return self.reader.place(self.references[entry])
