@@ -144,8 +144,8 @@ class _Members:
             end = file.start + tree.sizes[file.entry]
             return [(at, 0, min(_STRETCH, end - at)) for at in range(file.start, end, _STRETCH)]
 
-        places = ((entry, tree.references[entry]) for entry in entries)
-        files = (file_of(entry, at - _BODY, tree.sizes[entry]) for entry, at in places if at & _BODY)
+        ordered = sorted((one for one in entries if tree.references[one] & _BODY), key=tree.references.__getitem__)
+        files = (file_of(entry, tree.references[entry] - _BODY, tree.sizes[entry]) for entry in ordered)
         hash_bulk(
             (file for file in files if file.blocks <= MOST_SPANS),
             lambda group: partial(os.pread, self._file.fileno(), _STRETCH, group * _STRETCH),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, chain, groupby, tee
 from typing import NamedTuple, Protocol, TypeVar
 
 import deflate
@@ -150,17 +150,17 @@ def hash_bulk(
     take: Callable[[int, bytes], object],
     stop: Stop,
 ) -> None:
-    """Have the sha256 of files taken, a group's together, whose fragment is unpacked once, unless they have very many
-    blocks. Where things are is told in this thread, what that gives and ``unpack`` are called in others. Raises
-    DamagedError, and what these raise."""
+    """Have the sha256 of files taken, which come in their order; a group's together, whose fragment is unpacked once,
+    unless they have very many blocks. Where things are is told in this thread, what that gives and ``unpack`` are
+    called in others. Raises DamagedError, and what these raise."""
 
     def step(group: int, files: Iterable[BulkFile]) -> Callable[[], list[tuple[int, bytes]]]:
         found = [(file, spans_of(file) if file.blocks else []) for file in files]
         return partial(_hashes, fragment_of(group), found, unpack, stop)
 
-    threads, ordered = processors(), sorted(files)
-    blocks = accumulate(file.blocks for file in ordered)
-    parts = groupby(ordered, lambda file: (file.group, next(blocks) // MOST_SPANS))
+    threads, (files, told) = processors(), tee(files)
+    blocks = accumulate(file.blocks for file in told)
+    parts = groupby(files, lambda file: (file.group, next(blocks) // MOST_SPANS))
     with made_ahead((step(group, some) for (group, _), some in parts), threads, _AHEAD * threads) as made:
         for entry, hash in chain.from_iterable(made):
             take(entry, hash)
