@@ -85,6 +85,29 @@ async def test_what_is_missing_of_one_is_said_of_that_one(tmp_path: Path) -> Non
     assert found.digest == good.digest
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [None, {}, "x", {"digest": 7}, {"mediaType": None}, {"size": "9"}, {"annotations": 1}, {"platform": "linux"}],
+)
+async def test_what_is_no_descriptor_is_said_of_that_one(beside: object, tmp_path: Path) -> None:
+    good = make_layers(b"good")
+    wrong = named(make_layers(b"other"), "a/other:1") | beside if isinstance(beside, dict) and beside else beside
+    index = {"schemaVersion": 2, "manifests": [wrong, named(good, "a/good:1")]}
+    write_files(tmp_path / "layout", layout_files(json.dumps(index).encode(), *good.blobs))
+    found = await inspect_source(ImportRequest(source=f"oci:{tmp_path}/layout"))
+    assert [bool(one.problem) for one in found.images] == [True, False]
+    assert found.digest == good.digest
+
+
+async def test_a_descriptor_without_its_type_is_taken_by_what_it_leads_to(tmp_path: Path) -> None:
+    good = make_layers(b"good")
+    said = {key: value for key, value in named(good, "a/good:1").items() if key != "mediaType"}
+    index = json.dumps({"schemaVersion": 2, "manifests": [said]}).encode()
+    write_files(tmp_path / "layout", layout_files(index, *good.blobs))
+    found = await inspect_source(ImportRequest(source=f"oci:{tmp_path}/layout"))
+    assert (found.digest, [one.problem for one in found.images]) == (good.digest, [""])
+
+
 async def test_the_name_asked_for_is_the_name_stored(cache: PackerCache) -> None:
     source = f"docker-archive:{CASES / '17-two-tags.tar'}"
     found = await inspect_source(ImportRequest(source=source))
