@@ -65,6 +65,18 @@ async def test_an_archive_as_docker_reads_it(name: str, cache: PackerCache) -> N
     assert {key.lstrip("./"): data for key, data in tree(cache).items()} == {"a/b": b"one", "a/c": b"two"}
 
 
+async def test_an_archive_that_is_compressed_twice_is_told_so_and_read_once_unpacked(
+    cache: PackerCache, tmp_path: Path
+) -> None:
+    twice, once = tmp_path / "image.tar.gz.xz", tmp_path / "image.tar.gz"
+    twice.write_bytes(lzma.compress(gzip.compress((CASES / "01-lowercase-keys.tar").read_bytes())))
+    with pytest.raises(SourceError, match="compressed twice, with gzip and then xz") as raised:
+        await imported(cache, str(twice))
+    assert raised.value.hint == "unpack it with xz -d first"
+    once.write_bytes(lzma.decompress(twice.read_bytes()))
+    assert await imported(cache, str(once)) == "foo/bar:1"
+
+
 async def test_one_bad_neighbour_blinds_nobody(cache: PackerCache) -> None:
     source = str(CASES / "04-bad-neighbour.oci.tar")
     for asked in (source, f"{source}:v1"):
