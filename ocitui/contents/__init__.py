@@ -13,6 +13,7 @@ with front(__name__):
     from .digest import TreeLines as TreeLines
     from .digest import TreeStore as TreeStore
     from .digest import digest_lines as digest_lines
+    from .digest import hash_files as hash_files
     from .digest import keep_lines as keep_lines
     from .digest import kept_xattrs as kept_xattrs
     from .digest import open_lazily as open_lazily

@@ -104,13 +104,17 @@ def text_digest(lines: Iterable[str]) -> str:
 
 
 def digest_lines(
-    tree: PackedTree, level: TreeLevel, stop: Stop, passed: Callable[[int], object] = lambda size: None
+    tree: PackedTree,
+    level: TreeLevel,
+    stop: Stop,
+    passed: Callable[[int], object] = lambda size: None,
+    hash_of: Callable[[int], bytes] | None = None,
 ) -> Iterator[str]:
-    """The text of a digest, line by line; ``passed`` is told the bytes of files that were read. Raises as
-    `tree_digest`."""
+    """The text of a digest, line by line; ``passed`` is told the bytes of files that were read, which all are but those
+    whose hash is known, unless ``hash_of`` gives the sha256 of an entry. Raises as `tree_digest`."""
     if tree.damage:
         raise DamagedError(f"it has no digest, as a part of it cannot be read: {tree.damage[0][1]}")
-    hashes = _hashes(tree, stop, passed)
+    hash_of = hash_of or _hashed(tree, stop, passed)
     first = {number: "" for number, next in pairwise(sorted(tree.numbers)) if number == next}
     yield f"packed-tree 1 {level}\n"
     for path, entry in sorted_entries(tree):
@@ -121,7 +125,7 @@ def digest_lines(
                 yield f"{name} {sort} link={first[number]}\n"
                 continue
             first[number] = name
-        yield f"{name} {sort}{_attributes(tree, entry, sort, hashes)}{_more(tree, entry, level)}\n"
+        yield f"{name} {sort}{_attributes(tree, entry, sort, hash_of)}{_more(tree, entry, level)}\n"
 
 
 def at_level(line: str, level: TreeLevel) -> str:
@@ -149,7 +153,7 @@ def kept_xattrs(tree: PackedTree, entry: int) -> dict[bytes, bytes]:
     return {name: value for name, value in tree.xattrs(entry).items() if name.startswith(_XATTRS)}
 
 
-def _attributes(tree: PackedTree, entry: int, sort: str, hashes: dict[int, bytes]) -> str:
+def _attributes(tree: PackedTree, entry: int, sort: str, hash_of: Callable[[int], bytes]) -> str:
     """What every level has of an entry but the root; each behind a blank, here and in `_more`."""
     if entry == ROOT:
         return ""
@@ -158,7 +162,7 @@ def _attributes(tree: PackedTree, entry: int, sort: str, hashes: dict[int, bytes
         return f"{owner} ->{_escaped(tree.target(entry))}"
     told = f" {stat.S_IMODE(tree.modes[entry]):04o}{owner}"
     if sort == "f":
-        return f"{told} {tree.sizes[entry]} sha256:{hashes[tree.numbers[entry]].hex()}"
+        return f"{told} {tree.sizes[entry]} sha256:{hash_of(entry).hex()}"
     return told + " {},{}".format(*tree.devices.get(entry, (0, 0))) if sort in "bc" else told
 
 
@@ -176,20 +180,37 @@ def _more(tree: PackedTree, entry: int, level: TreeLevel) -> str:
     return told
 
 
-def _hashes(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> dict[int, bytes]:
-    """The sha256 of each regular file by its inode's number, each read once, in the order in which they lie."""
-    if isinstance(tree.reader, BulkReader):
-        entries = {tree.references[entry]: entry for entry in tree.files_as_listed(tree.hashes)}
+def _hashed(tree: PackedTree, stop: Stop, passed: Callable[[int], object]) -> Callable[[int], bytes]:
+    """What gives the sha256 of a regular file, once all are known."""
 
-        def take(reference: int, hash: bytes) -> None:
-            entry = entries.pop(reference)
-            tree.hashes[tree.numbers[entry]] = hash
+    def keep(entry: int, hash: bytes) -> None:
+        tree.hashes[tree.numbers[entry]] = hash
+
+    hash_files(tree, keep, stop, passed)
+    return lambda entry: tree.hashes[tree.numbers[entry]]
+
+
+def hash_files(
+    tree: PackedTree,
+    take: Callable[[int, bytes], object],
+    stop: Stop,
+    passed: Callable[[int], object] = lambda size: None,
+) -> None:
+    """Have the sha256 of the regular files taken that is not known, of each inode by one of its entries, in the order
+    in which they lie. Raises ContentsError, OSError, AbandonedError, and what ``take`` raises."""
+    left = tree.files_as_listed(tree.hashes)
+    if isinstance(tree.reader, BulkReader):
+        is_taken = bytearray(len(tree))
+
+        def take_one(entry: int, hash: bytes) -> None:
+            is_taken[entry] = True
+            take(entry, hash)
             passed(tree.sizes[entry])
 
-        tree.reader.hash_files([*entries], take, stop)
-    for entry in tree.files(tree.hashes):
-        tree.hashes[tree.numbers[entry]] = body_hash(tree, entry, stop, passed)
-    return tree.hashes
+        tree.reader.hash_files(tree, left, take_one, stop)
+        left = [entry for entry in left if not is_taken[entry]]
+    for entry in sorted(left, key=tree.place):
+        take(entry, body_hash(tree, entry, stop, passed))
 
 
 def body_hash(tree: PackedTree, entry: int, stop: Stop, passed: Callable[[int], object] = lambda size: None) -> bytes:
@@ -260,9 +281,9 @@ class TreeLines(NamedTuple):
     content: str
 
     @classmethod
-    def of(cls, tree: PackedTree, stop: Stop) -> TreeLines:
-        """Those of a tree; files whose hash is not known are read. Raises ContentsError, OSError, AbandonedError."""
-        lines = cls.made(digest_lines(tree, TreeLevel.FULL, stop))
+    def of(cls, tree: PackedTree, stop: Stop, hash_of: Callable[[int], bytes] | None = None) -> TreeLines:
+        """Those of a tree, by what `digest_lines` makes. Raises ContentsError, OSError, AbandonedError."""
+        lines = cls.made(digest_lines(tree, TreeLevel.FULL, stop, hash_of=hash_of))
         if isinstance(tree.reader, IndexedReader) and (index := tree.reader.path_index(tree)):
             data = zstd.compress(index)
             frame = (_FRAME.pack(_PASSED_OVER, len(data) + 4), data, len(data).to_bytes(4, "little"))

@@ -16,8 +16,9 @@ import stat
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate
 from typing import BinaryIO, NamedTuple
 
@@ -39,6 +40,7 @@ from .tree import (
     check_name,
     size_of,
 )
+from .unpacking import MOST_SPANS, BulkFile, Span, hash_bulk
 
 _LONGEST_PATH = 4096
 """Linux's PATH_MAX: what is longer, nobody could open."""
@@ -52,6 +54,7 @@ _ROW, _COUNT = struct.Struct("<QII"), struct.Struct("<I")
 beyond `_LAST_PLACE` for a root without; the row behind the last of what is in it; where its name ends."""
 _MOST_LISTED = 2000
 """So many entries that were found by an index cost as much as reading all headers of many tars."""
+_STRETCH = 1 << 20
 
 
 def tar_tree(file: BinaryIO, stop: Stop, whole: bool = True, index: bytes = b"") -> PackedTree:
@@ -151,8 +154,8 @@ class _Members:
         return (reference,)
 
     def read(self, reference: int, at: int, size: int) -> bytes:
-        if before := reference % TAR_BLOCK:
-            return self._pread(size, reference - before + before * TAR_BLOCK + at)
+        if body := _body(reference):
+            return self._pread(size, body + at)
         entry, starts, places = self._member(reference)
         if entry.segments is None:
             return self._pread(size, entry.offset + at)
@@ -165,7 +168,7 @@ class _Members:
         return bytes(data)
 
     def after_hole(self, reference: int, at: int) -> int:
-        if reference % TAR_BLOCK:
+        if _body(reference):
             return at
         entry, starts, _ = self._member(reference)
         if entry.segments is None:
@@ -174,6 +177,31 @@ class _Members:
         if number and at < sum(entry.segments[number - 1]):
             return at
         return starts[number] if number < len(starts) else entry.size
+
+    def hash_files(
+        self, tree: PackedTree, entries: Iterable[int], take: Callable[[int, bytes], object], stop: Stop
+    ) -> None:
+        """Of a stretch of the tar together, those whose bodies lie in it; what goes beyond it, in blocks."""
+
+        def file_of(entry: int, at: int, size: int) -> BulkFile:
+            group, offset = divmod(at, _STRETCH)
+            fits = offset + size <= _STRETCH
+            return BulkFile(group, at, offset, size if fits else 0, 0 if fits else -(-size // _STRETCH), entry)
+
+        def spans(file: BulkFile) -> list[Span]:
+            end = file.start + tree.sizes[file.entry]
+            return [(at, 0, min(_STRETCH, end - at)) for at in range(file.start, end, _STRETCH)]
+
+        bodies = sorted((body, entry) for entry in entries if (body := _body(tree.references[entry])))
+        files = (file_of(entry, body, tree.sizes[entry]) for body, entry in bodies)
+        hash_bulk(
+            (file for file in files if file.blocks <= MOST_SPANS),
+            lambda group: partial(os.pread, self._file.fileno(), _STRETCH, group * _STRETCH),
+            spans,
+            lambda at, _, size: self._pread(size, at),
+            take,
+            stop,
+        )
 
     def _member(self, reference: int) -> _Member:
         """The same as the last time, or read."""
@@ -420,6 +448,12 @@ class _Indexed(_Members):
             check_name(name)
             return name
         return b""
+
+
+def _body(reference: int) -> int:
+    """Where the body begins of a file that has but that; 0 of what has none, or more."""
+    blocks = reference % TAR_BLOCK
+    return reference + blocks * (TAR_BLOCK - 1) if blocks else 0
 
 
 def _unnamed(entry: int) -> Inode:

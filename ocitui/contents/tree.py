@@ -114,9 +114,11 @@ class BlockReader(Protocol):
 class BulkReader(Protocol):
     """One that reads many files through faster than one after the other."""
 
-    def hash_files(self, references: Iterable[int], take: Callable[[int, bytes], object], stop: Stop) -> None:
-        """Have the sha256 of regular files taken, by their references; that of one with very many blocks may be left
-        out. Raises ContentsError, OSError, AbandonedError."""
+    def hash_files(
+        self, tree: PackedTree, entries: Iterable[int], take: Callable[[int, bytes], object], stop: Stop
+    ) -> None:
+        """Have the sha256 of regular files taken, by their entries in the reader's tree; that of one which is sparse or
+        has very many blocks may be left out. Raises ContentsError, OSError, AbandonedError."""
 
 
 @runtime_checkable
@@ -392,7 +394,7 @@ class PackedTree:
 
     def files(self, known: Container[int] = ()) -> list[int]:
         """The regular files, each inode once, in the order in which their bodies lie; none of a ``known`` number."""
-        return sorted(self.files_as_listed(known), key=self._place)
+        return sorted(self.files_as_listed(known), key=self.place)
 
     def files_as_listed(self, known: Container[int] = ()) -> list[int]:
         """The same in another order, which takes no look at them."""
@@ -400,7 +402,8 @@ class PackedTree:
         once = {number: entry for entry, (mode, number) in modes if stat.S_ISREG(mode) and number not in known}
         return list(once.values())
 
-    def _place(self, entry: int) -> tuple[int, ...]:
+    def place(self, entry: int) -> tuple[int, ...]:
+        """Of a regular file, as its reader tells it."""
         # Of what is damaged it is told as the body is read.
         with suppress(ContentsError, OSError):
             return self.reader.place(self.references[entry])

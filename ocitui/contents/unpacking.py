@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, chain, groupby, tee
 from typing import NamedTuple, Protocol, TypeVar
 
 import deflate
@@ -124,7 +124,7 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
 
 # How many groups for each thread may wait, and about how many blocks are read together: any number of files may say
 # that they end in one fragment, each of thousands of blocks.
-_AHEAD, _MOST_SPANS = 4, 4096
+_AHEAD, MOST_SPANS = 4, 4096
 B = TypeVar("B", bytes, "memoryview[int]")
 Span = tuple[int, int, int]
 """Of a block of a file: where it begins, its size as the file tells it, and that of what it unpacks to."""
@@ -132,14 +132,14 @@ Span = tuple[int, int, int]
 
 class BulkFile(NamedTuple):
     """A file of so many ``blocks``, the first at ``start``, and of the ``end`` bytes from ``offset`` on of its group's
-    fragment, in which several files end. In this order it is read straight on."""
+    fragment, in which several files end. In this order it is read straight on. Its hash is taken by the ``entry``."""
 
     group: int
     start: int
     offset: int
     end: int
     blocks: int
-    reference: int
+    entry: int
 
 
 def hash_bulk(
@@ -150,20 +150,20 @@ def hash_bulk(
     take: Callable[[int, bytes], object],
     stop: Stop,
 ) -> None:
-    """Have the sha256 of files taken, a group's together, whose fragment is unpacked once, unless they have very many
-    blocks. Where things are is told in this thread, what that gives and ``unpack`` are called in others. Raises
-    DamagedError, and what these raise."""
+    """Have the sha256 of files taken, which come in their order; a group's together, whose fragment is unpacked once,
+    unless they have very many blocks. Where things are is told in this thread, what that gives and ``unpack`` are
+    called in others. Raises DamagedError, and what these raise."""
 
     def step(group: int, files: Iterable[BulkFile]) -> Callable[[], list[tuple[int, bytes]]]:
         found = [(file, spans_of(file) if file.blocks else []) for file in files]
         return partial(_hashes, fragment_of(group), found, unpack, stop)
 
-    threads, ordered = processors(), sorted(files)
-    blocks = accumulate(file.blocks for file in ordered)
-    parts = groupby(ordered, lambda file: (file.group, next(blocks) // _MOST_SPANS))
+    threads, (files, told) = processors(), tee(files)
+    blocks = accumulate(file.blocks for file in told)
+    parts = groupby(files, lambda file: (file.group, next(blocks) // MOST_SPANS))
     with made_ahead((step(group, some) for (group, _), some in parts), threads, _AHEAD * threads) as made:
-        for reference, hash in chain.from_iterable(made):
-            take(reference, hash)
+        for entry, hash in chain.from_iterable(made):
+            take(entry, hash)
 
 
 def _hashes(
@@ -180,7 +180,7 @@ def _hashes(
             hashed.update(unpack(*span))
         stop.check()
         hashed.update(part_of(ends, file.offset, file.end))
-        hashes.append((file.reference, hashed.digest()))
+        hashes.append((file.entry, hashed.digest()))
     return hashes
 
 

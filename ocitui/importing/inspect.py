@@ -174,7 +174,7 @@ class Inspection(msgspec.Struct, frozen=True):
         """What to know of it, each once, but for what the refusal says itself."""
         said = self.refusal.message if self.refusal else ""
         bad, most = [one for one in self.images if one.problem and one.problem != said], 10
-        verdicts = [f"{one.names[0] if one.names else one.digest}: {one.problem}" for one in bad[:most]]
+        verdicts = [f"{one.names[0] if one.names else one.digest or 'one'}: {one.problem}" for one in bad[:most]]
         verdicts += [f"{len(bad) - most} more are no images"] if len(bad) > most else []
         listed = self.listing.notes if self.listing else ()
         notes = (*(self.image.notes if self.image else ()), *listed, *verdicts)

@@ -36,7 +36,7 @@ from tests.importing.pipeline import image_of
 from tests.tools import need
 
 __all__ = ["many", "rounds"]
-CPU_AIM, WALL_AIM, SIZE_AIM, MOST_MIB = 0.7, 0.85, 1.01, 110
+CPU_AIM, WALL_AIM, SIZE_AIM, MOST_MIB = 0.7, 0.85, 1.01, 90
 IMPORT = """
 import asyncio, sys
 from ocitui.cache import PackedFormat, PackerCache

@@ -81,17 +81,18 @@ def test_files_that_are_hashed_together_have_the_hashes_of_what_each_holds(
         reader = tree.reader
         assert isinstance(reader, BulkReader)
         reader.hash_files(
-            [tree.references[entry] for entry in tree.files()],
-            lambda reference, hash: found.setdefault(reference, hash.hex()),
+            tree,
+            tree.files(),
+            lambda entry, hash: found.setdefault(entry, hash.hex()),
             Stop(),
         )
-        left_out = {entry for entry in tree.files() if tree.references[entry] not in found}
+        left_out = {entry for entry in tree.files() if entry not in found}
         # Of several blocks only, and only where so many are too many.
         assert all(tree.sizes[entry] > 1 << 17 for entry in left_out)
         assert bool(left_out) == (most == 1)
         for entry in set(tree.files()) - left_out:
             with tree.open(entry) as body:
-                assert found[tree.references[entry]] == sha256_of(body)
+                assert found[entry] == sha256_of(body)
         digest = tree_digest(tree, TreeLevel.FULL, Stop())
     monkeypatch.undo()
     with opened(zoo("gzip")) as tree:
@@ -121,7 +122,7 @@ def test_files_that_end_in_one_fragment_are_not_gathered_with_all_their_blocks(
     monkeypatch.setattr(unpacking, "_hashes", noted)
     long = [Member(b"%03d" % at, FILE, file(at + 2, (2000 << 17) + 1, *[0] * 2000, fragment=0)) for at in range(40)]
     tree = read_squashfs(made(*long, data=b"x", fragments=[(96, 1 | RAW)]))
-    tree.reader.hash_files([*tree.references[1:]], print, Stop())  # type: ignore[attr-defined]
+    tree.reader.hash_files(tree, range(1, len(tree)), print, Stop())  # type: ignore[attr-defined]
     assert sum(gathered) == 80_000
     assert max(gathered) < 8_000
 
@@ -131,7 +132,7 @@ def test_hashing_ends_when_it_is_told_to(zoo: Callable[[str], Path]) -> None:
     with opened(zoo("gzip")) as tree:
         stop.set()
         with pytest.raises(AbandonedError):
-            tree.reader.hash_files([tree.references[tree.files()[0]]], print, stop)  # type: ignore[attr-defined]
+            tree.reader.hash_files(tree, tree.files()[:1], print, stop)  # type: ignore[attr-defined]
 
 
 def test_files_read_by_their_places_have_each_block_unpacked_once(

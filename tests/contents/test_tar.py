@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocitui.cache import PackedFormat
-from ocitui.contents import DamagedError, PackedTree, open_tree
+from ocitui.contents import DamagedError, PackedTree, hash_files, open_tree
 from ocitui.contents import tar as tar_module
 from ocitui.contents.tar import tar_tree
-from ocitui.contents.tree import ROOT, LinkLoopError, UnreadableFormatError
+from ocitui.contents.tree import ROOT, BulkReader, LinkLoopError, UnreadableFormatError
 from ocitui.threads import AbandonedError, Stop
 from tests.contents.test_tar_headers import END, raw, record, setting
 from tests.contents.trees_support import skipped_of
@@ -54,6 +54,32 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
     yield open_one
     for file in files:
         file.close()
+
+
+@pytest.mark.parametrize("stretch", [2, 512, 1536, 1 << 20])
+def test_files_that_are_hashed_together_have_the_hashes_of_what_each_holds(
+    stretch: int, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those within a stretch of the tar, those that go beyond it, and none that has a header of its own to be read."""
+    monkeypatch.setattr(tar_module, "_STRETCH", stretch)
+    sizes = [0, 1, 511, 512, 513, 1024, 2000, 5000, 3, 0]
+    bodies = {b"f%d" % size: random.Random(size).randbytes(size) for size in sizes}
+    items = [Item(name.decode(), data=data) for name, data in bodies.items()]
+    tree = opened(layer(*items, Item("x", data=b"attributed", xattrs={"user.a": "1"}), hard("again", "f513")))
+    found = dict[bytes, str]()
+    reader = tree.reader
+    assert isinstance(reader, BulkReader)
+    reader.hash_files(tree, tree.files(), lambda entry, hash: found.setdefault(tree.name(entry), hash.hex()), Stop())
+    found[b"f513"] = found.pop(b"again", "") or found[b"f513"]
+    assert found == {name: hashlib.sha256(data).hexdigest() for name, data in bodies.items()}
+
+
+def test_a_body_that_is_cut_while_it_is_hashed_is_damage(opened: Opened, tmp_path: Path) -> None:
+    tree = opened(layer(Item("f", data=bytes(5000)), Item("large", data=bytes(3 << 20))))
+    for left in (3 << 20, 2048):
+        os.truncate(tmp_path / "0.tar", left)
+        with pytest.raises(DamagedError):
+            hash_files(tree, lambda entry, hash: None, Stop())
 
 
 def paths(tree: PackedTree) -> list[bytes]:

@@ -65,6 +65,18 @@ async def test_an_archive_as_docker_reads_it(name: str, cache: PackerCache) -> N
     assert {key.lstrip("./"): data for key, data in tree(cache).items()} == {"a/b": b"one", "a/c": b"two"}
 
 
+async def test_an_archive_that_is_compressed_twice_is_told_so_and_read_once_unpacked(
+    cache: PackerCache, tmp_path: Path
+) -> None:
+    twice, once = tmp_path / "image.tar.gz.xz", tmp_path / "image.tar.gz"
+    twice.write_bytes(lzma.compress(gzip.compress((CASES / "01-lowercase-keys.tar").read_bytes())))
+    with pytest.raises(SourceError, match="compressed twice, with gzip and then xz") as raised:
+        await imported(cache, str(twice))
+    assert raised.value.hint == "unpack it with xz -d first"
+    once.write_bytes(lzma.decompress(twice.read_bytes()))
+    assert await imported(cache, str(once)) == "foo/bar:1"
+
+
 async def test_one_bad_neighbour_blinds_nobody(cache: PackerCache) -> None:
     source = str(CASES / "04-bad-neighbour.oci.tar")
     for asked in (source, f"{source}:v1"):
@@ -83,6 +95,29 @@ async def test_what_is_missing_of_one_is_said_of_that_one(tmp_path: Path) -> Non
     found = await inspect_source(ImportRequest(source=f"oci:{tmp_path}/layout"))
     assert [bool(one.problem) for one in found.images] == [True, False]
     assert found.digest == good.digest
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [None, {}, "x", {"digest": 7}, {"mediaType": None}, {"size": "9"}, {"annotations": 1}, {"platform": "linux"}],
+)
+async def test_what_is_no_descriptor_is_said_of_that_one(beside: object, tmp_path: Path) -> None:
+    good = make_layers(b"good")
+    wrong = named(make_layers(b"other"), "a/other:1") | beside if isinstance(beside, dict) and beside else beside
+    index = {"schemaVersion": 2, "manifests": [wrong, named(good, "a/good:1")]}
+    write_files(tmp_path / "layout", layout_files(json.dumps(index).encode(), *good.blobs))
+    found = await inspect_source(ImportRequest(source=f"oci:{tmp_path}/layout"))
+    assert [bool(one.problem) for one in found.images] == [True, False]
+    assert found.digest == good.digest
+
+
+async def test_a_descriptor_without_its_type_is_taken_by_what_it_leads_to(tmp_path: Path) -> None:
+    good = make_layers(b"good")
+    said = {key: value for key, value in named(good, "a/good:1").items() if key != "mediaType"}
+    index = json.dumps({"schemaVersion": 2, "manifests": [said]}).encode()
+    write_files(tmp_path / "layout", layout_files(index, *good.blobs))
+    found = await inspect_source(ImportRequest(source=f"oci:{tmp_path}/layout"))
+    assert (found.digest, [one.problem for one in found.images]) == (good.digest, [""])
 
 
 async def test_the_name_asked_for_is_the_name_stored(cache: PackerCache) -> None:

@@ -435,6 +435,19 @@ def test_what_the_disk_loses_meanwhile_is_told(
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("format", [PackedFormat.TAR, PackedFormat.EROFS, PackedFormat.SQUASHFS])
+def test_what_the_disk_loses_at_the_end_is_told_though_it_was_read_back(
+    format: PackedFormat, image: list[LayerSource], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StorageError, match="Input/output error"):
+        pack(image, place / "out", format)
+    assert list(place.iterdir()) == []
+
+
 def test_the_tar_is_one_that_gnu_tar_takes_without_a_word(image: list[LayerSource]) -> None:
     need("tar")
     done = subprocess.run(["tar", "--list"], input=flattened(image), capture_output=True, check=True)

@@ -238,11 +238,13 @@ def test_what_the_disk_does_not_keep_is_found_and_not_left(
     ("other", "said"),
     [
         ([Item("f", data=b"12"), hard("h", "f")], "'/f': its content is another"),
+        ([Item("f", data=b"y"), hard("h", "f")], "'/h': its content is another"),
         ([Item("f", data=b"x", mode=0o600), hard("h", "f")], "'/f': its mode is another"),
         ([Item("f", data=b"x", uid=1), hard("h", "f")], "'/f': its owner is another"),
         ([Item("f", data=b"x", mtime=9), hard("h", "f")], "'/f': its time is another"),
         ([Item("f", data=b"x", xattrs={"user.a": "2"}), hard("h", "f")], "'/f': its set of extended attributes"),
         ([Item("f", data=b"x"), Item("h", data=b"x")], "'/h': it is linked otherwise"),
+        ([Item("f", data=b"x"), hard("h", "f"), hard("z", "f")], "'/z': it is linked otherwise"),
         ([Item("f", data=b"x")], "lacks 1 name of"),
         ([Item("f", data=b"x"), hard("h", "f"), Item("more")], "'/more': no layer has it"),
         ([folder("f"), Item("h", data=b"x")], "'/f': its type is another"),
@@ -255,7 +257,8 @@ def test_what_the_disk_does_not_keep_is_found_and_not_left(
 def test_another_tree_is_not_what_the_layers_hold(
     format: PackedFormat, other: list[Item], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = [one for one in (link("l", "a"), Item("n", tarfile.CHRTYPE, device=(1, 3))) if f"/{one.name}'" in said]
+    all_more = link("l", "a"), Item("n", tarfile.CHRTYPE, device=(1, 3)), Item("z", data=b"x")
+    more = [one for one in all_more if f"/{one.name}'" in said]
     pack(sources(tmp_path / "other-layers", [layer(*other)]), tmp_path / "other", format)
     finish = TarPacker.finish
 

@@ -73,8 +73,9 @@ _NO_ROOM = ("No space left on device", "Wrote only")
 
 class FedPacker:
     """A packer that is an outside program, which dies with its parent: fed with the tar piece by piece; then `finish`,
-    which has the whole file on the disk, or `abort`, which leaves nothing of it. ``warnings`` are complete once it has
-    finished. Each method raises PackerError, StorageError where there is no room."""
+    after which the file is whole, and `sync`, after which it is on the disk; or `abort`, which leaves nothing of it.
+    ``warnings`` are complete once it has finished. Each method raises PackerError, StorageError where there is no
+    room."""
 
     def __init__(self, output: Path, tree: Tree) -> None:
         self.warnings: list[str] = []
@@ -135,6 +136,8 @@ class FedPacker:
 
     def finish(self) -> None:
         self._end()
+
+    def sync(self) -> None:
         with writing(self._output), open(self._output, "rb") as file:
             os.fsync(file.fileno())
 
@@ -418,11 +421,14 @@ class TarPacker:
             self._synced.append(self._syncing.submit(os.fdatasync, self._fd))
 
     def finish(self) -> None:
-        self._syncing.shutdown()
+        """It is read back while the disk takes the end of it."""
+        self._synced.append(self._syncing.submit(os.fsync, self._fd))
+
+    def sync(self) -> None:
         with writing(self._output):
             for synced in self._synced:
                 synced.result()
-            os.fsync(self._fd)
+        self._syncing.shutdown()
         os.close(self._fd)
 
     def abort(self) -> None:
@@ -545,14 +551,12 @@ def flatten_request(
             counter.phase = ImportPhase.FINISH
             counter.tell()
             packer.finish()
+            packed = _proved(request, image, packer)
+            packer.sync()
         except BaseException:
             packer.abort()
             raise
-        try:
-            return _proved(request, image, packer)
-        except BaseException:
-            discard(request.output)
-            raise
+        return packed
 
 
 def _proved(request: FlattenRequest, image: Flattening, packer: Packer) -> PackedLayers:

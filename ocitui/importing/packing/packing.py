@@ -3,7 +3,6 @@ which is sent a line of JSON and answers in such lines."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -11,10 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
+from subprocess import PIPE
+from typing import TYPE_CHECKING
 
 import deflate
 import msgspec
@@ -22,7 +22,7 @@ import msgspec
 from ocitui.cache import CacheError, PackedFormat, StorageError
 from ocitui.contents import TreeLines
 from ocitui.host import find_program
-from ocitui.threads import settled
+from ocitui.threads import in_thread, settled
 
 from ..errors import (
     LayerDigestError,
@@ -35,6 +35,9 @@ from ..errors import (
 )
 from ..layers.layers import LayerLimits, Layers, LayerSource
 from ..progress import ImportProgress, ProgressCall
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
 
 
 class PackOptions(msgspec.Struct, frozen=True):
@@ -282,11 +285,13 @@ async def flatten_and_pack(
         async with aclosing(layers):
             return await _run(request, layers, progress)
     except BaseException:
-        await settled(asyncio.to_thread(_clear, output))
+        await in_thread(lambda stop: _clear(output))
         raise
 
 
 async def _run(request: FlattenRequest, layers: Layers, progress: ProgressCall) -> PackedLayers:
+    import asyncio
+
     command = [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(os.getpid())]
     # In a session of its own, so that it can be ended with all it started, and only on purpose.
     try:

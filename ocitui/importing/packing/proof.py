@@ -8,10 +8,11 @@ import stat
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 from ocitui.cache import PackedFormat
-from ocitui.contents import ContentsError, PackedTree, TreeLines, UnreadableFormatError, open_tree
+from ocitui.contents import ContentsError, PackedTree, TreeLines, UnreadableFormatError, hash_files, open_tree
 from ocitui.text import counted, printable
 from ocitui.threads import Stop
 
@@ -23,36 +24,47 @@ from ..layers.tree import ROOT
 def read_back(output: Path, format: PackedFormat, image: Flattening, *, with_root: bool) -> TreeLines | None:
     """The lines of a packed file, none where they are too long, once all of it was read and is what the ``image`` came
     to; without ``with_root`` but for the root's own attributes. Raises ReadBackError, OSError."""
-    stop, lines = Stop(), None
+    stop = Stop()
     try:
         with open(output, "rb") as file:
             tree = open_tree(file, format, stop)
-            # What else cannot be read here is found again by comparing.
+            inodes = _compare(image, tree, with_root)
+
+            def hold(entry: int, hash: bytes) -> None:
+                if hash != image.hash(inodes[entry]):
+                    raise _error(tree, entry, "its content is another")
+
+            hash_files(tree, hold, stop)
             with suppress(UnreadableFormatError):
-                lines = TreeLines.of(tree, stop)
-            _compare(image, tree, with_root)
-            return lines
+                return TreeLines.of(tree, stop, lambda entry: image.hash(inodes[entry]))
+            return None
     except ContentsError as error:
         raise ReadBackError(f"what was packed cannot be read back: {error}") from error
 
 
-def _compare(image: Flattening, tree: PackedTree, with_root: bool) -> None:
-    """Raises ReadBackError for the first that is otherwise, ContentsError for what cannot be read."""
+def _compare(image: Flattening, tree: PackedTree, with_root: bool) -> array[int]:
+    """The inode of each entry. Raises ReadBackError for the first that is otherwise but for the content of files,
+    ContentsError for what cannot be read."""
     flat, inodes = image.plan.tree, array("I")
     lost = {name: set(having) for name, having in image.lost.items()}
-    named, numbered = dict[int, int](), dict[int, int]()
+    firsts = array("I", [len(tree)]) * len(flat)
     for entry in range(len(tree)):
         found = flat.children.get(inodes[tree.parents[entry]], {}).get(tree.name(entry)) if entry else ROOT
         if found is None:
             raise _error(tree, entry, "no layer has it")
         inodes.append(found)
-        number = tree.numbers[entry]
-        if numbered.setdefault(number, found) != found or named.setdefault(found, number) != number:
+        first = firsts[found] = min(firsts[found], entry)
+        if tree.numbers[first] != tree.numbers[entry]:
             raise _error(tree, entry, "it is linked otherwise")
         if what := _difference(image, found, lost, tree, entry) if entry or with_root else "":
             raise _error(tree, entry, f"its {what} is another")
+    once = sorted((entry for entry in firsts if entry < len(tree)), key=tree.numbers.__getitem__)
+    for entry, next in pairwise(once):
+        if tree.numbers[entry] == tree.numbers[next]:
+            raise _error(tree, next, "it is linked otherwise")
     if missing := sum(1 for _ in flat.names()) + 1 - len(tree):
         raise ReadBackError(f"what was packed lacks {counted(missing, 'name')} of what the layers hold")
+    return inodes
 
 
 def _difference(image: Flattening, inode: int, lost: dict[bytes, set[int]], tree: PackedTree, entry: int) -> str:
@@ -67,7 +79,7 @@ def _difference(image: Flattening, inode: int, lost: dict[bytes, set[int]], tree
         return "owner"
     if node.mtime != flat.mtimes[inode]:
         return "time"
-    if kind == stat.S_IFREG and (node.size, tree.hashes.get(node.number)) != (flat.sizes[inode], image.hash(inode)):
+    if kind == stat.S_IFREG and node.size != flat.sizes[inode]:
         return "content"
     if kind == stat.S_IFLNK and tree.target(entry) != flat.links[inode]:
         return "target"

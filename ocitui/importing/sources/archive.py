@@ -10,11 +10,22 @@ import hashlib
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
-from ocitui.contents import ByteReader, ChunkReader, FileReader, Kind, TarEntry, TarError, TarReader
+from ocitui.contents import (
+    TAR_BLOCK,
+    ByteReader,
+    ChunkReader,
+    FileReader,
+    Kind,
+    TarEntry,
+    TarError,
+    TarReader,
+    is_header,
+)
 from ocitui.threads import Stop, in_thread, on_loop
 
 from ..errors import LayerError, UnreadableSourceError, UnsoundSourceError, raised_with
@@ -263,7 +274,12 @@ def opened(path: Path, stop: Stop, most: int) -> Iterator[tuple[ByteReader, bool
             yield FileReader(file), False
         else:
             chunks = decompressed(iter(lambda: file.read(_CHUNK), b""), compression)
-            yield ChunkReader(_heeding(stop, most, chunks)), True
+            first = next(chunks, b"")
+            inner = compression_of(first)
+            if inner is not Compression.NONE and not is_header(first[:TAR_BLOCK]):
+                hint = compression.hint
+                raise UnreadableSourceError(f"it is compressed twice, with {inner} and then {compression}", hint=hint)
+            yield ChunkReader(_heeding(stop, most, chain((first,), chunks))), True
 
 
 def _heeding(stop: Stop, most: int, chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -190,13 +190,8 @@ LARGEST_DOCUMENT = 4 << 20
 LARGEST_CONFIG = 16 << 20
 
 
-class Index(msgspec.Struct, frozen=True, rename="camel"):
-    """What is read of an index or manifest list; Docker writes null for an empty one."""
-
-    manifests: list[BlobDescriptor] | None = None
-
-
-_decode_index = msgspec.json.Decoder(Index).decode
+# What a descriptor says that does not say it, as Go reads it.
+_UNTOLD = {"mediaType": "", "digest": "", "size": 0}
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -248,8 +243,18 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
 
 
 def read_index(what: str, raw: bytes) -> list[BlobDescriptor]:
-    """The descriptors of an index, in order. Raises UnsoundSourceError."""
-    return decoded(what, raw, _decode_index).manifests or []
+    """The descriptors of an index, in order, with nothing in those that are none: they say nothing of their neighbours.
+    Raises UnsoundSourceError."""
+    manifests = fields_of(what, raw).get("manifests")
+    if not isinstance(manifests, list | None):
+        raise UnsoundSourceError(f"{what} is malformed: its manifests are no list")
+    return [*map(_descriptor, manifests or ())]
+
+
+def _descriptor(said: object) -> BlobDescriptor:
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(_UNTOLD | msgspec.convert(said, dict[str, Any]), BlobDescriptor)
+    return BlobDescriptor("", "", 0)
 
 
 def read_manifest(what: str, raw: bytes) -> Document[ImageManifest]:
