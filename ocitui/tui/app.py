@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,8 +102,7 @@ class OcituiApp(SessionApp):
 
     def on_ready(self) -> None:
         """The first frame stands. What is there by now stays, and is no more looked through for what may go."""
-        if not gc.get_freeze_count():
-            gc.freeze()
+        _keep_what_is_there()
         gc.set_threshold(*_COLLECTING)
 
     def _tell_live(self, change: LiveChange) -> None:
@@ -195,6 +195,12 @@ class OcituiApp(SessionApp):
     def action_redraw(self) -> None:
         """Write the whole screen again: another program wrote over it, or the shell's own was there meanwhile."""
         self.refresh(layout=True)
+
+
+@cache
+def _keep_what_is_there() -> None:
+    """What stands once the first screen is drawn is looked through no more: once in a process."""
+    gc.freeze()
 
 
 def run_screen(options: ScreenOptions) -> int:

@@ -9,6 +9,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,40 +40,46 @@ def in_parts(compress: Callable[[bytes], bytes]) -> bytes:
     return b"".join(compress(TAR[at : at + 50_000]) for at in range(0, len(TAR), 50_000))
 
 
-FORMS = {
-    "plain": TAR,
-    "gzip": gzip.compress(TAR),
-    "gzip-members": in_parts(gzip.compress),
-    "gzip-padded": gzip.compress(TAR) + bytes(700),
-    "zstd": zstd.compress(TAR),
-    "zstd-frames": in_parts(zstd.compress),
-    "zstd-skippable": SKIPPABLE + zstd.compress(TAR) + SKIPPABLE,
-    "xz": lzma.compress(TAR),
-    "xz-streams": in_parts(lzma.compress),
-    "bzip2": bz2.compress(TAR),
-    "bzip2-streams": in_parts(bz2.compress),
+FORMS: dict[str, Callable[[], bytes]] = {
+    "plain": lambda: TAR,
+    "gzip": lambda: gzip.compress(TAR),
+    "gzip-members": lambda: in_parts(gzip.compress),
+    "gzip-padded": lambda: gzip.compress(TAR) + bytes(700),
+    "zstd": lambda: zstd.compress(TAR),
+    "zstd-frames": lambda: in_parts(zstd.compress),
+    "zstd-skippable": lambda: SKIPPABLE + zstd.compress(TAR) + SKIPPABLE,
+    "xz": lambda: lzma.compress(TAR),
+    "xz-streams": lambda: in_parts(lzma.compress),
+    "bzip2": lambda: bz2.compress(TAR),
+    "bzip2-streams": lambda: in_parts(bz2.compress),
 }
+
+
+@cache
+def in_form(form: str) -> bytes:
+    """Compressed when it is asked for: not by each process that only lists the tests."""
+    return FORMS[form]()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_compression_is_read_off_the_bytes(form: str, tmp_path: Path) -> None:
-    (source,) = sources(tmp_path, [FORMS[form]])
-    known = replace(source, digest=digest(FORMS[form]), diff_id=digest(TAR), size=len(FORMS[form]))
+    (source,) = sources(tmp_path, [in_form(form)])
+    known = replace(source, digest=digest(in_form(form)), diff_id=digest(TAR), size=len(in_form(form)))
     assert tree_of_tar(flattened([known])).tree == tree_of_tar(flattened(sources(tmp_path / "plain", [TAR]))).tree
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_layer_inside_another_file_is_read_in_place(form: str, tmp_path: Path) -> None:
     path = tmp_path / "archive"
-    path.write_bytes(b"before" + FORMS[form] + b"after")
-    source = LayerSource(path, digest(FORMS[form]), len(FORMS[form]), digest(TAR), offset=6)
+    path.write_bytes(b"before" + in_form(form) + b"after")
+    source = LayerSource(path, digest(in_form(form)), len(in_form(form)), digest(TAR), offset=6)
     assert set(tree_of_tar(flattened([source])).tree) == {".", "a", "b", "c"}
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in ("plain", "gzip-padded", "zstd-skippable")])
 @pytest.mark.parametrize("left", [0.1, 0.5, 0.99])
 def test_cut_layers_are_refused(form: str, left: float, tmp_path: Path) -> None:
-    (source,) = sources(tmp_path, [FORMS[form][: int(len(FORMS[form]) * left)]])
+    (source,) = sources(tmp_path, [in_form(form)[: int(len(in_form(form)) * left)]])
     with pytest.raises(LayerError, match=r"layer 1: .*(cut|damaged)"):
         flattened([replace(source, diff_id=digest(TAR))])
 
@@ -100,7 +107,7 @@ def test_a_tar_without_its_end_is_whole_where_its_digest_says_so(length: int, tm
 def test_what_is_known_of_a_layer_is_checked(
     form: str, known: dict[str, str | int], reason: str, tmp_path: Path
 ) -> None:
-    (source,) = sources(tmp_path, [FORMS[form]])
+    (source,) = sources(tmp_path, [in_form(form)])
     with pytest.raises(LayerDigestError, match=reason) as caught:
         flattened([replace(source, **known)])
     assert caught.value.layer == 1
@@ -189,7 +196,7 @@ def test_a_layer_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
 
 def test_no_thread_of_a_layer_is_left_once_it_is_read(tmp_path: Path) -> None:
     """An image may have 127 layers, and a packer is started without other threads."""
-    with flattening(sources(tmp_path, [TAR, FORMS["gzip"]]), LayerLimits(), Counter()):
+    with flattening(sources(tmp_path, [TAR, in_form("gzip")]), LayerLimits(), Counter()):
         assert not [one for one in threading.enumerate() if one.name.startswith("hash")]
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,16 @@ from tests.tools import need
 pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
-NOISE = image_of(layer(Item("noise", data=random.Random(3).randbytes(6 * MIB))))
-ZEROS = image_of(layer(Item("zeros", data=bytes(60 * MIB))))
+
+
+@cache
+def noise() -> Made:
+    return image_of(layer(Item("noise", data=random.Random(3).randbytes(6 * MIB))))
+
+
+@cache
+def zeros() -> Made:
+    return image_of(layer(Item("zeros", data=bytes(60 * MIB))))
 
 
 @pytest.fixture
@@ -57,20 +66,20 @@ def fill(directory: Path, leave: int) -> None:
 async def test_the_whole_is_checked_before_a_layer_is_fetched(
     small: Run, registry: FaultyRegistry, quick: None
 ) -> None:
-    put(registry, NOISE, "v1")
+    put(registry, noise(), "v1")
     fill(small.directory, 16 * MIB + 11 * MIB)
     before = in_cache(small.directory)
     with pytest.raises(NoRoomError, match="are to come in") as refused:
         await small(f"docker://{registry.host}/team/app:v1", format=TAR)
     assert refused.value.hint
     assert in_cache(small.directory) == before
-    assert registry.asked(digest_of(NOISE.layers[0])) == []
+    assert registry.asked(digest_of(noise().layers[0])) == []
 
 
 @pytest.mark.parametrize("format", [TAR, EROFS])
 async def test_what_becomes_larger_than_its_layers(format: str, small: Run, tmp_path: Path) -> None:
     need("mkfs.erofs")
-    source = f"oci:{layout_of(tmp_path / 'layout', ZEROS)}:x"
+    source = f"oci:{layout_of(tmp_path / 'layout', zeros())}:x"
     before, free = in_cache(small.directory), free_bytes(small.directory)
     # The packer is stopped before the disk is full, or ends there where it was too quick for that.
     with pytest.raises(CacheError, match="are to come in" if format == TAR else "were left free|no room for"):
@@ -113,9 +122,9 @@ async def test_somebody_else_fills_the_disk(
 ) -> None:
     program = fake_tool(tmp_path / "tools", script)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    put(registry, NOISE, "v1")
+    put(registry, noise(), "v1")
     if phase is ImportPhase.DOWNLOAD:
-        registry.always(digest_of(NOISE.layers[0]), Reply(body=NOISE.layers[0], cut=2 * MIB, stall=True))
+        registry.always(digest_of(noise().layers[0]), Reply(body=noise().layers[0], cut=2 * MIB, stall=True))
     before = in_cache(small.directory)
     error = await fill_in(phase, small, f"docker://{registry.host}/team/app:v1")
     assert isinstance(error, NoRoomError)
@@ -131,7 +140,7 @@ async def test_a_full_disk_before_and_after(phase: ImportPhase, small: Run, tmp_
     await small.cache.delete([(await small.cache.list())[0].key])
     await small.cache.undo()
     before = in_cache(small.directory)
-    source = f"oci:{layout_of(tmp_path / 'layout', NOISE)}:x"
+    source = f"oci:{layout_of(tmp_path / 'layout', noise())}:x"
 
     def hear(now: ImportProgress) -> None:
         small._hear(now)
@@ -141,7 +150,7 @@ async def test_a_full_disk_before_and_after(phase: ImportPhase, small: Run, tmp_
     request = ImportRequest(source=source, name=NAME, format=SQUASHFS, platform="linux/amd64")
     done = (await asyncio.gather(import_image(small.desk, request, hear), return_exceptions=True))[0]
     if isinstance(done, ImportResult):
-        await small.assert_whole(NOISE, NAME, SQUASHFS)
+        await small.assert_whole(noise(), NAME, SQUASHFS)
     else:
         assert isinstance(done, NoRoomError | StorageError)
         assert done.hint
@@ -185,7 +194,7 @@ async def answer(value: Made | Exception) -> Made:
 
 
 async def test_otherwise_the_outcome_is_that_of_the_work(tmp_path: Path) -> None:
-    assert await while_there_is_room(tmp_path, answer(NOISE)) is NOISE
+    assert await while_there_is_room(tmp_path, answer(noise())) is noise()
     with pytest.raises(KeyError):
         await while_there_is_room(tmp_path, answer(KeyError("its own")))
     task = asyncio.ensure_future(while_there_is_room(tmp_path, asyncio.sleep(600)))

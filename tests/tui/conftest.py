@@ -7,6 +7,8 @@ import os
 from typing import Any
 
 import pytest
+from textual.cache import LRUCache
+from textual.css.stylesheet import Stylesheet
 
 from tests.tools import impatient
 
@@ -14,6 +16,8 @@ from tests.tools import impatient
 _SOON_SECONDS = 0.02
 _QUIET_TURNS = 3
 _THREADS_SECONDS = 0.1
+_RULES = dict[str, Any]()
+_TEXTUALS = Stylesheet.set_variables
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +32,18 @@ def at_rest_by_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"textual.{module}.wait_for_idle", _until_at_rest)
     monkeypatch.setattr("ocitui.tui.widgets.entry_pane._REST_SECONDS", 0.01)
     impatient(monkeypatch, 0.1)
+
+
+@pytest.fixture(autouse=True)
+def style_rules_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each application would parse them anew, which is a tenth of its start: they are the same for the same colours."""
+    monkeypatch.setattr(Stylesheet, "set_variables", _set_variables)
+
+
+def _set_variables(sheet: Stylesheet, variables: dict[str, str]) -> None:
+    sheet._parse_cache = LRUCache(64)
+    _TEXTUALS(sheet, variables)
+    sheet._parse_cache = _RULES.setdefault(str(variables), sheet._parse_cache)
 
 
 @pytest.fixture(autouse=True)

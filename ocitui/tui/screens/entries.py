@@ -50,14 +50,15 @@ class EntriesScreen(SessionScreen[None]):
         yield bars.TooSmall()
         yield bars.HeaderBar()
         yield bars.HealthBar()
-        yield bars.TroubleBar()
+        self._trouble, self._status = bars.TroubleBar(), bars.StatusBar()
+        yield self._trouble
         with Container(id="body"):
             self.table = EntryTable(placeholder="reading the cache")
             self.pane = EntryPane(self.session)
             yield from (self.table, self.pane)
         self._question = bars.OneLineQuestion(self.end_asking)
         yield self._question
-        yield bars.StatusBar()
+        yield self._status
         yield bars.KeyBar()
 
     def on_mount(self) -> None:
@@ -84,9 +85,6 @@ class EntriesScreen(SessionScreen[None]):
 
     def live_changed(self, change: LiveChange) -> None:
         """Draw what is known by now."""
-        if not all(self.query(kind) for kind in (bars.HeaderBar, EntryTable, bars.StatusBar)):
-            # A worker outlives the widgets for a moment when the program ends.
-            return
         live = self.session.live
         if change.only_progress:
             self._progress.ask()
@@ -229,8 +227,7 @@ class EntriesScreen(SessionScreen[None]):
     def draw_header(self) -> None:
         live = self.session.live
         bars.draw_frame(self)
-        bar = self.query_one(bars.TroubleBar)
-        before = len(bar.lines)
+        bar, before = self._trouble, len(self._trouble.lines)
         may_mend = not self.session.refusal("mend")
         bar.show(*bars.trouble_lines(live.health, live.alarm, live.assessment, self.app.size.width, may_mend=may_mend))
         if len(bar.lines) != before:
@@ -259,7 +256,7 @@ class EntriesScreen(SessionScreen[None]):
             parts.append(f" {clean(self.message)}")
         else:
             parts += self._hint()
-        self.query_one(bars.StatusBar).show(parts)
+        self._status.show(parts)
         self.pane.show_place(place)
         self._draw_keys()
 

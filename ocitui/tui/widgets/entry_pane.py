@@ -58,10 +58,11 @@ class EntryPane(Vertical):
         self._shown: dict[Tab, JudgedEntry | None] = {}
         self._views: dict[Tab, DocumentView | FileTree] = {}
         self._rest: Timer | None = None
+        self._which, self._rule = Bar(id="which"), RuleBar()
 
     def compose(self) -> ComposeResult:
-        yield Bar(id="which")
-        yield RuleBar()
+        yield self._which
+        yield self._rule
         yield from (LinesView(id=tab) for tab in ("summary", "problems", "history"))
 
     def on_mount(self) -> None:
@@ -155,7 +156,7 @@ class EntryPane(Vertical):
             tabs += [" "] if in_full else []
         # Beside the table there is no room for it, and it stands in the status line.
         right: list[Part] = [(f" {self._place} ", "muted"), (rule, "faint")] if in_full else []
-        self.query_one(RuleBar).show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
+        self._rule.show([(rule, "faint"), *tabs, " ", (rule * width, "faint")], right=right)
 
     def on_resize(self) -> None:
         self._draw_which()
@@ -167,7 +168,7 @@ class EntryPane(Vertical):
         about = f"{entry.format or 'no format'} {short_digest(entry.digest)}" if entry else ""
         name = clean(entry.descriptor.image_name or "no name") if entry else "no entry"
         parts: list[Part] = [(f" {cut(name, width - len(about) - 1, middle=True)} ", "strong"), (clean(about), "muted")]
-        self.query_one("#which", Bar).show(parts)
+        self._which.show(parts)
 
     def _show(self, *, keep_place: bool = False) -> None:
         if self.entry is not None and self._shown.get(self.tab) == self.entry:
