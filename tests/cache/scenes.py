@@ -205,7 +205,7 @@ def is_loaded(data: bytes) -> bool:
 
 
 def copy_folder(source: str | Path, to: str | Path) -> None:
-    """Like `shutil.copytree`, with FIFOs, in a third of its system calls: a small cache is copied thousands of times."""
+    """Like `shutil.copytree`, with FIFOs, in a third of its system calls: a small cache is copied very often."""
     os.mkdir(to)
     for found in os.scandir(source):
         copy = f"{to}/{found.name}"
