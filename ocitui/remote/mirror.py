@@ -380,10 +380,10 @@ def there(place: SshPlace) -> str:
 
 
 class SshPeers:
-    """Caches of other hosts for a repair, each written ``ssh://[USER@]HOST[:PORT][/DIR]``."""
+    """Caches of other hosts for a repair, each written ``ssh://[USER@]HOST[:PORT][/DIR]``, read as root by ``sudo``."""
 
     def __init__(self, *, sudo: bool = False) -> None:
-        self._sudo = sudo
+        self.sudo = sudo
 
     def leads_to(self, text: str) -> bool:
         """Whether a source is on another host. Raises InvalidPlaceError."""
@@ -392,7 +392,7 @@ class SshPeers:
     @asynccontextmanager
     async def look(self, text: str) -> AsyncIterator[Path]:
         """A mirror of it. Raises RemoteError, CacheDirectoryError."""
-        mirror = HostMirror(SshPlace.parse(text), sudo=self._sudo)
+        mirror = HostMirror(SshPlace.parse(text), sudo=self.sudo)
         try:
             await mirror.ask()
             yield mirror.directory
@@ -401,7 +401,7 @@ class SshPeers:
 
     def connect(self, text: str) -> FarFiles:
         """Its files. Raises RemoteError within."""
-        return FarFiles(SshPlace.parse(text), sudo=self._sudo)
+        return FarFiles(SshPlace.parse(text), sudo=self.sudo)
 
 
 def _sent(told: list[Any]) -> _Sent:
