@@ -283,10 +283,17 @@ class MainScreen(EntriesScreen):
         else:
             self.say(f"{contents.path(entry)} is {sort_of_file(contents.tree, entry)}")
 
-    def action_extract(self) -> None:
+    def _shown_files(self, action: str, there: str) -> FileTree | None:
+        """The tree of the Files tab; where none is shown, an action says how to come ``there``, or that none can be."""
         files = self.pane.files
+        if files is None or files.contents is None:
+            how = f"4 shows the files of the entry; there {there}"
+            self.say(f"{action}: {how if files is None else 'no files are shown; the pane says why'}")
+        return files
+
+    def action_extract(self) -> None:
+        files = self._shown_files("Extract", "x writes out what the cursor is on")
         if files is None or files.contents is None or files.entry is None:
-            self.say("Extract: 4 shows the files of the entry; there x writes out what the cursor is on")
             return
         from .files import ExtractScreen
         from .popups import DirectoryScreen
@@ -301,10 +308,8 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(DirectoryScreen(f"extract {contents.path(entry)}"), chosen)
 
     def action_hidden(self) -> None:
-        entry, files = self.pane.entry, self.pane.files
+        entry, files = self.pane.entry, self._shown_files("Hidden by layers", "l shows what its layers hold in vain")
         if entry is None or files is None or files.contents is None:
-            how = "4 shows the files of the entry; there l shows what its layers hold in vain"
-            self.say(f"Hidden by layers: {'no files are shown; the pane says why' if files is not None else how}")
             return
         from .files import HiddenScreen
 
