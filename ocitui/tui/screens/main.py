@@ -18,7 +18,6 @@ from ocitui.cache import CacheError
 from ocitui.text import clean, counted, short_digest
 
 from ..actions import ACTIONS, BY_NAME
-from ..terminal import HOST_COLOURS
 from ..widgets.entry_rows import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
 from .base import STATUS_SECONDS, EntryToShow, Throttle
@@ -346,13 +345,6 @@ class MainScreen(EntriesScreen):
     def action_copy(self) -> None:
         entry = self.table.cursor_entry
         offer_copies(self, _copies(self.session, entry) if entry is not None else [])
-
-    def action_host_colour(self) -> None:
-        """So that the window of one host is told from that of another."""
-        settings, colours = self.session.settings, [*HOST_COLOURS]
-        settings.host_colour = colours[(colours.index(settings.host_colour) + 1) % len(colours)]
-        self.draw_header()
-        self.say(f"the host's name stands on {settings.host_colour}; K keeps it for the next start")
 
     def action_keep_settings(self) -> None:
         settings, rows = self.session.settings, self.table.rows
