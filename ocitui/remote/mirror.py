@@ -28,7 +28,6 @@ from typing import Annotated, Any
 import msgspec
 
 from ocitui.cache import OWN_NAME, TRASH_NAME, CacheDirectoryError, StorageError
-from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor import process_trouble
 from ocitui.host import Kernel, LoopUse, domains_of, find_daemon, users_of, zones_in
 from ocitui.stand_in import ToldFile, forget, forget_file, stand_in, stand_in_file
@@ -113,7 +112,7 @@ class HostMirror:
         """Raises StorageError."""
         self.place, self._sudo = place, sudo
         self._connection = Connection(place, patience=patience or Patience(), shared=shared)
-        self.there = there(place)
+        self.there = place.there
         try:
             self._root = Path(tempfile.mkdtemp(prefix="ocitui-mirror-"))
             self.directory = self._root / "krata" / "cache" / "image"
@@ -372,11 +371,6 @@ class HostMirror:
         _write(proc / "self" / "mountinfo", "\n".join(mounts))
         for mark, there in ((store / "daemon.socket", facts.socket), (store / "host.uuid", facts.krata)):
             mark.touch() if there else mark.unlink(missing_ok=True)
-
-
-def there(place: SshPlace) -> str:
-    """The cache's directory on its host."""
-    return str(place.directory or DEFAULT_DIRECTORY)
 
 
 class SshPeers:
