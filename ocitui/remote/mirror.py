@@ -208,7 +208,8 @@ class HostMirror:
         if len(self._sizes) >= _MOST_NAMES:
             raise ValueError(f"more than {_MOST_NAMES} names")
         if not (stat.S_ISDIR(mode) and path.is_dir() and not path.is_symlink()):
-            self._remove(sent.path)
+            if os.path.lexists(path):
+                self._remove(sent.path)
             self._make(path, sent, mode, size)
         if not path.is_symlink():
             with suppress(OverflowError, OSError):
