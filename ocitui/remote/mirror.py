@@ -322,6 +322,7 @@ class HostMirror:
             "form": _FORM,
             "host": facts.node,
             "cache": self.there,
+            "login": self.place.login,
             "when": facts.now,
             "asked": time.time(),
             "daemon": daemon,

@@ -476,6 +476,8 @@ def _failure(place: SshPlace, code: int, errors: bytes, noise: bytes, *, begun: 
         return UnreachableError(f"{name} cannot be reached: {told}", hint=f"try: {login} true")
     if "sudo:" in said:
         return SudoRefusedError(f"sudo on {name} refuses: {shown}")
+    if code == 127 and "'sudo'" in said:
+        return SudoRefusedError(f"there is no sudo on {name}", hint="log in as one who may read the cache")
     if code in (126, 127):
         return NoPythonError(f"there is no python3 on {name}")
     if code == 255 and (not last or _CUT.search(said)):
