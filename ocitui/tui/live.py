@@ -287,7 +287,7 @@ class LiveCache:
         """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
         if (form := fact_of(self._directory, "form")) is not None:
             login = fact_of(self._directory, "login")
-            there = f"; it is changed there: {login}" if login else ""
+            there = f"; there: {login}" if login else ""
             return f"it is {form} of {fact_of(self._directory, 'host')}{there}"
         if not self._writable:
             return "started with --read-only"
