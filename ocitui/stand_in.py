@@ -29,7 +29,7 @@ _PLAIN = re.compile(r"[ !#-\[\]-~]+").fullmatch
 
 _machines: dict[str, Mapping[str, Any]] = {}
 _files: dict[tuple[int, int], ToldFile] = {}
-_told_in: dict[str, set[tuple[int, int]]] = {}
+_told_in: dict[Path, set[tuple[int, int]]] = {}
 _digests: dict[bytes, set[str]] = {}
 
 
@@ -41,7 +41,7 @@ def stand_in(directory: Path, facts: Mapping[str, Any]) -> None:
 def stand_in_file(directory: Path, path: Path, told: ToldFile) -> None:
     """What is told of the file of a cache of which this one has only the place."""
     _files[key := _key(path)] = told
-    _told_in.setdefault(os.path.realpath(directory), set()).add(key)
+    _told_in.setdefault(directory, set()).add(key)
 
 
 def stand_in_bytes(data: bytes, digest: str) -> None:
@@ -52,14 +52,14 @@ def stand_in_bytes(data: bytes, digest: str) -> None:
 def forget_file(directory: Path, path: Path) -> None:
     """Before it is removed, as another file may get its inode."""
     key = _key(path)
-    _told_in.get(os.path.realpath(directory), set()).discard(key)
+    _told_in.get(directory, set()).discard(key)
     _files.pop(key, None)
 
 
 def forget(directory: Path) -> None:
     """Nothing is told of this cache any more; before it is removed."""
-    _machines.pop(place := os.path.realpath(directory), None)
-    for key in _told_in.pop(place, ()):
+    _machines.pop(os.path.realpath(directory), None)
+    for key in _told_in.pop(directory, ()):
         _files.pop(key, None)
     if not _told_in:
         _digests.clear()

@@ -164,9 +164,13 @@ def fit_columns(columns: Sequence[Column], widths: list[int], width: int | None,
         if excess() <= sum(max(0, widths[at] - 2 * _NARROWEST) for at in shown if columns[at].shrink):
             break
         shown.remove(least)
-    for at in shown:
-        if columns[at].shrink:
-            widths[at] -= max(0, min(excess(), widths[at] - _NARROWEST))
+    shrinking = [at for at in shown if columns[at].shrink and widths[at] > _NARROWEST]
+    while shrinking and (left := excess()) > 0:
+        # The widest first, down to the next, so that none is cut to nothing for a longer one.
+        widest, *others = sorted(shrinking, key=lambda at: -widths[at])
+        least = max((widths[at] for at in others), default=0)
+        widths[widest] -= min(left, max(widths[widest] - max(least, _NARROWEST), 1))
+        shrinking = [at for at in shrinking if widths[at] > _NARROWEST]
     for at in reversed(shown):
         widths[at] -= max(0, min(excess(), widths[at] - 1))
     return shown

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocitui.text import REPLACEMENT, clean, human_age, human_size, parse_size, timestamp
+from ocitui.text import REPLACEMENT, Column, clean, fit_columns, human_age, human_size, parse_size, timestamp
 
 _DAY = 86_400
 
@@ -92,3 +92,12 @@ def test_an_age_takes_four_cells_at_most_and_is_never_told_too_old(seconds: floa
 )  # fmt: skip
 def test_a_time_is_shown_in_utc_and_any_time_can_be_shown(seconds: float | None, shown: str) -> None:
     assert timestamp(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("widths", "room", "shown"),
+    [([12, 60], 40, [12, 27]), ([60, 12], 40, [27, 12]), ([60, 50], 41, [20, 20]), ([60, 50], 10, [8, 1])],
+)
+def test_where_room_is_short_the_widest_column_gives_way(widths: list[int], room: int, shown: list[int]) -> None:
+    assert fit_columns([Column("A", shrink=True), Column("B", shrink=True)], widths, room, 1) == [0, 1]
+    assert widths == shown

@@ -279,9 +279,11 @@ def _header_problem(header: bytes) -> str | None:
         return "a zero block"
     wanted = _number(header[_CHECKSUM])
     unsigned = sum(header) - sum(header[_CHECKSUM]) + 8 * ord(" ")
+    if wanted == unsigned:
+        return None
     # Old archivers summed the bytes as signed characters.
     signed = unsigned - 256 * sum(byte > 127 for byte in (*header[:148], *header[156:]))
-    return None if wanted in (unsigned, signed) else "its checksum is wrong"
+    return None if wanted == signed else "its checksum is wrong"
 
 
 def _number(field: bytes) -> int | None:

@@ -325,6 +325,7 @@ _TAKE_ORPHANS = ("show", "why", "check")
 DOCUMENTS = ("manifest", "config")
 _MOST_INDEX_BYTES = 1 << 27
 _MOST_DIGESTS = 50
+_FAR_SECONDS = 0.15
 # The doctor's own names for these are a heavy import; a test holds them together.
 FILTER_FIELDS = ("name", "tag", "digest", "format", "platform", "state", "used")
 _FILTER_TERMS = (*(f"{field}:" for field in FILTER_FIELDS), "size>", "size<", "age>", "age<")
@@ -346,7 +347,10 @@ def completer(offered: Callable[[Path, str, click.Context], Collection[str]]) ->
 
 def _entries(directory: Path, word: str, context: click.Context) -> Collection[str]:
     """Names; digests for who begins one, also such as no entry has where that is understood; formats behind either."""
-    told = _told(directory)
+    return _of_told(_told(directory), directory, word, context)
+
+
+def _of_told(told: Collection[tuple[str, str]], directory: Path, word: str, context: click.Context) -> Collection[str]:
     stem, dot, _ = word.rpartition(".")
     names = {name for _, name in told if name}
     begun = sorted(name for name in names if name.startswith(word))
@@ -356,6 +360,36 @@ def _entries(directory: Path, word: str, context: click.Context) -> Collection[s
 
 
 complete_entry = completer(_entries)
+
+
+@completer
+def complete_far_entry(directory: Path, word: str, context: click.Context) -> Collection[str]:
+    """Entries of the host that stands before, where it tells of them at once; else names of this cache of which files
+    are gone."""
+    if told := _in_index(_far_index(context)):
+        return _of_told(told, directory, word, context)
+    files = {*os.listdir(directory)}
+    wanted = {name for digest, name in _told(directory) if name and not _is_whole(digest, files)}
+    return sorted(wanted)
+
+
+def _far_index(context: click.Context) -> bytes:
+    """The index of the host that stands before, by a connection of the operator's that is open: a new one takes longer
+    than a shell is to wait, and may have to be asked for. Empty where there is none."""
+    from ocitui.cache import INDEX_NAME
+    from ocitui.host import answer_of
+    from ocitui.remote import SshPlace, words_of_master
+
+    place = SshPlace.parse(context.params["place"] or "")
+    check, ask = words_of_master(place, INDEX_NAME, sudo=bool(context.params.get("sudo")))
+    is_open = answer_of(check, _FAR_SECONDS) is not None
+    return (answer_of(ask, _FAR_SECONDS) if is_open else None) or b""
+
+
+def _is_whole(digest: str, files: Collection[str]) -> bool:
+    """Whether there are documents and a packed file of a digest."""
+    documents = all(f"{digest}.{one}.json" in files for one in DOCUMENTS)
+    return documents and any(f"{digest}.{one}" in files for one in FORMATS)
 
 
 @completer
@@ -469,16 +503,22 @@ def _directory(context: click.Context) -> Path:
 
 
 def _told(directory: Path) -> list[tuple[str, str]]:
-    """The digests that the index tells, in order, each with the name that follows it; empty where none does."""
+    """What the index tells; nothing where it cannot be read."""
     from ocitui.cache import INDEX_NAME, read_bounded
 
-    told: list[tuple[str, str]] = []
     with suppress(OSError):
-        for digest, name in re.findall(_TOLD, read_bounded(directory / INDEX_NAME, _MOST_INDEX_BYTES)):
-            if digest or not told or told[-1][1]:
-                told.append((_text(digest), _text(name)))
-            else:
-                told[-1] = told[-1][0], _text(name)
+        return _in_index(read_bounded(directory / INDEX_NAME, _MOST_INDEX_BYTES))
+    return []
+
+
+def _in_index(data: bytes) -> list[tuple[str, str]]:
+    """The digests that an index tells, in order, each with the name that follows it; empty where none does."""
+    told: list[tuple[str, str]] = []
+    for digest, name in re.findall(_TOLD, data):
+        if digest or not told or told[-1][1]:
+            told.append((_text(digest), _text(name)))
+        else:
+            told[-1] = told[-1][0], _text(name)
     return told
 
 

@@ -16,7 +16,6 @@ from typing import Annotated
 
 import msgspec
 
-from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.threads import settled
 
 from .ssh import Connection, Patience, RemoteError, SshPlace, program_of
@@ -145,7 +144,7 @@ class FarFiles:
         self, file: _FarFile, start: int, step: int, hashes: int = 0
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """What is sent behind what the file is."""
-        where = {"directory": str(self.place.directory or DEFAULT_DIRECTORY), "name": file.name}
+        where = {"directory": self.place.there, "name": file.name}
         what = {"start": start, "step": step, "piece": _PIECE, "hashes": hashes}
         # Of a hash there come but signs of life, each of which is waited for as long as for a record.
         reads = file.size if hashes else 0

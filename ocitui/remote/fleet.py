@@ -16,7 +16,7 @@ from ocitui.cache import CacheDirectoryError, CacheError, read_regular
 from ocitui.doctor import Severity, examine, judged_needs
 from ocitui.host import answer_of, find_daemon, find_program, read_zones
 
-from .mirror import HostMirror, there
+from .mirror import HostMirror
 from .ssh import InvalidPlaceError, Patience, SshPlace
 
 AT_ONCE, _THROUGH_ONE = 16, 8  # a server turns away more than ten that have not logged in yet, sshd_config(5)
@@ -102,7 +102,7 @@ async def _row(place: SshPlace, sudo: bool, patience: Patience | None, jumps: di
     except TimeoutError:
         code, message = "host-silent", f"{place.name} has not told all within {_MOST_SECONDS:.0f} seconds"
     standing = FleetStanding.PROBLEMS if code == CacheDirectoryError.code else FleetStanding.UNREACHED
-    return FleetRow(place.name, there(place), standing, time.time(), code, message, hint)
+    return FleetRow(place.name, place.there, standing, time.time(), code, message, hint)
 
 
 async def _judged(mirror: HostMirror) -> FleetRow:
@@ -117,7 +117,7 @@ async def _judged(mirror: HostMirror) -> FleetRow:
     used = blocks - free
     return FleetRow(
         mirror.place.name,
-        there(mirror.place),
+        mirror.there,
         FleetStanding.PROBLEMS if problems or failing else FleetStanding.CLEAN,
         time.time(),
         outcome=str(report.verdict.outcome),

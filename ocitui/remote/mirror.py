@@ -28,7 +28,6 @@ from typing import Annotated, Any
 import msgspec
 
 from ocitui.cache import OWN_NAME, TRASH_NAME, CacheDirectoryError, StorageError
-from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.doctor import process_trouble
 from ocitui.host import Kernel, LoopUse, domains_of, find_daemon, users_of, zones_in
 from ocitui.stand_in import ToldFile, forget, forget_file, stand_in, stand_in_file
@@ -113,7 +112,7 @@ class HostMirror:
         """Raises StorageError."""
         self.place, self._sudo = place, sudo
         self._connection = Connection(place, patience=patience or Patience(), shared=shared)
-        self.there = there(place)
+        self.there = place.there
         try:
             self._root = Path(tempfile.mkdtemp(prefix="ocitui-mirror-"))
             self.directory = self._root / "krata" / "cache" / "image"
@@ -209,7 +208,8 @@ class HostMirror:
         if len(self._sizes) >= _MOST_NAMES:
             raise ValueError(f"more than {_MOST_NAMES} names")
         if not (stat.S_ISDIR(mode) and path.is_dir() and not path.is_symlink()):
-            self._remove(sent.path)
+            if os.path.lexists(path):
+                self._remove(sent.path)
             self._make(path, sent, mode, size)
         if not path.is_symlink():
             with suppress(OverflowError, OSError):
@@ -322,6 +322,7 @@ class HostMirror:
             "form": _FORM,
             "host": facts.node,
             "cache": self.there,
+            "login": self.place.login,
             "when": facts.now,
             "asked": time.time(),
             "daemon": daemon,
@@ -374,16 +375,11 @@ class HostMirror:
             mark.touch() if there else mark.unlink(missing_ok=True)
 
 
-def there(place: SshPlace) -> str:
-    """The cache's directory on its host."""
-    return str(place.directory or DEFAULT_DIRECTORY)
-
-
 class SshPeers:
-    """Caches of other hosts for a repair, each written ``ssh://[USER@]HOST[:PORT][/DIR]``."""
+    """Caches of other hosts for a repair, each written ``ssh://[USER@]HOST[:PORT][/DIR]``, read as root by ``sudo``."""
 
     def __init__(self, *, sudo: bool = False) -> None:
-        self._sudo = sudo
+        self.sudo = sudo
 
     def leads_to(self, text: str) -> bool:
         """Whether a source is on another host. Raises InvalidPlaceError."""
@@ -392,7 +388,7 @@ class SshPeers:
     @asynccontextmanager
     async def look(self, text: str) -> AsyncIterator[Path]:
         """A mirror of it. Raises RemoteError, CacheDirectoryError."""
-        mirror = HostMirror(SshPlace.parse(text), sudo=self._sudo)
+        mirror = HostMirror(SshPlace.parse(text), sudo=self.sudo)
         try:
             await mirror.ask()
             yield mirror.directory
@@ -401,7 +397,7 @@ class SshPeers:
 
     def connect(self, text: str) -> FarFiles:
         """Its files. Raises RemoteError within."""
-        return FarFiles(SshPlace.parse(text), sudo=self._sudo)
+        return FarFiles(SshPlace.parse(text), sudo=self.sudo)
 
 
 def _sent(told: list[Any]) -> _Sent:

@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ocitui.cache import CacheError, InvalidNameError
+from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.text import printable
 from ocitui.threads import settled
 
@@ -137,6 +138,11 @@ class SshPlace(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"ssh://{self.name}{self.directory or ''}"
+
+    @property
+    def there(self) -> str:
+        """The cache's directory on its host."""
+        return str(self.directory or DEFAULT_DIRECTORY)
 
     @property
     def words(self) -> list[str]:
@@ -277,6 +283,14 @@ class Connection:
         finally:
             self._through = []
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def words_of_master(place: SshPlace, name: str, *, sudo: bool = False) -> tuple[list[str], list[str]]:
+    """What asks whether a master of the operator's own leads there, and what has it print the file of that name of the
+    cache; of this one nothing is opened that stays, and nobody is asked."""
+    ssh, path = ["ssh", *Connection(place)._options(), "-o", "ControlMaster=no"], shlex.quote(f"{place.there}/{name}")
+    command = f"exec {'sudo -n -- ' if sudo else ''}cat {path}"
+    return [*ssh, "-O", "check", *place.words], [*ssh, *place.words, command]
 
 
 class _TurnedAwayError(UnreachableError):
@@ -462,6 +476,8 @@ def _failure(place: SshPlace, code: int, errors: bytes, noise: bytes, *, begun: 
         return UnreachableError(f"{name} cannot be reached: {told}", hint=f"try: {login} true")
     if "sudo:" in said:
         return SudoRefusedError(f"sudo on {name} refuses: {shown}")
+    if code == 127 and "'sudo'" in said:
+        return SudoRefusedError(f"there is no sudo on {name}", hint="log in as one who may read the cache")
     if code in (126, 127):
         return NoPythonError(f"there is no python3 on {name}")
     if code == 255 and (not last or _CUT.search(said)):

@@ -286,7 +286,9 @@ class LiveCache:
     def why_read_only(self) -> str:
         """Why the cache may not be written, empty where it may: asks the file system, so not on the event loop."""
         if (form := fact_of(self._directory, "form")) is not None:
-            return f"it is {form} of {fact_of(self._directory, 'host')}"
+            login = fact_of(self._directory, "login")
+            there = f"; there: {login}" if login else ""
+            return f"it is {form} of {fact_of(self._directory, 'host')}{there}"
         if not self._writable:
             return "started with --read-only"
         if self._directory.is_dir() and not os.access(self._directory, os.W_OK):

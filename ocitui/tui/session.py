@@ -402,6 +402,16 @@ class SessionScreen(Screen[R]):
     action_suspend, action_redraw = partialmethod(_have_app, "suspend"), partialmethod(_have_app, "redraw")
     action_next_theme = partialmethod(_have_app, "next_theme")
 
+    def action_host_colour(self) -> None:
+        """So that the window of one host is told from that of another."""
+        settings, colours = self.session.settings, [*HOST_COLOURS]
+        settings.host_colour = colours[(colours.index(settings.host_colour) + 1) % len(colours)]
+        self.draw_header()
+        self.say(f"the host's name stands on {settings.host_colour}; K keeps it for the next start")
+
+    def draw_header(self) -> None:
+        """Which host it is."""
+
     def action_keep_settings(self) -> None:
         self._keep_settings()
 

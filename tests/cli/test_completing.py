@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.shell_completion import ShellComplete, get_completion_class
@@ -21,6 +22,9 @@ from ocitui.doctor.entries import FIELDS
 from ocitui.doctor.findings import CATALOGUE
 from tests.bench.big_cache import make_big_cache
 from tests.cli.conftest import ODD_NAME, Ocitui
+from tests.remote.conftest import hosts as hosts
+from tests.remote.conftest import servers as servers
+from tests.remote.support import Hosts
 
 NAMES = [
     "alpine:3.19",
@@ -361,3 +365,48 @@ def test_of_many_names_each_is_there_and_digests_are_for_who_begins_one(
 def test_a_cache_that_is_gone_offers_nothing(demo: Path) -> None:
     shutil.rmtree(demo)
     assert offered("show", "") == offered("undo", "") == offered("check", "--forget", "") == []
+
+
+@pytest.mark.usefixtures("demo")
+def test_a_host_tells_its_entries_by_a_connection_that_is_open(
+    tmp_path: Path, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selectors, "_FAR_SECONDS", 60.0)
+    there = make_big_cache(tmp_path / "it's there", 3)
+    names = sorted(name for name in offered("delete", "-C", there, "") if ":" in name)
+    with TemporaryDirectory(dir="/tmp") as sockets:
+        hosts.alias("open", hosts.ports["good"], f"ControlPath {sockets}/%p")
+        hosts.alias("root", hosts.ports["sudo"], f"ControlPath {sockets}/%p")
+        assert len(names) == 3
+        ssh = shutil.which("ssh") or ""
+        for name in ("open", "root"):
+            subprocess.run([ssh, "-M", "-N", "-f", name], check=True, stdin=subprocess.DEVNULL, timeout=60)
+        try:
+            for words in ([f"ssh://open{there}"], ["--sudo", f"ssh://root{there}"]):
+                assert offered("pull", *words, "")[: len(names)] == names
+                [digest, *_] = offered("pull", *words, "sha256:")
+                assert offered("pull", *words, digest[:12]) == [digest]
+                assert offered("pull", *words, f"{names[0]}.t") == [f"{names[0]}.tar"]
+        finally:
+            for name in ("open", "root"):
+                subprocess.run([ssh, "-O", "exit", name], check=True, capture_output=True, timeout=60)
+
+
+def test_without_one_nothing_is_opened_and_what_lacks_files_here_is_offered(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that would ask, or hang, is not heard."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ssh").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\nexit 255\n')
+    (tmp_path / "bin" / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    before = offered("pull", "ssh://web1", "")
+    for format_ in FORMATS:
+        (demo / f"{BUSYBOX.digest}.{format_}").unlink(missing_ok=True)
+    assert {*offered("pull", "ssh://web1", "")} - {*before} == {"busybox:1.36"}
+    assert offered("pull", "ssh://web1", "busy") == ["busybox:1.36"]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 3
+    assert all("BatchMode=yes" in line and "-O check" in line and line.endswith("-- web1") for line in asked)
+    assert offered("pull", "ssh://-oProxyCommand=false", "") == []
+    assert len((tmp_path / "asked").read_text().splitlines()) == 3

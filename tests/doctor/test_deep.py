@@ -135,6 +135,11 @@ async def test_damage_is_not_recorded_as_sound(sample: Sample) -> None:
     assert codes(report.findings) == {"packed-damaged"}
     assert Ledger.open(sample.directory).sound.get(path.name) is None
     assert report.coverage.first_seen == 3
+    # What is known of it afterwards rests as deep as that check looked, for what was found bad too.
+    judge = report.judge
+    assert judge is not None
+    known = [judge.depth_of(digest, format_) for digest, format_, _ in judge.depths()]
+    assert known.count(Depth.DEEP) == report.coverage.deep == 4
 
 
 def hit_hosts(sample: Sample, at: int = 20) -> Path:

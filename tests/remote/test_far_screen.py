@@ -36,7 +36,8 @@ async def test_it_shows_what_is_there_and_what_changes_there(
         assert re.search(r"asked \d+s ago", " ".join(head))
         assert "in step" not in screen_text(app)
         await pilot.press("d")
-        await until(pilot, lambda: "Delete: it is a mirror over ssh" in screen_text(app), "the refusal")
+        told = f"Delete: it is a mirror over ssh of {os.uname().nodename}; there: ssh good "
+        await until(pilot, lambda: told in screen_text(app), "the refusal")
         cache.rename(tmp_path / "away")
         await until(pilot, lambda: "cannot be read: No such file" in screen_text(app), "why nothing is told")
         await until(pilot, lambda: re.search(r"\? asked \d+s ago", screen_text(app)) is not None, "it is as it was")

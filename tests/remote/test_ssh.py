@@ -224,6 +224,12 @@ async def test_sudo_runs_it_or_refuses(hosts: Hosts) -> None:
         await asked("nosudo", SOME, sudo=True)
 
 
+def test_a_host_without_sudo_is_not_said_to_have_no_python() -> None:
+    """The words of a real one, of its env(1)."""
+    error = ssh._failure(SshPlace("h"), 127, b"env: 'sudo': No such file or directory\n", b"")
+    assert (error.code, error.message) == ("sudo-refused", "there is no sudo on h")
+
+
 @pytest.mark.parametrize(
     ("sent", "said"),
     [

@@ -244,7 +244,7 @@ async def test_of_two_entries_of_one_name_only_that_under_the_cursor_is_shown(
         await one.press("j")
         assert tree(one).contents is None
         await one.press("x")
-        await one.until(lambda: "there x writes out" in one.status)
+        await one.until(lambda: "no files are shown; the pane says why" in one.status)
         go.set()
         await one.until(lambda: " newer" in one.text, "the other")
 
@@ -402,5 +402,6 @@ async def test_where_no_files_can_be_shown_it_is_not_said_how_to_show_them(cache
     async with desk(cache) as one:
         await one.press("4")
         await one.until(lambda: "there is no packed file for this entry" in one.text)
-        await one.press("l")
-        await one.until(lambda: "no files are shown; the pane says why" in one.status)
+        for key, action in (("l", "Hidden by layers"), ("x", "Extract")):
+            await one.press(key)
+            await one.until(lambda action=action: f"{action}: no files are shown; the pane says why" in one.status)  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from ocitui.directory import DEFAULT_DIRECTORY
 from ocitui.remote import FleetRow, FleetStanding, SshPlace
 from ocitui.text import age_of
 from ocitui.tui.app import OcituiApp
-from ocitui.tui.screens.fleet import FleetScreen
-from ocitui.tui.session import settings_path
+from ocitui.tui.screens.fleet import FleetScreen, HostRow
+from ocitui.tui.session import ScreenSettings, settings_path
 from ocitui.tui.widgets.lines import LinesView, PickList
 from ocitui.words import fleet_cells
 from tests.tui.line_support import RecordedCells, cost, line_of, most_bytes
@@ -92,8 +92,7 @@ async def test_rows_come_as_hosts_answer_and_the_worst_stand_first(
 ) -> None:
     asked = Asked("web1", "web2")
     async with fleet(tmp_path, monkeypatch, asked) as one:
-        await one.until(lambda: "2 of 4 hosts answered" in one.text)
-        assert order(one) == ["web2", "web1", "db1", "db2"]
+        await one.until(lambda: "2 of 4 hosts answered" in one.text and order(one) == ["web2", "web1", "db1", "db2"])
         assert "1 critical, 2 low" in one.text
         assert one.text.count("asking") == 2
         await one.press("f5")
@@ -105,6 +104,27 @@ async def test_rows_come_as_hosts_answer_and_the_worst_stand_first(
         assert "2 hosts with problems  1 host not reached  1 host without a problem" in one.text
         await one.press("f5")
         await one.until(lambda: asked.times == 2)
+
+
+async def test_answers_that_come_together_are_drawn_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = {f"web{number:03}": msgspec.structs.replace(ROWS["web1"], host=f"web{number:03}") for number in range(200)}
+    monkeypatch.setattr("tests.tui.test_fleet_screen.ROWS", many)
+    asked, drawn, show = Asked(), list[int](), FleetScreen.show_rows
+
+    def counting(screen: FleetScreen, rows: Iterable[HostRow]) -> None:
+        drawn.append(1)
+        show(screen, rows)
+
+    # No age goes on meanwhile.
+    monkeypatch.setattr("ocitui.tui.screens.fleet._TICK_SECONDS", 3600)
+    monkeypatch.setattr(FleetScreen, "show_rows", counting)
+    async with fleet(tmp_path, monkeypatch, asked) as one:
+        await one.until(lambda: "0 of 200 hosts answered" in one.text)
+        before = len(drawn)
+        asked.ready |= {*many}
+        await one.until(lambda: "200 hosts without a problem" in one.text and "asked 12s ago" in one.text)
+        # The first of them, all others, and that no more is asked.
+        assert len(drawn) - before <= 3
 
 
 async def test_an_age_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +201,13 @@ async def test_keys_of_the_theme_say_what_they_do(tmp_path: Path, monkeypatch: p
         await one.until(lambda: f"theme {one.app.home.settings.theme}; K keeps it" in one.status)
         await one.press("K")
         await one.until(lambda: f"the next start looks like this: {settings_path()}" in one.status)
+        await one.press("H")
+        colour = one.app.home.settings.host_colour
+        await one.until(lambda: f"the host's name stands on {colour}; K keeps it" in one.status)
+        await one.press("K")
+        await one.until(lambda: f'host_colour = "{colour}"' in settings_path().read_text())
         assert f'theme = "{one.app.home.settings.theme}"' in settings_path().read_text()
+        assert colour != ScreenSettings().host_colour
 
 
 async def test_caches_of_one_host_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

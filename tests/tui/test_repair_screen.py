@@ -433,3 +433,39 @@ async def test_layers_are_not_fetched_for_a_cache_that_is_not_to_be_written(tmp_
         await one.open("p", "ProblemsScreen")
         await one.press("4")
         await one.until(lambda: "Layers are not fetched: started with --read-only" in one.status)
+
+
+async def test_root_reads_another_host_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = near_ssh(tmp_path / "near")
+    (tmp_path / "near" / "sudo").write_text('#!/bin/sh\nshift 2\nSUDO=yes exec "$@"\n')
+    # Who is not root there may not read it, as it seems to him.
+    python = '#!/bin/sh\n[ "$SUDO" ] && exec /usr/bin/python3 "$@"\nsed s,/other,/denied, | /usr/bin/python3 "$@"\n'
+    (tmp_path / "near" / "python3").write_text(python)
+    for program in ("sudo", "python3"):
+        (tmp_path / "near" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", path)
+    cache, other = make_cache(tmp_path / "image"), make_cache(tmp_path / "other")
+    (cache / f"{TEA.digest}.config.json").unlink()
+    async with desk(cache) as one:
+        await mend_all(one)
+        await one.until(lambda: one.top == "RepairScreen" and "making" not in one.status, "the plan")
+        await one.press("o")
+        await one.until(lambda: one.top == "RepairOptionsScreen")
+        await one.press("s")
+        one.app.screen.query_one(OneLineQuestion).value = f"ssh://web1{other}"
+        await one.press("enter")
+        await one.until(lambda: "Restore from ssh" in rows(one)[-1], "the source")
+        await one.press("enter")
+        await one.until(lambda: "or read it as root: o allows it" in " ".join(one.lines.split()), "what to do")
+        await one.press("o")
+        await one.until(lambda: one.top == "RepairOptionsScreen")
+        one.app.screen.query_one(PickList).move_to("sudo")
+        await one.press("space")
+        await one.until(lambda: "[●] Read as root there" in "\n".join(rows(one)), "the mark")
+        await one.press("s")
+        one.app.screen.query_one(OneLineQuestion).value = f"ssh://web2{other}"
+        await one.press("enter", "enter")
+        await planned(one)
+        assert "cannot be read" not in one.lines
+        await mended(one)
+    assert (cache / f"{TEA.digest}.config.json").read_bytes() == TEA.config

@@ -19,7 +19,8 @@ def completion_command(context: click.Context, shell: str) -> ExitCode:
     """Print what makes SHELL complete ocitui's commands: eval "$(ocitui completion bash)".
 
     Names, digests, transactions, findings and filters are those of the cache that -C or OCITUI_CACHE names; of a
-    corrupt index, what can be read of it. Nothing is written.
+    corrupt index, what can be read of it. Nothing is written. ocitui pull completes those of the other host by an ssh
+    master of yours that is open (ControlMaster in ssh_config(5)); without one, names here that lack files.
     """
     made = shell_completion.get_completion_class(shell)
     assert made is not None, "click knows each of these shells"

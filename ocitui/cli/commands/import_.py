@@ -28,7 +28,7 @@ from ..options import (
     writing_cache,
 )
 from ..output import Call, ExitCode, UsageProblemError, is_terminal, say
-from ..selectors import chosen_entries, filter_option, need_entries
+from ..selectors import chosen_entries, complete_far_entry, filter_option, need_entries
 
 if TYPE_CHECKING:
     from ocitui.cache import PackerCache
@@ -126,7 +126,7 @@ def import_command(call: Call, /, login: bool, allow_realm: str | None, **typed:
 
 @click.command("pull")
 @click.argument("place", metavar="ssh://[USER@]HOST[:PORT][/DIR]")
-@click.argument("words", metavar="ENTRY...", nargs=-1)
+@click.argument("words", metavar="ENTRY...", nargs=-1, shell_complete=complete_far_entry)
 @filter_option
 @_name_option
 @_taking_over

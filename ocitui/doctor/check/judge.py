@@ -415,7 +415,12 @@ class Judge:
             return None
         if not looked >> _PACKED_PLACES.get(format, ROW_WIDTH) & 1:
             return Depth.QUICK
-        return Depth.DEEP if self.checked(digest, format) is not None else Depth.HEADER
+        read = self.checked(digest, format) is not None or self._is_damaged(digest, format)
+        return Depth.DEEP if read else Depth.HEADER
+
+    def _is_damaged(self, digest: str, format: str | None) -> bool:
+        """Whether a deep check found so what is wrong with its packed file."""
+        return any(one.found for one in self._of_files.get(digest, ()) if one.format == format)
 
     def checked(self, digest: str, format: str | None) -> tuple[int, bool] | None:
         """When all of its packed file was last found sound, as `Remembered.checked` tells it."""
@@ -519,7 +524,7 @@ class Judge:
             and stat.S_ISREG(self.listing.modes[place])
             and self.remembered.checked(self.listing, place) is None
             and self.can_tell_more(digest, format_ or "")
-            and not any(one.found for one in self._of_files.get(digest, ()) if one.format == format_)
+            and not self._is_damaged(digest, format_)
             for digest, format_ in {(digest, format_) for digest, format_, _ in self.depths()}
         )
 

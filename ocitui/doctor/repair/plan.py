@@ -321,7 +321,7 @@ async def peers_asked(options: RepairOptions, notes: list[str]) -> AsyncIterator
         try:
             return Peer(text, await stack.enter_async_context(hosts.look(text)), far=True)
         except CacheError as error:
-            notes.append(f"{text} was not asked{', so nothing is dropped' if options.drop else ''}: {error}")
+            notes.append(f"{text} was not asked{', so nothing is dropped' if options.drop else ''}: {error.one_line}")
         return None
 
     async with AsyncExitStack() as stack:

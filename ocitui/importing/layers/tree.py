@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from ocitui.contents import FILE_TYPES, MOST_XATTRS, ChunkReader, Kind, Segments, TarEntry, TarError, TarReader, Xattrs
-from ocitui.text import printable
+from ocitui.text import human_size, printable
 
 from ..errors import LayerError, LayerLimitError, raised_with
 from ..progress import ImportPhase, ImportProgress, ProgressCall
@@ -349,7 +349,9 @@ class Changeset:
                 hidden.files[inode] = HiddenFile(path, tree.sizes[inode], tree.layers[inode], self._number)
                 hidden.bytes += len(path)
                 if hidden.bytes > self._limits.metadata_bytes:
-                    raise LayerLimitError(f"the paths of what layers hide take more than {hidden.bytes - 1} bytes")
+                    most = human_size(self._limits.metadata_bytes)
+                    told = f"the paths of what layers hide take more than {most}, too much to be listed"
+                    raise LayerLimitError(told, hint="the entry is none the worse for it")
 
     def _link_target(self, target: bytes) -> int:
         path, name = split_path(target)

@@ -32,10 +32,10 @@ from ..widgets.lines import (
     fit,
     role_of,
 )
-from .base import ListScreen
+from .base import ListScreen, Throttle
 from .popups import MenuScreen
 
-_TITLES, _TICK_SECONDS, _VERDICT = "titles", 1.0, 1
+_TITLES, _GATHER_SECONDS, _TICK_SECONDS, _VERDICT = "titles", 0.1, 1.0, 1
 _SORTS: dict[str, tuple[int, Callable[[FleetRow], object]]] = {
     "h": (0, lambda row: row.host),
     "v": (_VERDICT, lambda row: row.order),
@@ -102,7 +102,7 @@ class FleetScreen(ListScreen[None, HostRow]):
     BINDINGS = bound(
         {
             "slash": "filter", "s": "sort", "exclamation_mark": "worst_first", "n": "bad_row(1)", "N": "bad_row(-1)",
-            "R,f5": "refresh", "T": "app.next_theme", "K": "keep_settings",
+            "R,f5": "refresh", "T": "app.next_theme", "H": "host_colour", "K": "keep_settings",
         }
     )  # fmt: skip
     DEFAULT_CSS = "FleetScreen { PickList { height: 2fr; } &.-beside PickList { height: 100%; } }"
@@ -119,6 +119,7 @@ class FleetScreen(ListScreen[None, HostRow]):
         self._answered = 0
         self._filter = self._filter_before = ""
         self._sort, self._reverse = "v", False
+        self._throttle = Throttle(self, _GATHER_SECONDS, self._tick)
 
     def compose_body(self) -> Iterable[Widget]:
         # While a host's cache is shown, the application's session is that one's.
@@ -149,17 +150,20 @@ class FleetScreen(ListScreen[None, HostRow]):
         def tell(place: object, row: FleetRow) -> None:
             self._known[str(place)] = row
             self._answered += 1
-            self._show()
+            self._throttle.ask()
 
         self._show()
         await survey(options.hosts, sudo=options.sudo, tell=tell)
-        self.call_later(self._show)
+        self.call_later(self._tick)
 
     def _runs(self, group: str) -> bool:
         return any(worker.group == group and not worker.is_finished for worker in self.workers)
 
+    def on_screen_resume(self) -> None:
+        self._throttle.ask()
+
     def _tick(self) -> None:
-        """Ages go on."""
+        """Answers have come, and ages go on; below another screen nothing is drawn."""
         if self.app.screen is self:
             self._show()
 

@@ -18,7 +18,6 @@ from ocitui.cache import CacheError
 from ocitui.text import clean, counted, short_digest
 
 from ..actions import ACTIONS, BY_NAME
-from ..terminal import HOST_COLOURS
 from ..widgets.entry_rows import BY_NAME as BY_COLUMN
 from ..widgets.lines import bound
 from .base import STATUS_SECONDS, EntryToShow, Throttle
@@ -283,10 +282,17 @@ class MainScreen(EntriesScreen):
         else:
             self.say(f"{contents.path(entry)} is {sort_of_file(contents.tree, entry)}")
 
-    def action_extract(self) -> None:
+    def _shown_files(self, action: str, there: str) -> FileTree | None:
+        """The tree of the Files tab; where none is shown, an action says how to come ``there``, or that none can be."""
         files = self.pane.files
+        if files is None or files.contents is None:
+            how = f"4 shows the files of the entry; there {there}"
+            self.say(f"{action}: {how if files is None else 'no files are shown; the pane says why'}")
+        return files
+
+    def action_extract(self) -> None:
+        files = self._shown_files("Extract", "x writes out what the cursor is on")
         if files is None or files.contents is None or files.entry is None:
-            self.say("Extract: 4 shows the files of the entry; there x writes out what the cursor is on")
             return
         from .files import ExtractScreen
         from .popups import DirectoryScreen
@@ -301,10 +307,8 @@ class MainScreen(EntriesScreen):
         self.app.push_screen(DirectoryScreen(f"extract {contents.path(entry)}"), chosen)
 
     def action_hidden(self) -> None:
-        entry, files = self.pane.entry, self.pane.files
+        entry, files = self.pane.entry, self._shown_files("Hidden by layers", "l shows what its layers hold in vain")
         if entry is None or files is None or files.contents is None:
-            how = "4 shows the files of the entry; there l shows what its layers hold in vain"
-            self.say(f"Hidden by layers: {'no files are shown; the pane says why' if files is not None else how}")
             return
         from .files import HiddenScreen
 
@@ -341,13 +345,6 @@ class MainScreen(EntriesScreen):
     def action_copy(self) -> None:
         entry = self.table.cursor_entry
         offer_copies(self, _copies(self.session, entry) if entry is not None else [])
-
-    def action_host_colour(self) -> None:
-        """So that the window of one host is told from that of another."""
-        settings, colours = self.session.settings, [*HOST_COLOURS]
-        settings.host_colour = colours[(colours.index(settings.host_colour) + 1) % len(colours)]
-        self.draw_header()
-        self.say(f"the host's name stands on {settings.host_colour}; K keeps it for the next start")
 
     def action_keep_settings(self) -> None:
         settings, rows = self.session.settings, self.table.rows

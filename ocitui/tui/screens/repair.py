@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 from textual import on, work
@@ -50,6 +50,7 @@ from ocitui.words import (
     plan_sections,
     remaining_lines,
     repair_progress,
+    said,
     short_lines,
     shown_positions,
     source_cells,
@@ -62,6 +63,9 @@ from ocitui.words import (
 
 from ..widgets.lines import MARK, Line, LinesView, LongList, PickList, PickRow, bound, fit, heading
 from .base import DRAW_SECONDS, ConfirmScreen, ListScreen, Throttle, run_beside
+
+if TYPE_CHECKING:
+    from ocitui.remote import SshPeers
 
 PLAN = "plan"
 _MOST = 100
@@ -149,7 +153,7 @@ def plan_lines(plan: RepairPlan) -> list[Line]:
         lines += [Line(short_digests(step.title), str(step.number)) for step in shown] + [*map(Line, more)]
     if plan.left:
         lines += [Line(), heading(f"What stays: {tally([left.finding for left in plan.left])}")]
-    return [*lines, *(Line(note, "note") for note in plan.notes)]
+    return [*lines, *(Line(said(note, _WAYS), "note") for note in plan.notes)]
 
 
 def _step_lines(step: RepairStep, *, chosen: bool) -> list[Line]:
@@ -206,8 +210,11 @@ _SWITCHES = {
     "trash_orphans": ("Trash orphans", "files that no entry names go to the trash"),
     "change_modes": ("Change modes", "files that their owner may not read are made readable"),
     "even_if_gone": ("Take away", "bad files go though the daemon finds them, and nothing may bring the image back"),
+    "sudo": ("Read as root there", "caches of other hosts are read by sudo -n there, which never asks for a password"),
 }
-"""What is allowed or not, by its name in `RepairOptions`: what it is called, and what there is to know before."""
+"""What is allowed or not, by its name in `RepairOptions`, and how hosts are read: what it is called, and what there is
+to know before."""
+_WAYS = {**KEYS, "--sudo": "o allows it"}
 
 
 class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
@@ -228,7 +235,7 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
         self.stand("nothing is done by this: the plan is made anew, and shown")
 
     def _draw(self) -> None:
-        signs = {name: MARK if getattr(self._options, name) else " " for name in _SWITCHES}
+        signs = {name: MARK if self._is_on(name) else " " for name in _SWITCHES}
         rows = [PickRow(name, f"[{sign}] {_SWITCHES[name][0]}") for name, sign in signs.items()]
         rows += [PickRow(f"source {text}", f"    Restore from {text}") for text in self._options.sources]
         self.show_rows(rows)
@@ -236,9 +243,14 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
     def draw_detail(self) -> None:
         self.show_lines([Line(_SWITCHES[self.key][1] if self.key in _SWITCHES else _OF_SOURCES)])
 
+    def _is_on(self, name: str) -> bool:
+        return bool(getattr(self._options.hosts if name == "sudo" else self._options, name, False))
+
     def action_allow(self) -> None:
-        if self.key in _SWITCHES:
-            self._change(**{self.key: not getattr(self._options, self.key)})
+        if self.key == "sudo":
+            self._change(hosts=_hosts(sudo=not self._is_on("sudo")))
+        elif self.key in _SWITCHES:
+            self._change(**{self.key: not self._is_on(self.key)})
 
     def action_source(self) -> None:
         self.ask("", "where good copies are: a layout, an archive, packed files, another cache's directory, ssh://HOST")
@@ -248,11 +260,8 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
 
     @work(group="source")
     async def _add_source(self, text: str) -> None:
-        # Loaded where a host is named; the screen needs nothing else of it.
-        from ocitui.remote import SshPeers
-
         with self.saying_errors("not a source: "):
-            if not (hosts := SshPeers()).leads_to(text):
+            if not (hosts := self._options.hosts or _hosts()).leads_to(text):
                 await asyncio.to_thread(copies_named, text, self._options.access)
             self._change(sources=(*self._options.sources, text), hosts=hosts)
 
@@ -266,6 +275,13 @@ class RepairOptionsScreen(ListScreen[RepairOptions | None, PickRow]):
     @on(PickList.Picked)
     def _picked(self) -> None:
         self.dismiss(self._options)
+
+
+def _hosts(*, sudo: bool = False) -> SshPeers:
+    # Loaded where a host is named; the screen needs nothing else of it.
+    from ocitui.remote import SshPeers
+
+    return SshPeers(sudo=sudo)
 
 
 class RepairScreen(ListScreen[str | None, PlanRow], ConfirmScreen):
