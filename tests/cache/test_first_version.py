@@ -7,7 +7,9 @@ could do; ``reset``; and ``pending-*``, where it was stopped at every step of ea
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import os
 import re
 import stat
@@ -34,9 +36,17 @@ Told = dict[str, Any]
 
 
 @cache
+def archive() -> tarfile.TarFile:
+    """Decompressed once in a process, its headers read once."""
+    opened = tarfile.open(fileobj=io.BytesIO(lzma.decompress(ARCHIVE.read_bytes())))
+    # The first releases of Python 3.11 have no filters.
+    opened.extraction_filter = lambda member, _: member
+    return opened
+
+
+@cache
 def cases() -> list[str]:
-    with tarfile.open(ARCHIVE) as archive:
-        return sorted(name[2:-5] for name in archive.getnames() if name.endswith(".json") and name.count("/") == 1)
+    return sorted(name[2:-5] for name in archive().getnames() if name.endswith(".json") and name.count("/") == 1)
 
 
 PENDING = sorted({re.sub(r"-\d+$", "", name) for name in cases() if name.startswith("pending-")})
@@ -44,11 +54,8 @@ PENDING = sorted({re.sub(r"-\d+$", "", name) for name in cases() if name.startsw
 
 def unpacked(prefix: str, folder: Path) -> list[tuple[Scene, Told]]:
     """The caches whose names begin so, as they were: records know their files, which have other inodes here."""
-    with tarfile.open(ARCHIVE) as archive:
-        wanted = [one for one in archive if re.match(rf"\./{re.escape(prefix)}(-\d+)?(/|\.json|$)", one.name)]
-        # The first releases of Python 3.11 have no filters.
-        archive.extraction_filter = lambda member, _: member
-        archive.extractall(folder, wanted)
+    wanted = re.compile(rf"\./{re.escape(prefix)}(-\d+)?(/|\.json|$)")
+    archive().extractall(folder, [one for one in archive().getmembers() if wanted.match(one.name)])
     found = []
     for told in sorted(folder.glob("*.json")):
         facts = json.loads(told.read_text())
