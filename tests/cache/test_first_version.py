@@ -38,7 +38,7 @@ Told = dict[str, Any]
 @cache
 def archive() -> tarfile.TarFile:
     """Decompressed once in a process, its headers read once."""
-    opened = tarfile.open(fileobj=io.BytesIO(lzma.decompress(ARCHIVE.read_bytes())))
+    opened = tarfile.TarFile(fileobj=io.BytesIO(lzma.decompress(ARCHIVE.read_bytes())))
     # The first releases of Python 3.11 have no filters.
     opened.extraction_filter = lambda member, _: member
     return opened
