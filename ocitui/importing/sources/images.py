@@ -253,7 +253,7 @@ def read_index(what: str, raw: bytes) -> list[BlobDescriptor]:
 
 def _descriptor(said: object) -> BlobDescriptor:
     with suppress(msgspec.ValidationError):
-        return msgspec.convert(_UNTOLD | msgspec.convert(said, dict[str, Any]), BlobDescriptor)
+        return msgspec.convert(_UNTOLD | said if isinstance(said, dict) else said, BlobDescriptor)
     return BlobDescriptor("", "", 0)
 
 
