@@ -214,7 +214,7 @@ def make_demo_cache(directory: Path, packers: bool = True) -> None:
     # Two formats of an image are one where both had to become tars.
     manifests = list({json.dumps(descriptor): descriptor for descriptor in made}.values())
     index = {"schemaVersion": 2, "mediaType": f"{_OCI}.index.v1+json", "manifests": manifests}
-    (directory / "index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    (directory / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     os.utime(directory / "index.json", (EPOCH, EPOCH))
 
 
