@@ -349,15 +349,16 @@ class TreeStore:
                 return (of, lines) if sha256 in ("", of) else None
         return None
 
-    def right(self, path: Path) -> TreeLines | None:
-        """The lines of a packed file of the cache as it is now, as far as its stat tells."""
+    def right(self, path: Path, file: BinaryIO | None = None) -> TreeLines | None:
+        """The lines of a packed file of the cache as it is now, or was when it was opened as ``file``, as far as its
+        stat tells."""
         found = self.read(path.name)
         if found is None:
             return None
         ledger = self._ledger = self._ledger or Ledger.open(self._directory)
         known = ledger.sound.get(path.name)
         with suppress(OSError):
-            now = as_told(os.lstat(path))
+            now = as_told(os.lstat(path) if file is None else os.fstat(file.fileno()))
             is_same = known is not None and known.sha256 == found[0] and known.same_file(now)
             return found[1] if is_same and ledger.damage(path.name, now) is None else None
         return None
@@ -402,8 +403,10 @@ def open_lazily(path: Path, file: BinaryIO, format: PackedFormat, stop: Stop) ->
     """The tree inside the open packed file of a cache at ``path``, as far as it is asked for: of a tar by what is kept
     of it, where that is at hand. Raises as `open_tree`."""
     index = b""
-    if format is PackedFormat.TAR and (kept := TreeStore(path.parent, Ledger.open(path.parent, path.name)).right(path)):
-        index = kept.path_index
+    if format is PackedFormat.TAR:
+        store = TreeStore(path.parent, Ledger.open(path.parent, path.name))
+        if kept := store.right(path, file):
+            index = kept.path_index
     return open_tree(file, format, stop, whole=False, index=index)
 
 

@@ -15,7 +15,7 @@ import os
 import stat
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -346,7 +346,8 @@ class _Index:
 
 class _Indexed(_Members):
     """Those of a tar that are found by an index. What it says of a path is believed where the header there names that
-    path. Else all headers are read, as where it would take as long; entries that were listed stay, as they were right.
+    path, be there a later one. Else all headers are read, as where it would take as long; entries that were listed
+    stay, as they were right.
     """
 
     def __init__(self, file: BinaryIO, index: bytes, stop: Stop) -> None:
@@ -366,7 +367,9 @@ class _Indexed(_Members):
         if root is None:
             return None
         self._folders[root.reference] = ROOT, b""
-        return PackedTree(self, root, self)
+        tree = PackedTree(self, root, self)
+        self._damage, self._unread = tree.damage, tree.unread
+        return tree
 
     def check(self) -> None:
         self._stop.check()
@@ -386,8 +389,6 @@ class _Indexed(_Members):
             for entry in self._all.children(found) if found is not None else ():
                 if (name := self._all.name(entry)) > last:
                     yield name, entry
-            if self._all.damage:
-                raise DamagedError(self._all.damage[0][1])
 
     def put(self, tree: PackedTree, entry: int, named: tuple[bytes, int]) -> bool:
         name, row = named
@@ -404,7 +405,11 @@ class _Indexed(_Members):
         return is_folder
 
     def _read_all(self) -> PackedTree:
-        self._all = self._all or _scanned(self._file, self._stop, self)
+        """Once; what is damaged is told of the tree then, whatever it is asked for."""
+        if self._all is None:
+            self._all = _scanned(self._file, self._stop, self)
+            self._unread |= {len(self._damage) + at for at in self._all.unread}
+            self._damage += self._all.damage
         return self._all
 
     def _found(self, row: int, path: bytes) -> Inode | None:
@@ -421,7 +426,7 @@ class _Indexed(_Members):
         """Where the member begins that a row tells of, and what it is. Raises ContentsError where it has not the
         path."""
         start = self._row(row)[0]
-        if start < size_of(self._file):
+        if start < size_of(self._file) and not start % TAR_BLOCK:
             member = self._read_member(start).entry
             if _parts(member.name) == _parts(path):
                 return start, member
@@ -431,7 +436,9 @@ class _Indexed(_Members):
         """The row of a path; of one that has none another. Raises TarError."""
         row = ROOT
         for part in _parts(path):
-            row = next((one for one in self._below(row) if self._name(one) == part), ROOT)
+            below = self._below(row)
+            at = bisect_left(below, part, key=self._name)
+            row = below[at] if at < len(below) else ROOT
         return row
 
     def _row(self, row: int) -> tuple[int, int, int]:

@@ -121,6 +121,12 @@ def test_what_unpacks_to_more_than_layers_may(tmp_path: Path, compress: Any) -> 
     assert Archive(path, Stop(), LayerLimits(unpacked_bytes=5 << 20)).find("zeros")
 
 
+def test_a_tar_whose_first_name_begins_as_something_compressed_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(make_tar({"BZh": b"", "oci-layout": b"{}"})))
+    assert Archive(path, Stop()).find("oci-layout")
+
+
 def test_indexes_without_end(tmp_path: Path) -> None:
     """An index cannot hold itself, but many others that hold many others."""
     inner, blobs = make_index(named(IMAGE, "v1")), list(IMAGE.blobs)

@@ -169,8 +169,7 @@ class Source(Protocol):
 
     def fetch(self, image: SourceImage, blobs: BlobStore, progress: BlobProgress = unheard) -> Layers:
         """The image's layers in order, as files, each once it is there. What was downloaded or unpacked has its digest;
-        what lies in place is of the right size, and is hashed by who reads it, once. Raises SourceError, StorageError.
-        """
+        what lies in place is of the right size, and is hashed by who reads it. Raises SourceError, StorageError."""
 
     async def aclose(self) -> None: ...
 
@@ -188,6 +187,7 @@ _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 # The distribution-spec's bound for a manifest; a config has none, and holds a line of history for each layer.
 LARGEST_DOCUMENT = 4 << 20
 LARGEST_CONFIG = 16 << 20
+_DEEPEST, _MOST = 8, 10_000
 
 
 # What a descriptor says that does not say it, as Go reads it.
@@ -211,7 +211,8 @@ def check_bytes(what: str, raw: bytes, digest: str, size: int | None = None) -> 
 def check_descriptor(what: str, descriptor: BlobDescriptor, largest: int | None = None) -> None:
     """Raises UnsoundSourceError for a digest that is none, and a size that cannot be."""
     if not usual_digest(descriptor.digest):
-        raise UnsoundSourceError(f"{what} has the digest {descriptor.digest[:80]!r}, which is no sha256 digest")
+        told = f"the digest {descriptor.digest[:80]!r}, which is no sha256 digest"
+        raise UnsoundSourceError(f"{what} has {told if descriptor.digest else 'no descriptor, or one that is none'}")
     if descriptor.size < 0 or (largest is not None and descriptor.size > largest):
         raise UnsoundSourceError(f"{what} is said to have {descriptor.size} bytes")
 
@@ -243,17 +244,19 @@ def media_type_of(what: str, raw: bytes, claimed: str = "") -> str:
 
 
 def read_index(what: str, raw: bytes) -> list[BlobDescriptor]:
-    """The descriptors of an index, in order, with nothing in those that are none: they say nothing of their neighbours.
+    """The descriptors of an index, in order; of one that is none only its name: it says nothing of its neighbours.
     Raises UnsoundSourceError."""
     manifests = fields_of(what, raw).get("manifests")
-    if not isinstance(manifests, list | None):
-        raise UnsoundSourceError(f"{what} is malformed: its manifests are no list")
+    if not isinstance(manifests, list | None) or len(manifests or ()) > _MOST:
+        raise UnsoundSourceError(f"{what} is malformed: its manifests are no list, or one of more than {_MOST:,}")
     return [*map(_descriptor, manifests or ())]
 
 
 def _descriptor(said: object) -> BlobDescriptor:
-    with suppress(msgspec.ValidationError):
-        return msgspec.convert(_UNTOLD | said if isinstance(said, dict) else said, BlobDescriptor)
+    told = said if isinstance(said, dict) else {}
+    for some in (told, {"annotations": told.get("annotations")}):
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(_UNTOLD | some, BlobDescriptor)
     return BlobDescriptor("", "", 0)
 
 
@@ -442,9 +445,6 @@ def _number(platform: Platform) -> tuple[int, ...] | None:
 
 ReadBlob = Callable[[BlobDescriptor, int], Awaitable[bytes]]
 """Gives a document's bytes, at most so many; who calls it checks the digest."""
-
-_DEEPEST = 8
-_MOST = 10_000
 
 
 class Leaf(msgspec.Struct, frozen=True):
