@@ -121,9 +121,11 @@ def test_what_unpacks_to_more_than_layers_may(tmp_path: Path, compress: Any) -> 
     assert Archive(path, Stop(), LayerLimits(unpacked_bytes=5 << 20)).find("zeros")
 
 
-def test_a_tar_whose_first_name_begins_as_something_compressed_does(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar.gz"
-    path.write_bytes(gzip.compress(make_tar({"BZh": b"", "oci-layout": b"{}"})))
+@pytest.mark.parametrize("wrapped", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", ["BZh", "BZh9-notes", "BZh91AYE", "LZIP.txt"])
+def test_a_tar_whose_first_name_begins_as_something_compressed_does(tmp_path: Path, name: str, wrapped: Any) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(wrapped(make_tar({name: b"", "oci-layout": b"{}"})))
     assert Archive(path, Stop()).find("oci-layout")
 
 

@@ -182,16 +182,17 @@ class _Decompressor(Protocol):
 _MAGICS = {
     b"\x1f\x8b\x08": Compression.GZIP,
     b"\x28\xb5\x2f\xfd": Compression.ZSTD,
-    b"BZh": Compression.BZIP2,
+    # A tar may begin with a name that begins so: the level and the first block's beginning, or the end, are told too.
+    **{b"BZh%d%b" % (one, block): Compression.BZIP2 for one in range(1, 10) for block in (b"1AY&SY", b"\x17rE8P\x90")},
     b"\xfd7zXZ\x00": Compression.XZ,
     b"\x1f\x9d": Compression.COMPRESS,
     b"PK\x03\x04": Compression.ZIP,
     b"\x04\x22\x4d\x18": Compression.LZ4,
-    b"LZIP": Compression.LZIP,
+    b"LZIP\x01": Compression.LZIP,
 }
 # A frame to skip: zstd's seekable variants begin with one. The low half of the first byte is free.
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
-LONGEST_MAGIC = 6
+LONGEST_MAGIC = 10
 
 
 def compression_of(start: bytes) -> Compression:
