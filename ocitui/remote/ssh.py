@@ -153,7 +153,7 @@ class SshPlace(msgspec.Struct, frozen=True):
     @property
     def login(self) -> str:
         """What an operator types to log in."""
-        return " ".join(["ssh", *(word for word in self.words if word != "--")])
+        return shlex.join(["ssh", *(word for word in self.words if word != "--")])
 
 
 class Patience(msgspec.Struct, frozen=True):

@@ -72,6 +72,12 @@ def test_a_place(text: str, place: SshPlace) -> None:
     assert SshPlace.parse(str(place)) == place
 
 
+def test_what_is_typed_to_log_in_is_read_by_a_shell_as_it_is_meant() -> None:
+    place = SshPlace.parse("ssh://DOM\\user$@web1:2222")
+    assert shlex.split(place.login) == ["ssh", "-l", "DOM\\user$", "-p", "2222", "web1"]
+    assert place.login == r"ssh -l 'DOM\user$' -p 2222 web1"
+
+
 @pytest.mark.parametrize(
     "text",
     [
