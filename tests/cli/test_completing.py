@@ -205,6 +205,28 @@ def test_findings(demo: Path, ocitui: Ocitui) -> None:
     assert offered("check", "--acknowledge", "") == [one]
 
 
+@pytest.mark.parametrize(("quote", "fit"), [("", 3), ('"', 2), ("'", 2)])
+def test_no_name_ends_the_quotes_or_is_a_command_in_them(
+    quote: str, fit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once enter is pressed, bash reads what it was given."""
+    monkeypatch.setenv("OCITUI_CACHE", str(tmp_path))
+    names = [f"x{tmp_path}/$(touch run)`touch run`:1", f"x{tmp_path}/';touch run;':1", f"x{tmp_path}/plain:1"]
+    told = [f'"io.containerd.image.name":"{name}"' for name in names]
+    (tmp_path / "index.json").write_text("\n".join(told))
+    monkeypatch.setenv("_OCITUI_LINE", f"ocitui show {quote}x")
+    monkeypatch.setenv("_OCITUI_WORD", f"{quote}x")
+    made = get_completion_class("bash")
+    assert made is not None
+    _, *replies = made(cli, {}, "ocitui", "_").complete().split("\n")
+    for reply in replies:
+        line = ["bash", "-c", f"echo {quote}{reply}{quote}"]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout.rstrip("\n") in names
+    assert len(replies) == fit
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_told_again_is_not_written_again(demo: Path, ocitui: Ocitui) -> None:
     ocitui("check")
     before = (demo / ".ocitui" / "told").stat().st_ino
