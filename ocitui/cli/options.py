@@ -269,7 +269,7 @@ def there(place: SshPlace) -> str:
     path = ["ocitui", *click.get_current_context().command_path.split(" ")[1:]]
     directory = ["-C", str(place.directory)] if place.directory else []
     # Two shells read it: the one here, and the one there.
-    return shlex.join(["ssh", "-t", *place.login.split(" ")[1:], *map(shlex.quote, [*path, *directory])])
+    return f"{place.login.replace('ssh', 'ssh -t', 1)} {shlex.join(map(shlex.quote, [*path, *directory]))}"
 
 
 def on_cache(call: Call, work: Callable[[Call], int]) -> int:

@@ -325,7 +325,7 @@ _TAKE_ORPHANS = ("show", "why", "check")
 DOCUMENTS = ("manifest", "config")
 _MOST_INDEX_BYTES = 1 << 27
 _MOST_DIGESTS = 50
-_FAR_SECONDS = 0.15
+_FAR_SECONDS = 1.0
 # The doctor's own names for these are a heavy import; a test holds them together.
 FILTER_FIELDS = ("name", "tag", "digest", "format", "platform", "state", "used")
 _FILTER_TERMS = (*(f"{field}:" for field in FILTER_FIELDS), "size>", "size<", "age>", "age<")
@@ -376,14 +376,15 @@ def complete_far_entry(directory: Path, word: str, context: click.Context) -> Co
 def _far_index(context: click.Context) -> bytes:
     """The index of the host that stands before, by a connection of the operator's that is open: a new one takes longer
     than a shell is to wait, and may have to be asked for. Empty where there is none."""
-    from ocitui.cache import INDEX_NAME
-    from ocitui.host import answer_of
-    from ocitui.remote import SshPlace, words_of_master
+    import asyncio
 
-    place = SshPlace.parse(context.params["place"] or "")
-    check, ask = words_of_master(place, INDEX_NAME, sudo=bool(context.params.get("sudo")))
-    is_open = answer_of(check, _FAR_SECONDS) is not None
-    return (answer_of(ask, _FAR_SECONDS) if is_open else None) or b""
+    from ocitui.cache import INDEX_NAME
+    from ocitui.remote import FarFiles, SshPlace
+
+    files = FarFiles(SshPlace.parse(context.params["place"] or ""), sudo=bool(context.params.get("sudo")))
+    with suppress(CacheError, TimeoutError):
+        return run_async(asyncio.wait_for(files.glance(INDEX_NAME, _MOST_INDEX_BYTES), _FAR_SECONDS))
+    return b""
 
 
 def _is_whole(digest: str, files: Collection[str]) -> bool:

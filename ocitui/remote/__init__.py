@@ -22,4 +22,3 @@ with front(__name__):
     from .oci_image import write_image_tar as write_image_tar
     from .oci_image import write_layout as write_layout
     from .ssh import SshPlace as SshPlace
-    from .ssh import words_of_master as words_of_master

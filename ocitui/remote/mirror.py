@@ -375,11 +375,10 @@ class HostMirror:
             mark.touch() if there else mark.unlink(missing_ok=True)
 
 
-class SshPeers:
+class SshPeers(msgspec.Struct, frozen=True):
     """Caches of other hosts for a repair, each written ``ssh://[USER@]HOST[:PORT][/DIR]``, read as root by ``sudo``."""
 
-    def __init__(self, *, sudo: bool = False) -> None:
-        self.sudo = sudo
+    sudo: bool = False
 
     def leads_to(self, text: str) -> bool:
         """Whether a source is on another host. Raises InvalidPlaceError."""

@@ -153,7 +153,7 @@ class SshPlace(msgspec.Struct, frozen=True):
     @property
     def login(self) -> str:
         """What an operator types to log in."""
-        return " ".join(["ssh", *(word for word in self.words if word != "--")])
+        return shlex.join(["ssh", *(word for word in self.words if word != "--")])
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -208,6 +208,16 @@ class Connection:
             raise _failure(self.place, process.returncode or 0, err, b"")
         lines = (line.partition(" ") for line in out.decode(errors="replace").splitlines())
         return {key: value for key, _, value in lines}
+
+    async def borrow(self) -> None:
+        """Have all that is asked go over a master of the operator's that is open already, or fail. Raises RemoteError
+        where there is none, or one that has him confirm each use."""
+        told = await self.configuration()
+        path = told.get("controlpath", "none")
+        if told.get("controlmaster") in ("ask", "autoask") or not os.path.exists(path):
+            raise UnreachableError(f"no connection to {self.place.name} is open")
+        # Where it turns a session away ssh would open a connection after all.
+        self._through = ["-S", path.replace("%", "%%"), "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]
 
     @asynccontextmanager
     async def ask(self, program: str, *, sudo: bool = False, reads: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -283,14 +293,6 @@ class Connection:
         finally:
             self._through = []
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def words_of_master(place: SshPlace, name: str, *, sudo: bool = False) -> tuple[list[str], list[str]]:
-    """What asks whether a master of the operator's own leads there, and what has it print the file of that name of the
-    cache; of this one nothing is opened that stays, and nobody is asked."""
-    ssh, path = ["ssh", *Connection(place)._options(), "-o", "ControlMaster=no"], shlex.quote(f"{place.there}/{name}")
-    command = f"exec {'sudo -n -- ' if sudo else ''}cat {path}"
-    return [*ssh, "-O", "check", *place.words], [*ssh, *place.words, command]
 
 
 class _TurnedAwayError(UnreachableError):

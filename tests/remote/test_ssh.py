@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -72,6 +73,12 @@ def test_a_place(text: str, place: SshPlace) -> None:
     assert SshPlace.parse(str(place)) == place
 
 
+def test_what_is_typed_to_log_in_is_read_by_a_shell_as_it_is_meant() -> None:
+    place = SshPlace.parse("ssh://DOM\\user$@web1:2222")
+    assert shlex.split(place.login) == ["ssh", "-l", "DOM\\user$", "-p", "2222", "web1"]
+    assert place.login == r"ssh -l 'DOM\user$' -p 2222 web1"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -133,6 +140,25 @@ async def test_the_operators_own_master_is_used(hosts: Hosts, tmp_path: Path) ->
             async with shared.ask(SOME) as records:
                 assert [record async for record in records] == GOT
         assert path.is_socket()
+
+
+async def test_what_is_asked_by_an_open_master_alone_opens_no_connection(
+    hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda *_: 0.0)
+    hosts.alias("gone", hosts.ports["good"], f'ControlPath "{tmp_path}/m %p"')
+    hosts.alias("confirmed", hosts.ports["good"], "ControlMaster ask", f'ControlPath "{tmp_path}/m %p"')
+    gone = Connection(SshPlace.parse("gone"), patience=HURRIED)
+    with pytest.raises(UnreachableError, match="no connection to gone is open"):
+        await gone.borrow()
+    # Nobody answers there, as where a master has as many sessions as it may: ssh would go on without it.
+    (tmp_path / f"m {hosts.ports['good']}").touch()
+    await gone.borrow()
+    with pytest.raises(RemoteError):
+        async with gone.ask(SOME):
+            pass
+    with pytest.raises(UnreachableError, match="no connection to confirmed is open"):
+        await Connection(SshPlace.parse("confirmed")).borrow()
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,19 @@ async def test_answers_that_come_together_are_drawn_together(tmp_path: Path, mon
         assert len(drawn) - before <= 3
 
 
+async def test_a_filter_that_comes_at_once_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over a slow line, or pasted: keys of it quit, or ask all hosts again."""
+    asked = Asked(*ROWS)
+    async with fleet(tmp_path, monkeypatch, asked) as one:
+        await one.until(lambda: len(order(one)) == 4 and not one.text.count("asking"))
+        one.send_at_once("slash", *"Rjqdb", "enter")
+        await one.until(lambda: "filter 'Rjqdb': 0/4" in one.text)
+        await one.press("escape")
+        one.send_at_once("slash", *"no", "escape", "slash", *"db", "enter", "n")
+        await one.until(lambda: "filter 'db': 2/4" in one.text)
+        assert asked.times == 1
+
+
 async def test_an_age_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.tui.screens.fleet._TICK_SECONDS", 0.02)
     async with fleet(tmp_path, monkeypatch, Asked(*ROWS)) as one:

@@ -123,7 +123,7 @@ async def test_what_a_deep_check_of_another_program_finds_is_shown_and_never_for
         await one.until(lambda: not one.live.looking and row(one, "docker.io/library/nginx") == "ok")
         await examine(cache, ExamineOptions(Depth.DEEP))
         await one.until(lambda: row(one, "docker.io/library/nginx") == "damaged")
-        assert "✗ 1 high" in one.header
+        await one.until(lambda: "✗ 1 high" in one.header)
         await one.press("R")
         await one.until(lambda: "read again" in one.status and not one.live.looking)
         assert row(one, "docker.io/library/nginx") == "damaged"

@@ -47,6 +47,8 @@ _BASH = """\
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 _GOES_ON = tuple("/:=<>")
+_MEANS = {'"': frozenset('"$`\\'), "'": frozenset("'")}
+"""What does not stand for itself in quotes: a name that holds it might be a command."""
 _SPECIAL = re.compile(r"([^\w@%+=:,./^~-])")
 
 
@@ -72,7 +74,9 @@ class Bash(shell_completion.BashComplete):
         kinds = {one.type for one in found} - {"plain"}
         values = [one.value for one in found if one.type == "plain"]
         first = next(iter(kinds), "nospace" if any(one.endswith(_GOES_ON) for one in values) else "")
-        if not os.environ["_OCITUI_WORD"].startswith(("'", '"')):
+        if means := _MEANS.get(os.environ["_OCITUI_WORD"][:1]):
+            values = [one for one in values if means.isdisjoint(one)]
+        else:
             # What readline has of the word before its last break stays, so a reply comes without it.
             word = word.partition("=")[2] if word.startswith("--") and "=" in word else word
             breaks = [mark for mark in ":=@<>" if mark in os.environ.get("_OCITUI_BREAKS", "")]

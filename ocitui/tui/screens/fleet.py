@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rich.cells import cell_len
-from textual import on, work
+from textual import events, on, work
 from textual.widget import Widget
 
 from ocitui.directory import FAR
@@ -228,6 +228,13 @@ class FleetScreen(ListScreen[None, HostRow]):
         self.show_lines(lines, keep_place=True)
 
     # Keys
+
+    def on_key(self, event: events.Key) -> None:
+        """What is typed behind it may be here before the application has looked for the action."""
+        if event.key == "slash" and not self.query_one(OneLineQuestion).open:
+            self.action_filter()
+            event.stop()
+            event.prevent_default()
 
     def action_filter(self) -> None:
         self._filter_before = self._filter
