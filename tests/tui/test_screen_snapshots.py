@@ -284,8 +284,9 @@ async def _difference(one: Desk, cache: Path) -> None:
     for image, files in ((WEB, FILES), (NEWER, {**FILES, "etc/passwd": b"root:x:0:1\n", "new": b"1"})):
         add_files(cache, image)
         put(cache, image, tar_of(files))
+    await one.until(lambda: bool(list_backups(cache)), "what the index had is kept")
     write_index(cache, [WEB, NEWER])
-    await one.until(lambda: one.table.total == 2)
+    await one.until(lambda: one.table.total == 2 and "entries lost" in one.header)
     await one.press("home", "space", "space")
     await one.open("equals_sign", "DiffScreen")
     await one.until(lambda: "FILES 1 path" in one.text)
