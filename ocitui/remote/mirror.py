@@ -11,6 +11,7 @@ and records are counted.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
@@ -195,8 +196,10 @@ class HostMirror:
         for path in [path for path, mark in self._marks.items() if mark in gone]:
             self._remove(path)
         if record.failed is not None:
-            error_text = printable(record.failed[1].encode("utf-8", "backslashreplace")).strip("'")
-            hint = f"name the directory there, as in ssh://{self.place.name}/DIR, or read it as root: --sudo"
+            number, text = record.failed
+            error_text = printable(text.encode("utf-8", "backslashreplace")).strip("'")
+            as_root = ", or read it as root: --sudo" if number in (errno.EACCES, errno.EPERM) else ""
+            hint = f"name the directory there, as in ssh://{self.place.name}/DIR{as_root}"
             raise CacheDirectoryError(f"{self.there} on {self.place.name} cannot be read: {error_text}", hint=hint)
         return record.host
 

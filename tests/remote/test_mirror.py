@@ -108,6 +108,19 @@ async def test_nothing_of_a_hostile_host_leaves_the_mirror(
     assert not list((tmp_path / "made").iterdir())
 
 
+@pytest.mark.parametrize(("number", "advised"), [(13, True), (1, True), (2, False), (20, False)])
+async def test_root_is_advised_where_he_may_see_more(
+    number: int, advised: bool, tmp_path: Path, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "refused.py"
+    program.write_text(gatherer(f'record(failed=[{number}, "why"])'))
+    monkeypatch.setattr(mirror, "_GATHERER", program)
+    async with HostMirror(SshPlace.parse("good/srv")) as asked:
+        with pytest.raises(CacheDirectoryError) as raised:
+            await asked.ask()
+    assert ("--sudo" in (raised.value.hint or "")) is advised
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -435,16 +435,18 @@ async def test_layers_are_not_fetched_for_a_cache_that_is_not_to_be_written(tmp_
         await one.until(lambda: "Layers are not fetched: started with --read-only" in one.status)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_root_reads_another_host_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = near_ssh(tmp_path / "near")
     (tmp_path / "near" / "sudo").write_text('#!/bin/sh\nshift 2\nSUDO=yes exec "$@"\n')
-    # Who is not root there may not read it, as it seems to him.
-    python = '#!/bin/sh\n[ "$SUDO" ] && exec /usr/bin/python3 "$@"\nsed s,/other,/denied, | /usr/bin/python3 "$@"\n'
+    nobody = "import os, sys; os.setuid(65534); os.execv('/usr/bin/python3', ['python3', *sys.argv[1:]])"
+    python = f'#!/bin/sh\n[ "$SUDO" ] || exec /usr/bin/python3 -c "{nobody}" "$@"\nexec /usr/bin/python3 "$@"\n'
     (tmp_path / "near" / "python3").write_text(python)
     for program in ("sudo", "python3"):
         (tmp_path / "near" / program).chmod(0o755)
     monkeypatch.setenv("PATH", path)
     cache, other = make_cache(tmp_path / "image"), make_cache(tmp_path / "other")
+    other.chmod(0o700)
     (cache / f"{TEA.digest}.config.json").unlink()
     async with desk(cache) as one:
         await mend_all(one)
