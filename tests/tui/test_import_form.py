@@ -446,6 +446,17 @@ def test_every_option_that_a_hint_names_is_a_field() -> None:
     assert {"--plain-http", "--tls-ca", "--max-bytes", "--format"} < named - {"--rename"} <= FIELDS.keys()
 
 
+async def test_what_is_typed_behind_more_lands_where_that_leads(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("i", "ImportScreen")
+        one.send_at_once("f2", *"zstd", "tab", "tab", *"mksq", "f2", *"oci")
+        await one.until(lambda: one.app.screen.query_one("#source", Input).value == "oci", "the source")
+        values = {
+            id: one.app.screen.query_one(f"#{id}", Input).value for id in ("compression", "level", "packer", "name")
+        }
+        assert values == {"compression": "zstd", "level": "", "packer": "mksq", "name": ""}
+
+
 async def test_what_is_under_way_stands_below_what_was_found(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.open("i", "ImportScreen")

@@ -180,9 +180,9 @@ class ImportScreen(FullScreen[str | None]):
     an import was ``asked`` for, where there is one to go on from."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *bound({"y": "start(False)", "Y": "start(True)", "f2": "more"}),
+        *bound({"y": "start(False)", "Y": "start(True)"}),
         # First of all, so that keys typed ahead land in the field that they were typed for.
-        *bound({"up,shift+tab": "field(-1)", "down,tab": "field(1)"}, priority=True),
+        *bound({"up,shift+tab": "field(-1)", "down,tab": "field(1)", "f2": "more"}, priority=True),
     ]
     AUTO_FOCUS = "#source"
     VERTICAL_BREAKPOINTS = _HEIGHTS
@@ -254,13 +254,15 @@ class ImportScreen(FullScreen[str | None]):
             self.show_keys(_KEYS)
             self.conclude("changed: enter looks again")
 
-    def action_more(self) -> None:
+    async def action_more(self) -> None:
         more = self.query_one("#more", Choice)
         more.action_step(1)
         shown = more.value == "shown"
         self.set_class(shown, "-more")
-        # What is not drawn yet cannot have the keys.
-        self.call_after_refresh(self.set_focus, self.query_one("#compression" if shown else "#source"))
+        # What is not laid out yet cannot have the keys: those that follow wait for it, as they were typed for it.
+        self.app.stylesheet.update(self)
+        await self.wait_for_refresh()
+        self.set_focus(self.query_one("#compression" if shown else "#source"))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A list keeps the keys that move in it."""
