@@ -164,13 +164,12 @@ def fit_columns(columns: Sequence[Column], widths: list[int], width: int | None,
         if excess() <= sum(max(0, widths[at] - 2 * _NARROWEST) for at in shown if columns[at].shrink):
             break
         shown.remove(least)
-    shrinking = [at for at in shown if columns[at].shrink and widths[at] > _NARROWEST]
-    while shrinking and (left := excess()) > 0:
-        # The widest first, down to the next, so that none is cut to nothing for a longer one.
-        widest, *others = sorted(shrinking, key=lambda at: -widths[at])
-        least = max((widths[at] for at in others), default=0)
-        widths[widest] -= min(left, max(widths[widest] - max(least, _NARROWEST), 1))
-        shrinking = [at for at in shrinking if widths[at] > _NARROWEST]
+    # Each has its share of the room, or less where that is enough: none is cut to nothing for a longer one.
+    shrinking = sorted((at for at in shown if columns[at].shrink), key=widths.__getitem__)
+    room = sum(widths[at] for at in shrinking) - excess()
+    for sharers, at in zip(range(len(shrinking), 0, -1), shrinking, strict=True):
+        widths[at] = min(widths[at], max(room // sharers, _NARROWEST))
+        room -= widths[at]
     for at in reversed(shown):
         widths[at] -= max(0, min(excess(), widths[at] - 1))
     return shown

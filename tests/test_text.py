@@ -96,7 +96,13 @@ def test_a_time_is_shown_in_utc_and_any_time_can_be_shown(seconds: float | None,
 
 @pytest.mark.parametrize(
     ("widths", "room", "shown"),
-    [([12, 60], 40, [12, 27]), ([60, 12], 40, [27, 12]), ([60, 50], 41, [20, 20]), ([60, 50], 10, [8, 1])],
+    [
+        ([12, 60], 40, [12, 27]),
+        ([60, 12], 40, [27, 12]),
+        ([60, 50], 41, [20, 20]),
+        ([60, 50], 10, [8, 1]),
+        ([1 << 40, 1 << 40], 41, [20, 20]),
+    ],
 )
 def test_where_room_is_short_the_widest_column_gives_way(widths: list[int], room: int, shown: list[int]) -> None:
     assert fit_columns([Column("A", shrink=True), Column("B", shrink=True)], widths, room, 1) == [0, 1]

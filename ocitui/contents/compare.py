@@ -45,13 +45,7 @@ class ComparedTree:
             raise DamagedError(f"it cannot be compared, as a part of it cannot be read: {tree.damage[0][1]}")
         self.tree, self.unread = tree, unread
         self.rows = [*sorted_entries(tree)]
-        self.first_names = dict[int, int]()
-        """The first in order of paths of an inode that has several names, by the others."""
-        first = dict[int, int]()
-        for _, entry in self.rows:
-            found = first.setdefault(tree.numbers[entry], entry)
-            if found != entry and tree.kind(entry) != stat.S_IFDIR:
-                self.first_names[entry] = found
+        self.first_names = tree.first_names()
 
     def first_name(self, entry: int) -> bytes | None:
         """The path of it; None for what is the first itself."""

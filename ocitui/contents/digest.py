@@ -414,7 +414,7 @@ def keep_lines(directory: Path, packed: Path, lines: TreeLines) -> None:
     """Store what is in a packed file of the cache that `record_stored` noted, and that is still as it was then. Where
     that cannot be done, the first deep check does it."""
     with suppress(OSError, CacheError):
-        known = Ledger.open(directory).sound.get(packed.name)
+        known = Ledger.open(directory, packed.name).sound.get(packed.name)
         if known is not None and known.same_file(os.lstat(packed)):
             TreeStore(directory).keep(packed.name, known.sha256, lines)
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ocitui.cache import CacheError, PackedFormat
@@ -345,10 +345,12 @@ class PackedTree:
         return children[at] if at < len(children) and self.name(children[at]) == name else None
 
     def first_names(self) -> dict[int, int]:
-        """The first entry in order of paths of each inode that has several names, by the others."""
+        """The first entry in order of paths of each inode that has several names, by the others; no directory has."""
+        repeated = {number for number, next in pairwise(sorted(self.numbers)) if number == next}
         several: dict[int, list[int]] = {}
-        for entry, number in enumerate(self.numbers):
-            several.setdefault(number, []).append(entry)
+        for entry, number in enumerate(self.numbers) if repeated else ():
+            if number in repeated and self.kind(entry) != stat.S_IFDIR:
+                several.setdefault(number, []).append(entry)
         linked = [entries for entries in several.values() if len(entries) > 1]
         links, places = {}, self._places(chain.from_iterable(linked))
         for entries in linked:

@@ -265,12 +265,6 @@ class Entries:
         told = zip(self.digests, self.names, self.references, strict=True)
         return any(wanted in f"{digest} {name} {f'{name}:{tag}' if tag else ''}".lower() for digest, name, tag in told)
 
-    @property
-    def widest_name(self) -> int:
-        """How many characters the longest name has, without its tag."""
-        names = zip(self.names, self.references, strict=True)
-        return max((len(name or "") - (len(tag) + 1 if tag else 0) for name, tag in names), default=0)
-
     def sorted_by(self, value: Callable[[int], str | float]) -> list[int]:
         """All positions in the order of a value, equal ones by their digest."""
         # Two sorts by strings or numbers alone are faster than one by tuples.

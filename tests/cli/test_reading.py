@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from ocitui.cache import ANNOTATION_REFERENCE
 from ocitui.cli.commands import list_ as listing
 from ocitui.cli.demo_cache import ALPINE, BUSYBOX, OLD_ALPINE, QUEUE, SITE
 from ocitui.help import topic_text
+from tests.cache import support
 from tests.cli.conftest import ODD_NAME, Ocitui
 from tests.cli.import_support import make_layout
 from tests.host.loops import uses_of
@@ -131,6 +133,15 @@ def test_list_knows_which_entries_a_loop_device_holds(
     monkeypatch.setattr("ocitui.host.zones.users_of", lambda _: uses_of(held))
     for words, count in (("used:", 1), ("used:loop3", 1), ("used:loop4", 0), ("!used:", 7)):
         assert len(ocitui("list", "-C", demo, "--json", "--filter", words).json["entries"]) == count
+
+
+@pytest.mark.parametrize(("name", "tag"), [(f"app:1.2.3@sha256:{'a' * 64}", "1.2.3"), ("本" * 20, "本" * 10)])
+def test_list_cuts_no_name_where_there_is_room(name: str, tag: str, tmp_path: Path, ocitui: Ocitui) -> None:
+    """Whether or not it ends with its tag, and in any script."""
+    described = support.entry(0, name=name)
+    described["annotations"][ANNOTATION_REFERENCE] = tag
+    (tmp_path / "index.json").write_bytes(support.index_bytes([described]))
+    assert ocitui("list", "-C", tmp_path).out.splitlines()[1].split()[:2] == [name, tag]
 
 
 def test_list_of_a_cache_without_an_index_is_empty(tmp_path: Path, ocitui: Ocitui) -> None:

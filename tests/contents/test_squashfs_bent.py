@@ -12,7 +12,7 @@ import pytest
 
 from ocitui.contents import squashfs
 from ocitui.contents import tree as tree_module
-from ocitui.contents.digest import TreeLevel, tree_digest
+from ocitui.contents.digest import TreeLevel, hash_files, tree_digest
 from ocitui.contents.squashfs import squashfs_tree
 from ocitui.contents.tree import ContentsError, DamagedError, PackedTree, UnreadableFormatError
 from ocitui.contents.unpacking import unpack_zlib
@@ -384,3 +384,12 @@ def test_a_listing_ends_when_it_is_to(tmp_path: Path) -> None:
     stop.set()
     with open(path, "rb", buffering=0) as packed, pytest.raises(AbandonedError):
         squashfs_tree(packed, stop)
+
+
+def test_a_file_that_begins_beyond_any_place_is_damage_where_it_is_hashed(
+    read_squashfs: Callable[[bytes], PackedTree],
+) -> None:
+    """Where it lies is more than a number of the order in which files are read holds."""
+    tree = read_squashfs(made(Member(b"a", FILE, long_file(2, 5, 5 | 1 << 24, start=(1 << 64) - 1))))
+    with pytest.raises(DamagedError):
+        hash_files(tree, lambda entry, hash: None, Stop())

@@ -12,7 +12,7 @@ from ocitui.cache import INDEX_NAME
 from ocitui.text import human_age, human_size, short_digest
 
 from ..options import ended_by_signals, looking, moment
-from ..output import Call, Column, ExitCode, lay_out, say, say_lines, terminal_width
+from ..output import Call, Column, ExitCode, cell_width, lay_out, say, say_lines, terminal_width
 from ..selectors import filter_option, judged_entries
 
 if TYPE_CHECKING:
@@ -62,16 +62,12 @@ _COLUMNS = (
 def _widest(entries: Entries) -> list[int]:
     """How wide each column gets, as far as the index tells; so that the first line need not wait for the last."""
     index = entries.index
-    platforms = {id(one): one for one in index.platforms if one is not None}
-    return [
-        entries.widest_name,
-        max((len(tag) for tag in index.references if tag), default=0),
-        max((len(format_) for format_ in set(index.formats) if format_), default=0),
-        12,
-        max((len(str(one)) for one in platforms.values()), default=0),
-        # What any size, age and state but a rare one fit.
-        *(5, 4, 11),
-    ]
+    platforms = {id(one): str(one) for one in index.platforms if one is not None}
+    names = map(entries.name, range(len(entries)))
+    texts = names, filter(None, index.references), filter(None, set(index.formats)), platforms.values()
+    name, tag, format_, platform = (max(map(cell_width, some), default=0) for some in texts)
+    # What a digest, and any size, age and state but a rare one fit.
+    return [name, tag, format_, 12, platform, 5, 4, 11]
 
 
 def _row(entries: Entries, position: int, now: float) -> list[str]:
