@@ -329,7 +329,7 @@ class TreeLines(NamedTuple):
 
 class TreeStore:
     """The lines that a cache has; any thread may call. ``ledger`` tells which packed file is still the one that they
-    are of, and is read when it is first needed where none is given."""
+    are of; where none is given, what it has of a file is read when that is asked for, as for one or two."""
 
     def __init__(self, directory: Path, ledger: Ledger | None = None, disk: Disk | None = None) -> None:
         self._directory, self._disk = directory, disk or Disk()
@@ -355,7 +355,7 @@ class TreeStore:
         found = self.read(path.name)
         if found is None:
             return None
-        ledger = self._ledger = self._ledger or Ledger.open(self._directory)
+        ledger = self._ledger or Ledger.open(self._directory, path.name)
         known = ledger.sound.get(path.name)
         with suppress(OSError):
             now = as_told(os.lstat(path) if file is None else os.fstat(file.fileno()))
@@ -403,10 +403,8 @@ def open_lazily(path: Path, file: BinaryIO, format: PackedFormat, stop: Stop) ->
     """The tree inside the open packed file of a cache at ``path``, as far as it is asked for: of a tar by what is kept
     of it, where that is at hand. Raises as `open_tree`."""
     index = b""
-    if format is PackedFormat.TAR:
-        store = TreeStore(path.parent, Ledger.open(path.parent, path.name))
-        if kept := store.right(path, file):
-            index = kept.path_index
+    if format is PackedFormat.TAR and (kept := TreeStore(path.parent).right(path, file)):
+        index = kept.path_index
     return open_tree(file, format, stop, whole=False, index=index)
 
 

@@ -99,9 +99,10 @@ class _Wanted(NamedTuple):
 
 def _searched(call: Call, index: ImageIndex, wanted: _Wanted, unread: Unread) -> Iterator[_Hits]:
     """What is found in each entry, in the order of the index."""
+    from ocitui.cache import Ledger
     from ocitui.contents import ContentsError, TreeStore
 
-    store = TreeStore(call.directory)
+    store = TreeStore(call.directory, Ledger.open(call.directory))
     for name, digest, format in _entries(call, index):
         told, packed = partial(unread.add, f"{name or digest}.{format}"), call.directory / f"{digest}.{format}"
         try:
