@@ -324,14 +324,12 @@ class EntriesScreen(SessionScreen[None]):
 
     def on_key(self, event: events.Key) -> None:
         """Keys that were sent to another widget before the question was open, and those around it, in their order."""
+        if self._question.take(event):
+            return
         if event.key == "escape":
             self.action_back()
-        elif not self._asking and event.key == "slash":
+        elif event.key == "slash" and not self._asking:
             self.action_filter()
-        elif self._asking and event.is_printable and event.character:
-            self._question.insert_text_at_cursor(event.character)
-        elif self._asking and event.key == "enter":
-            self.end_asking(True)
         else:
             return
         event.stop()
