@@ -336,9 +336,10 @@ class EntriesScreen(SessionScreen[None]):
         event.prevent_default()
 
     @on(Input.Changed, "#ask")
-    def _ask_changed(self, event: Input.Changed) -> None:
+    def _ask_changed(self) -> None:
+        # It may have been asked anew by now.
         if self._asking == "filter":
-            self._filter(event.value)
+            self._filter(self._question.value)
 
     def _filter(self, text: str) -> None:
         """Show what matches; a filter that cannot be understood changes nothing, and what was meant is said."""
