@@ -21,6 +21,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -275,7 +276,8 @@ class Connection:
     @asynccontextmanager
     async def _master(self) -> AsyncIterator[None]:
         told = await self.configuration()
-        if told.get("controlmaster", "no") not in ("no", "false") and told.get("controlpath", "none") != "none":
+        theirs = told.get("controlpath", "none")
+        if theirs != "none" and (told.get("controlmaster", "no") not in ("no", "false") or _is_heard(theirs)):
             yield
             return
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -293,6 +295,15 @@ class Connection:
         finally:
             self._through = []
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_heard(path: str) -> bool:
+    """Whether a process listens at a socket: one that was killed leaves it."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as tried:
+        tried.setblocking(False)
+        tried.connect(path)
+        return True
+    return False
 
 
 class _TurnedAwayError(UnreachableError):

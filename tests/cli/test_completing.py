@@ -205,13 +205,14 @@ def test_findings(demo: Path, ocitui: Ocitui) -> None:
     assert offered("check", "--acknowledge", "") == [one]
 
 
-@pytest.mark.parametrize(("quote", "fit"), [("", 3), ('"', 2), ("'", 2)])
+@pytest.mark.parametrize(("quote", "fit"), [("", 4), ('"', 2), ("'", 3)])
 def test_no_name_ends_the_quotes_or_is_a_command_in_them(
     quote: str, fit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once enter is pressed, bash reads what it was given."""
     monkeypatch.setenv("OCITUI_CACHE", str(tmp_path))
     names = [f"x{tmp_path}/$(touch run)`touch run`:1", f"x{tmp_path}/';touch run;':1", f"x{tmp_path}/plain:1"]
+    names.append(f"x{tmp_path}/!1:1")
     told = [f'"io.containerd.image.name":"{name}"' for name in names]
     (tmp_path / "index.json").write_text("\n".join(told))
     monkeypatch.setenv("_OCITUI_LINE", f"ocitui show {quote}x")
@@ -220,8 +221,9 @@ def test_no_name_ends_the_quotes_or_is_a_command_in_them(
     assert made is not None
     _, *replies = made(cli, {}, "ocitui", "_").complete().split("\n")
     for reply in replies:
-        line = ["bash", "-c", f"echo {quote}{reply}{quote}"]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+        # A shell with an operator before it puts lines of his in the place of what begins with !.
+        bash, lines = ["bash", "-o", "history", "-o", "histexpand"], f"true\necho {quote}{reply}{quote}\n"
+        done = subprocess.run(bash, cwd=tmp_path, input=lines, capture_output=True, text=True, check=False)
         assert done.stdout.rstrip("\n") in names
     assert len(replies) == fit
     assert not (tmp_path / "run").exists()

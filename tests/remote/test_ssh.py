@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -140,6 +141,28 @@ async def test_the_operators_own_master_is_used(hosts: Hosts, tmp_path: Path) ->
             async with shared.ask(SOME) as records:
                 assert [record async for record in records] == GOT
         assert path.is_socket()
+
+
+async def test_a_master_that_the_operator_began_himself_is_used(hosts: Hosts, tmp_path: Path) -> None:
+    """Another connection would ask for his second factor again. What is left of one that was killed is none."""
+    path, counted = tmp_path / "m", f"KnownHostsCommand /usr/bin/touch {tmp_path / 'connected'}"
+    hosts.alias("begun", hosts.ports["good"], f"ControlPath {path}", counted)
+    run = partial(subprocess.run, check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+    run(["ssh", "-M", "-N", "-f", "-o", "KnownHostsCommand=none", "begun"])
+    begun = Connection(SshPlace.parse("begun"), patience=HURRIED, shared=True)
+    async with begun as shared, shared.ask(SOME) as records:
+        assert [record async for record in records] == GOT
+    assert not (tmp_path / "connected").exists()
+    run(["ssh", "-O", "exit", "begun"])
+    await until(lambda: not path.exists())
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with Connection(SshPlace.parse("begun"), patience=HURRIED, shared=True) as shared:
+        (tmp_path / "connected").unlink(missing_ok=True)
+        for _ in range(2):
+            async with shared.ask(SOME) as records:
+                assert [record async for record in records] == GOT
+    assert not (tmp_path / "connected").exists()
 
 
 async def test_what_is_asked_by_an_open_master_alone_opens_no_connection(

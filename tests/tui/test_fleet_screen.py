@@ -138,6 +138,10 @@ async def test_a_filter_that_comes_at_once_is_one(tmp_path: Path, monkeypatch: p
         one.send_at_once("slash", *"no", "escape", "slash", *"db", "enter", "n")
         await one.until(lambda: "filter 'db': 2/4" in one.text)
         assert asked.times == 1
+        await one.press("escape")
+        one.send_at_once("slash", *"no", "escape", "slash")
+        await one.pilot.pause()
+        await one.until(lambda: len(order(one)) == 4)
 
 
 async def test_an_age_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

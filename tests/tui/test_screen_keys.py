@@ -246,6 +246,9 @@ async def test_keys_that_come_at_once_go_where_they_were_meant(tmp_path: Path) -
         await one.until(lambda: one.table.cursor_row == 1)
         await one.rest()
         assert one.table.total == 7
+        one.send_at_once("slash", *"tea", "escape", "slash")
+        await one.rest()
+        assert one.table.shown == 7
 
 
 async def test_a_filter_of_a_field_that_is_none_changes_nothing_and_says_what_was_meant(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ _BASH = """\
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 _GOES_ON = tuple("/:=<>")
-_MEANS = {'"': frozenset('"$`\\'), "'": frozenset("'")}
+_MEANS = {'"': frozenset('"$`\\!'), "'": frozenset("'")}
 """What does not stand for itself in quotes: a name that holds it might be a command."""
 _SPECIAL = re.compile(r"([^\w@%+=:,./^~-])")
 

@@ -143,24 +143,12 @@ class FullScreen(SessionScreen[R]):
         """Enter was pressed, or the keys went elsewhere."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action == "interrupt" or self._open_question is None
-
-    @property
-    def _open_question(self) -> bars.OneLineQuestion | None:
-        return next((question for question in self.query(bars.OneLineQuestion) if question.open), None)
+        return action == "interrupt" or not any(question.open for question in self.query(bars.OneLineQuestion))
 
     def on_key(self, event: events.Key) -> None:
         """Keys that were sent to another widget before the question was open, in their order."""
-        if (question := self._open_question) is None:
-            return
-        if event.key in ("enter", "escape"):
-            self._end_asking(event.key == "enter")
-        elif event.is_printable and event.character:
-            question.insert_text_at_cursor(event.character)
-        else:
-            return
-        event.stop()
-        event.prevent_default()
+        for question in self.query(bars.OneLineQuestion):
+            question.take(event)
 
     def copied_lines(self) -> Iterable[Line | LongList]:
         """What is copied as Markdown."""

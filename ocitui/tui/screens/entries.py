@@ -324,23 +324,22 @@ class EntriesScreen(SessionScreen[None]):
 
     def on_key(self, event: events.Key) -> None:
         """Keys that were sent to another widget before the question was open, and those around it, in their order."""
+        if self._question.take(event):
+            return
         if event.key == "escape":
             self.action_back()
-        elif not self._asking and event.key == "slash":
+        elif event.key == "slash" and not self._asking:
             self.action_filter()
-        elif self._asking and event.is_printable and event.character:
-            self._question.insert_text_at_cursor(event.character)
-        elif self._asking and event.key == "enter":
-            self.end_asking(True)
         else:
             return
         event.stop()
         event.prevent_default()
 
     @on(Input.Changed, "#ask")
-    def _ask_changed(self, event: Input.Changed) -> None:
+    def _ask_changed(self) -> None:
+        # It may have been asked anew by now.
         if self._asking == "filter":
-            self._filter(event.value)
+            self._filter(self._question.value)
 
     def _filter(self, text: str) -> None:
         """Show what matches; a filter that cannot be understood changes nothing, and what was meant is said."""

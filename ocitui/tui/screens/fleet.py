@@ -241,9 +241,10 @@ class FleetScreen(ListScreen[None, HostRow]):
         self.ask(self._filter, "words of a row; !word excludes")
 
     @on(OneLineQuestion.Changed, "#ask")
-    def _typed(self, event: OneLineQuestion.Changed) -> None:
-        if isinstance(event.input, OneLineQuestion) and event.input.open:
-            self.answered(event.value)
+    def _typed(self) -> None:
+        # It may have been asked anew by now.
+        if (question := self.query_one(OneLineQuestion)).open:
+            self.answered(question.value)
 
     def _end_asking(self, keep: bool) -> None:
         super()._end_asking(keep)

@@ -412,9 +412,19 @@ class OneLineQuestion(Question):
             # Typed ahead, and meant for what has the keys now.
             event.prevent_default()
         elif event.key in ("enter", "escape"):
-            event.stop()
-            event.prevent_default()
+            self.take(event)
+
+    def take(self, event: events.Key) -> bool:
+        """Have a key, also one that was sent to another widget before this was open; gives whether it was for this."""
+        if self.open and event.key in ("enter", "escape"):
             self._ended(event.key == "enter")
+        elif self.open and event.is_printable and event.character:
+            self.insert_text_at_cursor(event.character)
+        else:
+            return False
+        event.stop()
+        event.prevent_default()
+        return True
 
     def on_blur(self) -> None:
         # It may have been asked anew by now.
