@@ -142,6 +142,7 @@ def test_what_is_built_late_is_told(late: str, built: set[type]) -> None:
     assert faults_in(late, module, built)
 
 
+@pytest.mark.slow
 def test_every_kind_is_first_decoded_by_many_threads_at_once() -> None:
     run = [sys.executable, "-c", THREADED, *MODULES]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

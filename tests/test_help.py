@@ -97,6 +97,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_topics_are_listed_and_explained() -> None:
     listed = run()
     assert listed.returncode == 0

@@ -85,6 +85,7 @@ def test_what_the_daemon_would_not_load_is_copied_aside(data: bytes, tmp_path: P
     assert list_backups(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_bounded_by_number(tmp_path: Path) -> None:
     for number in range(1, 60):
         keep_backup(tmp_path, index_of(range(number)))
@@ -105,6 +106,7 @@ def test_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [backup.entries for backup in list_backups(tmp_path)] == [110]
 
 
+@pytest.mark.slow
 def test_the_last_one_before_a_shrink_stays(tmp_path: Path) -> None:
     keep_backup(tmp_path, index_of(range(100)))
     for number in range(80):
@@ -116,6 +118,7 @@ def test_the_last_one_before_a_shrink_stays(tmp_path: Path) -> None:
     assert read_backup(tmp_path, backups[-1]) == index_of(range(100))
 
 
+@pytest.mark.slow
 def test_of_many_shrinks_the_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1, 80):
         keep_backup(tmp_path, index_of(range(100 + number)))

@@ -20,6 +20,8 @@ from tests.cache.forgetful import ForgetfulDisk, Luck
 from tests.cache.scenes import FailingDisk, Stop, StoppingDisk, key
 from tests.cache.support import OWN, entry, index_bytes, write_cache
 
+pytestmark = pytest.mark.slow
+
 MANY = 30
 
 

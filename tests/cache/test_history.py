@@ -34,6 +34,8 @@ from tests.cache.scenes import key
 from tests.cache.support import OWN, entry, index_bytes, make_image, write_cache
 from tests.tools import impatient
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = "another program"
 
 

@@ -17,6 +17,8 @@ from ocitui.cache.index import entry_keys
 from tests.cache.support import entry, index_bytes, stored
 from tests.tools import examples
 
+pytestmark = pytest.mark.slow
+
 SPACES = [b"", b" ", b"\n", b"\r\n", b"\t", b"  ", b"\n    ", b"\r\n\t"]
 GAPS = [space + b"," + other for space in SPACES[:5] for other in SPACES]
 BEFORE = [

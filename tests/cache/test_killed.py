@@ -16,6 +16,8 @@ from tests.cache.scenes import Scene
 from tests.cache.support import EROFS, OWN, SQUASHFS, write_cache
 from tests.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 CHURN = """
 import asyncio, itertools, sys
 from pathlib import Path

@@ -88,6 +88,7 @@ async def test_a_writer_waits_for_the_lock(tmp_path: Path) -> None:
         await waiting
 
 
+@pytest.mark.slow
 def test_two_programs_store_at_once(memory_path: Path) -> None:
     directory = memory_path / "cache"
     directory.mkdir()
@@ -99,6 +100,7 @@ def test_two_programs_store_at_once(memory_path: Path) -> None:
     assert len(list(directory.glob("*.squashfs"))) == 100
 
 
+@pytest.mark.slow
 async def test_many_lookups_and_stores_at_once(memory_path: Path) -> None:
     directory = memory_path / "cache"
     write_cache(directory, range(5))

@@ -31,6 +31,8 @@ from ocitui.cache.index import NotUtf8Error
 from tests.cache.grammar import SCALARS, STRINGS
 from tests.cache.support import entry
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 Rows = list[tuple[object, ...]]
 

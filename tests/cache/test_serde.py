@@ -186,6 +186,7 @@ def test_an_ignored_number_must_still_be_json(number: bytes) -> None:
     assert not accepted(descriptor(b'"x":{"y":' + number + b"}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("opened", "closed"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":[', b"]}]")])
 def test_ignored_values_may_be_of_any_depth(opened: bytes, closed: bytes) -> None:
     depth = 100_000

@@ -356,6 +356,7 @@ def test_an_interrupted_check_shows_what_it_found(demo: Path, ocitui: Ocitui, mo
     assert lines_of(as_json)[-1]["error"]["code"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_check_quietly(demo: Path) -> None:
     command = [sys.executable, "-m", "ocitui", "check", "--json", "-C", str(demo)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -389,6 +390,7 @@ def test_rates_and_spans_are_understood(demo: Path, ocitui: Ocitui) -> None:
     assert "found sound earlier" in ocitui("check", "-C", demo, *words).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["check"], ["repair"], ["trash"], ["why", "alpine:3.19"]])
 def test_the_doctor_imports_nothing_of_the_screen(words: list[str], demo: Path) -> None:
     code = "import sys; from ocitui.cli.main import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"

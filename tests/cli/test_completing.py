@@ -391,6 +391,7 @@ def test_a_cache_that_is_gone_offers_nothing(demo: Path) -> None:
     assert offered("show", "") == offered("undo", "") == offered("check", "--forget", "") == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("demo")
 def test_a_host_tells_its_entries_by_a_connection_that_is_open(
     tmp_path: Path, hosts: Hosts, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,7 @@ def other(tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
+@pytest.mark.slow
 def test_a_pipe_brings_entries_over(demo: Path, other: Path, ocitui: Ocitui) -> None:
     command = [*PROGRAM, "export", "-C", str(demo), "busybox:1.36", ALPINE.digest, "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sending:

@@ -224,6 +224,7 @@ def bytes_of(cache: Path, path: str, *more: str) -> bytes:
     return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.slow
 def test_a_file_comes_byte_for_byte(odd: Path) -> None:
     assert bytes_of(odd, "binary") == bytes(range(256))
     assert bytes_of(odd, "up") == b"root:\x1b[31m\tx\n", "a link out of the image leads to what is inside"

@@ -37,6 +37,8 @@ from tests.importing.registry_server import digest_of
 from tests.importing.sources import make_source
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 COMMAND = re.compile(r"`([^`]+)`")
 OWN = "the packer, compression and level to have the format's own"
 ONE, OTHER = docker_image(BASE), docker_image(BASE, SITE)

@@ -79,6 +79,7 @@ def test_the_list(cache: Path, ocitui: Ocitui) -> None:
     assert "9.8K that were downloaded are kept; --clear removes them" in said
 
 
+@pytest.mark.slow
 def test_going_on_with_all_that_can(registry: FaultyRegistry, tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
     put_image(registry, b"content")
     failing = interrupt(cache, f"docker://{registry.host}/team/gone:1")
@@ -116,6 +117,7 @@ def test_yes_does_not_stand_for_a_new_name(
     assert "old:1" in ocitui("list", "-C", cache, "--json").out
 
 
+@pytest.mark.slow
 def test_yes_lets_a_name_stand_for_another_image(tmp_path: Path, cache: Path, ocitui: Ocitui) -> None:
     old, new = (f"oci:{make_layout(tmp_path / tag, (tag, make_image(tag.encode())))}" for tag in ("old", "new"))
     assert ocitui("import", old, "--name", "x:1", "--format", "tar", "-C", cache).status == 0

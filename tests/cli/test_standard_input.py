@@ -160,6 +160,7 @@ def test_of_several_images_one_is_named_as_it_says(
     assert done.json["entry"]["name"] == "team/pair:2"
 
 
+@pytest.mark.slow
 def test_a_name_that_stands_for_another_image_takes_yes(
     tmp_path: Path, archive: Path, cache: Path, ocitui: Ocitui, given: Callable[[bytes], None]
 ) -> None:

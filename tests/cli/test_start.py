@@ -129,6 +129,7 @@ def test_a_reader_imports_no_event_loop_and_nothing_that_writes(command: str, de
     assert not {name for name in imported if name.startswith(("ocitui.doctor.repair", "ocitui.importing"))}
 
 
+@pytest.mark.slow
 def test_no_module_but_the_screen_s_imports_textual() -> None:
     """Not even where a function of it would: each is imported in its turn, and what came with it is named."""
     code = """

@@ -88,6 +88,7 @@ def test_as_json(demo: Path, ocitui: Ocitui) -> None:
     assert "config" in bad
 
 
+@pytest.mark.slow
 def test_what_the_image_runs_is_told_and_changes_no_answer(tmp_path: Path, ocitui: Ocitui) -> None:
     cache, config = tmp_path / "cache", {"Entrypoint": ["app"], "Env": ["PATH=/bin"]}
     cache.mkdir()

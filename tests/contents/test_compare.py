@@ -150,6 +150,7 @@ def bytes_of(tree: PackedTree) -> int:
     return sum({tree.numbers[one]: tree.sizes[one] for one in range(len(tree)) if tree.kind(one) == REG}.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_nothing_differs_exactly_where_the_digests_are_the_same(seed: int) -> None:
     chance, outcomes = random.Random(seed), set[tuple[bool, ...]]()
@@ -370,6 +371,7 @@ def test_what_two_images_store_alike_is_not_unpacked(other: str, is_read: bool, 
     assert bool(passed) is is_read
 
 
+@pytest.mark.slow
 def test_a_byte_that_differs_is_in_the_files_whose_hashes_it_changes(tmp_path: Path) -> None:
     """In blocks that are stored as they are, of one file or of several, and in the ends of many."""
     chance, counts, level = random.Random(4), set[int](), TreeLevel.CONTENT

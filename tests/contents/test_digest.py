@@ -120,6 +120,7 @@ def test_the_example_in_the_help_is_true(tmp_path: Path) -> None:
             assert f"    {level:8}{digest}\n" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", TreeLevel)
 def test_the_zoo_has_one_digest_whatever_packed_it(level: TreeLevel, tmp_path: Path) -> None:
     """All but what is refused by its name, and what mkfs.erofs 1.5 packed without the name of 255 bytes."""

@@ -454,6 +454,7 @@ WAYS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 200))])
 def test_what_mkfs_erofs_packs_is_read_as_it_was(seed: int, tmp_path: Path, opened: Opened) -> None:
     need("mkfs.erofs")
@@ -557,6 +558,7 @@ class Readable(io.FileIO):
         self.write(data)
 
 
+@pytest.mark.slow
 def test_a_sample_of_mutants_is_read_or_refused(images: Path) -> None:
     said = check_mutants(images, range(300))
     assert len(said) > 20

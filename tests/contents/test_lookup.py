@@ -105,6 +105,7 @@ def test_every_path_of_a_random_tree(seed: int, tmp_path: Path) -> None:
         assert compare(tmp_path / f"image.{format}", chance) == "sound"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zoo.gzip.squashfs", "zoo.zstd.squashfs", "zoo.15.erofs", "zoo.1.9.3.lz4.erofs"])
 def test_of_a_mutant_a_path_is_as_listed_or_an_error(name: str, tmp_path: Path) -> None:
     path, ends, chance = unpacked_fixture(name, tmp_path), set[str](), random.Random(name)

@@ -187,6 +187,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack("squashfs", root, root.parent / "image.squashfs")
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_found_with_the_files_it_hits(texts: Path, tmp_path: Path) -> None:
     content, bent = texts.read_bytes(), tmp_path / "bent.squashfs"
     chance, (inodes,) = random.Random(2), struct.unpack_from("<Q", content, 64)
@@ -260,6 +261,7 @@ def test_holes_are_nothing_but_zeros(name: str, tmp_path: Path) -> None:
     assert (skipped > 100_000) == (name.endswith(".squashfs") or "chunk" in name)
 
 
+@pytest.mark.slow
 def test_holes_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terabyte of them is a valid file. Here few are more than what is hashed of holes."""
     monkeypatch.setattr(soundness, "_MOST_HOLES", 64 << 20)

@@ -184,6 +184,7 @@ def test_a_random_tree_is_read_as_it_was_packed(seed: int, tmp_path: Path) -> No
             assert told(tree) == walked(there)
 
 
+@pytest.mark.slow
 def test_a_directory_of_many_names_and_a_long_file(tmp_path: Path) -> None:
     """With an index of names; and block lists that go over several blocks of their table."""
     need("mksquashfs")
@@ -225,6 +226,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "image").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["inodes_at", "listings_at"])
 def test_a_damaged_block_of_a_table_costs_only_what_is_in_it(
     table: str, many: bytes, read_squashfs: Callable[[bytes], PackedTree]

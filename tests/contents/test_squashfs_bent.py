@@ -114,6 +114,7 @@ def test_a_block_of_metadata_that_grows_is_not_unpacked(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_bomb_of_holes_is_listed_at_once_and_read_anywhere_in_little_memory(tmp_path: Path) -> None:
     image = unpacked_fixture("hostile/zero-bomb.squashfs", tmp_path)
     tracemalloc.start()

@@ -457,6 +457,7 @@ def read_all(tree: PackedTree) -> dict[bytes, tuple[object, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_header_goes_by_without_notice(opened: Opened) -> None:
     """The sum of its bytes is the only checksum of a tar: of one header each bit is tried."""
     expected = read_all(opened(SMALL))
@@ -524,6 +525,7 @@ def mutant(chance: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(1, 180))
 def test_any_bytes_give_a_tree_or_one_of_two_errors(seed: int) -> None:
     """A hundred mutants each; none takes more than a few megabytes."""

@@ -174,6 +174,7 @@ def test_a_root_needs_no_header_and_a_header_may_be_long(comment: int, tmp_path:
         assert tree.open(1).read() == b"f"
 
 
+@pytest.mark.slow
 def test_what_an_index_says_that_the_headers_do_not_is_never_told(tmp_path: Path) -> None:
     """Each row in turn tells of another header, of none, of what lies beyond the end, of other rows and names."""
     with whole(TAR, tmp_path) as tree:

@@ -42,6 +42,8 @@ from tests.importing.pipeline import image_of, layout_of
 from tests.importing.registry_server import FaultyRegistry
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 CAPABILITY = {"security.capability": "\1\0\0\2\0\4" + "\0" * 14}
 PING = Item("bin/ping", data=b"ping" * 500, mode=0o755, xattrs=CAPABILITY)
 LOWER = (folder("bin"), PING, Item("bin/sh", data=b"sh" * 5000, mode=0o755), Item("gone", data=b"x"), link("l", "bin"))

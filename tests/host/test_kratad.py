@@ -98,6 +98,7 @@ def kratad(store: Path, proc: Path) -> Iterator[Kratad]:
         yield running
 
 
+@pytest.mark.slow
 def test_what_is_seen_at_each_step_of_its_start(store: Path, cache: Path, proc: Path) -> None:
     for step, is_served, has_socket in (("index", False, False), ("database", True, False), ("socket", True, True)):
         with Kratad(store, proc, until=step) as running:

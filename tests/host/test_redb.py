@@ -149,6 +149,7 @@ def test_every_prefix_of_a_log_is_what_the_crate_recovers(base: Path) -> None:
         assert state_of(table) == state(log()["prefix_recovers"][number]), number
 
 
+@pytest.mark.slow
 def test_what_a_power_loss_leaves_is_what_the_crate_recovers(base: Path) -> None:
     whole, events = base.read_bytes(), log()["events"]
     for loss in log()["power_loss"]:

@@ -161,6 +161,7 @@ def test_a_disk_that_fails_is_no_damaged_layer(compress: Callable[[bytes], bytes
         list(decompressed(blocks(), compression_of(data)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, lzma.compress, bz2.compress])
 def test_bombs_stop_at_the_limit(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     bomb = compress(layer(Item("zeros", data=bytes(12 << 20))))

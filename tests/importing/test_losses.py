@@ -72,6 +72,7 @@ def test_erofs_keeps_acls_as_that_note_says(tmp_path: Path) -> None:
         assert os.getxattr(root / "d", "system.posix_acl_default") == ACL
 
 
+@pytest.mark.slow
 @AS_ROOT
 @pytest.mark.parametrize("format", [SQUASHFS, EROFS])
 def test_attributes_that_linux_does_not_have_are_one_note(format: PackedFormat, tmp_path: Path) -> None:
@@ -90,6 +91,7 @@ def test_so_many_kinds_of_attributes_are_a_few_notes(tmp_path: Path) -> None:
     assert notes[-1] == "squashfs holds 90 more extended attributes neither"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [SQUASHFS, TAR])
 def test_times_that_are_clamped_are_one_note(format: PackedFormat, tmp_path: Path) -> None:
     old = layer(*(Item(f"f{number}", mtime=-1 if number % 2 else 1 << 33) for number in range(3000)), Item("good"))

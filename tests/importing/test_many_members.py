@@ -12,6 +12,8 @@ from backports import zstd
 from ocitui.importing.layers import layers
 from ocitui.importing.layers.layers import Compression, decompressed
 
+pytestmark = pytest.mark.slow
+
 MEMBERS = 5000
 
 

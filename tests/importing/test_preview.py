@@ -16,6 +16,8 @@ from tests.importing.image_makers import make_image
 from tests.importing.pipeline import layout_of
 from tests.tools import seeds
 
+pytestmark = pytest.mark.slow
+
 TAR, SQUASHFS, EROFS = PackedFormat.TAR, PackedFormat.SQUASHFS, PackedFormat.EROFS
 NAMES = ("a/b:1", "c/d:2")
 

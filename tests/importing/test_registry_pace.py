@@ -104,6 +104,7 @@ async def test_one_that_only_drips_is_given_up(dripping: DrippingRegistry, blobs
     assert blobs.size() > 0
 
 
+@pytest.mark.slow
 async def test_an_answer_whose_head_never_ends(dripping: DrippingRegistry) -> None:
     waits = Waits()
     quick = replace(options_of(waits, 0), timeout=0.2, rate_seconds=0.2)

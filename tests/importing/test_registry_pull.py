@@ -61,6 +61,7 @@ def blobs_of(layout: Path) -> dict[str, bytes]:
     return {f"sha256:{file.name}": file.read_bytes() for file in (layout / "blobs" / "sha256").iterdir()}
 
 
+@pytest.mark.slow
 async def test_image_of_umoci(real: DebianRegistry, layout: Path, blobs: BlobStore, tmp_path: Path) -> None:
     pull = pull_from(real, blobs, tmp_path)
     image = await pull.resolve()
@@ -238,6 +239,7 @@ async def test_mirror_of_the_hub(registry: FaultyRegistry, blobs: BlobStore) -> 
     assert str((await pull.resolve()).image_name) == "alpine:3.19"
 
 
+@pytest.mark.slow
 def test_mirror_is_for_the_hub_only() -> None:
     options = RegistryOptions(mirror="mirror.example")
     assert RegistrySource("ghcr.io/a", SourceOptions(None, options))._client.host == "ghcr.io"

@@ -24,6 +24,8 @@ from tests.importing.layer_support import Item, flattened, folder, hard, layer, 
 from tests.importing.test_packers import AS_ROOT
 from tests.tools import need, seeds
 
+pytestmark = pytest.mark.slow
+
 SQUASHFS = PackedFormat.SQUASHFS
 BLOCK, LATEST = 1 << 17, (1 << 32) - 1
 SIZES = (1, BLOCK, BLOCK + 1, 300_000)

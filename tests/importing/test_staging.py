@@ -56,6 +56,7 @@ def test_removed_whatever_happens(error: BaseException, tmp_path: Path) -> None:
     assert staged(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_program_left(tmp_path: Path) -> None:
     leave_one(tmp_path)
     leave_one(tmp_path)

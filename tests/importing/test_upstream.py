@@ -133,6 +133,7 @@ async def test_the_daemon_needs_https_and_a_type(registry: FaultyRegistry) -> No
     assert (await ask_upstream(name_at(registry), IMAGE.digest, OPTIONS)).upstream is Upstream.LOGIN
 
 
+@pytest.mark.slow
 async def test_an_operator_s_way_to_a_registry_is_not_the_daemon_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ async def test_what_is_there_already_is_left_and_sent_twice_is_the_same(tmp_path
     assert [one.outcome for one in await received(target, data, again=True)] == ["stored"]
 
 
+@pytest.mark.slow
 async def test_a_cut_stream_leaves_nothing(tmp_path: Path, target: Path) -> None:
     data = await sent(tmp_path / "home", await filled(tmp_path / "home", tmp_path / "scratch", "app:1"))
     chance = random.Random(14)
@@ -359,6 +360,7 @@ async def test_more_entries_than_an_import_takes_are_not_sent(tmp_path: Path, mo
         await sent(tmp_path / "home", keys)
 
 
+@pytest.mark.slow
 async def test_lines_of_what_came_wait_on_the_disk(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

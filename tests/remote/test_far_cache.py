@@ -17,6 +17,8 @@ from tests.doctor.examine_support import NAME, Sample, copied, make_sample
 from tests.remote.support import Hosts
 from tests.tools import need
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Sample:

@@ -18,6 +18,8 @@ from ocitui.remote.ssh import FarAnswerError, LostConnectionError, RemoteError
 from tests.remote.support import Hosts
 from tests.remote.test_ssh import HURRIED, SENDER
 
+pytestmark = pytest.mark.slow
+
 SIZE = (9 << 20) + 12_345
 NAME = "sha256:some.squashfs"
 

@@ -18,6 +18,8 @@ from tests.remote.support import Hosts
 from tests.tui.cache_support import make_cache
 from tests.tui.screen_support import screen_text, until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_it_shows_what_is_there_and_what_changes_there(
     hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

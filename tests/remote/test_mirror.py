@@ -121,6 +121,7 @@ async def test_root_is_advised_where_he_may_see_more(
     assert ("--sudo" in (raised.value.hint or "")) is advised
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [

@@ -43,6 +43,8 @@ from tests.remote.support import Hosts
 from tests.remote.test_cache_tar import filled, is_untouched
 from tests.tools import seeds
 
+pytestmark = pytest.mark.slow
+
 PIECE = 1024
 Meanwhile = Callable[[], object]
 

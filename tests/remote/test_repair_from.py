@@ -20,6 +20,8 @@ from tests.doctor.examine_support import NAME, OTHER_NAME, Sample, copied, make_
 from tests.doctor.repair_support import standing
 from tests.remote.support import Hosts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Sample:

@@ -39,6 +39,8 @@ from tests.cache.support import until
 from tests.remote.support import Hosts
 from tests.sshd import make_key
 
+pytestmark = pytest.mark.slow
+
 HURRIED = Patience(connect=2, alive=1, missed=2, record=60.0)
 SENDER = """
 import hashlib, sys

@@ -23,6 +23,8 @@ from tests.tui.cache_support import Image, make_cache, packed_path, write_index
 from tests.tui.files_support import put, tar_of
 from tests.tui.screen_support import SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 OLD = Image("example.com/team/web:1", ("tar", "erofs"), labels={"vendor": "old"}, steps=("base", "one"))
 NEW = Image("example.com/team/web:2", ("tar",), command=("web", "--h2"), steps=("base", "two"))
 FILES = {"etc/web.conf": b"listen 80\nlog off\n", "etc/same": b"1", "gone": b"was here\n", "logo": b"\0\1"}

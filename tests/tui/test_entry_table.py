@@ -382,6 +382,7 @@ async def test_a_click_on_a_label_sorts_and_another_reverses() -> None:
         assert table.rows.sort_column is None
 
 
+@pytest.mark.slow
 async def test_the_wheel_scrolls_and_leaves_the_cursor() -> None:
     entries = make_entries(100)
     app = TableApp(entries)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from ocitui.tui.widgets.entry_rows import BY_NAME, EntryRows
 from ocitui.tui.widgets.entry_table import EntryTable
 from tests.doctor.entries_support import OK, Made, entries_of
 from tests.tui.entry_table_support import NO_CONFIG, change, make_entry
+
+pytestmark = pytest.mark.slow
 
 FILTERS = ("", "state:bad", "size>3", "!1", "e 1")
 numbers = st.integers(0, 15)

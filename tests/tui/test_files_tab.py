@@ -27,6 +27,8 @@ from tests.tui.cache_support import Image, add_files, make_cache, packed_path, w
 from tests.tui.files_support import FILES, at, file_shown, found, opened, put, shown, tar_of, tree
 from tests.tui.screen_support import SMALL, WIDE, desk
 
+pytestmark = pytest.mark.slow
+
 IMAGE, OTHER = Image("example.com/team/web:1", ("tar",)), Image("example.com/team/zoo:2", ("tar",))
 
 

@@ -23,6 +23,8 @@ from ocitui.words import fleet_cells
 from tests.tui.line_support import RecordedCells, cost, line_of, most_bytes
 from tests.tui.screen_support import SMALL, WIDE, Desk, make_app, text_of
 
+pytestmark = pytest.mark.slow
+
 NOW, CACHE = 1_780_000_000.0, str(DEFAULT_DIRECTORY)
 SOUND: dict[str, Any] = {
     "outcome": "loaded",

@@ -115,6 +115,7 @@ async def test_no_row_is_wider_than_the_view(text: str) -> None:
         assert all(view.render_line(y).cell_length == view.size.width for y in range(len(rows)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [("j", "j", "j", "j"), ("G",)])
 async def test_a_bar_that_comes_back_stands_where_its_text_does(keys: tuple[str, ...], tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
@@ -154,6 +155,7 @@ async def test_the_row_of_the_cursor_stays_seen_whatever_comes_and_goes_above_it
         assert view.key == str(first[-5])
 
 
+@pytest.mark.slow
 async def test_screens_that_are_closed_leave_none_of_their_lines(tmp_path: Path) -> None:
     of_other_tests = [cache for cache in gc.get_objects() if isinstance(cache, StylesCache)]
     async with desk(make_cache(tmp_path / "image")) as one:

@@ -19,6 +19,8 @@ from ocitui.tui.widgets.bars import HealthBar, TroubleBar
 from tests.tui.cache_support import make_cache, many, replace_index, write_index
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 SURFACES: tuple[Role, ...] = ("plain", "strip", "banner", "cursor", "blurred")
 NO_WORDS: tuple[Role, ...] = ("faint", "gauge")
 # The ground and the text of terminals that are dark or light, which ocitui leaves as they are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.widget import Widget
 
 from ocitui.tui.widgets.bars import HealthBar, KeyBar, Question, RuleBar, StatusBar
@@ -11,6 +12,8 @@ from ocitui.tui.widgets.entry_pane import Tab
 from ocitui.tui.widgets.lines import PickList
 from tests.tui.cache_support import BUSYBOX, make_cache, packed_path
 from tests.tui.screen_support import Desk, desk
+
+pytestmark = pytest.mark.slow
 
 
 async def _click(one: Desk, kind: type[Widget], text: str) -> None:

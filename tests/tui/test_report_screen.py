@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from ocitui.doctor import opened_report, write_report
 from ocitui.tui.app import OcituiApp
 from ocitui.tui.session import ScreenOptions, Session
@@ -17,6 +19,7 @@ def reported(directory: Path, to: Path) -> None:
         write_report(directory, file)
 
 
+@pytest.mark.slow
 async def test_it_opens_read_only_as_the_host_was(tmp_path: Path) -> None:
     cache, report = make_cache(tmp_path / "image"), tmp_path / "incident"
     reported(cache, report)

@@ -17,6 +17,8 @@ from ocitui.tui.widgets.lines import CURSOR, LinesView
 from tests.tui.cache_support import BUSYBOX, NGINX, make_cache, packed_path
 from tests.tui.screen_support import WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:

@@ -33,6 +33,8 @@ from tests.tui.cache_support import (
 )
 from tests.tui.screen_support import LIMIT_SECONDS, SMALL, Desk, desk, make_app
 
+pytestmark = pytest.mark.slow
+
 
 def row(one: Desk, image: str, format: str = "squashfs") -> str:
     """The state of an image's row."""

@@ -20,6 +20,8 @@ from ocitui.tui.session import (
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.screen_support import SMALL, WIDE, desk
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "config" / "ocitui" / "settings.toml"

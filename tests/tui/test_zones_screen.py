@@ -17,6 +17,8 @@ from tests.host.xenstore import StandIn, guest
 from tests.tui.cache_support import MODIFIED, make_cache
 from tests.tui.screen_support import WIDE, Desk, desk
 
+pytestmark = pytest.mark.slow
+
 WEB = {row["name"]: row for row in expected("03-three")["zones"]}["web"]
 
 
