@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.cache import LRUCache
 from textual.css.stylesheet import Stylesheet
+from textual.pilot import Pilot
 
-from tests.tools import impatient
+from tests.tools import impatient, in_memory
 
 # A repaint is held back for a sixtieth of a second; a later timer is not waited for.
 _SOON_SECONDS = 0.02
 _QUIET_TURNS = 3
 _THREADS_SECONDS = 0.1
 _RULES = dict[str, Any]()
+_COLLECTING = (20_000, 10, 10)
 _TEXTUALS = Stylesheet.set_variables
+_TEXTUALS_WAIT = Pilot._wait_for_screen
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory, where there is such a file system: a disk's takes a tenth of a test's time, to find numbers for the
+    many small files of a cache that are not those of files just removed."""
+    with in_memory(tmp_path) as path:
+        yield path
+
+
+@pytest.fixture(autouse=True)
+def seldom_looked_through_for_what_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pytest and earlier tests left is looked through as often as the program has Python look, which is a twelfth
+    of a test's time. What may go is found all the same, later."""
+    monkeypatch.setattr("ocitui.tui.app._COLLECTING", _COLLECTING)
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +50,7 @@ def at_rest_by_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for module in ("app", "pilot"):
         monkeypatch.setattr(f"textual.{module}.wait_for_idle", _until_at_rest)
+    monkeypatch.setattr(Pilot, "_wait_for_screen", _until_handled)
     monkeypatch.setattr("ocitui.tui.widgets.entry_pane._REST_SECONDS", 0.01)
     impatient(monkeypatch, 0.1)
 
@@ -60,6 +81,22 @@ def on_a_disk_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks, free, size = 80 << 18, 31 << 18, 4096
     disk = os.statvfs_result((size, size, blocks, free, free, 1 << 20, 1 << 19, 1 << 19, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
+
+
+async def _until_handled(pilot: Pilot[Any]) -> bool:
+    """Until each widget has handled what was sent to it. Textual's way is to send each one more, and to wait for that:
+    most of the messages of a test were these."""
+    for _ in range(_QUIET_TURNS):
+        if not any(map(_has_to_handle, (pilot.app, *pilot.app.screen.walk_children(with_self=True)))):
+            return True
+        await asyncio.sleep(0)
+    return await _TEXTUALS_WAIT(pilot)
+
+
+def _has_to_handle(pump: Any) -> bool:
+    """Whether it has a message left, or is still at one: then it does not wait for the next."""
+    queue = pump._message_queue
+    return not (pump._closing or pump._closed) and not (queue.empty() and queue.ready_event._waiters)
 
 
 async def _until_at_rest(_: float = 0.0, max_sleep: float = 1.0) -> None:
