@@ -91,7 +91,8 @@ async def _until_handled(pilot: Pilot[Any]) -> bool:
     """Until each widget has handled what was sent to it. Textual's way is to send each one more, and to wait for that:
     most of the messages of a test were these."""
     for _ in range(_QUIET_TURNS):
-        if not any(map(_has_to_handle, (pilot.app, *pilot.app.screen.walk_children(with_self=True)))):
+        stack = pilot.app._screen_stack
+        if stack and not any(map(_has_to_handle, (pilot.app, *stack[-1].walk_children(with_self=True)))):
             return True
         await asyncio.sleep(0)
     return await _TEXTUALS_WAIT(pilot)
