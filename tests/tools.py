@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,16 @@ exec {shutil.which("mksquashfs")} "$@"
     )
     (folder / "mksquashfs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@contextmanager
+def in_memory(fallback: Path) -> Iterator[Path]:
+    """A directory on a file system in memory, where there is one: for thousands of writes."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield fallback
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ocitui-test-") as name:
+        yield Path(name)
 
 
 def seeds(few: int, many: int) -> list[Any]:

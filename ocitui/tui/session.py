@@ -336,6 +336,11 @@ class SessionScreen(Screen[R]):
         if (clear := getattr(StylesCache.get_inner_outer, "cache_clear", None)) is not None:
             clear()
 
+    @on(events.ScreenResume)
+    def _style_once(self, event: events.ScreenResume) -> None:
+        # Textual styles all widgets again as a screen opens, which were styled as they were mounted a moment before.
+        event.refresh_styles = event.refresh_styles and self.stack_updates > 0
+
     @on(events.Resize)
     def _hide_what_has_no_room(self, event: events.Resize) -> None:
         was, (width, height) = self.is_tiny, event.size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +12,14 @@ from ocitui.cache.disk import Disk
 from ocitui.cache.index import read_once
 from ocitui.cache.workspace import Workspace, open_workspace
 from tests.cache.meddling import BEFORE, Clock
+from tests.tools import in_memory
 
 
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Iterator[Path]:
     """A temporary directory on a file system in memory, where there is one: for thousands of small writes."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ocitui-test-") as name:
-        yield Path(name)
+    with in_memory(tmp_path) as path:
+        yield path
 
 
 @pytest.fixture

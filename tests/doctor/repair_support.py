@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,16 +67,6 @@ def nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("index", "transactions", "publish"):
         monkeypatch.setattr(f"ocitui.cache.{module}.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 0.0)
-
-
-@contextmanager
-def in_memory(fallback: Path) -> Iterator[Path]:
-    """A directory on a file system in memory, where there is one: for thousands of writes."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield fallback
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ocitui-test-") as name:
-        yield Path(name)
 
 
 def let_come_back(directory: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from ocitui.doctor.assessment import Assessment, Case, Confidence
 from tests.doctor.histories import WAYS, Host
-from tests.doctor.repair_support import in_memory, nobody_else_writes
+from tests.doctor.repair_support import nobody_else_writes
 from tests.kratad import make_kratactl
+from tests.tools import in_memory
 
 pytestmark = pytest.mark.slow
 

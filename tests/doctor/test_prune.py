@@ -35,8 +35,7 @@ from ocitui.host import Zones, find_users
 from ocitui.host.redb import DatabaseState
 from ocitui.host.zones import NeedRole, make_zone
 from tests.cache.support import digest_of, documents, entry, index_bytes
-from tests.doctor.repair_support import in_memory
-from tests.tools import examples
+from tests.tools import examples, in_memory
 
 DAY, NAMES = 86_400, ("app:1", "app:2", "lib/db:1", "lib/db:2")
 COMES_BACK = {

@@ -24,8 +24,8 @@ from ocitui.words import plan_json
 from tests.cache.scenes import FailingDisk, Stop, StoppingDisk
 from tests.doctor.examine_support import Sample, copied
 from tests.doctor.fault_makers import CASES, FaultCase
-from tests.doctor.repair_support import in_memory, nobody_else_writes, planned, standing
-from tests.tools import examples
+from tests.doctor.repair_support import nobody_else_writes, planned, standing
+from tests.tools import examples, in_memory
 
 pytestmark = pytest.mark.slow
 

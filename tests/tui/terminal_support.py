@@ -29,6 +29,7 @@ class ProgramInPty:
     def __init__(self, *arguments: str) -> None:
         self.output = b""
         self._terminal, self._decoder = Terminal((80, 24)), getincrementaldecoder("utf-8")()
+        self._display: list[str] = []
         self.status: int | None = None
         self.process, self.fd = pty.fork()
         if self.process == 0:
@@ -39,11 +40,13 @@ class ProgramInPty:
 
     @property
     def display(self) -> list[str]:
-        """What the terminal shows, line by line."""
-        return list(self._terminal.screen.display)
+        """What the terminal shows, line by line. It is asked for far more often than something comes."""
+        self._display = self._display or list(self._terminal.screen.display)
+        return self._display
 
     def resize(self, width: int, height: int) -> None:
         self._terminal.resize((width, height))
+        self._display = []
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def press(self, keys: str) -> None:
@@ -58,10 +61,11 @@ class ProgramInPty:
                 return
             self.output += read
             self._terminal.feed(self._decoder.decode(read))
+            self._display = []
 
     def wait_to_see(self, text: str) -> None:
         """Read until the screen, still of its first size, shows this, whatever of it was written last."""
-        self.until(lambda: any(text in row for row in self._terminal.screen.display), text)
+        self.until(lambda: any(text in row for row in self.display), text)
 
     def wait_for(self, text: str) -> None:
         """Read until this was written; what was written up to it is dropped."""

@@ -133,6 +133,22 @@ async def test_a_bar_that_comes_back_stands_where_its_text_does(keys: tuple[str,
         assert one.text == before
 
 
+async def test_a_view_of_nothing_has_nothing_laid_out_again_and_lines_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = LinesApp([])
+    async with app.run_test(size=(40, 10)) as pilot:
+        view, laid_out = app.query_one(LinesView), list[object]()
+        monkeypatch.setattr(LinesView, "watch_virtual_size", lambda _, size: laid_out.append(size), raising=False)
+        await pilot.resize_terminal(30, 10)
+        await pilot.pause()
+        assert view.size.width < 40
+        assert laid_out == []
+        view.set_lines([Line("one")])
+        assert text_of(view) == "one"
+        view.set_lines([])
+        assert text_of(view) == ""
+        assert view.virtual_size.height == 0
+
+
 class PickApp(App[None]):
     CSS = "PickList { height: 1fr; }"
 

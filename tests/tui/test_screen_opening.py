@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from textual.dom import DOMNode
 
 from ocitui.cache import Condition
+from ocitui.tui.app import OcituiApp
 from tests.tools import CONFORMANCE, recorded
 from tests.tui.cache_support import make_cache, tree
 from tests.tui.screen_support import MIDDLE, SMALL, WIDE, desk
@@ -40,6 +42,23 @@ async def test_a_sound_cache(tmp_path: Path, size: tuple[int, int]) -> None:
         assert "no entry" not in one.text
         assert all(len(line) == size[0] for line in one.text.split("\n"))
     assert tree(tmp_path) == before
+
+
+async def test_a_screen_that_opens_is_styled_as_it_is_mounted_and_not_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    styled, update = list[object](), OcituiApp.update_styles
+
+    def record(app: OcituiApp, node: DOMNode, animate: bool = True) -> None:
+        styled.append(node)
+        update(app, node, animate=animate)
+
+    monkeypatch.setattr(OcituiApp, "update_styles", record)
+    async with desk(make_cache(tmp_path / "image")) as one:
+        await one.open("question_mark", "HelpScreen")
+        await one.rest()
+        assert one.app.focused in styled
+        assert not {*one.app.screen_stack} & {*styled}
 
 
 @pytest.mark.parametrize("make", ["no index", "empty index"])

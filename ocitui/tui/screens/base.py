@@ -123,7 +123,7 @@ class FullScreen(SessionScreen[R]):
         self.stand(text)
 
     def draw_status(self) -> None:
-        for bar in self.query(bars.StatusBar):
+        for bar in bars.lines_of(self, bars.StatusBar):
             bar.show([f" {clean(self.message or self._stands)}"])
 
     def ask(self, text: str, about: str) -> None:
@@ -143,11 +143,11 @@ class FullScreen(SessionScreen[R]):
         """Enter was pressed, or the keys went elsewhere."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action == "interrupt" or not any(question.open for question in self.query(bars.OneLineQuestion))
+        return action == "interrupt" or not any(one.open for one in bars.lines_of(self, bars.OneLineQuestion))
 
     def on_key(self, event: events.Key) -> None:
         """Keys that were sent to another widget before the question was open, in their order."""
-        for question in self.query(bars.OneLineQuestion):
+        for question in bars.lines_of(self, bars.OneLineQuestion):
             question.take(event)
 
     def copied_lines(self) -> Iterable[Line | LongList]:

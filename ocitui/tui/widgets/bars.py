@@ -4,16 +4,17 @@ changes; and the inputs, a line to type in, one of a few words."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
 from textual.containers import Horizontal
 from textual.message import Message
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.suggester import Suggester
 from textual.widget import Widget
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..live import LiveCache
     from ..session import Session, SessionScreen
 
+W = TypeVar("W", bound=Widget)
 Part = Cell | str
 """A text, and what it is drawn for where that is not plain."""
 RULE, _LONGEST_RULE = "─", 1000
@@ -161,18 +163,24 @@ class RuleBar(Bar):
         self.show([(RULE * 2, "faint"), *parts, (RULE * _LONGEST_RULE, "faint")], *below, right=right)
 
 
+def lines_of(screen: Screen[Any], kind: type[W]) -> Iterator[W]:
+    """The lines of a kind that a screen has, all children of its own; none before it is composed. A query would look at
+    every widget below it, each time that anything is drawn."""
+    return (line for line in screen.children if isinstance(line, kind))
+
+
 def draw_frame(screen: SessionScreen[Any], subject: str = "") -> None:
     """The two lines on top of every screen."""
     session, width = screen.session, screen.app.size.width
     if session.options.hosts:
         # No cache is looked at here: it says nothing of one.
-        for bar in screen.query(HeaderBar):
+        for bar in lines_of(screen, HeaderBar):
             bar.show(fleet_title(session, subject))
         return
-    for bar in screen.query(HeaderBar):
+    for bar in lines_of(screen, HeaderBar):
         left, right = header_parts(session, subject, width)
         bar.show(left, right=right)
-    for health in screen.query(HealthBar):
+    for health in lines_of(screen, HealthBar):
         health.show(health_parts(session.live, width))
 
 
@@ -332,7 +340,8 @@ def key_parts(keys: Keys, off: Collection[str], width: int) -> list[Part]:
     """Keys with their labels, those of labels that are off receding; the first ones that fit."""
     parts: list[Part] = []
     for key, label in keys:
-        if cell_len(f"{_text(parts)} {key} {label} ") > width:
+        width -= cell_len(f" {key} {label} ")
+        if width < 0:
             break
         dim: Role | None = "muted" if label in off else None
         parts += [" ", (key, dim or "key"), (f" {label} ", dim or "plain")]
@@ -347,7 +356,7 @@ def show_keys(screen: SessionScreen[Any], keys: Keys, always: Keys, off: Collect
     while cell_len(_text(key_parts(always, (), width))) > room:
         always = always[1:]
     right = key_parts(always, (), width)
-    for bar in screen.query(KeyBar):
+    for bar in lines_of(screen, KeyBar):
         bar.show(key_parts(keys, off, width - cell_len(_text(right))), right=right)
 
 

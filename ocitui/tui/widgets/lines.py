@@ -236,7 +236,8 @@ class LinesView(ReadingView):
 
     def _lay_out(self) -> None:
         width = self.scrollable_content_region.width
-        if width <= 0:
+        # Another size of nothing would have all of the screen laid out again.
+        if width <= 0 or not (self.lines or len(self._rows)):
             return
         top, height = int(self.scroll_offset.y), self.size.height
         column = _label_column(self.lines, width)
