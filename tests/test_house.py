@@ -37,7 +37,7 @@ class House:
     """The files of the package by their dotted names, and which imports from which."""
 
     def __init__(self, root: Path) -> None:
-        self._trees: dict[str, ast.Module] = {}
+        self._nodes: dict[str, list[ast.Import | ast.ImportFrom | ast.ClassDef]] = {}
         self._fronts: set[str] = set()
         self.lines: dict[str, int] = {}
         for path in sorted(root.rglob("*.py")):
@@ -45,7 +45,8 @@ class House:
             is_front = parts[-1] == "__init__"
             name = ".".join(parts[:-1] if is_front else parts)
             text = path.read_text(encoding="utf-8")
-            self._trees[name] = ast.parse(text)
+            walked = ast.walk(ast.parse(text))
+            self._nodes[name] = [one for one in walked if isinstance(one, ast.Import | ast.ImportFrom | ast.ClassDef)]
             if is_front:
                 self._fronts.add(name)
             else:
@@ -59,7 +60,7 @@ class House:
 
     def classes(self) -> Counter[str]:
         """How many classes there are of each name; one that begins with an underscore is its file's own."""
-        nodes = (node for tree in self._trees.values() for node in ast.walk(tree))
+        nodes = (node for nodes in self._nodes.values() for node in nodes)
         return Counter(one.name for one in nodes if isinstance(one, ast.ClassDef) and not one.name.startswith("_"))
 
     def names_of_front(self, front: str) -> dict[str, str]:
@@ -71,14 +72,14 @@ class House:
         """What other packages take from one."""
         return {
             alias.name
-            for module in self._trees
+            for module in self._nodes
             if not module.startswith(f"{front}.")
             for node, alias in self._named(module)
             if self._base(module, node) == front
         }
 
     def _named(self, module: str) -> Iterator[tuple[ast.ImportFrom, ast.alias]]:
-        for node in ast.walk(self._trees[module]):
+        for node in self._nodes[module]:
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     yield node, alias
@@ -96,15 +97,15 @@ class House:
             found = self._home(self._base(module, node), alias.name)
             if found in self.lines:
                 yield found
-        for imported in ast.walk(self._trees[module]):
+        for imported in self._nodes[module]:
             if isinstance(imported, ast.Import):
                 yield from (alias.name for alias in imported.names if alias.name in self.lines)
 
     def _home(self, base: str, name: str) -> str:
         """Where a name of a module comes from: through every front, to the file behind."""
-        while f"{base}.{name}" not in self._trees and (base, name) in self._behind:
+        while f"{base}.{name}" not in self._nodes and (base, name) in self._behind:
             base, name = self._behind[base, name]
-        return f"{base}.{name}" if f"{base}.{name}" in self._trees else base
+        return f"{base}.{name}" if f"{base}.{name}" in self._nodes else base
 
 
 @cache

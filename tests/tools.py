@@ -64,8 +64,9 @@ def in_memory(fallback: Path) -> Iterator[Path]:
 
 
 def seeds(few: int, many: int) -> list[Any]:
-    """For parametrize: the seeds of random runs, a few for every run of the tests and the rest for the long proofs."""
-    return [*range(few), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(few, many))]
+    """For parametrize: the seeds of random runs, a few for every run of the tests and the rest for the long proofs, as
+    which alone they are collected: each process of a run would make thousands of tests that it leaves out."""
+    return [*range(few), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(few, many if LONG else few))]
 
 
 def examples(few: int) -> int:

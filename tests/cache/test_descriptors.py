@@ -149,9 +149,9 @@ def test_from_dict_refuses_a_dict_that_holds_itself() -> None:
         Descriptor.from_dict(endless)
 
 
-@pytest.mark.parametrize("end", range(len(raw_of(TYPICAL))))
-def test_a_cut_descriptor_is_refused(end: int) -> None:
-    assert agreed(raw_of(TYPICAL)[:end]) is None
+def test_a_cut_descriptor_is_refused() -> None:
+    raw = raw_of(TYPICAL)
+    assert [end for end in range(len(raw)) if agreed(raw[:end]) is not None] == []
 
 
 @pytest.mark.parametrize(

@@ -104,14 +104,12 @@ def test_documents_are_equal_by_their_bytes() -> None:
     assert Document.config(CONFIG + b"\n").value == one.value
 
 
-@pytest.mark.parametrize("end", range(len(MANIFEST)))
-def test_a_cut_manifest_is_refused(end: int) -> None:
-    assert agreed_manifest(MANIFEST[:end]) is None
+def test_a_cut_manifest_is_refused() -> None:
+    assert [end for end in range(len(MANIFEST)) if agreed_manifest(MANIFEST[:end]) is not None] == []
 
 
-@pytest.mark.parametrize("end", range(len(CONFIG)))
-def test_a_cut_config_is_refused(end: int) -> None:
-    assert agreed_config(CONFIG[:end]) is None
+def test_a_cut_config_is_refused() -> None:
+    assert [end for end in range(len(CONFIG)) if agreed_config(CONFIG[:end]) is not None] == []
 
 
 @pytest.mark.parametrize(

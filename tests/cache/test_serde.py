@@ -300,9 +300,9 @@ def test_an_error_is_told_as_serde_json_tells_it(raw: bytes, message: str) -> No
     assert refusal(raw) == message
 
 
-@pytest.mark.parametrize("end", range(len(FULL)))
-def test_a_cut_document_is_refused_wherever_it_is_cut(end: int) -> None:
-    assert refusal(FULL[:end]).startswith("EOF while parsing")
+def test_a_cut_document_is_refused_wherever_it_is_cut() -> None:
+    told = {end: refusal(FULL[:end]) for end in range(len(FULL))}
+    assert {end: message for end, message in told.items() if not message.startswith("EOF while parsing")} == {}
 
 
 @given(st.binary(max_size=60), st.sampled_from(SCHEMAS))

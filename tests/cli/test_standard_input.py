@@ -25,6 +25,7 @@ from tests.cli.conftest import Ocitui
 from tests.cli.import_support import make_layout, snapshot, staged
 from tests.cli.test_processes import PROGRAM, TIMEOUT, ended, spawn
 from tests.importing.builders import BASE, SITE, docker_image, docker_save, oci_archive
+from tests.importing.conftest import packed_here as packed_here  # a fixture
 from tests.importing.image_makers import make_image, run, zstd_compress
 from tests.tools import need, wait_for
 
@@ -69,6 +70,7 @@ def piped(data: bytes, *words: str | Path) -> subprocess.CompletedProcess[bytes]
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("kind", ["docker", "oci"])
+@pytest.mark.usefixtures("packed_here")
 def test_an_archive_is_told_by_its_content(
     kind: str,
     compression: str,

@@ -35,7 +35,7 @@ from tests.contents.trees_support import (
 from tests.importing.layer_support import Item, folder, hard, layer, link, sources
 from tests.importing.test_losses import ACL
 from tests.importing.test_packers import CAPABILITY
-from tests.tools import need
+from tests.tools import need, seeds
 
 TREES = {
     "zoo.15.erofs": "zoo-no255.json",
@@ -455,7 +455,7 @@ WAYS = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 200))])
+@pytest.mark.parametrize("seed", seeds(2, 200))
 def test_what_mkfs_erofs_packs_is_read_as_it_was(seed: int, tmp_path: Path, opened: Opened) -> None:
     need("mkfs.erofs")
     root = random_root(tmp_path / "root", random.Random(seed), 254)  # at 255 mkfs.erofs 1.5 fails

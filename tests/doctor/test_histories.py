@@ -13,7 +13,7 @@ from ocitui.doctor.assessment import Assessment, Case, Confidence
 from tests.doctor.histories import WAYS, Host
 from tests.doctor.repair_support import nobody_else_writes
 from tests.kratad import make_kratactl
-from tests.tools import in_memory
+from tests.tools import LONG, in_memory
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +27,7 @@ SEEDS = [
     pytest.param(case, seed, marks=[] if seed in TELLING.get(case, range(8)) else pytest.mark.long)
     for case in CASES
     for seed in range(200)
+    if LONG or seed in TELLING.get(case, range(8))
 ]
 # Of the steps before the last ones, how often each is made.
 USUAL = {"store": 5, "take_in": 4, "delete": 3, "undo": 2, "move_name": 1, "repair": 2, "look": 4, "damage": 3}

@@ -36,6 +36,7 @@ from ocitui.text import human_size
 from tests.cli.conftest import Ocitui
 from tests.cli.conftest import ocitui as ocitui  # a fixture
 from tests.cli.import_support import downloaded, running, staged
+from tests.importing.conftest import packed_here as packed_here  # a fixture
 from tests.importing.image_makers import Made, put
 from tests.importing.layer_support import Item, flattened, folder, hard, layer, link, pack_layers, sources
 from tests.importing.pipeline import image_of, layout_of
@@ -124,6 +125,7 @@ def test_what_was_packed_rightly_is_said_to_be(
     ],
     ids=["whiteout", "lacking", "content", "cut", "hard link", "tree"],
 )
+@pytest.mark.usefixtures("packed_here")
 def test_what_a_packer_gets_wrong(
     cache: Path, layout: Path, tmp_path: Path, layers: tuple[bytes, ...], seen: str
 ) -> None:
@@ -135,6 +137,7 @@ def test_what_a_packer_gets_wrong(
     assert report.coverage.layers == 1
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_lost_attributes_are_less_and_lost_capabilities_more_than_a_note(
     cache: Path, layout: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +152,7 @@ def test_lost_attributes_are_less_and_lost_capabilities_more_than_a_note(
     assert "2 paths with other extended attributes than the layers give, 1 without the capab" in finding.seen
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_the_import_that_is_offered_mends_it(cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui) -> None:
     packed_as(cache, tmp_path, *without("l"))
     words = ("check", "--depth", "layers", "--from", f"oci:{layout}", "-C", cache, "--json")
@@ -169,6 +173,7 @@ def advised(said: str) -> list[str]:
     return shlex.split(line.partition(" shows ")[0].removeprefix("ocitui "))
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_repair_packs_anew_what_is_not_as_its_layers(cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui) -> None:
     packed_as(cache, tmp_path, *without("l", "bin/ash"))
     (packed,) = cache.glob("*.tar")
@@ -190,6 +195,7 @@ def test_repair_packs_anew_what_is_not_as_its_layers(cache: Path, layout: Path, 
     assert packed.read_bytes() == wrong
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_repair_takes_layers_from_where_the_image_came_and_from_nothing_else(
     cache: Path, layout: Path, image: Made, tmp_path: Path, ocitui: Ocitui
 ) -> None:
@@ -211,6 +217,7 @@ def test_repair_takes_layers_from_where_the_image_came_and_from_nothing_else(
     assert packed.read_bytes() == right, done.out + done.err
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_what_repair_leaves_is_told_with_what_would_mend_it(
     cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui
 ) -> None:
@@ -227,6 +234,7 @@ def test_what_repair_leaves_is_told_with_what_would_mend_it(
     assert packed.read_bytes() == flattened(sources(tmp_path / "right", LAYERS))
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_findings_by_layers_that_no_step_mended_remain(cache: Path, layout: Path, tmp_path: Path) -> None:
     packed_as(cache, tmp_path, *without("l"))
     report = checked(cache, f"oci:{layout}")
@@ -259,6 +267,7 @@ def test_layers_come_from_the_registry_of_the_name(tmp_path: Path, image: Made, 
     assert f"ocitui import docker://{registry.host}/team/app@{image.digest} --name {name}" in finding.seen
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_each_name_of_an_image_is_asked_for_its_layers_and_a_source_once(
     cache: Path, layout: Path, image: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +288,7 @@ def test_each_name_of_an_image_is_asked_for_its_layers_and_a_source_once(
     assert opened == [f"oci:{other}@{image.digest}", *asyncio.run(names(None))]
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_where_there_are_no_layers_that_is_said(cache: Path, tmp_path: Path, ocitui: Ocitui) -> None:
     other = layout_of(tmp_path / "other", image_of(layer(Item("a"))))
     (packed,) = cache.glob("*.tar")
@@ -297,6 +307,7 @@ def test_where_there_are_no_layers_that_is_said(cache: Path, tmp_path: Path, oci
         assert (refused.status, f"{text} is a cache, which has no layers" in refused.err) == (2, True)
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_a_repair_says_what_was_not_compared_and_asks_no_cache_for_layers(
     cache: Path, tmp_path: Path, ocitui: Ocitui
 ) -> None:
@@ -318,6 +329,7 @@ def test_a_repair_says_what_was_not_compared_and_asks_no_cache_for_layers(
     assert said.partition("checked again:")[2].count("not compared with its layers: they are nowhere at hand") == 1
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_a_damaged_file_is_not_compared(cache: Path, layout: Path) -> None:
     (packed,) = cache.glob("*.tar")
     packed.write_bytes(packed.read_bytes()[:2048])
@@ -326,6 +338,7 @@ def test_a_damaged_file_is_not_compared(cache: Path, layout: Path) -> None:
     assert any(one.severity is Severity.HIGH for one in report.findings)
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_layers_beyond_the_limits_are_not_compared(cache: Path, layout: Path) -> None:
     few = SourceOptions(limits=LayerLimits(unpacked_bytes=100))
     report = checked(cache, f"oci:{layout}", access=few)
@@ -347,6 +360,7 @@ def test_hashes_stand_for_what_the_tar_would_hold(tmp_path: Path) -> None:
     assert (tmp_path / "hashes").read_bytes() == whole + hashes
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_options_of_another_depth_are_refused(cache: Path, layout: Path, ocitui: Ocitui) -> None:
     for words in (["--from", f"oci:{layout}"], ["--login", "registry.example"]):
         refused = ocitui("check", "-C", cache, *words)
@@ -356,6 +370,7 @@ def test_options_of_another_depth_are_refused(cache: Path, layout: Path, ocitui:
         assert (refused.status, "--read-only" in refused.err) == (4, True)
 
 
+@pytest.mark.usefixtures("packed_here")
 def test_a_packed_file_that_cannot_be_read_costs_the_others_nothing(
     cache: Path, layout: Path, tmp_path: Path, ocitui: Ocitui, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ from tests.doctor.examine_support import Sample, codes, copied, flipped, found
 from tests.doctor.fault_makers import repack
 from tests.doctor.repair_support import bytes_in, nobody_else_writes, planned, repaired, standing, undone
 from tests.host.loops import loop_device
+from tests.importing.conftest import packed_here as packed_here  # a fixture
 from tests.importing.image_makers import Made, layout_files, make_image, make_index, make_tar, named, put, write_files
 from tests.importing.registry_server import FaultyRegistry
 from tests.importing.sources import make_root, pack
@@ -226,6 +227,7 @@ SOURCES: dict[str, Callable[[Imported, Path], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.usefixtures("packed_here")
 async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, source: str, suffix: str) -> None:
     text, whole = SOURCES[source](imported, tmp_path), imported.file(suffix).read_bytes()
     imported.file(suffix).unlink()
@@ -246,6 +248,7 @@ async def test_from_what_the_operator_names(imported: Imported, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("source", ["layout", "layout by its path", "archive", "packed file"])
+@pytest.mark.usefixtures("packed_here")
 async def test_from_where_it_was_imported_without_being_told(imported: Imported, tmp_path: Path, source: str) -> None:
     packed = imported.file("squashfs")
     record_stored(imported.directory, packed, source=RecordedSource(SOURCES[source](imported, tmp_path)))
@@ -513,6 +516,7 @@ async def test_a_copy_that_was_found_incomplete_is_refused_though_its_sha256_is_
     assert note.endswith(" is refused: it lacks etc/hosts, which the squashfs holds")
 
 
+@pytest.mark.usefixtures("packed_here")
 async def test_what_is_packed_anew_and_lacks_what_another_format_holds_is_refused(imported: Imported) -> None:
     tar = imported.file("tar")
     with tarfile.open(tar, "a") as archive:

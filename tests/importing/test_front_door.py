@@ -39,6 +39,7 @@ from tests.tools import ROOT, need
 
 CASES = ROOT / "tests" / "cases"
 TAR = PackedFormat.TAR
+pytestmark = pytest.mark.usefixtures("packed_here")
 
 
 @pytest.fixture

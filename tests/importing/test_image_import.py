@@ -179,6 +179,7 @@ async def test_again_packs_anew(importing: Run, served: str, registry: FaultyReg
     ],
     ids=["no packed file", "a cut one", "no manifest", "half a config", "an empty manifest"],
 )
+@pytest.mark.usefixtures("packed_here")
 async def test_what_is_not_whole_is_brought_in_once_more(
     kind: str, damage: object, importing: Run, served: str
 ) -> None:

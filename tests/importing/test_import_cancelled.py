@@ -14,7 +14,7 @@ from ocitui.importing.image_import import ImportOutcome, import_image
 from ocitui.importing.inspect import ImportRequest
 from ocitui.importing.progress import ImportPhase
 from tests.cache.support import SQUASHFS, TAR
-from tests.importing.image_makers import put
+from tests.importing.image_makers import gzipped, put
 from tests.importing.layer_support import Item, layer
 from tests.importing.pipeline import NAME, Run, image_of, in_cache, layout_of
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
@@ -22,7 +22,8 @@ from tests.importing.sources import make_source
 
 pytestmark = pytest.mark.slow
 
-IMAGE = image_of(layer(Item("noise", data=random.Random(1).randbytes(3 << 20))), layer(Item("b", data=b"b" * 9000)))
+NOISE = layer(Item("noise", data=random.Random(1).randbytes(3 << 20)))
+IMAGE = image_of(NOISE, layer(Item("b", data=b"b" * 9000)), compress=gzipped)
 BIG = digest_of(IMAGE.layers[0])
 
 

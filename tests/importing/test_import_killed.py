@@ -20,7 +20,7 @@ from ocitui.importing.image_import import import_image, recorded_import, unfinis
 from ocitui.importing.progress import ImportPhase
 from ocitui.importing.staging import remove_abandoned
 from tests.cache.support import OWN, SQUASHFS, TAR, until, write_cache
-from tests.importing.image_makers import put
+from tests.importing.image_makers import gzipped, put
 from tests.importing.layer_support import Item, layer
 from tests.importing.pipeline import NAME, Run, Sessions, image_of, in_cache, staged
 from tests.importing.registry_server import FaultyRegistry, Reply, digest_of
@@ -29,7 +29,7 @@ from tests.tools import ROOT, seeds
 pytestmark = pytest.mark.slow
 
 NOISE = random.Random(2).randbytes(4 << 20)
-IMAGE = image_of(layer(Item("noise", data=NOISE)), layer(Item("b", data=b"b" * 9000)))
+IMAGE = image_of(layer(Item("noise", data=NOISE)), layer(Item("b", data=b"b" * 9000)), compress=gzipped)
 BIG = digest_of(IMAGE.layers[0])
 # Imports, says each step, and stands still in the one that is named.
 IMPORT = """

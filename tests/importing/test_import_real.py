@@ -43,6 +43,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root unpacks owners
 
 @AS_ROOT
 @pytest.mark.parametrize("number", range(len(RECORDS)), ids=[record["case"] for record in RECORDS])
+@pytest.mark.usefixtures("packed_here")
 async def test_recorded_layers(number: int, importing: Run, tmp_path: Path) -> None:
     """Each record in one of the formats in turn."""
     need("mksquashfs", "unsquashfs", "mkfs.erofs")
@@ -79,6 +80,7 @@ def assert_expected(found: Found, expected: dict[str, Any]) -> None:
 @AS_ROOT
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("tool", SAVED)
+@pytest.mark.usefixtures("packed_here")
 async def test_archives_by_other_tools(tool: str, format: PackedFormat, importing: Run, tmp_path: Path) -> None:
     need("mksquashfs", "unsquashfs", "mkfs.erofs")
     saved = SAVED[tool]

@@ -33,6 +33,7 @@ async def found(cache: PackerCache, name: str) -> dict[PackedFormat, str]:
 
 
 @pytest.mark.parametrize("seed", seeds(6, 200))
+@pytest.mark.usefixtures("packed_here")
 async def test_what_a_preview_says_is_what_resolve_answers(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     write_cache(tmp_path / "cache", [])

@@ -149,14 +149,15 @@ def owners(count: int) -> Iterator[Item]:
 
 
 def test_as_many_owners_as_squashfs_numbers_and_one_more(tmp_path: Path) -> None:
-    most = [*owners(65_534)]
-    pack(sources(tmp_path / "layers", [layer(*most)]), tmp_path / "out")
+    most = layer(*owners(65_534))
+    pack(sources(tmp_path / "layers", [most]), tmp_path / "out")
     found = read(tmp_path / "out")
     assert [found[b"f32767"][key] for key in ("uid", "gid")] == [65_534, 65_533]
     with mounted(tmp_path / "out", "squashfs") as mount:
         assert mount is None or (mount / "f32767").stat().st_uid == 65_534
+    one_more = layer(Item("more", uid=70_000))[: tarfile.BLOCKSIZE] + most
     with pytest.raises(PackerError, match="it has 65,536 users and groups, and squashfs holds 65,535") as refused:
-        pack(sources(tmp_path / "more", [layer(*most, Item("more", uid=70_000))]), tmp_path / "out2")
+        pack(sources(tmp_path / "more", [one_more]), tmp_path / "out2")
     assert "--format erofs" in refused.value.hint
     assert not (tmp_path / "out2").exists()
 
