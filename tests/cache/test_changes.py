@@ -277,6 +277,7 @@ async def test_an_undo_is_refused_where_the_old_index_is_gone_from_the_trash(mem
     assert scene.states() == before
 
 
+@pytest.mark.slow
 async def test_a_reset_is_undone(memory_path: Path) -> None:
     directory = memory_path / "cache"
     write_cache(directory, range(2))

@@ -82,6 +82,7 @@ async def test_in_a_files_place(put: Callable[[Path], None], directory: Path, tm
         assert (place / "inside").read_bytes() == b"kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("put", [a_directory, a_fifo])
 @pytest.mark.parametrize("on_corrupt", ["raise", "reset"])
 async def test_in_the_place_of_the_index(put: Callable[[Path], None], on_corrupt: str, directory: Path) -> None:
@@ -93,6 +94,7 @@ async def test_in_the_place_of_the_index(put: Callable[[Path], None], on_corrupt
     assert tree(directory) == before
 
 
+@pytest.mark.slow
 async def test_an_index_that_is_a_link_is_read_but_not_written(directory: Path, tmp_path: Path) -> None:
     index, elsewhere = directory / "index.json", tmp_path / "elsewhere.json"
     write_cache(directory, range(4))

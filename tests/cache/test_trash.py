@@ -226,6 +226,7 @@ async def test_a_crash_while_it_is_emptied(directory: Path) -> None:
     assert trash(directory) == []
 
 
+@pytest.mark.slow
 async def test_nothing_goes_that_a_pending_transaction_needs(directory: Path) -> None:
     before = tree(directory)
     done = await PackerCache(directory).delete([key(0)])

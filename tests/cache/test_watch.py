@@ -186,6 +186,7 @@ async def test_files_that_come_and_go_are_named(directory: Path) -> None:
         await until(lambda: any(packed.name in (one.files or ()) for one in stream.differences[seen:]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("events_only")
 async def test_our_own_transactions(directory: Path, tmp_path: Path) -> None:
     cache = PackerCache(directory)
@@ -199,6 +200,7 @@ async def test_our_own_transactions(directory: Path, tmp_path: Path) -> None:
         assert stream.conditions == [SOUND]
 
 
+@pytest.mark.slow
 async def test_a_torn_file_is_never_shown(directory: Path, looks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.cache.watch.PATIENCE_SECONDS", 3600.0)
     index, data = directory / "index.json", index_of(0, 1, 2)
@@ -211,6 +213,7 @@ async def test_a_torn_file_is_never_shown(directory: Path, looks: list[Path], mo
         assert stream.conditions == [SOUND]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 async def test_stale_then_corrupt_then_sound(directory: Path, looks: list[Path]) -> None:
     index = directory / "index.json"
@@ -232,6 +235,7 @@ async def test_stale_then_corrupt_then_sound(directory: Path, looks: list[Path])
         assert stream.conditions == [SOUND, STALE, CORRUPT, SOUND]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 async def test_missing_and_back(directory: Path) -> None:
     index = directory / "index.json"
@@ -245,6 +249,7 @@ async def test_missing_and_back(directory: Path) -> None:
         assert stream.conditions == [SOUND, Condition.MISSING, SOUND]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_directory_removed_and_made_again(times: int, directory: Path) -> None:
     async with watching(directory) as stream:
@@ -259,6 +264,7 @@ async def test_a_directory_removed_and_made_again(times: int, directory: Path) -
             await stream.has(round_ + 2, 0)
 
 
+@pytest.mark.slow
 async def test_a_directory_made_again_with_the_same_inode(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def identity(events: DirectoryEvents) -> tuple[int, int] | None:
         return (1, 1) if directory.is_dir() else None
@@ -284,6 +290,7 @@ async def test_a_directory_made_again_with_the_same_inode(directory: Path, monke
     await events.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 async def test_a_directory_that_comes_later(tmp_path: Path, looks: list[Path]) -> None:
     directory = tmp_path / "later"
@@ -306,6 +313,7 @@ async def test_an_empty_directory_is_an_empty_cache(tmp_path: Path) -> None:
         await stream.has(4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 async def test_a_file_name_that_is_not_utf_8(directory: Path) -> None:
     async with watching(directory) as stream:

@@ -72,6 +72,7 @@ def ask(here: Path, line: str, *words: str) -> list[str]:
     return [reply for reply in done.stdout.splitlines() if not reply.startswith("compopt +o")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "words", "replies"),
     [
@@ -94,6 +95,7 @@ def test_what_goes_on_has_no_blank_behind_it(line: str, words: tuple[str, ...], 
     assert [reply] == replies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "words", "replies"),
     [

@@ -354,6 +354,7 @@ def run(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["show al", "undo 0", "list --filter state:", "repair --only o", "check --acknowledge ", "trash restore 0"]
 )

@@ -169,6 +169,7 @@ def test_a_place_that_is_none_is_told_in_a_line(
     assert sorted(os.listdir(tmp_path)) == before
 
 
+@pytest.mark.slow
 def test_who_reads_nothing_holds_up_no_end(demo: Path) -> None:
     command = [*PROGRAM, "export", "-C", str(demo), "busybox:1.36", ALPINE.digest, "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sending:

@@ -44,6 +44,7 @@ LIGHT = {f"ocitui.cache.{name}" for name in ("actor", "errors", "files", "names"
 """What of the cache costs next to nothing to import."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in ALL_COMMANDS)])
 def test_help_is_light_and_of_its_own_command_only(words: list[str]) -> None:
     imported = imported_by(*words)

@@ -72,6 +72,7 @@ def packed(odd_root: Path) -> dict[PackedFormat, Path]:
     return {format_: pack(format_, odd_root, odd_root.parent / f"image.{format_}") for format_ in PackedFormat}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", PackedFormat)
 @pytest.mark.parametrize("other", PackedFormat)
 def test_formats_of_one_root_are_sound_and_alike(

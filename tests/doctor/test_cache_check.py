@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from ocitui.cache import list_backups
 from ocitui.doctor.check.cache_checks import keep_index
 from ocitui.doctor.check.judge import Judge
@@ -43,6 +45,7 @@ def test_entries_that_are_gone_are_told(tmp_path: Path) -> None:
     assert codes(cache) == ["index-shrunk"]
 
 
+@pytest.mark.slow
 def test_corrupt_bytes_are_copied_aside_once(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "image", (TEA,))
     (cache / "index.json").write_bytes(b"{broken")

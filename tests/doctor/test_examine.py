@@ -89,6 +89,7 @@ async def test_a_cancelled_check_ends_its_threads(sample: Sample) -> None:
     assert not checking()
 
 
+@pytest.mark.slow
 async def test_a_cancelled_check_goes_on_where_it_was(sample: Sample) -> None:
     rate = min(path.stat().st_size for path in sample.directory.glob("sha256:*.*fs")) * 4.0
 

@@ -53,6 +53,7 @@ async def judged(directory: Path) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", as_parameters(CASES))
 async def test_a_report_is_judged_as_its_host_was(case: FaultCase, sample: Sample, tmp_path: Path) -> None:
     case.make(sample)

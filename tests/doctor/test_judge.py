@@ -171,6 +171,7 @@ def test_entries_come_go_and_move(screen: Screen) -> None:
     assert screen.judge.entry_findings() == []
 
 
+@pytest.mark.slow
 def test_the_files_are_judged_where_the_index_does_not_read(screen: Screen) -> None:
     screen.look()
     screen.sample.other_file("squashfs").write_bytes(b"")
@@ -190,6 +191,7 @@ async def test_a_transaction_since_the_index_was_read_is_no_edit_that_was_undone
     assert not {one.code for one in screen.judge.look_at_cache()} & {"index-overwritten", "index-shrunk"}
 
 
+@pytest.mark.slow
 def test_a_history_is_not_held_against_an_index_that_was_taken_meanwhile(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +223,7 @@ def test_files_that_went_with_the_index_were_not_looked_into(screen: Screen) -> 
     assert screen.judge.depth_of(digest, "squashfs") is Depth.QUICK
 
 
+@pytest.mark.slow
 def test_the_listing_has_the_index_as_it_was_read(screen: Screen) -> None:
     """Though who watches tells only of other names."""
     screen.look()

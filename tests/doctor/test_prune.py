@@ -163,6 +163,7 @@ def zones_of(guests: list[Guest], images: list[Image], doubt: str) -> Zones:
     return Zones(DatabaseState.EXACT, tuple(zones), doubt=doubt)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(IMAGES, min_size=1, max_size=8),

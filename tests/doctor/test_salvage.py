@@ -327,6 +327,7 @@ def test_utf_16_with_a_hole_and_utf_8_after_it() -> None:
     assert raws(found) == [RAWS[0], RAWS[2], *RAWS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", REPEATED)
 def test_hostile_repetition_ends(unit: bytes) -> None:
     """Were the work to grow with the square of the length, this would not end within the patience of anybody."""

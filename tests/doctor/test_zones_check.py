@@ -143,6 +143,7 @@ def test_a_copy_of_a_cache_has_no_zones(cache: Path) -> None:
     assert of_host(cache) == {}
 
 
+@pytest.mark.slow
 def test_each_need_has_its_verdict(cache: Path) -> None:
     web = {row["name"]: row for row in expected("03-three")["zones"]}["web"]
     image, kernel = web["image"]["digest"], web["kernel"]["digest"]

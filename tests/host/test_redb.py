@@ -203,6 +203,7 @@ def _damaged() -> Iterator[int]:
 _changes = st.tuples(st.sampled_from([*_damaged()]), st.integers(0, 4095), st.integers(0, 255))
 
 
+@pytest.mark.slow
 @given(st.lists(_changes, max_size=8), st.integers(0, 1 << 22))
 def test_no_bytes_break_the_reader_and_none_are_wrong(changes: list[tuple[int, int, int]], length: int) -> None:
     data = bytearray(_mutable())

@@ -206,6 +206,7 @@ def test_real_imports(queue: ImportQueue, cache: PackerCache, tmp_path: Path) ->
     assert staged(cache.directory) == []
 
 
+@pytest.mark.slow
 def test_real_imports_are_refused(queue: ImportQueue, cache: PackerCache, tmp_path: Path) -> None:
     queue.submit(ImportRequest(source="oci:/nowhere", name=NAME))
     wait_for(lambda: not queue.active)

@@ -40,6 +40,7 @@ def told(findings: tuple[Finding, ...], directory: Path) -> list[tuple[str, ...]
     return sorted((one.code, one.file, one.seen.replace(str(directory), "")) for one in findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", as_parameters([case for case in CASES if case.depth is not Depth.DEEP]))
 async def test_the_findings_are_those_of_a_check_there(
     case: FaultCase, sample: Sample, near: None, monkeypatch: pytest.MonkeyPatch
@@ -67,6 +68,7 @@ sys.stdout.buffer.write(b"ocitui 1\\n")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [

@@ -215,6 +215,7 @@ async def test_keys_move_the_cursor() -> None:
         assert app.table.cursor_row == 0
 
 
+@pytest.mark.slow
 async def test_the_edge_recentres_by_half_a_page() -> None:
     app = TableApp(make_entries(100))
     async with app.run_test(size=(80, 24)) as pilot:
