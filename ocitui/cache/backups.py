@@ -49,6 +49,7 @@ LEFT_FREE = 1 << 20
 _STALE_SECONDS = 3600.0
 _LATEST = 1 << 33  # seconds since the epoch
 _PART = ".part"
+_MOST_LOOKS = 8
 _MOMENT = "%Y%m%dT%H%M%S%f"
 _NAME = re.compile(
     r"(?:(?P<number>\d{6,8})-(?P<ordinal>\d{1,6})-)?(?P<moment>\d{8}T\d{12})-(?P<entries>\d{1,9})-(?P<content>[0-9a-f]{32})(?P<shrunk>\.shrunk)?(?P<stalled>\.stalled)?"
@@ -162,11 +163,21 @@ class Backups:
 
     def look(self) -> list[Backup]:
         """The copies and the chains as the folder is now."""
-        found = []
-        for name in self.folder.names():
-            there = self.folder.lstat(name) if name.endswith((".json", ".json.gz")) else None
-            if there and stat.S_ISREG(there.st_mode) and is_trusted(there) and (one := _parsed(name, there.st_size)):
-                found.append(one)
+        found = list[Backup]()
+        for _ in range(_MOST_LOOKS):
+            found, names = [], [name for name in self.folder.names() if name.endswith((".json", ".json.gz"))]
+            stats = [self.folder.lstat(name) for name in names]
+            for name, there in zip(names, stats, strict=True):
+                if (
+                    there
+                    and stat.S_ISREG(there.st_mode)
+                    and is_trusted(there)
+                    and (one := _parsed(name, there.st_size))
+                ):
+                    found.append(one)
+            if None not in stats:
+                break
+            # Another program folded or renamed one meanwhile: what it is in by now may be none of these names.
         return _newest_first(found)
 
     def _apart(self) -> tuple[list[Backup], list[Backup]]:

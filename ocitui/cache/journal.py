@@ -138,7 +138,7 @@ class Journal:
             if record.state in wanted and record.order >= since:
                 with suppress(ConflictError):
                     readable.append(self.load(record))
-        return readable
+        return [one for one in readable if one.state in wanted]
 
     def since(self, moment: Order) -> list[Transaction]:
         """The transactions of this place in the order, or later, that changed the cache; newest first."""
@@ -218,14 +218,26 @@ class Journal:
             self._names = [*before[:at], record, *before[at + same :]]
 
     def load(self, record: RecordName) -> Transaction:
-        """Raises ConflictError, caused by an OSError or ValueError, where the record may not be acted on."""
+        """The transaction in its state of now. Raises ConflictError, caused by an OSError or ValueError, where its
+        record may not be acted on."""
         try:
-            found = records.decode_record(self.folder.read(record.name, MOST_RECORD_BYTES), record.id)
+            record, data = self._read(record)
+            found = records.decode_record(data, record.id)
         except (ValueError, OSError) as error:
             told = f"the record of transaction {record.id} is not acted on: {reason_of(error)}"
             hint = "its files are in the trash folder, named after it; nothing was lost"
             raise ConflictError(told, hint=hint) from error
         return msgspec.structs.replace(found, state=record.state, stage=record.stage)
+
+    def _read(self, record: RecordName) -> tuple[RecordName, bytes]:
+        """The bytes of a record, under the name that it has where another program has renamed it since the folder was
+        listed. Raises OSError."""
+        for _ in TransactionState:
+            with suppress(FileNotFoundError):
+                return record, self.folder.read(record.name, MOST_RECORD_BYTES)
+            self.look_again()
+            record = next((one for one in self.names() if one.id == record.id), record)
+        return record, self.folder.read(record.name, MOST_RECORD_BYTES)
 
 
 def is_passing(error: BaseException | None) -> bool:

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,19 @@ def test_a_power_cut_while_they_are_folded(
         assert len(chains(left)) <= 2
         at += 1
     assert at > 12
+
+
+def test_who_looks_while_they_are_folded_misses_none(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, looked_at, looks = filled(memory_path, monkeypatch, 12), Folder.lstat, count(1)
+
+    def lstat(folder: Folder, name: str) -> os.stat_result | None:
+        if name.endswith(".gz") and next(looks) == 5:
+            fold_backups(memory_path)
+        return looked_at(folder, name)
+
+    monkeypatch.setattr(Folder, "lstat", lstat)
+    assert [*kept(memory_path)] == wanted
+    assert chains(memory_path)
 
 
 def test_killed_while_they_are_folded(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

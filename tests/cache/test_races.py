@@ -18,7 +18,8 @@ import pytest
 
 from ocitui.cache import ConflictError, ImageName, PackerCache, TransactionState, list_backups
 from ocitui.cache.backups import late_updates
-from ocitui.cache.disk import Disk
+from ocitui.cache.disk import Disk, Folder
+from ocitui.cache.own_folder import open_journal
 from ocitui.doctor.check.examine import examine
 from ocitui.doctor.findings import Finding
 from tests.cache.scenes import CHANGES, Scene, key, replaced, replaced_with_files, scene_of
@@ -278,6 +279,29 @@ async def test_a_writer_that_stalls_is_told_and_what_it_wrote_is_found(
     # Once the program has stored again, nothing is missing any more.
     (directory / "index.json").write_bytes(writer.data)
     assert await late_findings(directory) == []
+
+
+@pytest.mark.parametrize("state", [TransactionState.PENDING, TransactionState.DONE])
+async def test_a_record_that_is_renamed_while_the_journal_is_read(
+    state: TransactionState, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, act = await scene_of("store", memory_path)
+    await act(PackerCache(scene.directory), scene)
+    folder, read = scene.directory / OWN / "journal", Folder.read
+    record = max(one for one in folder.iterdir() if one.name.endswith(".done.json"))
+    names = [record.name.replace(".done.", f".{label}.") for label in ("publishing-7", "published", "done")]
+    record.rename(folder / names[0])
+
+    def rename_and_read(of: Folder, name: str, *bound: int) -> bytes:
+        if name in names[:-1]:
+            (folder / name).rename(folder / names[names.index(name) + 1])
+        return read(of, name, *bound)
+
+    monkeypatch.setattr(Folder, "read", rename_and_read)
+    with open_journal(scene.directory) as journal:
+        told = journal.transactions([TransactionState.PENDING, state])
+        assert [one.state for one in told] == 2 * [TransactionState.DONE] * (state is TransactionState.DONE)
+        assert journal.refused() == []
 
 
 async def test_a_reader_holds_nobody_up(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
