@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from ocitui.host.programs import Domain, domains_of, loops_in, read_domains
 from tests.host.xenstore import ROOT, StandIn, escaped, guest, loops_of, served, use_tools
+from tests.tools import need
 
 ONE, OTHER = "5f0c4d5e-9d35-4a1e-9d35-0a3a5a2f7f10", "a3b1c6de-6d0c-4a1e-9d35-0a3a5a2f7f10"
 IMAGE = f"sha256:{'ab' * 32}.squashfs"
 GUESTS = {**guest(7, ONE, "web", loops_of(Path("/var/lib/krata"), ONE, IMAGE)), **guest(12, OTHER)}
 DOMAINS = (Domain(7, ONE, "web", {"/dev/loop3": IMAGE, "/dev/loop4": "config.squashfs"}), Domain(12, OTHER))
 OTHERS = {f"{ROOT}/9/name": b"made by xl", f"{ROOT}/10/krata/zone": b"", f"{ROOT}/0/krata/uuid": OTHER.encode()}
-REAL = shutil.which("xenstore-read")
 UUID, NAME, LOOPS = (f"{ROOT}/7/krata/{key}" for key in ("uuid", "name", "loops"))
 
 
@@ -115,9 +115,15 @@ def test_no_bytes_break_it_and_no_domain_is_said_that_is_not_there(nodes: list[s
         assert f"{UUID}: {domain.uuid}" in lines
 
 
-@pytest.mark.skipif(REAL is None, reason="Xen's tools are not installed")
+@pytest.fixture
+def real_tools() -> Path:
+    """Where Xen's own are; to be asked for before the stand-ins are in their place."""
+    need("xenstore-list", "xenstore-read")
+    return Path(shutil.which("xenstore-read") or "").parent
+
+
 def test_the_real_tools_print_what_the_stand_ins_do(
-    open_path: Path, tmp_path: Path, xenstore: StandIn, monkeypatch: pytest.MonkeyPatch
+    real_tools: Path, open_path: Path, tmp_path: Path, xenstore: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = bytes(range(256)) + b'" = "\\x41 \\'
     nodes = {**GUESTS, **OTHERS, f"{ROOT}/12/krata/name": odd, f"{ROOT}/12/krata/loops": b""}
@@ -126,7 +132,7 @@ def test_the_real_tools_print_what_the_stand_ins_do(
     stood_in = read_domains()
     assert stood_in is not None
     assert stood_in[1].name == odd.decode(errors="replace")
-    places = open_path, Path(REAL or "").parent
+    places = open_path, real_tools
     asked = (
         ["list", ROOT], ["list", f"{ROOT}/7", f"{ROOT}/12"], ["list", f"{ROOT}/7", f"{ROOT}/99"],
         ["read", UUID, LOOPS], ["read", f"{ROOT}/12/krata/name", f"{ROOT}/12/krata/loops"], ["read", f"{ROOT}/99"],
