@@ -21,13 +21,15 @@ import pytest
 from ocitui.remote import HostMirror, SshPlace
 from tests.bench.big_cache import make_big_cache
 from tests.remote.support import hosts_in, near_ssh, use_ssh
+from tests.sshd import QUICK_EXCHANGE
 
 
 def test_many_hosts(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 200 if request.config.getoption("--benchmark-enable") else 4
     cache = make_big_cache(tmp_path / "image", 10, with_files=10)
     (tmp_path / "ssh").mkdir()
-    with hosts_in(tmp_path / "ssh") as hosts:
+    # As ssh has it by itself.
+    with hosts_in(tmp_path / "ssh", f"+{QUICK_EXCHANGE}") as hosts:
         monkeypatch.setenv("PATH", use_ssh(tmp_path / "bin", hosts.config))
         names = [f"host{number}" for number in range(count)]
         for name in names:

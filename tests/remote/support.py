@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.sshd import loopback_hosts
+from tests.sshd import QUICK_EXCHANGE, loopback_hosts
 from tests.tools import need
 
 PROXY = Path(__file__).with_name("proxy.py")
@@ -55,8 +55,8 @@ class Hosts:
 
 
 @contextmanager
-def hosts_in(folder: Path) -> Iterator[Hosts]:
-    """A server with a port for each of `WAYS`, all of which the operator knows."""
+def hosts_in(folder: Path, exchange: str = QUICK_EXCHANGE) -> Iterator[Hosts]:
+    """A server with a port for each of `WAYS`, all of which the operator knows; keys are exchanged so."""
     need("ssh")
     hosts = Hosts(folder)
     for name, word in (("sudo", 'shift; [ "$1" = -- ] && shift; exec "$@"'), ("nosudo", "echo 'sudo: no' >&2; exit 1")):
@@ -66,6 +66,7 @@ def hosts_in(folder: Path) -> Iterator[Hosts]:
     hosts.config.write_text(f"UserKnownHostsFile {hosts.known}\nIdentityFile {hosts.key}\nHostName 127.0.0.1\n")
     with hosts.config.open("a") as config:
         config.write("IdentitiesOnly yes\nGlobalKnownHostsFile none\nStrictHostKeyChecking yes\n")
+        config.write(f"KexAlgorithms {exchange}\n")
 
     def settings(ports: Sequence[int]) -> list[str]:
         hosts.ports = dict(zip(WAYS, ports, strict=True))
