@@ -1,4 +1,4 @@
-"""What the tests stand on: a directory in memory."""
+"""What the tests stand on: a directory in memory, and how many examples a lane tries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import tools
 from tests.tools import has_room, in_memory
@@ -42,3 +43,9 @@ def test_a_thread_that_still_writes_fails_no_test(tmp_path: Path, monkeypatch: p
         (folder / "early").write_bytes(b"")
         patched.setattr(os, "rmdir", write_and_remove)
     shutil.rmtree(folder)
+
+
+def test_a_quick_run_tries_a_fifth_of_the_examples_and_others_each_time() -> None:
+    fast, default = settings.get_profile("fast"), settings.get_profile("default")
+    assert fast.max_examples == default.max_examples // 5
+    assert (fast.derandomize, fast.database) == (default.derandomize, default.database)
