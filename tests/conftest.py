@@ -28,7 +28,8 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("fast", settings.get_profile("ci"), max_examples=20)
+# Others in each run, and first those that failed.
+settings.register_profile("fast", settings.get_profile("default"), max_examples=20)
 settings.register_profile("long", settings.get_profile("ci"), max_examples=examples(100), derandomize=False)
 settings.load_profile("long" if LONG else "ci" if IN_CI else "default")
 

@@ -48,9 +48,17 @@ exec {shutil.which("mksquashfs")} "$@"
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
+def has_room(folder: Path) -> bool:
+    """Whether a test may stand there: a container's memory may be of 64 MB, which several tests at once fill, and is
+    mounted so that none of the programs is run that tests put there."""
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize > 1 << 30 and not found.f_flag & os.ST_NOEXEC
+
+
 _MEMORY = Path("/dev/shm")
-# A container's may be of 64 MB, which several tests at once fill.
-_HAS_MEMORY = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 1 << 30
+_HAS_MEMORY = has_room(_MEMORY)
 
 
 @contextmanager
@@ -59,7 +67,8 @@ def in_memory(fallback: Path) -> Iterator[Path]:
     if not _HAS_MEMORY:
         yield fallback
         return
-    with tempfile.TemporaryDirectory(dir=_MEMORY, prefix="ocitui-test-") as name:
+    # A thread that outlives its test may still write there.
+    with tempfile.TemporaryDirectory(dir=_MEMORY, prefix="ocitui-test-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 

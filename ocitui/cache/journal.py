@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import NamedTuple
@@ -212,8 +213,7 @@ class Journal:
         yield
         record = _parse_name(name)
         if before is not None and record is not None:
-            # Nearly always the first.
-            at = next((at for at, one in enumerate(before) if one.order <= record.order), len(before))
+            at = _place(before, record.order)
             same = at < len(before) and before[at].order == record.order
             self._names = [*before[:at], record, *before[at + same :]]
 
@@ -235,9 +235,23 @@ class Journal:
         for _ in TransactionState:
             with suppress(FileNotFoundError):
                 return record, self.folder.read(record.name, MOST_RECORD_BYTES)
-            self.look_again()
-            record = next((one for one in self.names() if one.id == record.id), record)
+            # Once for all that have another name by now: they are thousands where the trash was emptied.
+            if self._named(record.order) in (record, None):
+                self.look_again()
+            if (now := self._named(record.order)) is None:
+                break
+            record = now
         return record, self.folder.read(record.name, MOST_RECORD_BYTES)
+
+    def _named(self, order: Order) -> RecordName | None:
+        names = self.names()
+        at = _place(names, order)
+        return names[at] if at < len(names) and names[at].order == order else None
+
+
+def _place(names: Sequence[RecordName], order: Order) -> int:
+    """Where a transaction's name is, or belongs, among those of others, newest first."""
+    return bisect_left(names, True, key=lambda one: one.order <= order)
 
 
 def is_passing(error: BaseException | None) -> bool:

@@ -363,6 +363,9 @@ def recover(space: Workspace) -> list[Transaction]:
                 unsure = True
                 space.put_aside(RefusedFile(f"{JOURNAL_NAME}/{record.name}", reason_of(cause)))
             continue
+        if left.state is not records.TransactionState.PENDING:
+            # On a file system that has no locks, another program has just ended it.
+            continue
         if not left.marked and index is None:
             seen = read_patiently(space.directory)
             index = seen.contents if seen.verdict.sound else None

@@ -21,7 +21,7 @@ from ocitui.cache import (
     list_backups,
 )
 from ocitui.cache.backups import read_backup
-from ocitui.cache.disk import Disk
+from ocitui.cache.disk import Disk, Folder
 from tests.cache.scenes import (
     CASES,
     EXCHANGING,
@@ -424,3 +424,24 @@ async def test_what_is_left_to_decide_where_the_index_is_gone_by_then(memory_pat
     (recovered,) = (await PackerCache(scene.directory).prepare()).recovered
     assert recovered.state is TransactionState.DONE
     assert index in [read_backup(scene.directory, backup) for backup in list_backups(scene.directory)]
+
+
+async def test_a_transaction_that_another_program_has_just_ended_is_left_as_it_is(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As may be where the file system has no locks; and the index is by then not as the transaction left it."""
+    scene, act = await scene_of("delete-many", memory_path)
+    index, read = (scene.directory / "index.json").read_bytes(), Folder.read
+    await act(PackerCache(scene.directory), scene)
+    done = max((scene.directory / OWN / "journal").iterdir())
+    pending = done.rename(done.with_name(done.name.replace(".done.", ".pending.")))
+    (scene.directory / "index.json").write_bytes(index)
+
+    def end_and_read(of: Folder, name: str, *bound: int) -> bytes:
+        if name == pending.name and pending.exists():
+            pending.rename(done)
+        return read(of, name, *bound)
+
+    monkeypatch.setattr(Folder, "read", end_and_read)
+    assert (await PackerCache(scene.directory).prepare()).recovered == ()
+    assert done.exists()

@@ -304,6 +304,27 @@ async def test_a_record_that_is_renamed_while_the_journal_is_read(
         assert journal.refused() == []
 
 
+async def test_records_that_are_all_renamed_while_they_are_read_take_one_more_listing(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, listings, names = memory_path / "cache", list[Path](), Folder.names
+    write_cache(directory, range(12))
+    for number in range(12):
+        await PackerCache(directory).delete([key(number)])
+
+    def listed(of: Folder) -> list[str]:
+        listings.append(of.path)
+        return names(of)
+
+    monkeypatch.setattr(Folder, "names", listed)
+    with open_journal(directory) as journal:
+        assert len(journal.names()) == 12
+        for record in (directory / OWN / "journal").iterdir():
+            record.rename(record.with_name(record.name.replace(".done.", ".emptied.")))
+        assert [one.state for one in journal.transactions()] == 12 * [TransactionState.EMPTIED]
+        assert len(listings) == 2
+
+
 async def test_a_reader_holds_nobody_up(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocitui.cache.publish.PATIENCE_SECONDS", 600.0)
     monkeypatch.setattr("ocitui.cache.publish.SETTLE_SECONDS", 600.0)
