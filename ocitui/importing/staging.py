@@ -178,7 +178,7 @@ def unheard(digest: str, done: int, total: int) -> None:
 
 
 _BLOBS, _SUFFIX = "blobs", ".partial"
-_CHUNK = 1 << 20
+_CHUNK, _SYNCED_BYTES = 1 << 20, 8 << 20
 # How often a blob is looked at that another program downloads.
 _LOOK = 0.5
 
@@ -207,6 +207,7 @@ class PartialBlob:
         self._report = report
         self._disk = disk
         self._hash = hashlib.sha256()
+        self._unsynced = 0
         self._gathered = bytearray()
         self._writing: asyncio.Future[None] | None = None
 
@@ -272,8 +273,13 @@ class PartialBlob:
 
     def _write(self, chunk: bytes | memoryview) -> None:
         self._hash.update(chunk)
+        self._unsynced += len(chunk)
         with storage_errors("write a blob"):
             self._disk.write(self._fd, self._path.name, chunk)
+            if self._unsynced >= _SYNCED_BYTES:
+                # The disk has its work while the rest comes, not all of it at the end.
+                self._unsynced = 0
+                os.fdatasync(self._fd)
 
     def restart(self) -> None:
         """Begin again: nothing of what is there counts. Raises StorageError."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -259,4 +262,29 @@ async def test_no_room(tmp_path: Path) -> None:
     os.close(full)
     with pytest.raises(StorageError, match="No space left"):
         await append_rest(blob)
+    blob.close()
+
+
+async def append_each(blob: PartialBlob, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
+        await blob.append(chunk)
+
+
+async def test_a_disk_that_fails_amid_a_blob_ends_it_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = list[int]()
+
+    def fail(fd: int) -> None:
+        synced.append(os.fstat(fd).st_size)
+        if len(synced) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("ocitui.importing.staging._SYNCED_BYTES", 3 << 20)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    blob = PartialBlob(tmp_path, DIGEST, 64 << 20, Disk())
+    blob.open()
+    blob.restart()
+    chunks = repeat(bytes(1 << 20), 64)
+    with pytest.raises(StorageError, match="cannot write a blob: Input/output error"):
+        await append_each(blob, chunks)
+    assert synced == [3 << 20, 6 << 20]
     blob.close()
