@@ -191,9 +191,11 @@ class Desk:
         await self.pilot.pause()
 
     async def open(self, key: str, screen: str) -> None:
-        """Press a key and wait for the screen it opens."""
+        """Press a key and wait for the screen it opens, whose bars are where they are looked for."""
         await self.press(key)
         await self.until(lambda: self.top == screen, f"{screen} after {key}")
+        bars = self.app.screen.query("HeaderBar, HealthBar, StatusBar, KeyBar, OneLineQuestion")
+        assert {*bars} <= {*self.app.screen.children}
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], bool], what: object = "the condition") -> None:
