@@ -249,7 +249,9 @@ from ocitui.cli import selectors
 from ocitui.cli.main import run
 def passing(judge, entries, filter_text):
     print("here", read, flush=True)
-    threading.Event().wait()
+    # A signal that comes right before a wait begins is looked at once that has ended.
+    while not threading.Event().wait(0.01):
+        pass
     yield
 def counted(*given):
     global read
