@@ -279,7 +279,7 @@ class PartialBlob:
             if self._unsynced >= _SYNCED_BYTES:
                 # The disk has its work while the rest comes, not all of it at the end.
                 self._unsynced = 0
-                os.fdatasync(self._fd)
+                self._disk.sync(self._fd, self._path.name)
 
     def restart(self) -> None:
         """Begin again: nothing of what is there counts. Raises StorageError."""

@@ -273,14 +273,14 @@ async def append_each(blob: PartialBlob, chunks: Iterable[bytes]) -> None:
 async def test_a_disk_that_fails_amid_a_blob_ends_it_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = list[int]()
 
-    def fail(fd: int) -> None:
-        synced.append(os.fstat(fd).st_size)
-        if len(synced) == 2:
-            raise OSError(errno.EIO, "Input/output error")
+    class Failing(Disk):
+        def sync(self, fd: int, name: str) -> None:
+            synced.append(os.fstat(fd).st_size)
+            if len(synced) == 2:
+                raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("ocitui.importing.staging._SYNCED_BYTES", 3 << 20)
-    monkeypatch.setattr(os, "fdatasync", fail)
-    blob = PartialBlob(tmp_path, DIGEST, 64 << 20, Disk())
+    blob = PartialBlob(tmp_path, DIGEST, 64 << 20, Failing())
     blob.open()
     blob.restart()
     chunks = repeat(bytes(1 << 20), 64)
