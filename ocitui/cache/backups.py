@@ -163,21 +163,17 @@ class Backups:
 
     def look(self) -> list[Backup]:
         """The copies and the chains as the folder is now."""
-        found = list[Backup]()
+        stats = dict[str, os.stat_result | None]()
         for _ in range(_MOST_LOOKS):
-            found, names = [], [name for name in self.folder.names() if name.endswith((".json", ".json.gz"))]
-            stats = [self.folder.lstat(name) for name in names]
-            for name, there in zip(names, stats, strict=True):
-                if (
-                    there
-                    and stat.S_ISREG(there.st_mode)
-                    and is_trusted(there)
-                    and (one := _parsed(name, there.st_size))
-                ):
-                    found.append(one)
-            if None not in stats:
+            names = self.folder.names()
+            stats = {name: self.folder.lstat(name) for name in names if name.endswith((".json", ".json.gz"))}
+            if None not in stats.values():
                 break
             # Another program folded or renamed one meanwhile: what it is in by now may be none of these names.
+        found = list[Backup]()
+        for name, there in stats.items():
+            if there and stat.S_ISREG(there.st_mode) and is_trusted(there) and (one := _parsed(name, there.st_size)):
+                found.append(one)
         return _newest_first(found)
 
     def _apart(self) -> tuple[list[Backup], list[Backup]]:
