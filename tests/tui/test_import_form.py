@@ -457,6 +457,14 @@ async def test_what_is_typed_behind_more_lands_where_that_leads(tmp_path: Path) 
         assert values == {"compression": "zstd", "level": "", "packer": "mksq", "name": ""}
 
 
+async def test_what_more_leads_to_is_in_view(tmp_path: Path) -> None:
+    async with desk(make_cache(tmp_path / "image"), (80, 11)) as one:
+        await one.open("i", "ImportScreen")
+        one.send_at_once("f2", *"zstd")
+        await one.until(lambda: one.app.screen.query_one("#compression", Input).value == "zstd", "the compression")
+        await one.until(lambda: any("compression   zstd" in line for line in one.text.splitlines()), "it in view")
+
+
 async def test_what_is_under_way_stands_below_what_was_found(tmp_path: Path) -> None:
     async with desk(make_cache(tmp_path / "image")) as one:
         await one.open("i", "ImportScreen")

@@ -259,8 +259,7 @@ class ImportScreen(FullScreen[str | None]):
         more.action_step(1)
         shown = more.value == "shown"
         self.set_class(shown, "-more")
-        # What is not laid out yet cannot have the keys: those that follow wait for it, as they were typed for it.
-        self.app.stylesheet.update(self)
+        # What is not laid out yet is not brought into view; the keys that follow wait for it, as they are meant for it.
         await self.wait_for_refresh()
         self.set_focus(self.query_one("#compression" if shown else "#source"))
 
