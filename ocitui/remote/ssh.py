@@ -215,7 +215,7 @@ class Connection:
         where there is none, or one that has him confirm each use."""
         told = await self.configuration()
         path = told.get("controlpath", "none")
-        if told.get("controlmaster") in ("ask", "autoask") or not os.path.exists(path):
+        if told.get("controlmaster") in ("ask", "autoask") or not _is_heard(path):
             raise UnreachableError(f"no connection to {self.place.name} is open")
         # Where it turns a session away ssh would open a connection after all.
         self._through = ["-S", path.replace("%", "%%"), "-o", "ControlMaster=no", "-o", "ProxyCommand=false"]

@@ -176,12 +176,18 @@ async def test_what_is_asked_by_an_open_master_alone_opens_no_connection(
     gone = Connection(SshPlace.parse("gone"), patience=HURRIED)
     with pytest.raises(UnreachableError, match="no connection to gone is open"):
         await gone.borrow()
-    # Nobody answers there, as where a master has as many sessions as it may: ssh would go on without it.
-    (tmp_path / f"m {hosts.ports['good']}").touch()
-    await gone.borrow()
-    with pytest.raises(RemoteError):
-        async with gone.ask(SOME):
-            pass
+    # What a master that was killed leaves.
+    left = tmp_path / f"m {hosts.ports['good']}"
+    left.touch()
+    with pytest.raises(UnreachableError, match="no connection to gone is open"):
+        await gone.borrow()
+    left.unlink()
+    # It turns away whoever comes, as a master that has as many sessions as it may: ssh would go on without it.
+    async with await asyncio.start_unix_server(lambda _, writer: writer.close(), left):
+        await gone.borrow()
+        with pytest.raises(RemoteError):
+            async with gone.ask(SOME):
+                pass
     with pytest.raises(UnreachableError, match="no connection to confirmed is open"):
         await Connection(SshPlace.parse("confirmed")).borrow()
 

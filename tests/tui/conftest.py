@@ -33,7 +33,7 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
     with in_memory(tmp_path) as path:
         # A cache that lay right where a file system is mounted would be one without the store around it.
         folder = path / "test"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
         yield folder
 
 

@@ -102,7 +102,7 @@ def _searched(call: Call, index: ImageIndex, wanted: _Wanted, unread: Unread) ->
     from ocitui.cache import Ledger
     from ocitui.contents import ContentsError, TreeStore
 
-    store = TreeStore(call.directory, Ledger.open(call.directory))
+    store = TreeStore(call.directory, None if wanted.images else Ledger.open(call.directory))
     for name, digest, format in _entries(call, index):
         told, packed = partial(unread.add, f"{name or digest}.{format}"), call.directory / f"{digest}.{format}"
         try:
